@@ -1,0 +1,1 @@
+"""Triton kernels of triptych, and their plain-PyTorch twins in `reference`."""

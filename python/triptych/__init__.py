@@ -1,0 +1,1 @@
+"""triptych: raw text to an aligned chat model, in three panels."""

@@ -1,0 +1,204 @@
+//! What can go wrong, said so that the reader can act.
+//!
+//! A message names the file, line or key, then what was expected, then what was
+//! found. [`Error::hint`] says what to do next, where that is known.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure that ends a run. Bad records never end a run: they are quarantined.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused to read or write.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// Verb, as in "cannot `open`".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// A path that was named does not exist, or holds nothing to read.
+    #[error("no input at `{}`: expected {expected}", path.display())]
+    NoInput {
+        /// The path as the user gave it.
+        path: PathBuf,
+        /// What could have stood there.
+        expected: String,
+    },
+
+    /// The inputs exist but hold no document at all.
+    #[error("no documents in {inputs}: expected {expected}")]
+    EmptyCorpus {
+        /// The inputs as the user gave them.
+        inputs: String,
+        /// What a document looks like there.
+        expected: String,
+    },
+
+    /// A name that is not in a closed set: a profile, a format, a key.
+    #[error("unknown {what} `{found}`: expected one of {expected}")]
+    UnknownName {
+        /// Kind of name, as in "unknown `profile`".
+        what: &'static str,
+        /// The name that was found.
+        found: String,
+        /// The valid names, in backticks, comma-separated.
+        expected: String,
+        /// The valid name closest to the one found.
+        nearest: Option<String>,
+    },
+
+    /// A setting or argument outside its range.
+    #[error("{what}: expected {expected}, found {found}")]
+    InvalidValue {
+        /// The key or argument.
+        what: String,
+        /// Its type and range.
+        expected: String,
+        /// The value given.
+        found: String,
+    },
+
+    /// An input that as a whole is not what its name says.
+    #[error("`{}` cannot be read as {expected}: {found}", path.display())]
+    InvalidFile {
+        /// The file.
+        path: PathBuf,
+        /// The format expected.
+        expected: String,
+        /// What was found, and where.
+        found: String,
+    },
+
+    /// A file of ours that is not as its manifest says.
+    #[error("`{}` is damaged: expected {expected}, found {found}", path.display())]
+    Integrity {
+        /// The file.
+        path: PathBuf,
+        /// Size, hash, type or count in the manifest.
+        expected: String,
+        /// The same, measured.
+        found: String,
+    },
+
+    /// The ledger does not add up; the run is void.
+    #[error("the ledger of `{file}` does not add up: read {read}, accounted for {accounted}")]
+    NotConserved {
+        /// The input file.
+        file: String,
+        /// Documents read.
+        read: u64,
+        /// Documents kept, rejected, duplicate or quarantined.
+        accounted: u64,
+    },
+
+    /// Memory, disk or a limit of the run is exhausted.
+    #[error("{what}: limit {limit}, needed {needed}")]
+    Resource {
+        /// What ran out.
+        what: String,
+        /// The limit in force.
+        limit: String,
+        /// What was needed.
+        needed: String,
+    },
+
+    /// The run was asked to stop; the same command goes on from here.
+    #[error("interrupted: run the same command again to continue")]
+    Interrupted,
+}
+
+impl Error {
+    /// Wraps an I/O error with the verb and the path it happened at.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// An unknown name, with the nearest valid one found by edit distance.
+    pub fn unknown_name(what: &'static str, found: &str, valid: &[&str]) -> Self {
+        let quoted: Vec<String> = valid.iter().map(|name| format!("`{name}`")).collect();
+        Self::UnknownName {
+            what,
+            found: found.to_owned(),
+            expected: quoted.join(", "),
+            nearest: nearest_name(found, valid),
+        }
+    }
+
+    /// Exit status of a command that ends with this error (table in the README).
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::NoInput { .. } | Self::UnknownName { .. } | Self::InvalidValue { .. } => 2,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => 2,
+            Self::Io { source, .. } if is_exhaustion(source) => 5,
+            Self::Integrity { .. } | Self::NotConserved { .. } => 4,
+            Self::Resource { .. } => 5,
+            Self::Interrupted => 75,
+            Self::Io { .. } | Self::EmptyCorpus { .. } | Self::InvalidFile { .. } => 1,
+        }
+    }
+
+    /// What the reader can do next, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownName { nearest: Some(name), .. } => Some(format!("did you mean `{name}`?")),
+            Self::Integrity { .. } => Some("make the file again, or restore it from a copy".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull};
+    matches!(error.kind(), OutOfMemory | QuotaExceeded | StorageFull)
+}
+
+/// The valid name within a third of its length in edits, if there is one.
+fn nearest_name(found: &str, valid: &[&str]) -> Option<String> {
+    valid
+        .iter()
+        .map(|name| (edit_distance(found, name), *name))
+        .filter(|(distance, name)| *distance <= name.len().max(found.len()) / 3 + 1)
+        .min()
+        .map(|(_, name)| name.to_owned())
+}
+
+/// Levenshtein distance in code points; names are short, so one row of memory does.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substitution = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitution.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_suggests_the_nearest_valid_one() {
+        let error = Error::unknown_name("profile", "sede", &["seed", "gopher"]);
+        assert_eq!(error.hint().as_deref(), Some("did you mean `seed`?"));
+        assert_eq!(error.exit_status(), 2);
+    }
+
+    #[test]
+    fn a_name_far_from_all_suggests_nothing() {
+        assert_eq!(Error::unknown_name("profile", "qqqqqqqq", &["seed"]).hint(), None);
+    }
+}
