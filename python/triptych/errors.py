@@ -1,0 +1,38 @@
+"""Everything triptych raises on purpose, and the exit status each one ends with.
+
+Bad settings are `ConfigError`, bad data is `InputError`, a file that is not as its
+manifest says is `IntegrityError`, an exhausted disk or memory is `ResourceError`.
+"""
+
+from __future__ import annotations
+
+from triptych._core import (
+    ConfigError,
+    InputError,
+    IntegrityError,
+    Interrupted,
+    ResourceError,
+)
+
+__all__ = [
+    "EXIT_STATUS",
+    "ConfigError",
+    "InputError",
+    "IntegrityError",
+    "Interrupted",
+    "ResourceError",
+    "exit_status",
+]
+
+EXIT_STATUS: dict[type[BaseException], int] = {
+    ConfigError: 2,
+    IntegrityError: 4,
+    ResourceError: 5,
+    Interrupted: 75,
+    KeyboardInterrupt: 130,
+}
+
+
+def exit_status(error: BaseException) -> int:
+    """Exit status of a command that ends with `error`; 1 if nothing says otherwise."""
+    return next((EXIT_STATUS[kind] for kind in type(error).__mro__ if kind in EXIT_STATUS), 1)
