@@ -1,0 +1,32 @@
+# One line a command; `make` lists them. CI runs the same ones.
+.DEFAULT_GOAL := help
+PYTHON ?= python
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+develop: ## install editable, with the test and lint extras
+	$(PYTHON) -m pip install -e '.[test,lint]'
+
+test-rust: ## tests of the engine and its command line
+	cargo test --workspace --release
+
+test: ## tests of the package and the kernels
+	$(PYTHON) -m pytest
+
+lint-rust: ## rustfmt and clippy
+	cargo fmt --all --check && cargo clippy --workspace --all-targets --release -- -D warnings
+
+lint: ## ruff, mypy, and the stub against the built module
+	ruff check . && ruff format --check . && mypy python/triptych && $(PYTHON) -m mypy.stubtest triptych._core
+
+demo: ## raw text to a chat model in about ten minutes
+	triptych demo
+
+bench-prep: ## preparation against the pure-Python twin
+	$(PYTHON) benches/prep/bench_seed.py
+
+ci: ## what decides whether a change lands
+	bash .ci/run
+
+.PHONY: help develop test-rust test lint-rust lint demo bench-prep ci

@@ -1,0 +1,239 @@
+"""Strict configuration: TOML in, frozen dataclasses out, every fault at once.
+
+A configuration is a tree of frozen dataclasses. Unknown keys, wrong types and
+values that a dataclass refuses at birth are collected over the whole tree and
+raised together, each with its key, its line, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from triptych.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+MAX_FAULTS = 20  # a screenful; more would hide the first
+
+
+def load(
+    kind: type[T], path: str | Path | None = None, overrides: Iterable[str] = ()
+) -> T:
+    """Builds `kind` from a TOML file and `key=value` overrides.
+
+    Args:
+        kind: a dataclass.
+        path: TOML file, or None to start from the defaults.
+        overrides: `a.b=value` with `value` in TOML syntax; a bare word is a string.
+
+    Raises:
+        ConfigError: with every fault found, one a line.
+    """
+    text = _read(Path(path)) if path is not None else ""
+    table = _parse(text, path)
+    for override in overrides:
+        _apply(table, override)
+    return from_mapping(kind, table, text=text, name=str(path or "--set"))
+
+
+def from_mapping(
+    kind: type[T],
+    table: Mapping[str, Any],
+    *,
+    text: str = "",
+    name: str = "configuration",
+) -> T:
+    """Builds `kind` from nested mappings; `text` is searched for line numbers.
+
+    Raises:
+        ConfigError: with every fault found, one a line.
+    """
+    faults: list[str] = []
+    value = _dataclass(kind, table, "", faults)
+    if faults:
+        raise ConfigError(_report(faults[:MAX_FAULTS], text, name))
+    return typing.cast(T, value)
+
+
+def to_mapping(value: Any) -> Any:
+    """The inverse of `from_mapping`: plain dicts, lists and scalars; None left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {key: to_mapping(item) for key, item in fields if item is not None}
+    if isinstance(value, Mapping):
+        return {str(key): to_mapping(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_mapping(item) for item in value]
+    return value
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration at `{path}`: expected a TOML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`{path}` cannot be read as TOML: {error}") from None
+
+
+def _parse(text: str, path: str | Path | None) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"`{path}` is not TOML: {error}") from None
+
+
+def _apply(table: dict[str, Any], override: str) -> None:
+    key, separator, raw = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set: expected `key=value`, found `{override}`")
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set: `{key}` goes through `{parent}`, not a table")
+    table[leaf] = _scalar(raw.strip())
+
+
+def _scalar(raw: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def _dataclass(kind: Any, table: Any, where: str, faults: list[str]) -> Any:
+    if not isinstance(table, Mapping):
+        faults.append(f"{where or 'top level'}: expected a table, found {_show(table)}")
+        return None
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    before = len(faults)
+    for key in table:
+        if key not in fields:
+            faults.append(_unknown(key, where, list(fields)))
+    values = {
+        name: _convert(hints[name], table[name], _join(where, name), faults)
+        for name in fields
+        if name in table
+    }
+    _check_required(fields, table, where, faults)
+    return _build(kind, values, where, faults) if len(faults) == before else None
+
+
+def _check_required(
+    fields: Mapping[str, Any], table: Mapping[str, Any], where: str, faults: list[str]
+) -> None:
+    for name, field in fields.items():
+        no_default = (
+            field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        )
+        if no_default and name not in table:
+            faults.append(f"{_join(where, name)}: required, found nothing")
+
+
+def _build(kind: Any, values: dict[str, Any], where: str, faults: list[str]) -> Any:
+    try:
+        return kind(**values)
+    except ValueError as error:
+        faults.append(f"{where}: {error}" if where else str(error))
+        return None
+
+
+def _convert(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        inner = [arg for arg in args if arg is not type(None)]
+        return _convert(inner[0], value, where, faults)
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(hint, value, where, faults)
+    if origin is typing.Literal:
+        return _literal(args, value, where, faults)
+    if origin in (tuple, list):
+        return _sequence(args[0], value, where, faults)
+    if origin in (dict, Mapping):
+        return _table(args[1], value, where, faults)
+    return _plain(hint, value, where, faults)
+
+
+def _literal(names: Any, value: Any, where: str, faults: list[str]) -> Any:
+    if value not in names:
+        expected = ", ".join(f"`{name}`" for name in names)
+        faults.append(f"{where}: expected one of {expected}, found {_show(value)}")
+    return value
+
+
+def _sequence(item: Any, value: Any, where: str, faults: list[str]) -> Any:
+    if not isinstance(value, (list, tuple)):
+        faults.append(f"{where}: expected a list, found {_show(value)}")
+        return ()
+    parts = (
+        _convert(item, part, f"{where}[{i}]", faults) for i, part in enumerate(value)
+    )
+    return tuple(parts)
+
+
+def _table(item: Any, value: Any, where: str, faults: list[str]) -> Any:
+    if not isinstance(value, Mapping):
+        faults.append(f"{where}: expected a table, found {_show(value)}")
+        return {}
+    return {
+        key: _convert(item, part, _join(where, key), faults)
+        for key, part in value.items()
+    }
+
+
+def _plain(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if not right:
+        faults.append(f"{where}: expected {hint.__name__}, found {_show(value)}")
+    return value
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _unknown(key: str, where: str, valid: list[str]) -> str:
+    nearest = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
+    hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+    expected = ", ".join(f"`{name}`" for name in valid)
+    return f"{_join(where, key)}: unknown key, expected one of {expected}{hint}"
+
+
+def _report(faults: list[str], text: str, name: str) -> str:
+    return "\n".join(f"{name}{_line_of(fault, text)}: {fault}" for fault in faults)
+
+
+def _line_of(fault: str, text: str) -> str:
+    """`:line` of the faulty key: the first line that sets its last part."""
+    path = fault.split(":", 1)[0]
+    key = re.sub(r"\[\d+\]$", "", path).rsplit(".", 1)[-1]
+    pattern = re.compile(rf"^\s*(\[+\s*)?([\w.]+\.)?{re.escape(key)}\s*(=|\])")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if pattern.match(line):
+            return f":{number}"
+    return ""

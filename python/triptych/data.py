@@ -1,0 +1,229 @@
+"""From token shards to batches: what the Trainer and the evaluations read.
+
+Training reads rows in the order that `triptych._core.Order` computes from (seed,
+stage table, step). Evaluation reads every document once, in the order it is stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import torch
+
+from triptych import _core, artefact
+from triptych.curriculum import StageConfig
+from triptych.errors import ConfigError
+from triptych.train.batch import Batch
+
+TOKENS_FORMAT = "triptych-tokens/1"
+IGNORE_INDEX = -100
+
+DTYPES = {
+    "input_ids": np.int64,
+    "labels": np.int64,
+    "position_ids": np.int64,
+    "weights": np.float32,
+    "cu_seqlens": np.int32,
+    "documents": np.int64,
+    "sources": np.int32,
+}
+
+
+class OrderedRows:
+    """Rows of every step, by name of source and stage table; nothing is consumed.
+
+    Args:
+        sources: token shard folder of each source.
+        stages: the stage table; a stage without `seq_len` takes the argument's.
+        seed: of the order; another seed is another permutation.
+        seq_len: tokens of a row where a stage does not say.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, str | Path],
+        stages: Sequence[StageConfig],
+        *,
+        seed: int,
+        seq_len: int,
+    ) -> None:
+        self.sources = {name: Path(folder) for name, folder in sources.items()}
+        self.stages = tuple(stages)
+        table = [_stage_row(stage, list(self.sources), seq_len) for stage in self.stages]
+        folders = [(name, str(folder)) for name, folder in self.sources.items()]
+        self._order = _core.Order(folders, table, seed)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of all stages together."""
+        return self._order.num_steps
+
+    def rows_per_step(self, step: int) -> int:
+        """Rows of the global batch at `step`."""
+        return self.stages[self._order.stage(step)].batch_size
+
+    def step_hash(self, step: int) -> str:
+        """Hash of the token ids of `step`: equal on every machine that reads the same."""
+        return self._order.step_hash(step)
+
+    def batch(self, step: int, first_row: int = 0, num_rows: int | None = None) -> Batch:
+        """Rows `first_row …` of `step`, packed flat without padding (see `Batch`)."""
+        return _to_batch(self._order.batch(step, first_row, num_rows))
+
+    def report(self) -> dict[str, Any]:
+        """Rows, fill, cuts and epochs per source, as planned for the whole table."""
+        return dict(json.loads(self._order.report()))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the shards' manifests: what the order is a function of."""
+        return artefact.hash_json(
+            {name: artefact.manifest_hash(path) for name, path in self.sources.items()}
+        )
+
+
+def _stage_row(
+    stage: StageConfig, sources: Sequence[str], seq_len: int
+) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "steps": stage.steps,
+        "rows_per_step": stage.batch_size,
+        "seq_len": stage.seq_len or seq_len,
+        "weights": dict(stage.mixture) or dict.fromkeys(sources, 1.0),
+    }
+
+
+def _to_batch(arrays: Mapping[str, bytearray]) -> Batch:
+    tensors = {
+        name: torch.from_numpy(np.frombuffer(arrays[name], dtype=dtype))
+        for name, dtype in DTYPES.items()
+    }
+    return Batch(**tensors)
+
+
+class TokenShards:
+    """A token shard folder, read with numpy: documents by number, in stored order.
+
+    Raises:
+        ConfigError: if there is no manifest; IntegrityError if a file differs from it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.manifest = artefact.read_manifest(self.folder, TOKENS_FORMAT)
+        artefact.verify(self.folder, self.manifest)
+        self.content: dict[str, Any] = self.manifest["content"]
+        shards = self.content["shards"]
+        self._ids = [self._map(f"{s['name']}.bin", self._dtype) for s in shards]
+        self._masks = [self._mask(s["name"]) for s in shards]
+        self._table = [self._documents(i, s["name"]) for i, s in enumerate(shards)]
+        self.documents = [row for table in self._table for row in table]
+
+    @property
+    def _dtype(self) -> str:
+        return {"u16": "<u2", "u32": "<u4"}[self.content["dtype"]]
+
+    def _map(self, name: str, dtype: str) -> npt.NDArray[Any]:
+        path = self.folder / name
+        if path.stat().st_size == 0:  # an empty file cannot be mapped
+            return np.zeros(0, dtype=dtype)
+        return np.memmap(path, dtype=dtype, mode="r")
+
+    def _mask(self, name: str) -> npt.NDArray[Any] | None:
+        return self._map(f"{name}.mask.bin", "u1") if self.content["has_mask"] else None
+
+    def _documents(self, shard: int, name: str) -> list[tuple[str, int, int, int]]:
+        table = pq.read_table(self.folder / f"{name}.docs.parquet")
+        columns = (table[key].to_pylist() for key in ("id", "offset", "length"))
+        return [(id_, shard, start, length) for id_, start, length in zip(*columns, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def id(self, index: int) -> str:
+        """Id of document `index`."""
+        return self.documents[index][0]
+
+    def tokens(self, index: int) -> npt.NDArray[np.int64]:
+        """Ids of document `index`, BOS and EOS included."""
+        _, shard, start, length = self.documents[index]
+        return self._ids[shard][start : start + length].astype(np.int64)
+
+    def mask(self, index: int) -> npt.NDArray[np.bool_]:
+        """For each id of document `index`, whether it is supervised."""
+        _, shard, start, length = self.documents[index]
+        masks = self._masks[shard]
+        if masks is None:
+            return np.ones(length, dtype=bool)
+        return masks[start : start + length].astype(bool)
+
+
+def stored_batches(
+    shards: TokenShards, *, seq_len: int, batch_tokens: int
+) -> Iterator[Batch]:
+    """Every document once, cut into pieces of at most `seq_len`, about `batch_tokens` a batch.
+
+    Pieces follow each other flat; a piece's last label is the document's next token,
+    so that a cut costs no supervised token.
+    """
+    pieces: list[dict[str, npt.NDArray[Any]]] = []
+    held = 0
+    for document in range(len(shards)):
+        for piece in _pieces(shards, document, seq_len):
+            if pieces and held + len(piece["input_ids"]) > batch_tokens:
+                yield _join(pieces)
+                pieces, held = [], 0
+            pieces.append(piece)
+            held += len(piece["input_ids"])
+    if pieces:
+        yield _join(pieces)
+
+
+def _pieces(
+    shards: TokenShards, document: int, seq_len: int
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    ids, mask = shards.tokens(document), shards.mask(document)
+    labels = np.where(mask[1:], ids[1:], IGNORE_INDEX)
+    for start in range(0, len(labels), seq_len):
+        piece = labels[start : start + seq_len]
+        yield {
+            "input_ids": ids[start : start + len(piece)],
+            "labels": piece,
+            "position_ids": np.arange(len(piece)),
+            "weights": (piece != IGNORE_INDEX).astype(np.float32),
+            "documents": np.array([document]),
+        }
+
+
+def _join(pieces: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Batch:
+    joined = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+    lengths = [len(piece["input_ids"]) for piece in pieces]
+    joined["cu_seqlens"] = np.concatenate([[0], np.cumsum(lengths)])
+    joined["sources"] = np.zeros(len(pieces))
+    return Batch(
+        **{k: torch.from_numpy(joined[k].astype(dtype)) for k, dtype in DTYPES.items()}
+    )
+
+
+def require_same_tokenizer(folders: Mapping[str, str | Path], tokenizer_sha256: str) -> None:
+    """Refuses shards that another tokenizer made.
+
+    Raises:
+        ConfigError: naming the source and both hashes.
+    """
+    for name, folder in folders.items():
+        manifest = artefact.read_manifest(Path(folder), TOKENS_FORMAT)
+        found = manifest["made_from"]["tokenizer_sha256"]
+        if found != tokenizer_sha256:
+            raise ConfigError(
+                f"source `{name}` at `{folder}`: expected tokens of tokenizer "
+                f"{tokenizer_sha256[:12]}…, found tokenizer {found[:12]}…: tokenize it again"
+            )
