@@ -1,12 +1,234 @@
-"""The command `triptych`."""
+"""The command `triptych`: one verb a stage, each a function of the package too.
+
+Parsing imports nothing heavy; a verb's module is imported when it runs. Every error
+that triptych raises on purpose becomes one `error:` line and its exit status.
+"""
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import importlib.metadata
+import os
+import signal
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# verb -> (module and function that runs it, one line of help)
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("triptych.commands.demo:run", "raw text to a chat model, on this machine"),
+    "prep": ("triptych._core:main", "prepare text; the same as `triptych-prep`"),
+    "pretrain": ("triptych.commands.pretrain:run", "train a base model from shards"),
+    "sft": ("triptych.commands.sft:run", "fine-tune a model on conversations"),
+    "dpo": ("triptych.commands.dpo:run", "align a model with preferences"),
+    "eval": ("triptych.commands.eval:run", "measure a model on held-out data"),
+    "generate": ("triptych.commands.generate:run", "print completions of prompts"),
+    "chat": ("triptych.commands.chat:run", "talk with a model in the terminal"),
+    "export": ("triptych.commands.export:run", "write a Hugging Face model folder"),
+    "inspect": ("triptych.commands.inspect:run", "show the rows of a training step"),
+    "verify": ("triptych.commands.verify:run", "check an artefact against its manifest"),
+    "report": ("triptych.commands.report:run", "write a run's report.html"),
+    "doctor": ("triptych.commands.doctor:run", "say what this machine can do"),
+}
 
 
-def main() -> int:
-    """Runs the command line and returns its exit status."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status.
+
+    Args:
+        argv: arguments without the program's name; the process' own by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["--version"]:
+        print(f"triptych {importlib.metadata.version('triptych')}")
+        return 0
+    if arguments[:1] == ["prep"]:
+        return _prep(arguments[1:])
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.verb is None:
+        parser.print_help()
+        return 2
+    return _guarded(lambda: _run(options), debug=options.debug)
+
+
+def _prep(arguments: list[str]) -> int:
+    """Hands over to the engine, which must receive Ctrl-C itself to stop at once."""
     from triptych import _core
 
-    return _core.main(sys.argv)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return _core.main(["triptych prep", *arguments])
+
+
+def _run(options: argparse.Namespace) -> int:
+    module, function = VERBS[options.verb][0].split(":")
+    run: Callable[[argparse.Namespace], int] = getattr(_import(module), function)
+    return run(options)
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        from triptych.errors import ConfigError
+
+        if (error.name or "").startswith("triptych"):
+            raise
+        raise ConfigError(
+            f"this command needs `{error.name}`, which is not installed: "
+            "run `pip install 'triptych[train]'`"
+        ) from None
+
+
+def _guarded(work: Callable[[], int], *, debug: bool) -> int:
+    """Runs `work`; what it raises becomes a line on stderr and an exit status."""
+    try:
+        return work()
+    except BrokenPipeError:  # the reader of our output, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to continue", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    from triptych.errors import InputError, exit_status
+
+    expected = isinstance(error, (ValueError, OSError, InputError))
+    name = "" if expected else f"{type(error).__name__}: "
+    print(f"error: {name}{error}", file=sys.stderr)
+    if not expected:
+        print("hint: add --debug for the traceback", file=sys.stderr)
+    return exit_status(error)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; the README's table of verbs is made from it."""
+    parser = argparse.ArgumentParser(
+        prog="triptych",
+        description="Raw text to an aligned chat model, in three panels.",
+        epilog="Exit status: 0 good; 1 failed; 2 usage or configuration; 3 more bad "
+        "records than allowed; 4 integrity; 5 resources; 75 interrupted; 130 Ctrl-C.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    parser.set_defaults(verb=None, debug=False)
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND")
+    for verb, (_, line) in VERBS.items():
+        command = verbs.add_parser(verb, help=line, description=line)
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
+        ARGUMENTS[verb](command)
+    return parser
+
+
+def _training(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", metavar="FILE", help="TOML file")
+    command.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key, as --set optimizer.learning_rate=1e-3",
+    )
+    command.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    command.add_argument("--json", action="store_true", help="result as JSON on stdout")
+    command.add_argument(
+        "--dry-run", action="store_true", help="show the resolved plan, write nothing"
+    )
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", default="runs/demo", help="folder of the run")
+    command.add_argument(
+        "--minutes",
+        type=float,
+        default=10.0,
+        help="scale of the work: minutes on 2 cores (default: 10)",
+    )
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    command.add_argument("--json", action="store_true", help="result as JSON on stdout")
+    command.add_argument("--dry-run", action="store_true", help="show the plan only")
+
+
+def _sampling(command: argparse.ArgumentParser, temperature: float) -> None:
+    command.add_argument("model", help="run, checkpoint or Hugging Face folder")
+    command.add_argument("--max-new-tokens", type=int, default=64)
+    command.add_argument("--temperature", type=float, default=temperature)
+    command.add_argument("--top-k", type=int)
+    command.add_argument("--top-p", type=float, default=1.0)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--threads", type=int)
+
+
+def _generate(command: argparse.ArgumentParser) -> None:
+    _sampling(command, temperature=0.0)
+    command.add_argument("--prompt", action="append", help="repeatable; else stdin lines")
+    command.add_argument("--json", action="store_true", help="one JSON object a prompt")
+
+
+def _chat(command: argparse.ArgumentParser) -> None:
+    _sampling(command, temperature=0.0)
+    command.add_argument("--system", help="a system message")
+
+
+def _eval(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help="run, checkpoint or Hugging Face folder")
+    command.add_argument(
+        "--shards",
+        action="append",
+        required=True,
+        metavar="[NAME=]FOLDER",
+        help="token shards held out from training; repeatable",
+    )
+    command.add_argument("--seq-len", type=int, help="cut (default: the model's)")
+    command.add_argument("--threads", type=int)
+    command.add_argument("--json", action="store_true")
+
+
+def _export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help="run or checkpoint folder")
+    command.add_argument("--output", required=True, help="folder to write")
+
+
+def _inspect(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", choices=["order"])
+    command.add_argument("--run", required=True, help="folder of a pre-training run")
+    command.add_argument("--step", type=int, required=True, help="from 0")
+    command.add_argument("--json", action="store_true")
+
+
+def _folder(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", help="run or artefact folder")
+    command.add_argument("--json", action="store_true")
+
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true")
+
+
+def _nothing(command: argparse.ArgumentParser) -> None:
+    """`prep` parses its own arguments, in Rust."""
+
+
+ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "demo": _demo,
+    "prep": _nothing,
+    "pretrain": _training,
+    "sft": _training,
+    "dpo": _training,
+    "eval": _eval,
+    "generate": _generate,
+    "chat": _chat,
+    "export": _export,
+    "inspect": _inspect,
+    "verify": _folder,
+    "report": _folder,
+    "doctor": _doctor,
+}

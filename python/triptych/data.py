@@ -6,6 +6,7 @@ stage table, step). Evaluation reads every document once, in the order it is sto
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -77,6 +78,22 @@ class OrderedRows:
         """Rows `first_row …` of `step`, packed flat without padding (see `Batch`)."""
         return _to_batch(self._order.batch(step, first_row, num_rows))
 
+    def named_rows(self, step: int) -> list[list[dict[str, Any]]]:
+        """The segments of each row of `step`: source, document id, start and length."""
+        names = list(self.sources)
+        return [
+            [
+                {
+                    "source": names[source],
+                    "id": self._order.document_id(source, document),
+                    "start": start,
+                    "length": length,
+                }
+                for source, document, start, length in row
+            ]
+            for row in self._order.rows(step)
+        ]
+
     def report(self) -> dict[str, Any]:
         """Rows, fill, cuts and epochs per source, as planned for the whole table."""
         return dict(json.loads(self._order.report()))
@@ -84,9 +101,11 @@ class OrderedRows:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the shards' manifests: what the order is a function of."""
-        return artefact.hash_json(
-            {name: artefact.manifest_hash(path) for name, path in self.sources.items()}
+        manifests = (
+            f"{name} {artefact.sha256_file(folder / artefact.FILE_NAME)}"
+            for name, folder in self.sources.items()
         )
+        return hashlib.sha256("\n".join(manifests).encode()).hexdigest()
 
 
 def _stage_row(
@@ -118,9 +137,7 @@ class TokenShards:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.manifest = artefact.read_manifest(self.folder, TOKENS_FORMAT)
-        artefact.verify(self.folder, self.manifest)
-        self.content: dict[str, Any] = self.manifest["content"]
+        self.content = artefact.verify(self.folder, TOKENS_FORMAT).content
         shards = self.content["shards"]
         self._ids = [self._map(f"{s['name']}.bin", self._dtype) for s in shards]
         self._masks = [self._mask(s["name"]) for s in shards]
@@ -221,7 +238,7 @@ def require_same_tokenizer(folders: Mapping[str, str | Path], tokenizer_sha256: 
     """
     for name, folder in folders.items():
         manifest = artefact.read_manifest(Path(folder), TOKENS_FORMAT)
-        found = manifest["made_from"]["tokenizer_sha256"]
+        found = manifest.made_from["tokenizer_sha256"]
         if found != tokenizer_sha256:
             raise ConfigError(
                 f"source `{name}` at `{folder}`: expected tokens of tokenizer "

@@ -181,3 +181,58 @@ def _id(record: dict[str, Any], where: str) -> str:
 
 def _source(record: dict[str, Any]) -> str:
     return str(record.get("source", ""))
+
+
+def write_conversations(
+    conversations: Iterable[Conversation], tokenizer: Tokenizer, output: str | Path
+) -> dict[str, Any]:
+    """Renders conversations into a token shard folder and returns its manifest.
+
+    Raises:
+        InputError: if there are none.
+    """
+    rendered = [
+        (c.id, c.source, *_parts(render(c.messages, tokenizer))) for c in conversations
+    ]
+    return _write(rendered, tokenizer, output, documents_per_unit=1)
+
+
+def write_preferences(
+    preferences: Iterable[Preference], tokenizer: Tokenizer, output: str | Path
+) -> dict[str, Any]:
+    """Renders pairs into a token shard folder, chosen and rejected adjacent.
+
+    Supervised is the reply alone; what the assistant said in the prompt is not.
+
+    Raises:
+        InputError: if there are none.
+    """
+    rendered = []
+    for pair in preferences:
+        for name, reply in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+            document = render(
+                [*pair.prompt, *reply], tokenizer, supervise_from=len(pair.prompt)
+            )
+            rendered.append((f"{pair.id}#{name}", pair.source, *_parts(document)))
+    return _write(rendered, tokenizer, output, documents_per_unit=2)
+
+
+def _parts(document: Rendered) -> tuple[list[int], list[int]]:
+    return document.ids, document.mask
+
+
+def _write(
+    rendered: list[tuple[str, str, list[int], list[int]]],
+    tokenizer: Tokenizer,
+    output: str | Path,
+    *,
+    documents_per_unit: int,
+) -> dict[str, Any]:
+    from triptych import _core
+
+    if not rendered:
+        raise InputError(f"nothing to write to `{output}`: expected at least one record")
+    manifest = _core.write_token_shards(
+        rendered, tokenizer, str(output), documents_per_unit
+    )
+    return dict(json.loads(manifest))

@@ -1,0 +1,168 @@
+"""`triptych chat`: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from triptych.commands.models import OpenModel, open_model, use_threads
+from triptych.conversation import Message, render
+from triptych.evaluate import special_ids
+from triptych.generation import Sampling, stream
+
+HELP = """\
+/help           this list
+/reset          forget the conversation
+/seed N         seed of the next replies
+/temperature T  0 takes the likeliest token
+/quit           leave (or Ctrl-D)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig:
+    """With whom to talk and how; see `Sampling` for the sampling settings."""
+
+    model: str
+    system: str | None = None
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int = 0
+    threads: int | None = None
+
+
+class Session:
+    """A conversation: the messages so far, the model, and how it samples."""
+
+    def __init__(self, config: ChatConfig, opened: OpenModel) -> None:
+        self.config, self.opened = config, opened
+        self.seed, self.temperature = config.seed, config.temperature
+        self.messages: list[Message] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything but the system message."""
+        system = self.config.system
+        self.messages = [{"role": "system", "content": system}] if system else []
+
+    def reply(self, text: str) -> Iterator[str]:
+        """Yields the reply to `text` in pieces and remembers both."""
+        self.messages.append({"role": "user", "content": text})
+        pieces = []
+        for piece in self._pieces(self._prompt()):
+            pieces.append(piece)
+            yield piece
+        self.messages.append({"role": "assistant", "content": "".join(pieces)})
+
+    def _prompt(self) -> list[int]:
+        """Ids of the conversation; the oldest turns go when the model's room is full."""
+        room = self.opened.model.config.max_position_embeddings
+        while True:
+            ids = render(
+                self.messages, self.opened.tokenizer, add_generation_prompt=True
+            ).ids
+            if len(ids) + self.config.max_new_tokens <= room or len(self.messages) == 1:
+                return ids
+            del self.messages[1 if self.config.system and len(self.messages) > 2 else 0]
+
+    def _pieces(self, prompt: list[int]) -> Iterator[str]:
+        tokenizer = self.opened.tokenizer
+        drawn: list[int] = []
+        shown = ""
+        stops = special_ids(tokenizer)
+        for token in stream(self.opened.model, prompt, self._sampling(), stop_ids=stops):
+            drawn.append(token)
+            text = tokenizer.decode(drawn)
+            if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character is whole
+                yield text[len(shown) :]
+                shown = text
+
+    def _sampling(self) -> Sampling:
+        return Sampling(
+            max_new_tokens=self.config.max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.config.top_k,
+            top_p=self.config.top_p,
+            seed=self.seed,
+        )
+
+    def command(self, line: str) -> str:
+        """Obeys a `/command`; returns what to say about it.
+
+        Raises:
+            EOFError: for `/quit`.
+        """
+        name, _, value = line.partition(" ")
+        if name == "/quit":
+            raise EOFError
+        if name == "/reset":
+            self.reset()
+            return "forgotten"
+        if name in ("/seed", "/temperature"):
+            return self._set(name[1:], value)
+        return HELP
+
+    def _set(self, name: str, value: str) -> str:
+        try:
+            number = int(value) if name == "seed" else float(value)
+        except ValueError:
+            return f"{name}: expected a number, found `{value}`"
+        if number < 0:
+            return f"{name}: expected a number >= 0, found `{value}`"
+        setattr(self, name, number)
+        return f"{name} = {number}"
+
+
+def chat(config: ChatConfig) -> None:
+    """Talks on standard input and output until `/quit` or the end of input.
+
+    Raises:
+        ConfigError: if there is no such model.
+    """
+    use_threads(config.threads)
+    session = Session(config, open_model(config.model))
+    interactive = sys.stdin.isatty()
+    if interactive:
+        print(f"{session.opened.folder} · /help for commands")
+    while True:
+        try:
+            line = input("you: " if interactive else "").strip()
+            _answer(session, line)
+        except EOFError:
+            return
+
+
+def _answer(session: Session, line: str) -> None:
+    if line.startswith("/"):
+        print(session.command(line))
+        return
+    if line:
+        for piece in session.reply(line):
+            print(_printable(piece), end="", flush=True)
+        print()
+
+
+def _printable(text: str) -> str:
+    """Text without control characters: a model must not steer the terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() else codecs.encode(c, "unicode_escape").decode() for c in text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command's door from the shell."""
+    chat(
+        ChatConfig(
+            model=options.model,
+            system=options.system,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            seed=options.seed,
+            threads=options.threads,
+        )
+    )
+    return 0

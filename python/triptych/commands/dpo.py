@@ -1,0 +1,121 @@
+"""`triptych dpo`: align a model with preferences (Rafailov et al. 2023)."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych import config
+from triptych._core import Tokenizer
+from triptych.commands.models import open_model, use_threads
+from triptych.commands.sft import single_stage
+from triptych.commands.shell import finish
+from triptych.commands.training import (
+    PrecisionName,
+    Schedule,
+    Watch,
+    check_data,
+    train,
+    train_config,
+)
+from triptych.conversation import read_preferences, write_preferences
+from triptych.data import OrderedRows
+from triptych.train import DpoObjective, OptimizerConfig, TrainResult, reference_logps
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpoConfig:
+    """An alignment run; the model it starts from is its reference.
+
+    Attributes:
+        output: folder of the run; the same command again goes on from its last checkpoint.
+        model: run, checkpoint or Hugging Face folder to start from.
+        preferences: JSONL files of `prompt`, `chosen`, `rejected`, or one shard folder.
+        beta: strength of the pull to the reference (TRL and the paper: 0.1).
+        label_smoothing: share of pairs assumed labelled wrongly (cDPO).
+        seq_len: most tokens of a pair, both replies with their prompts; longer pairs
+            are left out and counted.
+        learning_rate: its peak (TRL: 1e-6 for billions of parameters; small models
+            take more).
+        threads: CPU threads; None takes all cores.
+    """
+
+    output: str
+    model: str
+    preferences: tuple[str, ...]
+    beta: float = 0.1
+    label_smoothing: float = 0.0
+    epochs: float = 1.0
+    batch_size: int = 8
+    seq_len: int = 2048
+    learning_rate: float = 1e-6
+    schedule: Schedule = "linear"
+    warmup_fraction: float = 0.1
+    min_lr_ratio: float = 0.0
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(weight_decay=0.0)
+    )
+    micro_batch_rows: int = 2
+    precision: PrecisionName = "auto"
+    checkpoint_every_steps: int = 200
+    keep_checkpoints: int = 2
+    seed: int = 0
+    threads: int | None = None
+
+
+def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
+    """Aligns a model, or goes on aligning it; the reference is computed once.
+
+    Raises:
+        ConfigError: for a wrong path or setting, or shards of another tokenizer.
+        InputError: for a record that is not a pair, with its line.
+        IntegrityError: if a shard or checkpoint is not as its manifest says.
+    """
+    use_threads(settings.threads)
+    opened = open_model(settings.model)
+    data = order(settings, opened.tokenizer)
+    tokenizer_path = opened.folder / "tokenizer.json"
+    check_data(data, tokenizer_path)
+    objective = DpoObjective(
+        reference_logps(opened.model, data, cache=Path(settings.output)),
+        beta=settings.beta,
+        label_smoothing=settings.label_smoothing,
+    )
+    return train(
+        opened.model,
+        objective,
+        data,
+        train_config(settings, data.stages, settings.optimizer),
+        tokenizer_path=tokenizer_path,
+        resolved=settings,
+        watch=watch or Watch(),
+    )
+
+
+def order(settings: DpoConfig, tokenizer: Tokenizer) -> OrderedRows:
+    """The rows of every step; preferences are rendered into the run first."""
+    folder = shards(settings.preferences, settings.output, tokenizer)
+    stage = single_stage("dpo", settings, folder)
+    return OrderedRows({"data": folder}, [stage], seed=settings.seed, seq_len=settings.seq_len)
+
+
+def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
+    """The token shard folder that `paths` name or, as files, are rendered into."""
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        return Path(paths[0])
+    folder = Path(output) / "tokens"
+    write_preferences(read_preferences(paths), tokenizer, folder)
+    return folder
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command's door from the shell."""
+    settings = config.load(DpoConfig, options.config, options.overrides)
+    return finish(options, settings, dpo, lambda: plan(settings))
+
+
+def plan(settings: DpoConfig) -> dict[str, Any]:
+    """Rows, fill and pairs left out, as the run would read them."""
+    return order(settings, open_model(settings.model).tokenizer).report()

@@ -1,0 +1,85 @@
+"""`triptych eval`: loss of a model on token shards held out from training."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych.commands.models import open_model, use_threads
+from triptych.data import TokenShards, require_same_tokenizer
+from triptych.evaluate import bits_per_byte, token_loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """What to measure.
+
+    Attributes:
+        model: run, checkpoint or Hugging Face folder.
+        shards: token shard folder of each source, by name.
+        seq_len: tokens read together; None takes the model's most.
+        threads: CPU threads; None takes all cores.
+    """
+
+    model: str
+    shards: dict[str, str] = field(default_factory=dict)
+    seq_len: int | None = None
+    threads: int | None = None
+
+
+def evaluate(config: EvalConfig) -> dict[str, dict[str, Any]]:
+    """Nats a supervised token and bits a byte, by source, and of all together.
+
+    Raises:
+        ConfigError: for a wrong path, or shards of another tokenizer.
+        IntegrityError: if a shard is not as its manifest says.
+    """
+    use_threads(config.threads)
+    opened = open_model(config.model)
+    require_same_tokenizer(config.shards, opened.tokenizer.sha256)
+    sources = {name: TokenShards(folder) for name, folder in config.shards.items()}
+    seq_len = config.seq_len or opened.model.config.max_position_embeddings
+    bits = bits_per_byte(opened.model, sources, opened.tokenizer, seq_len=seq_len)
+    losses = {
+        name: token_loss(opened.model, shards, seq_len=seq_len)
+        for name, shards in sources.items()
+    }
+    rows: dict[str, dict[str, Any]] = {
+        name: {
+            "nats_per_token": loss.mean,
+            "tokens": loss.tokens,
+            "documents": len(sources[name]),
+            "bits_per_byte": bits[name],
+        }
+        for name, loss in losses.items()
+    }
+    return {**rows, "all": {"bits_per_byte": bits["all"]}}
+
+
+def _named(argument: str) -> tuple[str, str]:
+    name, separator, folder = argument.partition("=")
+    return (name, folder) if separator else (Path(argument).name, argument)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command's door from the shell."""
+    result = evaluate(
+        EvalConfig(
+            model=options.model,
+            shards=dict(map(_named, options.shards)),
+            seq_len=options.seq_len,
+            threads=options.threads,
+        )
+    )
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    print(f"{'source':<24}{'bits/byte':>12}{'nats/token':>12}{'tokens':>12}")
+    for name, row in result.items():
+        nats, tokens = row.get("nats_per_token"), row.get("tokens")
+        right = f"{nats:>12.4f}{tokens:>12,}" if nats is not None else ""
+        print(f"{name:<24}{row['bits_per_byte']:>12.4f}{right}")
+    return 0

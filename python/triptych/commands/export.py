@@ -1,0 +1,38 @@
+"""`triptych export`: a model folder that Hugging Face transformers loads."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from triptych.commands.models import open_model
+from triptych.conversation import CHAT_TEMPLATE
+from triptych.model.huggingface import export as write_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Which model to write, and where."""
+
+    model: str
+    output: str
+
+
+def export(settings: ExportConfig) -> Path:
+    """Writes weights, configuration, tokenizer and chat template; returns the folder.
+
+    Raises:
+        ConfigError: if there is no such model.
+        IntegrityError: if a file of it is damaged.
+    """
+    opened = open_model(settings.model)
+    output = Path(settings.output)
+    write_folder(opened.model, output, opened.folder / "tokenizer.json", CHAT_TEMPLATE)
+    return output
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command's door from the shell."""
+    print(export(ExportConfig(model=options.model, output=options.output)))
+    return 0

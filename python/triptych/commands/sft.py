@@ -1,0 +1,132 @@
+"""`triptych sft`: fine-tune a model on conversations, the assistant's words only."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych import config
+from triptych._core import Tokenizer
+from triptych.commands.models import open_model, use_threads
+from triptych.commands.shell import finish
+from triptych.commands.training import (
+    PrecisionName,
+    Schedule,
+    Watch,
+    steps_for,
+    train,
+    train_config,
+)
+from triptych.conversation import read_conversations, write_conversations
+from triptych.curriculum import StageConfig
+from triptych.data import OrderedRows
+from triptych.train import OptimizerConfig, SftObjective, TrainResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig:
+    """A fine-tuning run.
+
+    Attributes:
+        output: folder of the run; the same command again goes on from its last checkpoint.
+        model: run, checkpoint or Hugging Face folder to start from.
+        conversations: JSONL files of `messages`, or one token shard folder.
+        epochs: times each conversation is read.
+        batch_size: rows a step.
+        learning_rate: its peak (Llama 3, sec. 4.1, takes 1e-5 at 405B; small models
+            take more).
+        warmup_fraction: share of the steps in which the rate rises.
+        threads: CPU threads; None takes all cores.
+    """
+
+    output: str
+    model: str
+    conversations: tuple[str, ...]
+    epochs: float = 3.0
+    batch_size: int = 8
+    seq_len: int = 512
+    learning_rate: float = 2e-5
+    schedule: Schedule = "cosine"
+    warmup_fraction: float = 0.03
+    min_lr_ratio: float = 0.1
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(weight_decay=0.0)
+    )
+    micro_batch_rows: int = 8
+    precision: PrecisionName = "auto"
+    checkpoint_every_steps: int = 200
+    keep_checkpoints: int = 2
+    seed: int = 0
+    threads: int | None = None
+
+
+def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
+    """Fine-tunes a model, or goes on fine-tuning it.
+
+    Raises:
+        ConfigError: for a wrong path or setting, or shards of another tokenizer.
+        InputError: for a record that is not a conversation, with its line.
+        IntegrityError: if a shard or checkpoint is not as its manifest says.
+    """
+    use_threads(settings.threads)
+    opened = open_model(settings.model)
+    data = order(settings, opened.tokenizer)
+    return train(
+        opened.model,
+        SftObjective(),
+        data,
+        train_config(settings, data.stages, settings.optimizer),
+        tokenizer_path=opened.folder / "tokenizer.json",
+        resolved=settings,
+        watch=watch or Watch(),
+    )
+
+
+def order(settings: SftConfig, tokenizer: Tokenizer) -> OrderedRows:
+    """The rows of every step; conversations are rendered into the run first."""
+    folder = shards(settings.conversations, settings.output, tokenizer)
+    stage = single_stage("sft", settings, folder)
+    return OrderedRows({"data": folder}, [stage], seed=settings.seed, seq_len=settings.seq_len)
+
+
+def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
+    """The token shard folder that `paths` name or, as files, are rendered into."""
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        return Path(paths[0])
+    folder = Path(output) / "tokens"
+    write_conversations(read_conversations(paths), tokenizer, folder)
+    return folder
+
+
+def single_stage(name: str, settings: Any, folder: Path) -> StageConfig:
+    """The stage table of a run over one source, `settings.epochs` long."""
+    steps = steps_for(
+        folder,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seq_len=settings.seq_len,
+    )
+    return StageConfig(
+        stage=name,
+        data_fraction=1.0,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        steps=steps,
+        seq_len=settings.seq_len,
+        schedule=settings.schedule,
+        warmup_steps=round(settings.warmup_fraction * steps),
+        min_lr_ratio=settings.min_lr_ratio,
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command's door from the shell."""
+    settings = config.load(SftConfig, options.config, options.overrides)
+    return finish(options, settings, sft, lambda: plan(settings))
+
+
+def plan(settings: SftConfig) -> dict[str, Any]:
+    """Rows, fill and cuts of the run, as it would read them."""
+    return order(settings, open_model(settings.model).tokenizer).report()

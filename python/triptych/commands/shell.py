@@ -1,0 +1,90 @@
+"""What a training command says in the terminal: the plan, the progress, the result."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from triptych import config
+from triptych.commands.training import Watch
+
+LINE_SECONDS = 10.0  # in a pipe: one line now and then, not one a step
+
+
+def finish(
+    options: argparse.Namespace,
+    settings: Any,
+    command: Callable[[Any, Watch], Any],
+    plan: Callable[[], Any],
+) -> int:
+    """Runs a training command, or with `--dry-run` shows what it would do."""
+    if options.threads:
+        settings = dataclasses.replace(settings, threads=options.threads)
+    if options.dry_run:
+        print(json.dumps({"config": config.to_mapping(settings), "plan": plan()}, indent=2))
+        return 0
+    with StepProgress(command.__name__) as progress:
+        result = command(settings, Watch(on_step=progress.step))
+    if options.json:
+        print(json.dumps(dataclasses.asdict(result), default=str))
+    else:
+        print(f"{command.__name__}: step {result.step}, {result.checkpoint_folder}")
+    return 0
+
+
+class StepProgress:
+    """A bar on a terminal; elsewhere a line every ten seconds, on standard error."""
+
+    def __init__(self, title: str, total: int | None = None) -> None:
+        self.title, self.total = title, total
+        self.bar = step_bar()
+        self.terminal = sys.stderr.isatty()
+        self.task = self.bar.add_task(title, total=total, loss="") if self.terminal else None
+        self.last = 0.0
+
+    def __enter__(self) -> StepProgress:
+        if self.terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.terminal:
+            self.bar.stop()
+
+    def step(self, metrics: Mapping[str, Any]) -> None:
+        """Shows the step that `metrics` are of."""
+        done, total = int(metrics["step"]), metrics.get("num_steps", self.total)
+        loss = f"loss {metrics['loss']:.3f}"
+        if self.task is not None:
+            self.bar.update(self.task, completed=done, total=total, loss=loss)
+        elif time.monotonic() - self.last >= LINE_SECONDS or done == total:
+            self.last = time.monotonic()
+            print(f"{self.title}: step {done}/{total}, {loss}", file=sys.stderr, flush=True)
+
+
+def step_bar() -> Progress:
+    """A progress bar that shows steps, elapsed and remaining time, and the loss."""
+    return Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+        console=Console(stderr=True),
+    )

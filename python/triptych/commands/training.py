@@ -1,0 +1,153 @@
+"""What the three training commands share: from settings to a Trainer that runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from triptych import artefact, config
+from triptych._core import Tokenizer
+from triptych.curriculum import StageConfig
+from triptych.data import OrderedRows, require_same_tokenizer
+from triptych.model import ModelConfig, Transformer
+from triptych.train import (
+    Objective,
+    OptimizerConfig,
+    StageSchedule,
+    Trainer,
+    TrainConfig,
+    TrainResult,
+)
+
+Schedule = Literal["constant", "linear", "cosine", "wsd"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """The shape of a model; names as in `config.json`, the rest follows the tokenizer.
+
+    Attributes:
+        num_key_value_heads: None for as many as `num_attention_heads`.
+        intermediate_size: None for 8/3 of `hidden_size`, rounded up to 64 (Shazeer
+            2020 keeps the parameters of a plain 4x layer so).
+        head_dim: None for `hidden_size / num_attention_heads`.
+        max_position_embeddings: most tokens read together.
+    """
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int | None = None
+    intermediate_size: int | None = None
+    head_dim: int | None = None
+    max_position_embeddings: int = 2048
+    rope_theta: float = 10_000.0
+    rms_norm_eps: float = 1e-6
+    tie_word_embeddings: bool = True
+    qk_norm: bool = True
+    initializer_range: float = 0.02
+
+    def build(self, tokenizer: Tokenizer, *, seed: int) -> Transformer:
+        """A new model with weights drawn from `seed`."""
+        torch.manual_seed(seed)
+        return Transformer(self.model_config(tokenizer))
+
+    def model_config(self, tokenizer: Tokenizer) -> ModelConfig:
+        """The complete shape, vocabulary and marker ids included."""
+        rounded = -(-(8 * self.hidden_size // 3) // 64) * 64
+        shape = config.to_mapping(self)
+        shape["intermediate_size"] = self.intermediate_size or rounded
+        markers = {
+            "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": tokenizer.eos_id,
+            "pad_token_id": tokenizer.pad_id,
+        }
+        return ModelConfig.from_dict(
+            {"vocab_size": tokenizer.vocab_size, **shape, **markers}
+        )
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a caller wants to be told while a Trainer runs."""
+
+    on_step: Callable[[Mapping[str, Any]], None] | None = None
+    on_stage_end: Callable[[str, int, Transformer], None] | None = None
+
+
+def train(
+    model: Transformer,
+    objective: Objective,
+    data: OrderedRows,
+    settings: TrainConfig,
+    *,
+    tokenizer_path: str | Path,
+    resolved: Any,
+    watch: Watch,
+) -> TrainResult:
+    """Writes the resolved settings into the run, then trains or goes on training."""
+    check_data(data, tokenizer_path)
+    output = Path(settings.output)
+    output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(config.to_mapping(resolved), indent=2) + "\n"
+    artefact.write_text(output / RUN_FILE, text)
+    trainer = Trainer(
+        model,
+        objective,
+        data,
+        settings,
+        tokenizer_path=tokenizer_path,
+        on_step=watch.on_step,
+        on_stage_end=watch.on_stage_end,
+    )
+    return trainer.run()
+
+
+def check_data(data: OrderedRows, tokenizer_path: str | Path) -> None:
+    """Refuses sources whose tokens another tokenizer made."""
+    sha256 = Tokenizer.from_file(str(tokenizer_path)).sha256
+    require_same_tokenizer(data.sources, sha256)
+
+
+def train_config(
+    settings: Any, stages: Sequence[StageConfig], optimizer: OptimizerConfig
+) -> TrainConfig:
+    """The Trainer's own settings, out of a command's."""
+    return TrainConfig(
+        output=settings.output,
+        optimizer=optimizer,
+        stages=tuple(map(_schedule, stages)),
+        micro_batch_rows=settings.micro_batch_rows,
+        precision=settings.precision,
+        checkpoint_every_steps=settings.checkpoint_every_steps,
+        keep_checkpoints=settings.keep_checkpoints,
+        seed=settings.seed,
+    )
+
+
+def _schedule(stage: StageConfig) -> StageSchedule:
+    return StageSchedule(
+        name=stage.name,
+        steps=stage.steps,
+        max_lr=stage.learning_rate,
+        min_lr_ratio=stage.min_lr_ratio,
+        warmup_steps=stage.warmup_steps,
+        schedule=stage.schedule,
+    )
+
+
+def steps_for(folder: str | Path, *, epochs: float, batch_size: int, seq_len: int) -> int:
+    """Steps of `batch_size` rows that read a shard folder `epochs` times; at least 1."""
+    probe = StageConfig(
+        stage="probe", data_fraction=1.0, learning_rate=1.0, batch_size=1, steps=1
+    )
+    order = OrderedRows({"data": folder}, [probe], seed=0, seq_len=seq_len)
+    rows = order.report()["sources"]["data"]["rows"]
+    return max(1, round(epochs * rows / batch_size))

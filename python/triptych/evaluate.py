@@ -1,0 +1,191 @@
+"""What a model can do, measured on data held out from training.
+
+Losses are sums divided once: nats over tokens, bits over bytes. Bits per byte do not
+depend on the tokenizer, so models with different vocabularies can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from triptych import ops
+from triptych.conversation import Conversation, render
+from triptych.data import TokenShards, stored_batches
+from triptych.generation import Sampling, generate
+
+if TYPE_CHECKING:
+    from triptych._core import Tokenizer
+    from triptych.model import Transformer
+    from triptych.train.batch import Batch
+
+EVAL_BATCH_TOKENS = 4096  # 16 rows of 256: no speed is gained beyond, memory is
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """Sum of negative log-likelihood in nats, over how many supervised tokens."""
+
+    nats: float
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        """Nats a supervised token."""
+        return self.nats / max(self.tokens, 1)
+
+
+@torch.no_grad()
+def token_loss(model: Transformer, shards: TokenShards, *, seq_len: int) -> TokenLoss:
+    """Loss over the supervised tokens of all documents, cut at `seq_len`."""
+    nats, tokens = 0.0, 0
+    for batch in stored_batches(shards, seq_len=seq_len, batch_tokens=EVAL_BATCH_TOKENS):
+        count = int((batch.labels >= 0).sum())
+        if count:
+            nats -= float(_label_logps(model, batch).sum(dtype=torch.float64))
+            tokens += count
+    return TokenLoss(nats, tokens)
+
+
+def _label_logps(model: Transformer, batch: Batch) -> Tensor:
+    """(tokens,) log-probability of each label; 0 where there is none."""
+    hidden = model.hidden(batch.input_ids, batch.position_ids, batch.cu_seqlens)
+    return ops.linear_logprobs(hidden, model.output_weight, batch.labels)
+
+
+def text_bytes(shards: TokenShards, tokenizer: Tokenizer) -> int:
+    """UTF-8 bytes of all documents' texts, markers not counted."""
+    documents = (shards.tokens(index).tolist() for index in range(len(shards)))
+    return sum(len(tokenizer.decode(ids, skip_special=True).encode()) for ids in documents)
+
+
+def bits_per_byte(
+    model: Transformer,
+    sources: Mapping[str, TokenShards],
+    tokenizer: Tokenizer,
+    *,
+    seq_len: int,
+) -> dict[str, float]:
+    """Bits a byte of each source, and of `all` together, every byte counted once."""
+    result, all_nats, all_bytes = {}, 0.0, 0
+    for name, shards in sources.items():
+        loss = token_loss(model, shards, seq_len=seq_len)
+        size = text_bytes(shards, tokenizer)
+        result[name] = loss.nats / math.log(2) / max(size, 1)
+        all_nats, all_bytes = all_nats + loss.nats, all_bytes + size
+    return {"all": all_nats / math.log(2) / max(all_bytes, 1), **result}
+
+
+@torch.no_grad()
+def document_logps(model: Transformer, shards: TokenShards) -> Tensor:
+    """(documents,) summed log-probability, in nats, of each one's supervised tokens."""
+    sums = torch.zeros(len(shards), dtype=torch.float64)
+    longest = max((row[3] for row in shards.documents), default=1)
+    for batch in stored_batches(shards, seq_len=longest, batch_tokens=EVAL_BATCH_TOKENS):
+        lengths = batch.cu_seqlens.diff().long()
+        owner = torch.repeat_interleave(batch.documents, lengths)
+        sums.index_add_(0, owner, _label_logps(model, batch).double())
+    return sums
+
+
+@dataclass(frozen=True)
+class PreferenceResult:
+    """How often the policy moved towards the preferred reply of a pair.
+
+    Attributes:
+        accuracy: share of pairs whose implicit reward (policy minus reference
+            log-probability, Rafailov et al. 2023, sec. 4) is larger for the chosen
+            reply; a tie counts half, so a policy equal to its reference has 0.5.
+        margin: mean difference of the implicit rewards, in nats.
+        longer_accuracy: what "prefer the longer reply" would score.
+        pairs: how many.
+    """
+
+    accuracy: float
+    margin: float
+    longer_accuracy: float
+    pairs: int
+
+
+def preference_accuracy(
+    policy_logps: Tensor, reference_logps: Tensor, lengths: Tensor
+) -> PreferenceResult:
+    """Scores pairs; all arguments (2 * pairs,), chosen and rejected adjacent.
+
+    Args:
+        policy_logps: summed log-probabilities under the policy, in nats.
+        reference_logps: the same under the reference.
+        lengths: supervised tokens of each reply.
+    """
+    margins = _pair_differences(policy_logps - reference_logps)
+    longer = _pair_differences(lengths.double())
+    return PreferenceResult(
+        accuracy=_share_positive(margins),
+        margin=float(margins.mean()),
+        longer_accuracy=_share_positive(longer),
+        pairs=len(margins),
+    )
+
+
+def _pair_differences(values: Tensor) -> Tensor:
+    return values[0::2] - values[1::2]
+
+
+def _share_positive(values: Tensor) -> float:
+    return float(((values > 0).double() + 0.5 * (values == 0).double()).mean())
+
+
+def supervised_lengths(shards: TokenShards) -> Tensor:
+    """(documents,) number of supervised tokens of each document."""
+    return torch.tensor([int(shards.mask(i).sum()) for i in range(len(shards))])
+
+
+@dataclass(frozen=True)
+class ReplyResult:
+    """Replies to held-out prompts: how many were well formed, and the first few."""
+
+    well_formed: float
+    replies: int
+    samples: list[dict[str, str]]
+
+
+def reply_quality(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    conversations: Sequence[Conversation],
+    *,
+    max_new_tokens: int = 64,
+    num_samples: int = 3,
+) -> ReplyResult:
+    """Greedy replies to each conversation's last user turn.
+
+    Well formed is a reply that is not empty and is closed by the end-of-turn token
+    within `max_new_tokens` tokens; any other marker spoils it.
+    """
+    prompts = [conversation.messages[:-1] for conversation in conversations]
+    ids = [render(p, tokenizer, add_generation_prompt=True).ids for p in prompts]
+    sampling = Sampling(max_new_tokens=max_new_tokens)
+    completions = generate(model, ids, sampling, stop_ids=special_ids(tokenizer))
+    good = [bool(c.ids) and c.stopped_by == tokenizer.end_id for c in completions]
+    samples = [
+        {"prompt": prompt[-1]["content"], "reply": tokenizer.decode(c.ids)}
+        for prompt, c in zip(prompts[:num_samples], completions, strict=False)
+    ]
+    return ReplyResult(sum(good) / max(len(good), 1), len(good), samples)
+
+
+def special_ids(tokenizer: Tokenizer) -> list[int]:
+    """Ids of the markers, which never belong to a reply."""
+    names = ("pad", "bos", "eos", "system", "user", "assistant", "end")
+    ids = (tokenizer.token_to_id(f"<|{name}|>") for name in names)
+    return [id_ for id_ in ids if id_ is not None]
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """A result as a plain mapping, for JSON."""
+    return dict(vars(value))

@@ -1,0 +1,184 @@
+"""Completions from a model: KV-cached, batched, reproducible from a seed.
+
+A prompt's completion does not depend on its company in the batch: each has its own
+random generator, seeded by (seed, index of the prompt).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from triptych.errors import ConfigError
+
+if TYPE_CHECKING:
+    from triptych.model import Transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        max_new_tokens: most tokens drawn for a prompt, a stop token among them.
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_k: only so many likeliest tokens; None for all.
+        top_p: only the likeliest tokens that together reach this probability
+            (Holtzman et al. 2020, nucleus sampling); 1 for all.
+        seed: of the random draws.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks every bound once, at birth."""
+        _check(self.max_new_tokens >= 1, "max_new_tokens", ">= 1", self.max_new_tokens)
+        _check(self.temperature >= 0, "temperature", ">= 0", self.temperature)
+        _check(self.top_k is None or self.top_k >= 1, "top_k", ">= 1", self.top_k)
+        _check(0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Ids that followed a prompt, and the stop token that ended them (None: cut off)."""
+
+    ids: list[int]
+    stopped_by: int | None
+
+
+def _check(good: bool, name: str, expected: str, found: object) -> None:
+    if not good:
+        raise ValueError(f"{name}: expected {expected}, found {found}")
+
+
+def generate(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    stop_ids: Sequence[int],
+    batch_size: int = 32,
+) -> list[Completion]:
+    """Completes each prompt of token ids.
+
+    Args:
+        model: in any mode; nothing is trained.
+        prompts: ids, at least one each.
+        sampling: how tokens are drawn.
+        stop_ids: tokens that end a completion.
+        batch_size: prompts decoded together.
+
+    Raises:
+        ConfigError: for an empty prompt, or one that leaves no room in the model.
+    """
+    generators = [_generator(sampling.seed, index) for index in range(len(prompts))]
+    completions: list[Completion] = []
+    for start in range(0, len(prompts), batch_size):
+        batch = [list(prompt) for prompt in prompts[start : start + batch_size]]
+        lanes = _Lanes(model, batch, generators[start : start + batch_size], sampling)
+        completions += lanes.run(frozenset(stop_ids))
+    return completions
+
+
+def stream(
+    model: Transformer, prompt: Sequence[int], sampling: Sampling, *, stop_ids: Sequence[int]
+) -> Iterator[int]:
+    """Yields the ids of one completion as they are drawn."""
+    lanes = _Lanes(model, [list(prompt)], [_generator(sampling.seed, 0)], sampling)
+    while lanes.active:
+        before = len(lanes.drawn[0])
+        lanes.step(frozenset(stop_ids))
+        yield from lanes.drawn[0][before:]
+
+
+def _generator(seed: int, index: int) -> torch.Generator:
+    # A prime apart, so that neighbouring seeds and prompts share no stream.
+    return torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**63)
+
+
+class _Lanes:
+    """A batch of prompts being completed; a finished lane leaves the cache."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        prompts: list[list[int]],
+        generators: list[torch.Generator],
+        sampling: Sampling,
+    ) -> None:
+        self.model, self.generators, self.sampling = model, generators, sampling
+        self.drawn: list[list[int]] = [[] for _ in prompts]
+        self.stopped_by: list[int | None] = [None] * len(prompts)
+        self.active = list(range(len(prompts)))
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        self._check_room(lengths)
+        capacity = int(lengths.max()) + sampling.max_new_tokens
+        self.cache = model.new_cache(len(prompts), capacity)
+        self.logits = model.decode(_right_padded(prompts), self.cache, lengths)
+
+    def _check_room(self, lengths: Tensor) -> None:
+        limit = self.model.config.max_position_embeddings
+        needed = int(lengths.max()) + self.sampling.max_new_tokens
+        if int(lengths.min()) < 1 or needed > limit:
+            raise ConfigError(
+                f"prompt: expected 1 to {limit - self.sampling.max_new_tokens} tokens "
+                f"(the model reads {limit}, {self.sampling.max_new_tokens} are to be "
+                f"generated), found {lengths.tolist()}"
+            )
+
+    def run(self, stop_ids: frozenset[int]) -> list[Completion]:
+        while self.active:
+            self.step(stop_ids)
+        return [Completion(*pair) for pair in zip(self.drawn, self.stopped_by, strict=True)]
+
+    def step(self, stop_ids: frozenset[int]) -> None:
+        """Draws one token for each active lane and reads it."""
+        tokens = [
+            _draw(logits, self.sampling, self.generators[lane])
+            for lane, logits in zip(self.active, self.logits, strict=True)
+        ]
+        staying = []
+        for row, (lane, token) in enumerate(zip(self.active, tokens, strict=True)):
+            if token in stop_ids:
+                self.stopped_by[lane] = token
+                continue
+            self.drawn[lane].append(token)
+            if len(self.drawn[lane]) < self.sampling.max_new_tokens:
+                staying.append(row)
+        self._advance(staying, tokens)
+
+    def _advance(self, staying: list[int], tokens: list[int]) -> None:
+        if len(staying) < len(self.active):
+            self.active = [self.active[row] for row in staying]
+            self.cache.keep(torch.tensor(staying, dtype=torch.int64))
+        if self.active:
+            ids = torch.tensor([[tokens[row]] for row in staying])
+            self.logits = self.model.decode(ids, self.cache)
+
+
+def _right_padded(prompts: list[list[int]]) -> Tensor:
+    longest = max(map(len, prompts))
+    return torch.tensor([prompt + [0] * (longest - len(prompt)) for prompt in prompts])
+
+
+def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """One token from logits (vocab_size,)."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    probabilities, ids = torch.softmax(logits.float() / sampling.temperature, -1).sort(
+        descending=True, stable=True
+    )
+    # A token stays while those before it have not reached top_p: the first always does.
+    outside = probabilities.cumsum(-1) - probabilities >= sampling.top_p
+    if sampling.top_k is not None:
+        outside[sampling.top_k :] = True
+    probabilities = probabilities.masked_fill(outside, 0.0)
+    return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
