@@ -1,0 +1,1 @@
+"""The parts of `triptych demo` that are no command of their own."""
