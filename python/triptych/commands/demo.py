@@ -34,9 +34,9 @@ from triptych.conversation import (
     write_conversations,
     write_preferences,
 )
-from triptych.demo.evaluation import Evaluations
-from triptych.demo.results import summary, write_report
-from triptych.demo.split import HELDOUT_BYTES, is_heldout, split_documents
+from triptych.quickstart.evaluation import Evaluations
+from triptych.quickstart.results import summary, write_report
+from triptych.quickstart.split import HELDOUT_BYTES, is_heldout, split_documents
 from triptych.errors import ConfigError
 from triptych.model import Transformer
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.demo.results import write_report
+from triptych.quickstart.results import write_report
 from triptych.errors import ConfigError
 from triptych.reporting import Section, curve, page, read_metrics
 

@@ -14,7 +14,7 @@ from triptych._core import Tokenizer
 from triptych.commands.models import open_model
 from triptych.conversation import read_conversations
 from triptych.data import TokenShards
-from triptych.demo.split import is_heldout
+from triptych.quickstart.split import is_heldout
 from triptych.evaluate import (
     bits_per_byte,
     document_logps,

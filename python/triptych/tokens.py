@@ -1,0 +1,52 @@
+"""Training a tokenizer, from texts or from files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from triptych import _core
+from triptych._core import Tokenizer
+
+__all__ = ["Tokenizer", "train_tokenizer"]
+
+
+def train_tokenizer(
+    texts_or_paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+    vocab_size: int,
+    *,
+    special_tokens: list[str] | None = None,
+) -> Tokenizer:
+    """Trains a byte-level BPE tokenizer (Sennrich et al. 2016; GPT-2's byte alphabet).
+
+    Args:
+        texts_or_paths: paths, if every item is one that exists (documents folders,
+            `.jsonl[.gz|.zst]`, `.txt`); texts otherwise. `Path` objects are always paths.
+        vocab_size: tokens in all, the 256 bytes and the special tokens included.
+        special_tokens: in place of triptych's own seven.
+
+    Raises:
+        ConfigError: for a path that does not exist, or a vocabulary out of range.
+        InputError: if there is nothing to train on.
+    """
+    single = isinstance(texts_or_paths, (str, os.PathLike))
+    items = [texts_or_paths] if single else list(texts_or_paths)  # type: ignore[list-item, arg-type]
+    if _are_paths(items):
+        paths = [os.fspath(item) for item in items]
+        return _core.train_tokenizer(paths, None, vocab_size, special_tokens)
+    texts = [str(item) for item in items]
+    return _core.train_tokenizer(None, texts, vocab_size, special_tokens)
+
+
+def _are_paths(items: list[str | os.PathLike[str]]) -> bool:
+    return bool(items) and all(
+        isinstance(item, os.PathLike) or _exists(item) for item in items
+    )
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # too long for a path, or with a NUL: a text
+        return False
