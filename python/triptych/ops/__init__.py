@@ -8,9 +8,10 @@ flash-attn where it is installed. The environment variable `TRIPTYCH_OPS`
 from triptych.ops.attention import attention
 from triptych.ops.choice import implementation
 from triptych.ops.layers import rms_norm, rotary_tables, rotate, swiglu
-from triptych.ops.linear_loss import linear_cross_entropy, linear_logprobs
+from triptych.ops.linear_loss import IGNORE_INDEX, linear_cross_entropy, linear_logprobs
 
 __all__ = [
+    "IGNORE_INDEX",
     "attention",
     "implementation",
     "linear_cross_entropy",
