@@ -1,1 +1,36 @@
-"""Triton kernels of triptych, and their plain-PyTorch twins in `reference`."""
+"""Triton kernels of triptych, and their plain-PyTorch twins in `reference`.
+
+The three functions here always run a Triton kernel: on a GPU, or on CPU tensors
+when ``TRITON_INTERPRET=1`` was set before the first of them was asked for.
+Importing the package imports neither torch nor triton; asking for a function does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from triptych_kernels.flash_attention import attention
+    from triptych_kernels.linear_loss import linear_cross_entropy, linear_logprobs
+
+__all__ = ["attention", "linear_cross_entropy", "linear_logprobs"]
+
+# No module bears a function's name: importing a submodule sets the package's
+# attribute of that name to the module, and would hide the function.
+_MODULE_OF = {
+    "attention": "flash_attention",
+    "linear_cross_entropy": "linear_loss",
+    "linear_logprobs": "linear_loss",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module attribute)
+    """Imports the kernel's module when its function is first asked for."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    function = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = function
+    return function
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

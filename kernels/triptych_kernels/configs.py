@@ -1,0 +1,123 @@
+"""Tile sizes of every kernel: a table, not a tuner.
+
+A tuner would choose by the shapes at hand, so the order of a sum, and with it the
+bits of a result, would depend on the batch. Rows were chosen by cross-compiling and
+reading registers and spills (`benches/kernels/static_table.py`), not by timing.
+"""
+
+import os
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import triton
+
+
+class Tile(NamedTuple):
+    """Block sizes and launch options of one kernel."""
+
+    rows: int
+    columns: int
+    inner: int  # depth of a step of a matrix product; 0 where it is the head dim
+    num_warps: int
+    num_stages: int
+
+
+# (kernel, padded head dim, target); 16-bit inputs. rows are queries and columns keys.
+ATTENTION: dict[tuple[str, int, str], Tile] = {
+    ("forward", 64, "sm_80"): Tile(64, 64, 0, 4, 2),
+    ("forward", 64, "sm_90"): Tile(128, 64, 0, 8, 3),
+    ("forward", 64, "gfx942"): Tile(128, 32, 0, 4, 1),
+    ("forward", 128, "sm_80"): Tile(128, 32, 0, 8, 2),
+    ("forward", 128, "sm_90"): Tile(128, 64, 0, 8, 3),
+    ("forward", 128, "gfx942"): Tile(128, 32, 0, 4, 1),
+    ("forward", 256, "sm_80"): Tile(64, 32, 0, 8, 1),
+    ("forward", 256, "sm_90"): Tile(64, 32, 0, 8, 2),
+    ("forward", 256, "gfx942"): Tile(64, 32, 0, 4, 1),
+    ("dq", 64, "sm_80"): Tile(64, 32, 0, 4, 2),
+    ("dq", 64, "sm_90"): Tile(64, 32, 0, 4, 2),
+    ("dq", 64, "gfx942"): Tile(64, 32, 0, 4, 1),
+    ("dq", 128, "sm_80"): Tile(64, 32, 0, 4, 2),
+    ("dq", 128, "sm_90"): Tile(64, 32, 0, 4, 2),
+    ("dq", 128, "gfx942"): Tile(64, 32, 0, 4, 1),
+    ("dq", 256, "sm_80"): Tile(64, 16, 0, 8, 1),
+    ("dq", 256, "sm_90"): Tile(64, 32, 0, 8, 1),
+    ("dq", 256, "gfx942"): Tile(32, 32, 0, 4, 1),
+    ("dkdv", 64, "sm_80"): Tile(32, 64, 0, 4, 2),
+    ("dkdv", 64, "sm_90"): Tile(32, 64, 0, 4, 2),
+    ("dkdv", 64, "gfx942"): Tile(32, 64, 0, 4, 1),
+    ("dkdv", 128, "sm_80"): Tile(32, 64, 0, 8, 2),
+    ("dkdv", 128, "sm_90"): Tile(32, 64, 0, 8, 2),
+    ("dkdv", 128, "gfx942"): Tile(32, 64, 0, 8, 1),
+    ("dkdv", 256, "sm_80"): Tile(16, 64, 0, 8, 1),
+    ("dkdv", 256, "sm_90"): Tile(32, 64, 0, 8, 1),
+    ("dkdv", 256, "gfx942"): Tile(16, 32, 0, 4, 1),
+}
+
+# 16-bit inputs. rows are tokens (of the product: rows of the result), columns are
+# vocabulary entries (of the product: hidden units).
+LOSS: dict[tuple[str, str], Tile] = {
+    ("statistics", "sm_80"): Tile(128, 128, 64, 8, 2),
+    ("statistics", "sm_90"): Tile(128, 128, 64, 8, 3),
+    ("statistics", "gfx942"): Tile(128, 128, 64, 8, 2),
+    ("dlogits", "sm_80"): Tile(128, 128, 64, 8, 3),
+    ("dlogits", "sm_90"): Tile(128, 128, 64, 8, 3),
+    ("dlogits", "gfx942"): Tile(128, 128, 64, 8, 2),
+    ("product", "sm_80"): Tile(128, 128, 64, 8, 3),
+    ("product", "sm_90"): Tile(128, 128, 64, 8, 3),
+    ("product", "gfx942"): Tile(128, 128, 64, 8, 2),
+}
+
+# fp32 products run without tensor cores, in full precision: small tiles, any target.
+ATTENTION_FP32 = {
+    64: Tile(32, 32, 0, 4, 1),
+    128: Tile(16, 32, 0, 4, 1),
+    256: Tile(16, 16, 0, 4, 1),
+}
+LOSS_FP32 = Tile(64, 64, 16, 8, 1)
+
+# The interpreter pays by the step, not by the size: small enough for several steps
+# in a small test, large enough for few.
+ATTENTION_INTERPRETER = Tile(32, 16, 0, 4, 1)
+LOSS_INTERPRETER = Tile(64, 64, 64, 4, 1)
+
+
+def interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def attention_tile(kernel: str, head_dim: int, query: torch.Tensor) -> Tile:
+    """The row of the table for ``query``'s device and dtype."""
+    target = _target(query.device)
+    if target == "interpreter":
+        return ATTENTION_INTERPRETER
+    size = max(64, triton.next_power_of_2(head_dim))
+    if query.dtype == torch.float32:
+        return ATTENTION_FP32[size]
+    return ATTENTION[kernel, size, target]
+
+
+def loss_tile(kernel: str, hidden: torch.Tensor) -> Tile:
+    """The row of the table for ``hidden``'s device and dtype."""
+    target = _target(hidden.device)
+    if target == "interpreter":
+        return LOSS_INTERPRETER
+    return LOSS_FP32 if hidden.dtype == torch.float32 else LOSS[kernel, target]
+
+
+@lru_cache
+def _target(device: torch.device) -> str:
+    """The table's name for a device: the newest listed one it can run."""
+    if interpreted():
+        return "interpreter"
+    if device.type != "cuda":
+        raise ValueError(
+            "kernels need tensors on a GPU, or TRITON_INTERPRET=1 set before the "
+            f"import: found device `{device}`"
+        )
+    if torch.version.hip:
+        return "gfx942"
+    # 9.x and 10.x have 227 KiB of shared memory a block; 8.6, 8.9 and 12.x have
+    # 99 KiB, which every sm_80 row keeps to.
+    return "sm_90" if torch.cuda.get_device_capability(device)[0] in (9, 10) else "sm_80"

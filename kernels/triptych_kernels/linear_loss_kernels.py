@@ -1,0 +1,261 @@
+"""Triton kernels of the loss on the output layer: see `linear_loss` and docs/kernels.md.
+
+Shape letters in this file: N = tokens, V = vocabulary entries, D = hidden units,
+S = vocabulary splits, C = vocabulary entries of one chunk of the backward.
+"""
+
+# ruff: noqa: ANN001, ANN201, ANN202  Triton infers the types of a kernel's arguments.
+import triton
+import triton.language as tl
+
+from triptych_kernels.softcap import tanh
+
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def _logits_tile(
+    hidden_ptr,  # (N, D)
+    weight_ptr,  # (V, D)
+    n,  # (BLOCK_N,) token indices, inside [0, N)
+    v,  # (BLOCK_V,) vocabulary indices, inside [0, V)
+    D,
+    stride_hn,
+    stride_wv,
+    softcap,
+    EVEN_D: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """(BLOCK_N, BLOCK_V) fp32 logits, soft-capped, before the temperature."""
+    d = tl.arange(0, BLOCK_D)
+    # int64: n * D passes 2**31 at 524,288 tokens of width 4096.
+    h_ptrs = hidden_ptr + n.to(tl.int64)[:, None] * stride_hn + d[None, :]
+    w_ptrs = weight_ptr + v.to(tl.int64)[None, :] * stride_wv + d[:, None]
+    z = tl.zeros([BLOCK_N, BLOCK_V], tl.float32)
+    for d_start in range(0, D, BLOCK_D):
+        if EVEN_D:
+            h = tl.load(h_ptrs)
+            w = tl.load(w_ptrs)
+        else:
+            h = tl.load(h_ptrs, mask=(d < D - d_start)[None, :], other=0.0)
+            w = tl.load(w_ptrs, mask=(d < D - d_start)[:, None], other=0.0)
+        z = tl.dot(h, w, z, input_precision="ieee")
+        h_ptrs += BLOCK_D
+        w_ptrs += BLOCK_D
+    if HAS_SOFTCAP:
+        z = softcap * tanh(z / softcap)
+    return z
+
+
+@triton.jit
+def statistics_kernel(
+    hidden_ptr,  # (N, D)
+    weight_ptr,  # (V, D)
+    targets_ptr,  # (N,) int64, negative where ignored
+    partial_ptr,  # (S, 4, N) fp32, written: max, sum of exp2, target logit, sum
+    N,
+    V,
+    D,
+    stride_hn,
+    stride_wv,
+    softcap,
+    inv_temperature,
+    tiles_per_split,
+    HAS_SOFTCAP: tl.constexpr,
+    HAS_MEAN: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Statistics of BLOCK_N rows of logits over one split of the vocabulary.
+
+    Online log-sum-exp in base 2 (Milakov & Gimelshein 2018): running maximum m and
+    s = sum(exp2(x - m)), s rescaled whenever m grows. No program touches another's
+    partials, so there is no lock and no order to depend on.
+    """
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    split = tl.program_id(1)
+    target = tl.load(targets_ptr + n, mask=n < N, other=-1)
+    if tl.max(target, axis=0) < 0:
+        return  # nothing supervised here: the combination reads no partials
+    n_in = tl.minimum(n, N - 1)
+    m = tl.full([BLOCK_N], -float("inf"), tl.float32)
+    s = tl.zeros([BLOCK_N], tl.float32)
+    z_target = tl.zeros([BLOCK_N], tl.float32)
+    z_sum = tl.zeros([BLOCK_N], tl.float32)
+
+    v_first = split * tiles_per_split * BLOCK_V
+    v_end = tl.minimum(v_first + tiles_per_split * BLOCK_V, V)
+    for v_start in range(v_first, v_end, BLOCK_V):
+        v = v_start + tl.arange(0, BLOCK_V)
+        z = _logits_tile(
+            hidden_ptr, weight_ptr, n_in, tl.minimum(v, V - 1), D, stride_hn, stride_wv,
+            softcap, EVEN_D, HAS_SOFTCAP, BLOCK_N, BLOCK_V, BLOCK_D,
+        )  # fmt: skip
+        z = z * inv_temperature
+        z_target += tl.sum(tl.where(v[None, :] == target[:, None], z, 0.0), axis=1)
+        if HAS_MEAN:
+            z_sum += tl.sum(tl.where((v < V)[None, :], z, 0.0), axis=1)
+        x = tl.where((v < V)[None, :], z * LOG2E, -float("inf"))
+        m_new = tl.maximum(m, tl.max(x, axis=1))
+        s = s * tl.exp2(m - m_new) + tl.sum(tl.exp2(x - m_new[:, None]), axis=1)
+        m = m_new
+
+    out_ptr = partial_ptr + split.to(tl.int64) * 4 * N + n
+    tl.store(out_ptr, m, mask=n < N)
+    tl.store(out_ptr + N, s, mask=n < N)
+    tl.store(out_ptr + 2 * N, z_target, mask=n < N)
+    if HAS_MEAN:
+        tl.store(out_ptr + 3 * N, z_sum, mask=n < N)
+
+
+@triton.jit
+def combine_kernel(
+    partial_ptr,  # (S, 4, N) fp32
+    targets_ptr,  # (N,) int64, negative where ignored
+    logps_ptr,  # (N,) fp32, written: log-probability of the target, nats
+    lse_ptr,  # (N,) fp32, written: log-sum-exp, nats
+    mean_ptr,  # (N,) fp32, written if HAS_MEAN: mean logit
+    N,
+    V,
+    S,
+    HAS_MEAN: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Joins the splits of each row in their fixed order; ignored rows become 0."""
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    target = tl.load(targets_ptr + n, mask=n < N, other=-1)
+    supervised = target >= 0
+    m = tl.full([BLOCK_N], -float("inf"), tl.float32)
+    s = tl.zeros([BLOCK_N], tl.float32)
+    z_target = tl.zeros([BLOCK_N], tl.float32)
+    z_sum = tl.zeros([BLOCK_N], tl.float32)
+    in_ptr = partial_ptr + n
+    for _ in range(0, S):
+        m_split = tl.load(in_ptr, mask=supervised, other=0.0)
+        s_split = tl.load(in_ptr + N, mask=supervised, other=1.0)
+        m_new = tl.maximum(m, m_split)
+        s = s * tl.exp2(m - m_new) + s_split * tl.exp2(m_split - m_new)
+        m = m_new
+        z_target += tl.load(in_ptr + 2 * N, mask=supervised, other=0.0)
+        if HAS_MEAN:
+            z_sum += tl.load(in_ptr + 3 * N, mask=supervised, other=0.0)
+        in_ptr += 4 * N
+    lse = (m + tl.log2(s)) * LN2
+    # A target past the vocabulary was found by no split: NaN says so, loudly.
+    z_target = tl.where(target < V, z_target, float("nan"))
+    tl.store(logps_ptr + n, tl.where(supervised, z_target - lse, 0.0), mask=n < N)
+    tl.store(lse_ptr + n, tl.where(supervised, lse, 0.0), mask=n < N)
+    if HAS_MEAN:
+        tl.store(mean_ptr + n, tl.where(supervised, z_sum / V, 0.0), mask=n < N)
+
+
+@triton.jit
+def dlogits_kernel(
+    hidden_ptr,  # (N, D)
+    weight_ptr,  # (V, D)
+    targets_ptr,  # (N,) int64, negative where ignored
+    lse_ptr,  # (N,) fp32
+    coefficients_ptr,  # (3, N) fp32: upstream gradient of logps, lse and mean logit
+    dlogits_ptr,  # (N, C), written: gradient of the chunk's logits
+    N,
+    V,
+    D,
+    v_first,  # vocabulary entry where the chunk begins
+    stride_hn,
+    stride_wv,
+    stride_gn,
+    softcap,
+    inv_temperature,
+    HAS_SOFTCAP: tl.constexpr,
+    HAS_MEAN: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Gradient of one tile of logits: p * (g_lse - g_lp) + onehot * g_lp + g_mean / V.
+
+    times (1 - (z / cap)^2) / temperature. The logits are recomputed; every loss made
+    of the three statistics is served by this one formula.
+    """
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    c = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
+    v = v_first + c
+    target = tl.load(targets_ptr + n, mask=n < N, other=-1)
+    g_ptrs = dlogits_ptr + n.to(tl.int64)[:, None] * stride_gn + c[None, :]
+    inside = (n < N)[:, None] & (v < V)[None, :]
+    if tl.max(target, axis=0) < 0:
+        zero = tl.zeros([BLOCK_N, BLOCK_V], dlogits_ptr.dtype.element_ty)
+        tl.store(g_ptrs, zero, mask=inside)
+        return
+    z = _logits_tile(
+        hidden_ptr, weight_ptr, tl.minimum(n, N - 1), tl.minimum(v, V - 1), D, stride_hn,
+        stride_wv, softcap, EVEN_D, HAS_SOFTCAP, BLOCK_N, BLOCK_V, BLOCK_D,
+    )  # fmt: skip
+    lse = tl.load(lse_ptr + n, mask=n < N, other=0.0)
+    g_lp = tl.load(coefficients_ptr + n, mask=n < N, other=0.0)
+    g_lse = tl.load(coefficients_ptr + N + n, mask=n < N, other=0.0)
+    p = tl.exp2((z * inv_temperature - lse[:, None]) * LOG2E)
+    g = p * (g_lse - g_lp)[:, None]
+    g += tl.where(v[None, :] == target[:, None], g_lp[:, None], 0.0)
+    if HAS_MEAN:
+        g_mean = tl.load(coefficients_ptr + 2 * N + n, mask=n < N, other=0.0)
+        g += (g_mean / V)[:, None]
+    if HAS_SOFTCAP:
+        ratio = z / softcap
+        g *= 1.0 - ratio * ratio
+    g = tl.where((target >= 0)[:, None], g * inv_temperature, 0.0)
+    tl.store(g_ptrs, g.to(dlogits_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def product_kernel(
+    a_ptr,  # (R, I), by its strides: dlogits or its transpose
+    b_ptr,  # (I, D)
+    c_ptr,  # (R, D), written
+    scale_ptr,  # () fp32: the result is multiplied by it
+    R,
+    I,  # noqa: E741 (the inner dimension)
+    D,
+    stride_ar,
+    stride_ai,
+    stride_bi,
+    stride_cr,
+    ACCUMULATE: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_I: tl.constexpr,
+):
+    """c = scale * (a @ b), or c += a @ b with c in fp32 and no scale.
+
+    The sum over I goes on from what c holds, in steps of BLOCK_I, so cutting I in
+    chunks that are multiples of BLOCK_I leaves every bit as it was.
+    """
+    r = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    i = tl.arange(0, BLOCK_I)
+    r_in = tl.minimum(r, R - 1).to(tl.int64)
+    d_in = tl.minimum(d, D - 1)
+    c_ptrs = c_ptr + r.to(tl.int64)[:, None] * stride_cr + d[None, :]
+    inside = (r < R)[:, None] & (d < D)[None, :]
+    if ACCUMULATE:
+        acc = tl.load(c_ptrs, mask=inside, other=0.0)
+    else:
+        acc = tl.zeros([BLOCK_R, BLOCK_D], tl.float32)
+    a_ptrs = a_ptr + r_in[:, None] * stride_ar + i.to(tl.int64)[None, :] * stride_ai
+    b_ptrs = b_ptr + i.to(tl.int64)[:, None] * stride_bi + d_in[None, :]
+    for i_start in range(0, I, BLOCK_I):
+        a = tl.load(a_ptrs, mask=(i < I - i_start)[None, :], other=0.0)
+        b = tl.load(b_ptrs, mask=(i < I - i_start)[:, None], other=0.0)
+        acc = tl.dot(a, b, acc, input_precision="ieee")
+        a_ptrs += BLOCK_I * stride_ai
+        b_ptrs += BLOCK_I * stride_bi
+    if not ACCUMULATE:
+        acc *= tl.load(scale_ptr)
+    tl.store(c_ptrs, acc.to(c_ptr.dtype.element_ty), mask=inside)

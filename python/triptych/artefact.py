@@ -1,0 +1,193 @@
+"""Artefacts: folders that are complete, or not there.
+
+The Python twin of `rust/core/src/manifest.rs`, with the same `manifest.json`. A
+folder is written under a temporary name beside its final one, synced, listed with the
+size and SHA-256 of every file, and renamed. Whoever reads it checks that list first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from triptych import _core
+from triptych.errors import ConfigError, IntegrityError
+
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size in bytes and SHA-256, in hexadecimal, of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder is, what it was made from, and the proof that it is whole."""
+
+    format: str
+    triptych: str
+    made_from: dict[str, Any]
+    content: dict[str, Any]
+    files: dict[str, FileEntry]
+
+    def verify(self, folder: Path) -> None:
+        """Checks size and hash of every file; the first that differs is the error."""
+        for name, entry in self.files.items():
+            _verify_file(folder / name, entry)
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`: keys in order, two spaces of indentation."""
+        values = asdict(self)
+        for key in ("made_from", "content", "files"):
+            values[key] = _sorted(values[key])
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+class Draft:
+    """A folder being written; a leftover of a killed run is removed first.
+
+    Used as a context manager. Left without `commit`, it keeps its temporary name and
+    the folder that stood at `target` before is untouched.
+    """
+
+    def __init__(self, target: Path | str) -> None:
+        self.target = Path(target)
+        self.folder = self.target.with_name(f".tmp-{self.target.name}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def path(self, name: str) -> Path:
+        """Path of a file inside the draft."""
+        return self.folder / name
+
+    def commit(
+        self, format: str, made_from: Mapping[str, Any], content: Mapping[str, Any]
+    ) -> Manifest:
+        """Hashes and syncs every file, writes the manifest, renames into place."""
+        files = {path.name: _entry(path) for path in sorted(self.folder.iterdir())}
+        manifest = Manifest(
+            format, _core.__version__, dict(made_from), dict(content), files
+        )
+        path = self.path(FILE_NAME)
+        path.write_text(manifest.to_json(), encoding="utf-8")
+        _sync(path)
+        _sync(self.folder)
+        self._rename()
+        return manifest
+
+    def _rename(self) -> None:
+        old = self.folder.with_name(self.folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.target.exists():
+            self.target.rename(old)
+        self.folder.rename(self.target)
+        _sync(self.target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def read_manifest(folder: Path | str, format: str) -> Manifest:
+    """Reads `folder/manifest.json` and checks that it describes `format`.
+
+    Raises:
+        ConfigError: there is no manifest.
+        IntegrityError: it is not a manifest, or not of this format.
+    """
+    path = Path(folder) / FILE_NAME
+    try:
+        values = json.loads(path.read_bytes())
+        files = {name: FileEntry(**entry) for name, entry in values["files"].items()}
+        manifest = Manifest(**{**values, "files": files})
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(
+            f"no input at `{folder}`: expected a finished folder of format "
+            f"`{format}`, with a `{FILE_NAME}`"
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        expected = f"a manifest of format `{format}`"
+        raise damaged(path, expected, repr(error)) from error
+    if manifest.format != format:
+        raise damaged(path, f"format `{format}`", f"`{manifest.format}`")
+    return manifest
+
+
+def verify(folder: Path | str, format: str) -> Manifest:
+    """`read_manifest`, then the size and hash of every file."""
+    manifest = read_manifest(folder, format)
+    manifest.verify(Path(folder))
+    return manifest
+
+
+def damaged(path: Path | str, expected: str, found: str) -> IntegrityError:
+    """The error for a file that is not as it was written."""
+    return IntegrityError(f"`{path}` is damaged: expected {expected}, found {found}")
+
+
+def sha256_file(path: Path | str) -> str:
+    """SHA-256 of a file's content in hexadecimal, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file whole: a reader sees the old text or the new one."""
+    draft = path.with_name(f".tmp-{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _entry(path: Path) -> FileEntry:
+    _sync(path)
+    return FileEntry(path.stat().st_size, sha256_file(path))
+
+
+def _verify_file(path: Path, entry: FileEntry) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise damaged(path, f"{entry.bytes} bytes", str(error)) from error
+    if size != entry.bytes:
+        raise damaged(path, f"{entry.bytes} bytes", f"{size} bytes")
+    found = sha256_file(path)
+    if found != entry.sha256:
+        raise damaged(path, f"SHA-256 {entry.sha256}", f"SHA-256 {found}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sorted(value: Any) -> Any:
+    """Dictionaries with their keys in order, as Rust's maps write them."""
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value

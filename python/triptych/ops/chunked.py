@@ -1,0 +1,283 @@
+"""Linear cross-entropy in chunks of 512 tokens; the logits of one chunk live at a time.
+
+512 tokens was best of 256, 512 and 1024 on two cores: smaller chunks re-read and
+re-write the weight gradient too often, larger ones gain nothing. Where a sum is asked
+for, gradients are computed in the forward pass, from logits that are there anyway;
+per-token results recompute them in the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_TOKENS = 512
+
+
+class Settings(NamedTuple):
+    """How logits are formed and what a token costs."""
+
+    dtype: torch.dtype
+    softcap: float | None = None
+    temperature: float = 1.0
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+
+
+def summed_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    counted: Tensor,
+    weights: Tensor | None,
+    settings: Settings,
+) -> Tensor:
+    """Sum over counted tokens of weight * loss: a float32 scalar."""
+    rows = _rows(counted)
+    token_weights = torch.ones_like(targets, dtype=torch.float32)
+    if weights is not None:
+        token_weights = weights.detach().float()
+    total: Tensor = _SummedLoss.apply(
+        _pick(hidden, rows),
+        weight,
+        _pick(targets, rows),
+        _pick(token_weights, rows),
+        settings,
+        torch.is_grad_enabled(),
+    )
+    return total
+
+
+def token_losses(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    counted: Tensor,
+    settings: Settings,
+) -> Tensor:
+    """(tokens,) loss of each counted token, 0 of the others."""
+    rows = _rows(counted)
+    logps, lse, mean_logits = _TokenStatistics.apply(
+        _pick(hidden, rows), weight, _pick(targets, rows), settings
+    )
+    smoothing = settings.label_smoothing
+    losses = -(1.0 - smoothing) * logps + smoothing * (lse - mean_logits)
+    return _place(losses + settings.z_loss * lse.square(), rows, targets)
+
+
+def token_logps(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    counted: Tensor,
+    settings: Settings,
+) -> Tensor:
+    """(tokens,) log-probability of each counted token, 0 of the others."""
+    rows = _rows(counted)
+    logps, _, _ = _TokenStatistics.apply(
+        _pick(hidden, rows), weight, _pick(targets, rows), settings
+    )
+    return _place(logps, rows, targets)
+
+
+def _rows(counted: Tensor) -> Tensor | None:
+    """Indices of the counted tokens, or None if all are."""
+    return None if bool(counted.all()) else counted.nonzero().squeeze(1)
+
+
+def _pick(x: Tensor, rows: Tensor | None) -> Tensor:
+    return x if rows is None else x.index_select(0, rows)
+
+
+def _place(values: Tensor, rows: Tensor | None, like: Tensor) -> Tensor:
+    if rows is None:
+        return values
+    zeros = torch.zeros(like.shape, dtype=values.dtype, device=values.device)
+    return zeros.index_copy(0, rows, values)
+
+
+class _Chunk(NamedTuple):
+    """Logits of at most `CHUNK_TOKENS` tokens, in a buffer that the next one reuses."""
+
+    span: slice
+    hidden: Tensor  # (chunk, hidden_size), in the dtype of the matrix products
+    logits: Tensor  # (chunk, V) float32, to be overwritten
+    slope: Tensor | None  # (chunk, V) d logit / d raw logit, under a soft-cap
+
+
+def _chunks(hidden: Tensor, weight: Tensor, settings: Settings) -> Iterator[_Chunk]:
+    """Logits chunk by chunk; `weight` is in the dtype of the matrix products."""
+    shape = (min(CHUNK_TOKENS, hidden.shape[0]), weight.shape[0])
+    product = torch.empty(shape, dtype=weight.dtype, device=weight.device)
+    is_float = weight.dtype == torch.float32
+    buffer = product if is_float else torch.empty_like(product, dtype=torch.float32)
+    for start in range(0, hidden.shape[0], CHUNK_TOKENS):
+        span = slice(start, min(start + CHUNK_TOKENS, hidden.shape[0]))
+        part = hidden[span].to(weight.dtype)
+        torch.mm(part, weight.T, out=product[: part.shape[0]])
+        logits = buffer[: part.shape[0]]
+        if not is_float:
+            logits.copy_(product[: part.shape[0]])
+        yield _Chunk(span, part, logits, _cap(logits, settings))
+
+
+def _cap(logits: Tensor, settings: Settings) -> Tensor | None:
+    """Applies soft-cap and temperature in place; returns the slope of the cap."""
+    slope = None
+    if settings.softcap is not None:
+        logits.div_(settings.softcap).tanh_()
+        slope = 1.0 - logits.square()
+        logits.mul_(settings.softcap)
+    if settings.temperature != 1.0:
+        logits.div_(settings.temperature)
+    return slope
+
+
+class _Gradients:
+    """Gradients of hidden states and weight, summed chunk by chunk in float32."""
+
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, settings: Settings, needed: list[bool]
+    ) -> None:
+        self.weight, self.temperature = weight, settings.temperature
+        self.of_hidden = torch.empty_like(hidden) if needed[0] else None
+        self.of_weight = (
+            torch.zeros_like(weight, dtype=torch.float32) if needed[1] else None
+        )
+
+    def add(self, chunk: _Chunk, of_logits: Tensor) -> None:
+        """Takes in d loss / d logits (chunk, V), which may be overwritten."""
+        if chunk.slope is not None:
+            of_logits.mul_(chunk.slope)
+        if self.temperature != 1.0:
+            of_logits.div_(self.temperature)
+        narrow = of_logits.to(self.weight.dtype)
+        if self.of_hidden is not None:
+            self.of_hidden[chunk.span] = narrow @ self.weight
+        if self.of_weight is None:
+            return
+        if narrow.dtype == torch.float32:
+            self.of_weight.addmm_(narrow.T, chunk.hidden)
+        else:
+            self.of_weight.add_(narrow.T @ chunk.hidden)
+
+
+class _SummedLoss(torch.autograd.Function):
+    """Weighted sum of the losses, with its gradients computed on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        token_weights: Tensor,
+        settings: Settings,
+        with_gradients: bool,
+    ) -> Tensor:
+        needed = [with_gradients and need for need in ctx.needs_input_grad[:2]]
+        with torch.autocast(hidden.device.type, enabled=False):
+            narrow = weight.detach().to(settings.dtype)
+            gradients = _Gradients(hidden, narrow, settings, needed)
+            total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+            for chunk in _chunks(hidden, narrow, settings):
+                part = targets[chunk.span], token_weights[chunk.span]
+                total += _loss_and_slope(chunk.logits, *part, settings)
+                if any(needed):
+                    gradients.add(chunk, chunk.logits)
+        ctx.gradients = gradients.of_hidden, gradients.of_weight
+        ctx.weight_dtype = weight.dtype
+        return total.float()
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        of_hidden, of_weight = ctx.gradients
+        if of_hidden is not None:
+            of_hidden = of_hidden * upstream
+        if of_weight is not None:
+            of_weight = (of_weight * upstream).to(ctx.weight_dtype)
+        return of_hidden, of_weight, None, None, None, None
+
+
+def _loss_and_slope(
+    logits: Tensor, targets: Tensor, token_weights: Tensor, settings: Settings
+) -> Tensor:
+    """Weighted loss sum of a chunk; logits become d loss / d logits in place."""
+    vocab_size, smoothing = logits.shape[1], settings.label_smoothing
+    largest = logits.amax(dim=1, keepdim=True)
+    logits.sub_(largest)  # largest exponent is 0: exp cannot overflow
+    picked = logits.gather(1, targets[:, None])
+    mean = logits.mean(dim=1, keepdim=True) if smoothing else picked
+    sums = logits.exp_().sum(dim=1, keepdim=True)
+    shifted_lse = sums.log()
+    lse = shifted_lse + largest
+    losses = shifted_lse - (1.0 - smoothing) * picked - smoothing * mean
+    losses = losses + settings.z_loss * lse.square()
+    factors = token_weights[:, None]
+    logits.mul_(factors * (1.0 + 2.0 * settings.z_loss * lse) / sums)
+    logits.scatter_add_(1, targets[:, None], -(1.0 - smoothing) * factors)
+    if smoothing:
+        logits.sub_(factors * (smoothing / vocab_size))
+    return (losses * factors).sum(dtype=torch.float64)
+
+
+class _TokenStatistics(torch.autograd.Function):
+    """Per token: log-probability of the target, log-sum-exp, mean logit.
+
+    Every loss here is plain arithmetic on these three, so one backward pass serves
+    all: d loss / d logits = p * (g_lse - g_logp) + g_mean / V + onehot * g_logp.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, settings: Settings
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        picked, lse, means = (
+            torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
+            for _ in range(3)
+        )
+        with torch.autocast(hidden.device.type, enabled=False):
+            narrow = weight.detach().to(settings.dtype)
+            for chunk in _chunks(hidden, narrow, settings):
+                ids = targets[chunk.span, None]
+                picked[chunk.span] = chunk.logits.gather(1, ids).squeeze(1)
+                means[chunk.span] = chunk.logits.mean(dim=1)
+                lse[chunk.span] = _logsumexp(chunk.logits)
+        ctx.save_for_backward(hidden, weight, targets, lse)
+        ctx.settings = settings
+        return picked - lse, lse, means
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(
+        ctx: Any, g_logp: Tensor, g_lse: Tensor, g_mean: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        hidden, weight, targets, lse = ctx.saved_tensors
+        settings = ctx.settings
+        with torch.autocast(hidden.device.type, enabled=False):
+            narrow = weight.detach().to(settings.dtype)
+            needed = list(ctx.needs_input_grad[:2])
+            gradients = _Gradients(hidden, narrow, settings, needed)
+            shares = g_mean / weight.shape[0]
+            for chunk in _chunks(hidden, narrow, settings):
+                span, slope = chunk.span, chunk.logits
+                slope.sub_(lse[span, None]).exp_()
+                slope.mul_((g_lse - g_logp)[span, None]).add_(shares[span, None])
+                slope.scatter_add_(1, targets[span, None], g_logp[span, None])
+                gradients.add(chunk, slope)
+        of_weight = gradients.of_weight
+        if of_weight is not None:
+            of_weight = of_weight.to(weight.dtype)
+        return gradients.of_hidden, of_weight, None, None
+
+
+def _logsumexp(logits: Tensor) -> Tensor:
+    """(chunk,) log-sum-exp; overwrites the logits instead of copying them."""
+    largest = logits.amax(dim=1, keepdim=True)
+    sums = logits.sub_(largest).exp_().sum(dim=1, keepdim=True)
+    return (sums.log() + largest).squeeze(1)

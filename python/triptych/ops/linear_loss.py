@@ -1,0 +1,153 @@
+"""Cross-entropy and log-probabilities straight from hidden states.
+
+The public functions of the room: they choose who computes, weigh and reduce. The
+arithmetic for a CPU is in `chunked`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from triptych.ops import chunked
+from triptych.ops.choice import implementation, kernel
+
+IGNORE_INDEX = -100
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    weights: Tensor | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+    softcap: float | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy of `hidden @ weight.T`, without building those logits.
+
+    Args:
+        hidden: (tokens, hidden_size).
+        weight: (vocab_size, hidden_size).
+        targets: (tokens,) int64 ids, or `ignore_index`: such tokens cost nothing.
+        weights: (tokens,) factor of each token's loss, by default 1.
+        ignore_index: target of tokens that do not count.
+        z_loss: adds z_loss * lse ** 2 a token (Chowdhery et al. 2022, section 5).
+        label_smoothing: share of the target spread over all ids, as in torch.
+        softcap: logits become softcap * tanh(logit / softcap).
+        reduction: "sum", "none" ((tokens,), 0 where ignored), or "mean" over the
+            tokens that count, whatever their weights.
+
+    Returns:
+        A float32 scalar, or (tokens,) float32 for "none", in nats.
+    """
+    _check(hidden, weight, targets, reduction)
+    settings = chunked.Settings(
+        compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing
+    )
+    name = implementation("linear_cross_entropy", hidden.device.type)
+    if name != "cpu":
+        losses = kernel("linear_cross_entropy", name)(
+            hidden.to(settings.dtype),
+            weight.to(settings.dtype),
+            targets,
+            ignore_index=ignore_index,
+            z_loss=z_loss,
+            label_smoothing=label_smoothing,
+            softcap=softcap,
+            reduction="none",
+        )
+        losses = losses if weights is None else losses * weights
+        return _reduce(losses, targets != ignore_index, reduction)
+    counted = targets != ignore_index
+    _check_ids(targets, counted, weight.shape[0])
+    if reduction == "none":
+        losses = chunked.token_losses(hidden, weight, targets, counted, settings)
+        return losses if weights is None else losses * weights
+    total = chunked.summed_loss(hidden, weight, targets, counted, weights, settings)
+    return total if reduction == "sum" else total / _count(counted)
+
+
+def linear_logprobs(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> Tensor:
+    """Log-probability of each target under `hidden @ weight.T`, in nats.
+
+    Args:
+        hidden: (tokens, hidden_size).
+        weight: (vocab_size, hidden_size).
+        targets: (tokens,) int64 ids; where it is -100 the result is 0.
+        temperature: logits are divided by it, after any soft-cap.
+        softcap: logits become softcap * tanh(logit / softcap).
+
+    Returns:
+        (tokens,) float32; gradients are recomputed chunk by chunk.
+    """
+    _check(hidden, weight, targets, "none")
+    if temperature <= 0.0:
+        raise ValueError(f"temperature: expected above 0, found {temperature}")
+    settings = chunked.Settings(compute_dtype(hidden), softcap, temperature)
+    counted = targets != IGNORE_INDEX
+    name = implementation("linear_logprobs", hidden.device.type)
+    if name == "cpu":
+        _check_ids(targets, counted, weight.shape[0])
+        return chunked.token_logps(hidden, weight, targets, counted, settings)
+    logps: Tensor = kernel("linear_logprobs", name)(
+        hidden.to(settings.dtype),
+        weight.to(settings.dtype),
+        targets.masked_fill(~counted, 0),
+        temperature=temperature,
+        softcap=softcap,
+    )
+    return logps.masked_fill(~counted, 0.0)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Type the matrix products run in: autocast's where it is on, else x's own."""
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+def _reduce(losses: Tensor, counted: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else losses.sum() / _count(counted)
+
+
+def _count(counted: Tensor) -> int:
+    count = int(counted.sum())
+    if count == 0:
+        raise ValueError("targets: expected at least one that counts, found none")
+    return count
+
+
+def _check(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str) -> None:
+    fits = hidden.dim() == 2 and weight.dim() == 2 and hidden.shape[1] == weight.shape[1]
+    if not fits or targets.shape != hidden.shape[:1]:
+        raise ValueError(
+            "expected hidden (tokens, hidden_size), weight (vocab_size, hidden_size) "
+            f"and targets (tokens,), found {tuple(hidden.shape)}, "
+            f"{tuple(weight.shape)} and {tuple(targets.shape)}"
+        )
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(
+            f'reduction: expected "mean", "sum" or "none", found "{reduction}"'
+        )
+
+
+def _check_ids(targets: Tensor, counted: Tensor, vocab_size: int) -> None:
+    outside = counted & ((targets < 0) | (targets >= vocab_size))
+    if bool(outside.any()):
+        raise ValueError(
+            f"targets: expected ids below {vocab_size}, found "
+            f"{int(targets[outside][0])}"
+        )

@@ -1,0 +1,28 @@
+"""Training: one loop, one objective a file, data as a pure function of the step."""
+
+from triptych.train.batch import Batch, DataSource
+from triptych.train.dpo import DpoObjective, ReferenceLogps, reference_logps
+from triptych.train.objective import LossSum, Objective
+from triptych.train.optimizer import OptimizerConfig
+from triptych.train.pretrain import PretrainObjective
+from triptych.train.schedule import StageSchedule
+from triptych.train.sft import SftObjective
+from triptych.train.trainer import TrainConfig, Trainer, TrainingDiverged, TrainResult
+
+__all__ = [
+    "Batch",
+    "DataSource",
+    "DpoObjective",
+    "LossSum",
+    "Objective",
+    "OptimizerConfig",
+    "PretrainObjective",
+    "ReferenceLogps",
+    "SftObjective",
+    "StageSchedule",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+    "TrainingDiverged",
+    "reference_logps",
+]

@@ -1,0 +1,84 @@
+"""Packed rows as tensors, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows as one packed sequence, flat and without padding.
+
+    Attributes:
+        input_ids: (tokens,) int64.
+        labels: (tokens,) int64, the next token, or -100 where nothing is learnt.
+        position_ids: (tokens,) int64, restarting with every segment.
+        weights: (tokens,) float32 factor of each label's loss, 0 where it is -100.
+        cu_seqlens: (segments + 1,) int32: 0, then the end of each segment.
+        documents: (segments,) int64 index of the document in its source.
+        sources: (segments,) int32 index of the source.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+    weights: Tensor
+    cu_seqlens: Tensor
+    documents: Tensor
+    sources: Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in all segments."""
+        return self.input_ids.numel()
+
+    @property
+    def num_segments(self) -> int:
+        """Segments: documents, or the pieces of those longer than a row."""
+        return self.cu_seqlens.numel() - 1
+
+    def segment_ids(self) -> Tensor:
+        """(tokens,) int64 index of the segment that each token belongs to."""
+        lengths = self.cu_seqlens.diff().long()
+        numbers = torch.arange(self.num_segments, device=lengths.device)
+        return torch.repeat_interleave(numbers, lengths, output_size=self.num_tokens)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
+        return Batch(**moved)
+
+
+class DataSource(Protocol):
+    """Rows as a pure function of the step: nothing is consumed or replayed.
+
+    It may also have `fingerprint`, a string that names its content (say the hash of
+    its shards' manifests); `data_fingerprint` takes it in.
+    """
+
+    @property
+    def num_steps(self) -> int:
+        """Steps there are rows for."""
+
+    def rows_per_step(self, step: int) -> int:
+        """Rows that `step` is made of."""
+
+    def batch(self, step: int, first_row: int = 0, num_rows: int | None = None) -> Batch:
+        """Rows `first_row` to `first_row + num_rows` (or the end) of `step`."""
+
+    def step_hash(self, step: int) -> str:
+        """Hash that names the rows of `step`."""
+
+
+def data_fingerprint(data: DataSource) -> str:
+    """Names a data source: its own fingerprint, its length, and three of its steps."""
+    last = data.num_steps - 1
+    hashes = [data.step_hash(step) for step in sorted({0, last // 2, last})]
+    own = str(getattr(data, "fingerprint", ""))
+    text = "\n".join([own, str(data.num_steps), *hashes])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,182 @@
+"""Checkpoints: everything a run needs to go on bitwise, committed by rename.
+
+`step-00000120/` holds the model in Hugging Face layout, the optimiser as safetensors
+(never a pickle), and `state.json`. There is no generator state to keep: whatever is
+random at a step is derived from (seed, step).
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from triptych.artefact import Draft, damaged, read_manifest, verify
+from triptych.errors import ConfigError, IntegrityError
+from triptych.model.huggingface import (
+    CHECKPOINT_FORMAT,
+    load_weights,
+    model_facts,
+    read_config,
+    read_json,
+    read_weights,
+    save_model,
+    write_json,
+)
+from triptych.model.transformer import Transformer
+from triptych.train.optimizer import parameter_names
+
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+
+logger = logging.getLogger("triptych.train")
+
+
+@dataclass
+class TrainState:
+    """Where a run stands.
+
+    Attributes:
+        step: updates done, skipped ones included.
+        tokens: tokens read so far.
+        skipped_steps: steps without an update, for a loss that was not finite.
+        bad_steps: how many of them in a row just now.
+        run: what must not change when the run goes on: data, seed, stages and so on.
+        scaler: state of the fp16 gradient scaler; empty otherwise.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    skipped_steps: int = 0
+    bad_steps: int = 0
+    run: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+def save(
+    folder: Path,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    state: TrainState,
+    *,
+    tokenizer_path: Path | None = None,
+    keep: int = 2,
+) -> Path:
+    """Writes `folder/step-NNNNNNNN` and removes all but the newest `keep`."""
+    target = folder / f"step-{state.step:08d}"
+    with Draft(target) as draft:
+        save_model(model, draft, tokenizer_path)
+        save_file(_optimizer_tensors(model, optimizer), draft.path(OPTIMIZER))
+        values = {**asdict(state), "torch": torch.__version__}
+        write_json(draft.path(STATE), values)
+        facts = {"step": state.step, **model_facts(model.config)}
+        draft.commit(CHECKPOINT_FORMAT, state.run, facts)
+    for old in steps_in(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def load(
+    folder: Path, model: Transformer, optimizer: torch.optim.Optimizer
+) -> TrainState:
+    """Restores weights and optimiser in place from a checkpoint, verified first.
+
+    Raises:
+        IntegrityError: a file is not as the manifest says.
+        ConfigError: the checkpoint is of another model.
+    """
+    verify(folder, CHECKPOINT_FORMAT)
+    found = read_config(folder)
+    if found != model.config:
+        raise ConfigError(
+            f"`{folder}` holds another model: expected {model.config}, found {found}"
+        )
+    load_weights(model, read_weights(folder), folder)
+    _restore_optimizer(folder / OPTIMIZER, model, optimizer)
+    values = read_json(folder / STATE)
+    values.pop("torch", None)
+    return TrainState(**values)
+
+
+def steps_in(folder: Path) -> list[Path]:
+    """Committed checkpoints, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def latest(folder: Path) -> Path | None:
+    """Newest checkpoint that verifies; None where there is none at all.
+
+    Damaged ones that are newer are named in a warning and passed over.
+
+    Raises:
+        IntegrityError: there are checkpoints, and every one is damaged.
+    """
+    failures: list[IntegrityError | ConfigError] = []
+    for candidate in reversed(steps_in(folder)):
+        try:
+            verify(candidate, CHECKPOINT_FORMAT)
+        except (IntegrityError, ConfigError) as error:
+            logger.warning("checkpoint passed over: %s", error)
+            failures.append(error)
+        else:
+            return candidate
+    if failures:
+        raise IntegrityError(
+            f"no checkpoint in `{folder}` is whole: expected one of "
+            f"{len(failures)}, found: {failures[0]}"
+        )
+    return None
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of a checkpoint's weights, as its manifest has it."""
+    manifest = read_manifest(folder, CHECKPOINT_FORMAT)
+    return manifest.files["model.safetensors"].sha256
+
+
+def _optimizer_tensors(
+    model: Transformer, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """`<state>:<parameter>` for every tensor of the optimiser's state."""
+    names = parameter_names(model)
+    return {
+        f"{key}:{names[id(parameter)]}": value.detach().contiguous()
+        for parameter, values in optimizer.state.items()
+        for key, value in values.items()
+    }
+
+
+def _restore_optimizer(
+    path: Path, model: Transformer, optimizer: torch.optim.Optimizer
+) -> None:
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, "a safetensors file", str(error)) from error
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, name = key.split(":", 1)
+        states.setdefault(name, {})[kind] = value
+    _check_states(path, states, set(parameter_names(model).values()))
+    parameters = dict(model.named_parameters())
+    optimizer.state.clear()
+    for name, values in states.items():
+        parameter = parameters[name]
+        optimizer.state[parameter] = {
+            kind: value.to(parameter.device) for kind, value in values.items()
+        }
+
+
+def _check_states(path: Path, states: Mapping[str, Any], names: set[str]) -> None:
+    """All parameters have a state, or, before the first update, none has."""
+    if states and set(states) != names:
+        differing = sorted(set(states) ^ names)[:3]
+        raise damaged(path, f"a state for {len(names)} parameters", str(differing))

@@ -1,0 +1,73 @@
+"""What a run writes while it goes: `metrics.jsonl`, `status.json`, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from triptych.artefact import write_text
+
+LOG, STATUS = "metrics.jsonl", "status.json"
+
+
+class MetricsLog:
+    """One line a step, appended; lines of steps that are run again are cut off."""
+
+    def __init__(self, folder: Path, step: int, *, tensorboard: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        _truncate(folder / LOG, step)
+        self._lines = open(folder / LOG, "a", encoding="utf-8")  # noqa: SIM115
+        self._board = _board(folder / "tensorboard", step) if tensorboard else None
+
+    def write(self, metrics: Mapping[str, Any]) -> None:
+        """Appends the metrics of a step, which must hold `step`."""
+        self._lines.write(json.dumps(metrics) + "\n")
+        self._lines.flush()
+        if self._board is None:
+            return
+        for key, value in metrics.items():
+            if key != "step" and isinstance(value, (int, float)):
+                self._board.add_scalar(key, value, metrics["step"])
+
+    def status(self, values: Mapping[str, Any]) -> None:
+        """Replaces `status.json`."""
+        write_text(self.folder / STATUS, json.dumps(values, indent=2) + "\n")
+
+    def close(self) -> None:
+        """Flushes and closes what is open."""
+        self._lines.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, a torn last one left out."""
+    return [json.loads(line) for line in _whole_lines(folder / LOG)]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n")]
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Keeps the lines of steps up to `step`; a torn line goes too."""
+    if path.exists():
+        lines = _whole_lines(path)
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        write_text(path, "".join(kept))
+
+
+def _board(folder: Path, step: int) -> Any:
+    """A TensorBoard writer that hides events after `step`; None if not installed."""
+    if util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,0 +1,86 @@
+"""AdamW, with weight decay on matrices only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from triptych.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov & Hutter 2019), with the settings of GPT-3 and Llama."""
+
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            if not 0.0 <= value < 1.0:
+                raise ConfigError(f"{name}: expected in [0, 1), found {value!r}")
+        if self.eps <= 0.0:
+            raise ConfigError(f"eps: expected above 0, found {self.eps!r}")
+        if self.weight_decay < 0.0:
+            raise ConfigError(
+                f"weight_decay: expected at least 0, found {self.weight_decay!r}"
+            )
+
+
+def decay_groups(
+    model: nn.Module,
+) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Tensor]]]:
+    """Named trainable parameters that decay, and those that do not.
+
+    Decided by dimension and module type, never by name: matrices decay, but not
+    embeddings (nor an output matrix tied to one), norms or biases.
+    """
+    embeddings = (nn.Embedding, nn.EmbeddingBag)
+    lookups = {
+        id(module.weight) for module in model.modules() if isinstance(module, embeddings)
+    }
+    decayed: list[tuple[str, Tensor]] = []
+    others: list[tuple[str, Tensor]] = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_matrix = parameter.dim() >= 2 and id(parameter) not in lookups
+        (decayed if is_matrix else others).append((name, parameter))
+    return decayed, others
+
+
+def create_optimizer(
+    model: nn.Module, config: OptimizerConfig, lr: float
+) -> torch.optim.AdamW:
+    """AdamW over two groups, decayed and not; fused where every tensor allows it."""
+    decayed, others = decay_groups(model)
+    groups = [
+        {"params": [parameter for _, parameter in decayed]},
+        {"params": [parameter for _, parameter in others], "weight_decay": 0.0},
+    ]
+    kinds = {parameter.device.type for _, parameter in decayed + others}
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=kinds <= {"cpu", "cuda"},
+    )
+
+
+def parameter_names(model: nn.Module) -> dict[int, str]:
+    """Name of each trainable parameter by identity; tied ones have one name."""
+    decayed, others = decay_groups(model)
+    return {id(parameter): name for name, parameter in decayed + others}
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Gives every group the same learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,66 @@
+"""In which type the matrix products run; weights and optimiser stay float32."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from triptych.errors import ConfigError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`fp32`, `bf16` or `fp16` on one kind of device."""
+
+    name: str
+    device_type: str
+
+    @classmethod
+    def choose(cls, name: str, device: torch.device) -> Precision:
+        """`name`, or with `auto` the fastest type that `device` computes natively.
+
+        Raises:
+            ConfigError: the name is unknown, or the device cannot train in it.
+        """
+        if name == "auto":
+            name = _fastest(device.type)
+        if name not in DTYPES:
+            names = ["auto", *DTYPES]
+            raise ConfigError(f"precision: expected one of {names}, found `{name}`")
+        if name == "fp16" and device.type != "cuda":
+            raise ConfigError(
+                f"precision: expected `bf16` or `fp32` on {device.type}, found `fp16`, "
+                "whose gradient scaling needs CUDA"
+            )
+        return cls(name, device.type)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the matrix products."""
+        return DTYPES[self.name]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Context in which to run the forward pass."""
+        if self.name == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device_type, dtype=self.dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Gradient scaler, which does nothing unless the type is fp16."""
+        return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
+
+
+def _fastest(device_type: str) -> str:
+    if device_type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if device_type == "cpu" and cpu_computes_bf16() else "fp32"
+
+
+def cpu_computes_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware; emulated it is slower than fp32."""
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))

@@ -1,0 +1,44 @@
+"""Pre-training: next-token prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import float64
+
+from triptych import ops
+from triptych.model.transformer import Transformer
+from triptych.train.batch import Batch
+from triptych.train.objective import LossSum
+
+
+@dataclass(frozen=True)
+class PretrainObjective:
+    """Negative log-likelihood of each next token, in nats, weighted by the batch.
+
+    Attributes:
+        z_loss: weight of lse ** 2 (1e-4 in PaLM, Chowdhery et al. 2022, section 5).
+        label_smoothing: share of each target spread over the vocabulary.
+    """
+
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+    name: str = "pretrain"
+
+    def count(self, batch: Batch) -> float:
+        """Sum of the weights: supervised tokens, where weights are 0 and 1."""
+        return float(batch.weights.sum(dtype=float64))
+
+    def loss(self, model: Transformer, batch: Batch) -> LossSum:
+        """Weighted sum over supervised tokens."""
+        hidden = model.hidden(batch.input_ids, batch.position_ids, batch.cu_seqlens)
+        loss_sum = ops.linear_cross_entropy(
+            hidden,
+            model.output_weight,
+            batch.labels,
+            weights=batch.weights,
+            z_loss=self.z_loss,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+        return LossSum(loss_sum, self.count(batch))

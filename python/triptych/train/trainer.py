@@ -1,0 +1,336 @@
+"""The loop: rows of a step, sums and counts of an objective, one update.
+
+Every stage of training runs here. A step takes its rows from a pure function, adds
+up gradients over micro-batches, divides once by the count of the whole step, clips,
+and updates. So the result depends neither on micro-batches nor on interruptions.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from triptych.errors import ConfigError, Interrupted
+from triptych.model.transformer import Transformer
+from triptych.train import checkpoint
+from triptych.train.batch import Batch, DataSource, data_fingerprint
+from triptych.train.checkpoint import TrainState
+from triptych.train.metrics import MetricsLog
+from triptych.train.objective import Objective
+from triptych.train.optimizer import OptimizerConfig, create_optimizer, set_lr
+from triptych.train.precision import Precision
+from triptych.train.schedule import StageSchedule, stage_at
+
+Metrics = dict[str, Any]
+logger = logging.getLogger("triptych.train")
+
+
+class TrainingDiverged(RuntimeError):
+    """Too many steps in a row had a loss or gradient that was not finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train; the objective brings its own settings.
+
+    Attributes:
+        output: folder of the run.
+        stages: learning rates by stage; their steps add up to the data's.
+        micro_batch_rows: rows computed at once; changes memory, not the result.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        checkpoint_every_steps: besides the end of every stage.
+        keep_checkpoints: newest ones to keep.
+        seed: whatever is random at a step derives from (seed, step).
+        clip_norm: largest norm of the gradient; None leaves it as it is.
+        max_bad_steps: so many steps in a row without a finite loss end the run.
+        tensorboard: write event files, if tensorboard is installed.
+    """
+
+    output: Path
+    stages: Sequence[StageSchedule]
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    micro_batch_rows: int = 8
+    precision: str = "auto"
+    checkpoint_every_steps: int = 200
+    keep_checkpoints: int = 2
+    seed: int = 0
+    clip_norm: float | None = 1.0  # Brown et al. 2020, appendix B
+    max_bad_steps: int = 20
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ConfigError("stages: expected at least one, found none")
+        for name in (
+            "micro_batch_rows",
+            "checkpoint_every_steps",
+            "keep_checkpoints",
+            "max_bad_steps",
+        ):
+            if getattr(self, name) < 1:
+                value = getattr(self, name)
+                raise ConfigError(f"{name}: expected at least 1, found {value!r}")
+        if self.clip_norm is not None and self.clip_norm <= 0.0:
+            raise ConfigError(f"clip_norm: expected above 0, found {self.clip_norm!r}")
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: steps done, in all.
+        checkpoint_folder: the last checkpoint.
+        tokens: tokens read, in all.
+        skipped_steps: steps without an update, for a loss that was not finite.
+        metrics: those of the last step run; empty if there was nothing left to do.
+    """
+
+    step: int
+    checkpoint_folder: Path
+    tokens: int
+    skipped_steps: int
+    metrics: Metrics
+
+
+class Trainer:
+    """Trains `model` in place, from its latest checkpoint where there is one.
+
+    Args:
+        model: float32 weights, on the device to train on.
+        objective: what to minimise.
+        data: rows by step.
+        config: everything else.
+        tokenizer_path: a `tokenizer.json` to put into checkpoints.
+        on_step: called after each step with its metrics.
+        on_stage_end: called with (stage name, step, model) before the checkpoint
+            that ends the stage, so a kill in between calls it again, with the
+            same model. It must leave the model as it was.
+        should_stop: asked after each step; if it says so, a checkpoint is written
+            and `Interrupted` raised.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        objective: Objective,
+        data: DataSource,
+        config: TrainConfig,
+        *,
+        tokenizer_path: Path | str | None = None,
+        on_step: Callable[[Metrics], None] | None = None,
+        on_stage_end: Callable[[str, int, Transformer], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        if data.num_steps != config.num_steps:
+            raise ConfigError(
+                f"stages: expected {data.num_steps} steps in all, as the data has, "
+                f"found {config.num_steps}"
+            )
+        self.model, self.objective, self.data = model, objective, data
+        self.config = config
+        self.tokenizer_path = None if tokenizer_path is None else Path(tokenizer_path)
+        self.on_step, self.on_stage_end = on_step, on_stage_end
+        self.should_stop = should_stop
+        self.device = model.output_weight.device
+        self.precision = Precision.choose(config.precision, self.device)
+        self.optimizer = create_optimizer(
+            model, config.optimizer, config.stages[0].max_lr
+        )
+        self.scaler = self.precision.scaler()
+        self.state = TrainState(run=self._identity())
+        self.folder = Path(config.output) / "checkpoints"
+
+    def run(self) -> TrainResult:
+        """Trains to the end and returns where that is.
+
+        Raises:
+            Interrupted: `should_stop` said so; the same call goes on.
+            TrainingDiverged: the loss stayed infinite or NaN.
+        """
+        last = self._resume()
+        metrics: Metrics = {}
+        tensorboard = self.config.tensorboard
+        output = Path(self.config.output)
+        log = MetricsLog(output, self.state.step, tensorboard=tensorboard)
+        self.model.train()
+        try:
+            while self.state.step < self.config.num_steps:
+                metrics = self._step(self.state.step)
+                self._report(log, metrics, last)
+                last = self._maybe_save(last)
+                self._maybe_stop(last)
+        finally:
+            log.close()
+        last = self._save() if last is None else last
+        state = self.state
+        return TrainResult(state.step, last, state.tokens, state.skipped_steps, metrics)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same when a run goes on."""
+        return {
+            "objective": self.objective.name,
+            "data": data_fingerprint(self.data),
+            "seed": self.config.seed,
+            "precision": self.precision.name,
+            "clip_norm": self.config.clip_norm,
+            "optimizer": asdict(self.config.optimizer),
+            "stages": [asdict(stage) for stage in self.config.stages],
+        }
+
+    def _resume(self) -> Path | None:
+        """Goes to the latest checkpoint that is whole; None if there is none."""
+        folder = checkpoint.latest(self.folder)
+        if folder is None:
+            return None
+        state = checkpoint.load(folder, self.model, self.optimizer)
+        for key, expected in self._identity().items():
+            if state.run.get(key) != expected:
+                raise ConfigError(
+                    f"`{folder}` belongs to another run: {key}: expected {expected}, "
+                    f"found {state.run.get(key)}; choose another output folder"
+                )
+        self.scaler.load_state_dict(state.scaler)
+        self.state = state
+        logger.info("continuing from `%s`", folder)
+        return folder
+
+    def _step(self, step: int) -> Metrics:
+        """One update; returns its metrics."""
+        started = time.perf_counter()
+        torch.manual_seed(step_seed(self.config.seed, step))
+        index, step_in_stage = stage_at(self.config.stages, step)
+        stage = self.config.stages[index]
+        lr = stage.lr(step_in_stage + 1)
+        set_lr(self.optimizer, lr)
+        batches = self._micro_batches(step)
+        count = sum(self.objective.count(batch) for batch in batches)
+        sums = self._accumulate(batches, count)
+        grad_norm = self._update(sums["loss"])
+        tokens = sum(batch.num_tokens for batch in batches)
+        self.state.step = step + 1
+        self.state.tokens += tokens
+        seconds = time.perf_counter() - started
+        return {
+            "step": step + 1,
+            "stage": stage.name,
+            **sums,
+            "lr": lr,
+            "grad_norm": grad_norm,
+            "count": count,
+            "tokens": self.state.tokens,
+            "tokens_per_second": tokens / seconds,
+            "skipped_steps": self.state.skipped_steps,
+        }
+
+    def _micro_batches(self, step: int) -> list[Batch]:
+        num_rows, size = self.data.rows_per_step(step), self.config.micro_batch_rows
+        return [
+            self.data.batch(step, first, min(size, num_rows - first)).to(self.device)
+            for first in range(0, num_rows, size)
+        ]
+
+    def _accumulate(self, batches: Sequence[Batch], count: float) -> dict[str, float]:
+        """Adds up gradients; returns loss and metrics divided by the count."""
+        self.optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for batch in batches:
+            if self.objective.count(batch) == 0:
+                continue
+            with self.precision.autocast():
+                part = self.objective.loss(self.model, batch)
+            self.scaler.scale(part.loss_sum / count).backward()  # type: ignore[no-untyped-call]
+            for key, value in {"loss": part.loss_sum, **part.metrics}.items():
+                value = value.detach().double()
+                totals[key] = totals[key] + value if key in totals else value
+        sums = {key: total.item() / count for key, total in totals.items()}
+        return sums or {"loss": math.nan}  # nothing to learn: the step is skipped
+
+    def _update(self, loss: float) -> float | None:
+        """Clips and updates unless something is not finite; returns the norm."""
+        self.scaler.unscale_(self.optimizer)
+        limit = self.config.clip_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        if finite:
+            self.scaler.step(self.optimizer)
+            self.state.bad_steps = 0
+        else:
+            self.state.skipped_steps += 1
+            self.state.bad_steps += 1
+        self.scaler.update()
+        self._check_bad_steps(loss, norm)
+        return norm if math.isfinite(norm) else None
+
+    def _check_bad_steps(self, loss: float, norm: float) -> None:
+        if self.state.bad_steps < self.config.max_bad_steps:
+            return
+        raise TrainingDiverged(
+            f"step {self.state.step + 1}: expected a finite loss and gradient within "
+            f"{self.config.max_bad_steps} steps, found loss {loss} and norm {norm}"
+        )
+
+    def _report(self, log: MetricsLog, metrics: Metrics, last: Path | None) -> None:
+        if not math.isfinite(metrics["loss"]):
+            metrics["loss"] = None  # JSON has no NaN
+        log.write(metrics)
+        remaining = self.config.num_steps - self.state.step
+        log.status(
+            {
+                **metrics,
+                "num_steps": self.config.num_steps,
+                "checkpoint": None if last is None else str(last),
+                "state": "running" if remaining else "finished",
+            }
+        )
+        if self.on_step is not None:
+            self.on_step(metrics)
+
+    def _maybe_save(self, last: Path | None) -> Path | None:
+        """Saves where it is time, after telling that a stage has ended."""
+        index, step_in_stage = stage_at(self.config.stages, self.state.step - 1)
+        stage = self.config.stages[index]
+        ended = step_in_stage + 1 == stage.steps
+        if ended and self.on_stage_end is not None:
+            self.on_stage_end(stage.name, self.state.step, self.model)
+            self.model.train()
+        due = self.state.step % self.config.checkpoint_every_steps == 0
+        return self._save() if due or ended else last
+
+    def _maybe_stop(self, last: Path | None) -> None:
+        done = self.state.step >= self.config.num_steps
+        if done or self.should_stop is None or not self.should_stop():
+            return
+        name = f"step-{self.state.step:08d}"
+        if last is None or last.name != name:
+            self._save()
+        raise Interrupted(f"stopped after step {self.state.step}: run again to go on")
+
+    def _save(self) -> Path:
+        self.state.scaler = self.scaler.state_dict()
+        return checkpoint.save(
+            self.folder,
+            self.model,
+            self.optimizer,
+            self.state,
+            tokenizer_path=self.tokenizer_path,
+            keep=self.config.keep_checkpoints,
+        )
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Seed of whatever is random at a step; distinct below 2**32 steps."""
+    return (seed << 32) + step
