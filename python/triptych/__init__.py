@@ -31,7 +31,7 @@ _NAMES = {
     "create_optimizer_and_scheduler": "triptych.founding",
     "PreTrainingConfig": "triptych.founding",
     "pretrain_step": "triptych.founding",
-    "load_model": "triptych.model",
+    "load_model": "triptych.language_model",
     "demo": "triptych.commands.demo",
     "pretrain": "triptych.commands.pretrain",
     "sft": "triptych.commands.sft",
@@ -46,7 +46,7 @@ _NAMES = {
     "doctor": "triptych.commands.doctor",
 }
 
-__all__ = ["__version__", "prep", *_NAMES]  # noqa: PLE0604 names resolve below
+__all__ = ["__version__", "prep", *_NAMES]
 
 
 def __getattr__(name: str) -> Any:

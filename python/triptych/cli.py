@@ -27,7 +27,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "chat": ("triptych.commands.chat:run", "talk with a model in the terminal"),
     "export": ("triptych.commands.export:run", "write a Hugging Face model folder"),
     "inspect": ("triptych.commands.inspect:run", "show the rows of a training step"),
-    "verify": ("triptych.commands.verify:run", "check an artefact against its manifest"),
+    "verify": (
+        "triptych.commands.verify:run",
+        "check an artefact against its manifest",
+    ),
     "report": ("triptych.commands.report:run", "write a run's report.html"),
     "doctor": ("triptych.commands.doctor:run", "say what this machine can do"),
 }
@@ -152,7 +155,9 @@ def _demo(command: argparse.ArgumentParser) -> None:
         help="scale of the work: minutes on 2 cores (default: 10)",
     )
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    command.add_argument(
+        "--threads", type=int, default=2, help="CPU threads (default: 2)"
+    )
     command.add_argument("--json", action="store_true", help="result as JSON on stdout")
     command.add_argument("--dry-run", action="store_true", help="show the plan only")
 
@@ -169,7 +174,9 @@ def _sampling(command: argparse.ArgumentParser, temperature: float) -> None:
 
 def _generate(command: argparse.ArgumentParser) -> None:
     _sampling(command, temperature=0.0)
-    command.add_argument("--prompt", action="append", help="repeatable; else stdin lines")
+    command.add_argument(
+        "--prompt", action="append", help="repeatable; else stdin lines"
+    )
     command.add_argument("--json", action="store_true", help="one JSON object a prompt")
 
 

@@ -84,7 +84,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"no configuration at `{path}`: expected a TOML file") from None
+        raise ConfigError(
+            f"no configuration at `{path}`: expected a TOML file"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"`{path}` cannot be read as TOML: {error}") from None
 

@@ -123,7 +123,9 @@ def read_conversations(paths: Iterable[str | Path]) -> Iterator[Conversation]:
     for where, record in _records(paths):
         messages = _messages(record, "messages", where)
         if not any(message["role"] == "assistant" for message in messages):
-            raise InputError(f"{where}: `messages` has no assistant turn: nothing to learn")
+            raise InputError(
+                f"{where}: `messages` has no assistant turn: nothing to learn"
+            )
         yield Conversation(_id(record, where), _source(record), messages)
 
 
@@ -134,7 +136,9 @@ def read_preferences(paths: Iterable[str | Path]) -> Iterator[Preference]:
         InputError: naming file and line of the first record that is not one.
     """
     for where, record in _records(paths):
-        parts = [_messages(record, key, where) for key in ("prompt", "chosen", "rejected")]
+        parts = [
+            _messages(record, key, where) for key in ("prompt", "chosen", "rejected")
+        ]
         if parts[1] == parts[2]:
             raise InputError(f"{where}: `chosen` and `rejected` are the same reply")
         yield Preference(_id(record, where), _source(record), *parts)
@@ -154,14 +158,18 @@ def _record(line: str, where: str) -> dict[str, Any]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{where}: expected a JSON object, found {error}") from None
     if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        raise InputError(
+            f"{where}: expected a JSON object, found {type(record).__name__}"
+        )
     return record
 
 
 def _messages(record: dict[str, Any], key: str, where: str) -> list[Message]:
     value = record.get(key)
     if not isinstance(value, list) or not value:
-        raise InputError(f"{where}: `{key}`: expected a list of messages, found {value!r:.60}")
+        raise InputError(
+            f"{where}: `{key}`: expected a list of messages, found {value!r:.60}"
+        )
     return [_message(item, f"{where}: `{key}[{i}]`") for i, item in enumerate(value)]
 
 
@@ -231,7 +239,9 @@ def _write(
     from triptych import _core
 
     if not rendered:
-        raise InputError(f"nothing to write to `{output}`: expected at least one record")
+        raise InputError(
+            f"nothing to write to `{output}`: expected at least one record"
+        )
     manifest = _core.write_token_shards(
         rendered, tokenizer, str(output), documents_per_unit
     )

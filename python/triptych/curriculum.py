@@ -53,18 +53,29 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""
-        _check(0 < self.data_fraction <= 1, "data_fraction", "in (0, 1]", self.data_fraction)
-        _check(_positive(self.learning_rate), "learning_rate", "> 0", self.learning_rate)
+        _check(
+            0 < self.data_fraction <= 1,
+            "data_fraction",
+            "in (0, 1]",
+            self.data_fraction,
+        )
+        _check(
+            _positive(self.learning_rate), "learning_rate", "> 0", self.learning_rate
+        )
         _check(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
         _check(self.steps >= 1, "steps", ">= 1", self.steps)
-        _check(self.seq_len is None or self.seq_len >= 2, "seq_len", ">= 2", self.seq_len)
+        _check(
+            self.seq_len is None or self.seq_len >= 2, "seq_len", ">= 2", self.seq_len
+        )
         _check(
             0 <= self.warmup_steps <= self.steps,
             "warmup_steps",
             f"in [0, steps = {self.steps}]",
             self.warmup_steps,
         )
-        _check(0 <= self.min_lr_ratio <= 1, "min_lr_ratio", "in [0, 1]", self.min_lr_ratio)
+        _check(
+            0 <= self.min_lr_ratio <= 1, "min_lr_ratio", "in [0, 1]", self.min_lr_ratio
+        )
         for name, weight in self.mixture.items():
             _check(_positive(weight), f"mixture.{name}", "> 0", weight)
 
@@ -123,7 +134,9 @@ def stage_at(step: int, curriculum: Sequence[StageConfig]) -> StageConfig:
         ValueError: for a negative step or an empty curriculum.
     """
     if step < 0 or not curriculum:
-        raise ValueError(f"expected a step >= 0 and a stage, found step {step} of {len(curriculum)} stages")
+        raise ValueError(
+            f"expected a step >= 0 and a stage, found step {step} of {len(curriculum)} stages"
+        )
     offset = step % sum(stage.steps for stage in curriculum)
     for stage in curriculum:
         if offset < stage.steps:

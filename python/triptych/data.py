@@ -57,7 +57,9 @@ class OrderedRows:
     ) -> None:
         self.sources = {name: Path(folder) for name, folder in sources.items()}
         self.stages = tuple(stages)
-        table = [_stage_row(stage, list(self.sources), seq_len) for stage in self.stages]
+        table = [
+            _stage_row(stage, list(self.sources), seq_len) for stage in self.stages
+        ]
         folders = [(name, str(folder)) for name, folder in self.sources.items()]
         self._order = _core.Order(folders, table, seed)
 
@@ -74,7 +76,9 @@ class OrderedRows:
         """Hash of the token ids of `step`: equal on every machine that reads the same."""
         return self._order.step_hash(step)
 
-    def batch(self, step: int, first_row: int = 0, num_rows: int | None = None) -> Batch:
+    def batch(
+        self, step: int, first_row: int = 0, num_rows: int | None = None
+    ) -> Batch:
         """Rows `first_row …` of `step`, packed flat without padding (see `Batch`)."""
         return _to_batch(self._order.batch(step, first_row, num_rows))
 
@@ -160,7 +164,10 @@ class TokenShards:
     def _documents(self, shard: int, name: str) -> list[tuple[str, int, int, int]]:
         table = pq.read_table(self.folder / f"{name}.docs.parquet")
         columns = (table[key].to_pylist() for key in ("id", "offset", "length"))
-        return [(id_, shard, start, length) for id_, start, length in zip(*columns, strict=True)]
+        return [
+            (id_, shard, start, length)
+            for id_, start, length in zip(*columns, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -221,7 +228,9 @@ def _pieces(
 
 
 def _join(pieces: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Batch:
-    joined = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+    joined = {
+        key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]
+    }
     lengths = [len(piece["input_ids"]) for piece in pieces]
     joined["cu_seqlens"] = np.concatenate([[0], np.cumsum(lengths)])
     joined["sources"] = np.zeros(len(pieces))
@@ -230,7 +239,9 @@ def _join(pieces: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Batch:
     )
 
 
-def require_same_tokenizer(folders: Mapping[str, str | Path], tokenizer_sha256: str) -> None:
+def require_same_tokenizer(
+    folders: Mapping[str, str | Path], tokenizer_sha256: str
+) -> None:
     """Refuses shards that another tokenizer made.
 
     Raises:

@@ -32,7 +32,9 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             try:
                 yield number, line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise InputError(f"{path}:{number}: expected UTF-8, found {error}") from None
+                raise InputError(
+                    f"{path}:{number}: expected UTF-8, found {error}"
+                ) from None
 
 
 def _byte_lines(path: Path) -> Iterator[bytes]:
@@ -40,7 +42,9 @@ def _byte_lines(path: Path) -> Iterator[bytes]:
     for block in _blocks(path):
         read += len(block)
         if read > MAX_TEXT_BYTES:
-            raise InputError(f"`{path}`: expected at most {MAX_TEXT_BYTES} bytes of text")
+            raise InputError(
+                f"`{path}`: expected at most {MAX_TEXT_BYTES} bytes of text"
+            )
         *lines, rest = (rest + block).split(b"\n")
         yield from lines
     yield rest
@@ -48,7 +52,9 @@ def _byte_lines(path: Path) -> Iterator[bytes]:
 
 def _blocks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
     if not path.is_file():
-        raise ConfigError(f"no file at `{path}`: expected .jsonl, .jsonl.gz or .jsonl.zst")
+        raise ConfigError(
+            f"no file at `{path}`: expected .jsonl, .jsonl.gz or .jsonl.zst"
+        )
     try:
         with pa.input_stream(path, compression=COMPRESSION.get(path.suffix)) as stream:
             while block := stream.read(size):
@@ -65,7 +71,9 @@ def read_documents(folder: str | Path) -> Iterator[dict[str, Any]]:
     """
     files = sorted(Path(folder).glob("[0-9]*.jsonl*"))
     if not files:
-        raise ConfigError(f"no documents in `{folder}`: expected what `triptych prep run` writes")
+        raise ConfigError(
+            f"no documents in `{folder}`: expected what `triptych prep run` writes"
+        )
     for path in files:
         for number, line in read_lines(path):
             yield _object(line, f"{path}:{number}")
@@ -77,7 +85,9 @@ def _object(line: str, where: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: expected a JSON object, found {error}") from None
     if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        raise InputError(
+            f"{where}: expected a JSON object, found {type(record).__name__}"
+        )
     return record
 
 

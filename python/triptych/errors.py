@@ -35,4 +35,6 @@ EXIT_STATUS: dict[type[BaseException], int] = {
 
 def exit_status(error: BaseException) -> int:
     """Exit status of a command that ends with `error`; 1 if nothing says otherwise."""
-    return next((EXIT_STATUS[kind] for kind in type(error).__mro__ if kind in EXIT_STATUS), 1)
+    return next(
+        (EXIT_STATUS[kind] for kind in type(error).__mro__ if kind in EXIT_STATUS), 1
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from triptych import ops
 from triptych.conversation import Conversation, render
 from triptych.data import TokenShards, stored_batches
 from triptych.generation import Sampling, generate
+from triptych.language_model import marker_ids
 
 if TYPE_CHECKING:
     from triptych._core import Tokenizer
@@ -44,7 +45,9 @@ class TokenLoss:
 def token_loss(model: Transformer, shards: TokenShards, *, seq_len: int) -> TokenLoss:
     """Loss over the supervised tokens of all documents, cut at `seq_len`."""
     nats, tokens = 0.0, 0
-    for batch in stored_batches(shards, seq_len=seq_len, batch_tokens=EVAL_BATCH_TOKENS):
+    for batch in stored_batches(
+        shards, seq_len=seq_len, batch_tokens=EVAL_BATCH_TOKENS
+    ):
         count = int((batch.labels >= 0).sum())
         if count:
             nats -= float(_label_logps(model, batch).sum(dtype=torch.float64))
@@ -61,7 +64,9 @@ def _label_logps(model: Transformer, batch: Batch) -> Tensor:
 def text_bytes(shards: TokenShards, tokenizer: Tokenizer) -> int:
     """UTF-8 bytes of all documents' texts, markers not counted."""
     documents = (shards.tokens(index).tolist() for index in range(len(shards)))
-    return sum(len(tokenizer.decode(ids, skip_special=True).encode()) for ids in documents)
+    return sum(
+        len(tokenizer.decode(ids, skip_special=True).encode()) for ids in documents
+    )
 
 
 def bits_per_byte(
@@ -86,7 +91,9 @@ def document_logps(model: Transformer, shards: TokenShards) -> Tensor:
     """(documents,) summed log-probability, in nats, of each one's supervised tokens."""
     sums = torch.zeros(len(shards), dtype=torch.float64)
     longest = max((row[3] for row in shards.documents), default=1)
-    for batch in stored_batches(shards, seq_len=longest, batch_tokens=EVAL_BATCH_TOKENS):
+    for batch in stored_batches(
+        shards, seq_len=longest, batch_tokens=EVAL_BATCH_TOKENS
+    ):
         lengths = batch.cu_seqlens.diff().long()
         owner = torch.repeat_interleave(batch.documents, lengths)
         sums.index_add_(0, owner, _label_logps(model, batch).double())
@@ -170,22 +177,10 @@ def reply_quality(
     prompts = [conversation.messages[:-1] for conversation in conversations]
     ids = [render(p, tokenizer, add_generation_prompt=True).ids for p in prompts]
     sampling = Sampling(max_new_tokens=max_new_tokens)
-    completions = generate(model, ids, sampling, stop_ids=special_ids(tokenizer))
+    completions = generate(model, ids, sampling, stop_ids=marker_ids(tokenizer))
     good = [bool(c.ids) and c.stopped_by == tokenizer.end_id for c in completions]
     samples = [
         {"prompt": prompt[-1]["content"], "reply": tokenizer.decode(c.ids)}
         for prompt, c in zip(prompts[:num_samples], completions, strict=False)
     ]
     return ReplyResult(sum(good) / max(len(good), 1), len(good), samples)
-
-
-def special_ids(tokenizer: Tokenizer) -> list[int]:
-    """Ids of the markers, which never belong to a reply."""
-    names = ("pad", "bos", "eos", "system", "user", "assistant", "end")
-    ids = (tokenizer.token_to_id(f"<|{name}|>") for name in names)
-    return [id_ for id_ in ids if id_ is not None]
-
-
-def as_dict(value: Any) -> dict[str, Any]:
-    """A result as a plain mapping, for JSON."""
-    return dict(vars(value))

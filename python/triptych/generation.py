@@ -89,7 +89,11 @@ def generate(
 
 
 def stream(
-    model: Transformer, prompt: Sequence[int], sampling: Sampling, *, stop_ids: Sequence[int]
+    model: Transformer,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    *,
+    stop_ids: Sequence[int],
 ) -> Iterator[int]:
     """Yields the ids of one completion as they are drawn."""
     lanes = _Lanes(model, [list(prompt)], [_generator(sampling.seed, 0)], sampling)
@@ -137,7 +141,9 @@ class _Lanes:
     def run(self, stop_ids: frozenset[int]) -> list[Completion]:
         while self.active:
             self.step(stop_ids)
-        return [Completion(*pair) for pair in zip(self.drawn, self.stopped_by, strict=True)]
+        return [
+            Completion(*pair) for pair in zip(self.drawn, self.stopped_by, strict=True)
+        ]
 
     def step(self, stop_ids: frozenset[int]) -> None:
         """Draws one token for each active lane and reads it."""

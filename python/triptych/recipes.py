@@ -19,16 +19,28 @@ if TYPE_CHECKING:
     from triptych.commands.sft import SftConfig
 
 SOURCES = ("novels", "government", "peps", "manuals", "arithmetic")
-VOCAB_SIZE = 4096  # of 7 MB of text: 3.3 bytes a token; the embeddings stay 1/5 of the model
-MIN_WORDS = 32  # a school problem with its answer has about 100 words, under the usual 128
+VOCAB_SIZE = (
+    4096  # of 7 MB of text: 3.3 bytes a token; the embeddings stay 1/5 of the model
+)
+MIN_WORDS = (
+    32  # a school problem with its answer has about 100 words, under the usual 128
+)
 MAX_WORDS = 8192  # a chapter of a novel may be longer than the usual 4096
 
 # Every source stays in every stage, so that nothing learnt is lost on the way.
 MIXTURES: Mapping[TrainingStage, Mapping[str, float]] = {
-    TrainingStage.FOUNDATION: dict(zip(SOURCES, (0.40, 0.25, 0.15, 0.10, 0.10), strict=True)),
-    TrainingStage.KNOWLEDGE: dict(zip(SOURCES, (0.20, 0.30, 0.25, 0.15, 0.10), strict=True)),
-    TrainingStage.REASONING: dict(zip(SOURCES, (0.20, 0.20, 0.25, 0.10, 0.25), strict=True)),
-    TrainingStage.SYNTHESIS: dict(zip(SOURCES, (0.30, 0.25, 0.25, 0.10, 0.10), strict=True)),
+    TrainingStage.FOUNDATION: dict(
+        zip(SOURCES, (0.40, 0.25, 0.15, 0.10, 0.10), strict=True)
+    ),
+    TrainingStage.KNOWLEDGE: dict(
+        zip(SOURCES, (0.20, 0.30, 0.25, 0.15, 0.10), strict=True)
+    ),
+    TrainingStage.REASONING: dict(
+        zip(SOURCES, (0.20, 0.20, 0.25, 0.10, 0.25), strict=True)
+    ),
+    TrainingStage.SYNTHESIS: dict(
+        zip(SOURCES, (0.30, 0.25, 0.25, 0.10, 0.10), strict=True)
+    ),
 }
 
 PRETRAIN_STEPS = 600

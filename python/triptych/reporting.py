@@ -82,7 +82,9 @@ def _section(section: Section) -> str:
 
 def _table(table: Table) -> str:
     numeric = [
-        all(isinstance(row[i], (int, float)) for row in table.rows if row[i] is not None)
+        all(
+            isinstance(row[i], (int, float)) for row in table.rows if row[i] is not None
+        )
         for i in range(len(table.header))
     ]
     head = "".join(_cell("th", name, numeric[i]) for i, name in enumerate(table.header))
@@ -174,7 +176,9 @@ def _curve(curve: Series, index: int, scale: _Scale) -> str:
         f"<text x='{MARGIN + 8 + index * 120}' y='{MARGIN - 16}' style='fill:{color}'>"
         f"{html.escape(curve.name)}</text>"
     )
-    line = f"<polyline points='{path}' fill='none' stroke='{color}' stroke-width='1.5'/>"
+    line = (
+        f"<polyline points='{path}' fill='none' stroke='{color}' stroke-width='1.5'/>"
+    )
     return line + legend
 
 
@@ -191,7 +195,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def curve(records: Sequence[Mapping[str, Any]], key: str, name: str | None = None) -> Series:
+def curve(
+    records: Sequence[Mapping[str, Any]], key: str, name: str | None = None
+) -> Series:
     """The values of `key` over `step`."""
     points = [(float(r["step"]), float(r[key])) for r in records if key in r]
     return Series(name or key, points)

@@ -58,7 +58,9 @@ class ScalingLaw:
             return tokens
         repetitions = tokens / unique_tokens - 1
         half_life = self.repetition_half_life
-        return unique_tokens * (1 + half_life * (1 - math.exp(-repetitions / half_life)))
+        return unique_tokens * (
+            1 + half_life * (1 - math.exp(-repetitions / half_life))
+        )
 
 
 LAWS: dict[str, ScalingLaw] = {
@@ -114,7 +116,9 @@ def chinchilla_loss(params: float, tokens: float, *, law: str = DEFAULT_LAW) -> 
         ValueError: for an unknown law, or counts that are not positive numbers.
     """
     if law not in LAWS:
-        raise ValueError(f"law: expected one of {', '.join(map(repr, LAWS))}, found {law!r}")
+        raise ValueError(
+            f"law: expected one of {', '.join(map(repr, LAWS))}, found {law!r}"
+        )
     for name, value in (("params", params), ("tokens", tokens)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name}: expected a count > 0, found {value}")

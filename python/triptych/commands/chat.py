@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from triptych.commands.models import OpenModel, open_model, use_threads
 from triptych.conversation import Message, render
-from triptych.evaluate import special_ids
 from triptych.generation import Sampling, stream
+from triptych.language_model import LanguageModel, load_model, marker_ids, use_threads
 
 HELP = """\
 /help           this list
@@ -38,7 +37,7 @@ class ChatConfig:
 class Session:
     """A conversation: the messages so far, the model, and how it samples."""
 
-    def __init__(self, config: ChatConfig, opened: OpenModel) -> None:
+    def __init__(self, config: ChatConfig, opened: LanguageModel) -> None:
         self.config, self.opened = config, opened
         self.seed, self.temperature = config.seed, config.temperature
         self.messages: list[Message] = []
@@ -73,8 +72,10 @@ class Session:
         tokenizer = self.opened.tokenizer
         drawn: list[int] = []
         shown = ""
-        stops = special_ids(tokenizer)
-        for token in stream(self.opened.model, prompt, self._sampling(), stop_ids=stops):
+        stops = marker_ids(tokenizer)
+        for token in stream(
+            self.opened.model, prompt, self._sampling(), stop_ids=stops
+        ):
             drawn.append(token)
             text = tokenizer.decode(drawn)
             if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character is whole
@@ -124,7 +125,7 @@ def chat(config: ChatConfig) -> None:
         ConfigError: if there is no such model.
     """
     use_threads(config.threads)
-    session = Session(config, open_model(config.model))
+    session = Session(config, load_model(config.model))
     interactive = sys.stdin.isatty()
     if interactive:
         print(f"{session.opened.folder} · /help for commands")
@@ -148,7 +149,12 @@ def _answer(session: Session, line: str) -> None:
 
 def _printable(text: str) -> str:
     """Text without control characters: a model must not steer the terminal."""
-    return "".join(c if c in "\n\t" or c.isprintable() else codecs.encode(c, "unicode_escape").decode() for c in text)
+    return "".join(
+        c
+        if c in "\n\t" or c.isprintable()
+        else codecs.encode(c, "unicode_escape").decode()
+        for c in text
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -23,7 +23,6 @@ from triptych import artefact, prep, recipes
 from triptych._core import Tokenizer, tokenize_documents, train_tokenizer
 from triptych.commands.dpo import dpo
 from triptych.commands.export import ExportConfig, export
-from triptych.commands.models import find_model, open_model, use_threads
 from triptych.commands.pretrain import pretrain
 from triptych.commands.sft import sft
 from triptych.commands.shell import StepProgress
@@ -34,11 +33,12 @@ from triptych.conversation import (
     write_conversations,
     write_preferences,
 )
+from triptych.errors import ConfigError
+from triptych.language_model import find_model, load_model, use_threads
+from triptych.model import Transformer
 from triptych.quickstart.evaluation import Evaluations
 from triptych.quickstart.results import summary, write_report
 from triptych.quickstart.split import HELDOUT_BYTES, is_heldout, split_documents
-from triptych.errors import ConfigError
-from triptych.model import Transformer
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample"
 
@@ -135,7 +135,11 @@ class _Demo:
 
     def _prepare(self) -> None:
         documents = self.output / "documents"
-        self._once("prepare raw text", documents, lambda: prep.run(self._prep_config(documents)))
+        self._once(
+            "prepare raw text",
+            documents,
+            lambda: prep.run(self._prep_config(documents)),
+        )
         self._once(
             "split held-out documents off",
             self.output / "split",
@@ -152,7 +156,9 @@ class _Demo:
         )
 
     def _tokenize(self) -> None:
-        self._once("train the tokenizer", self.output / "tokenizer", self._train_tokenizer)
+        self._once(
+            "train the tokenizer", self.output / "tokenizer", self._train_tokenizer
+        )
         tokenizer = self.tokenizer()
         for name in recipes.SOURCES:
             for part in ("train", "heldout"):
@@ -161,23 +167,35 @@ class _Demo:
                 self._once(
                     f"tokenize {name}, {part}",
                     folder,
-                    lambda s=source, f=folder: tokenize_documents([str(s)], tokenizer, str(f)),
+                    lambda s=source, f=folder: tokenize_documents(
+                        [str(s)], tokenizer, str(f)
+                    ),
                 )
         self._render(tokenizer)
 
     def _train_tokenizer(self) -> None:
-        paths = [str(self.output / "split" / f"{n}-train.jsonl.zst") for n in recipes.SOURCES]
+        paths = [
+            str(self.output / "split" / f"{n}-train.jsonl.zst") for n in recipes.SOURCES
+        ]
         tokenizer = train_tokenizer(paths, None, recipes.VOCAB_SIZE)
         with artefact.Draft(self.output / "tokenizer") as draft:
             tokenizer.save(str(draft.path("tokenizer.json")))
-            draft.commit("triptych-tokenizer/1", {}, {"vocab_size": tokenizer.vocab_size})
+            draft.commit(
+                "triptych-tokenizer/1", {}, {"vocab_size": tokenizer.vocab_size}
+            )
 
     def _render(self, tokenizer: Tokenizer) -> None:
         conversations = list(read_conversations([SAMPLE / "conversations.jsonl.zst"]))
         preferences = list(read_preferences([SAMPLE / "preferences.jsonl.zst"]))
         for part, heldout in (("train", False), ("heldout", True)):
-            dialogs = [c for c in conversations if is_heldout(c.messages[0]["content"]) == heldout]
-            pairs = [p for p in preferences if is_heldout(p.prompt[0]["content"]) == heldout]
+            dialogs = [
+                c
+                for c in conversations
+                if is_heldout(c.messages[0]["content"]) == heldout
+            ]
+            pairs = [
+                p for p in preferences if is_heldout(p.prompt[0]["content"]) == heldout
+            ]
             folder = self.tokens(f"conversations-{part}")
             self._once(
                 f"render conversations, {part}",
@@ -223,7 +241,9 @@ class _Demo:
     def _sft(self, base: Path) -> Path:
         with self._part("measure the base model's replies"):
             self.evaluations.replies("base", base)
-        settings = recipes.demo_sft(self.run_settings, base, self.tokens("conversations-train"))
+        settings = recipes.demo_sft(
+            self.run_settings, base, self.tokens("conversations-train")
+        )
         with StepProgress("sft") as progress:
             sft(settings, Watch(on_step=progress.step))
         tuned = find_model(self.output / "sft")
@@ -232,14 +252,16 @@ class _Demo:
         return tuned
 
     def _dpo(self, tuned: Path) -> Path:
-        settings = recipes.demo_dpo(self.run_settings, tuned, self.tokens("preferences-train"))
+        settings = recipes.demo_dpo(
+            self.run_settings, tuned, self.tokens("preferences-train")
+        )
         with StepProgress("dpo") as progress:
             dpo(settings, Watch(on_step=progress.step))
         aligned = find_model(self.output / "dpo")
         with self._part("measure the aligned model"):
             self.evaluations.preferences("dpo", aligned, reference=tuned)
             self.evaluations.replies("dpo", aligned)
-            self.evaluations.base("dpo", open_model(aligned).model)
+            self.evaluations.base("dpo", load_model(aligned).model)
         return aligned
 
     def _export(self, aligned: Path) -> None:
@@ -253,7 +275,9 @@ class _Demo:
     def _finish(self) -> dict[str, Any]:
         results = self.evaluations.all()
         results["seconds"] = round(time.monotonic() - self.started, 1)
-        artefact.write_text(self.output / "results.json", json.dumps(results, indent=2) + "\n")
+        artefact.write_text(
+            self.output / "results.json", json.dumps(results, indent=2) + "\n"
+        )
         write_report(self.output, results)
         return results
 

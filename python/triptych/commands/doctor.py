@@ -11,7 +11,15 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
-PACKAGES = ("torch", "triton", "numpy", "pyarrow", "safetensors", "jinja2", "transformers")
+PACKAGES = (
+    "torch",
+    "triton",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "jinja2",
+    "transformers",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +70,10 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(facts))
         return 0
     for name, value in facts.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        shown = (
+            ", ".join(f"{k} {v}" for k, v in value.items())
+            if isinstance(value, dict)
+            else value
+        )
         print(f"{name:<16}{shown}")
     return 0

@@ -9,7 +9,6 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
-from triptych.commands.models import open_model, use_threads
 from triptych.commands.sft import single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
@@ -22,7 +21,15 @@ from triptych.commands.training import (
 )
 from triptych.conversation import read_preferences, write_preferences
 from triptych.data import OrderedRows
-from triptych.train import DpoObjective, OptimizerConfig, TrainResult, reference_logps
+from triptych.language_model import LanguageModel, load_model, use_threads
+from triptych.train import (
+    DpoObjective,
+    OptimizerConfig,
+    ReferenceLogps,
+    TrainResult,
+    reference_logps,
+)
+from triptych.train.checkpoint import weights_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +81,12 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
     use_threads(settings.threads)
-    opened = open_model(settings.model)
+    opened = load_model(settings.model)
     data = order(settings, opened.tokenizer)
     tokenizer_path = opened.folder / "tokenizer.json"
     check_data(data, tokenizer_path)
     objective = DpoObjective(
-        reference_logps(opened.model, data, cache=Path(settings.output)),
+        _reference(settings, opened, data),
         beta=settings.beta,
         label_smoothing=settings.label_smoothing,
     )
@@ -94,11 +101,31 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
     )
 
 
+def _reference(
+    settings: DpoConfig, opened: LanguageModel, data: OrderedRows
+) -> ReferenceLogps:
+    """The reference's log-probabilities, computed once and kept beside the run."""
+    return reference_logps(
+        opened.model,
+        data,
+        cache=Path(settings.output) / "reference",
+        made_from={
+            "weights": weights_hash(opened.folder),
+            "data": data.fingerprint,
+            "precision": settings.precision,
+        },
+        micro_batch_rows=settings.micro_batch_rows,
+        precision=settings.precision,
+    )
+
+
 def order(settings: DpoConfig, tokenizer: Tokenizer) -> OrderedRows:
     """The rows of every step; preferences are rendered into the run first."""
     folder = shards(settings.preferences, settings.output, tokenizer)
     stage = single_stage("dpo", settings, folder)
-    return OrderedRows({"data": folder}, [stage], seed=settings.seed, seq_len=settings.seq_len)
+    return OrderedRows(
+        {"data": folder}, [stage], seed=settings.seed, seq_len=settings.seq_len
+    )
 
 
 def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
@@ -118,4 +145,4 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(settings: DpoConfig) -> dict[str, Any]:
     """Rows, fill and pairs left out, as the run would read them."""
-    return order(settings, open_model(settings.model).tokenizer).report()
+    return order(settings, load_model(settings.model).tokenizer).report()

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from triptych.commands.models import open_model, use_threads
 from triptych.data import TokenShards, require_same_tokenizer
 from triptych.evaluate import bits_per_byte, token_loss
+from triptych.language_model import load_model, use_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def evaluate(config: EvalConfig) -> dict[str, dict[str, Any]]:
         IntegrityError: if a shard is not as its manifest says.
     """
     use_threads(config.threads)
-    opened = open_model(config.model)
+    opened = load_model(config.model)
     require_same_tokenizer(config.shards, opened.tokenizer.sha256)
     sources = {name: TokenShards(folder) for name, folder in config.shards.items()}
     seq_len = config.seq_len or opened.model.config.max_position_embeddings

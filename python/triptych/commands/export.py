@@ -6,8 +6,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.commands.models import open_model
 from triptych.conversation import CHAT_TEMPLATE
+from triptych.language_model import load_model
 from triptych.model.huggingface import export as write_folder
 
 
@@ -26,7 +26,7 @@ def export(settings: ExportConfig) -> Path:
         ConfigError: if there is no such model.
         IntegrityError: if a file of it is damaged.
     """
-    opened = open_model(settings.model)
+    opened = load_model(settings.model)
     output = Path(settings.output)
     write_folder(opened.model, output, opened.folder / "tokenizer.json", CHAT_TEMPLATE)
     return output

@@ -7,9 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 
-from triptych.commands.models import open_model, use_threads
-from triptych.evaluate import special_ids
-from triptych.generation import Sampling, generate as complete
+from triptych.language_model import load_model, use_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,34 +29,22 @@ class GenerateConfig:
     seed: int = 0
     threads: int | None = None
 
-    @property
-    def sampling(self) -> Sampling:
-        """The sampling settings alone."""
-        return Sampling(
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            seed=self.seed,
-        )
 
-
-def generate(config: GenerateConfig) -> list[str]:
+def generate(settings: GenerateConfig) -> list[str]:
     """Completes each prompt as plain text: what follows it, without it.
 
     Raises:
         ConfigError: if there is no such model, or a prompt is too long for it.
     """
-    use_threads(config.threads)
-    opened = open_model(config.model)
-    tokenizer = opened.tokenizer
-    prompts = [
-        [tokenizer.bos_id, *ids] for ids in tokenizer.encode_batch(list(config.prompts))
-    ]
-    completions = complete(
-        opened.model, prompts, config.sampling, stop_ids=special_ids(tokenizer)
+    use_threads(settings.threads)
+    return load_model(settings.model).generate(
+        settings.prompts,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        seed=settings.seed,
     )
-    return [tokenizer.decode(completion.ids) for completion in completions]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -78,5 +64,9 @@ def run(options: argparse.Namespace) -> int:
     )
     for prompt, completion in zip(prompts, completions, strict=True):
         record = {"prompt": prompt, "completion": completion, "seed": options.seed}
-        print(json.dumps(record, ensure_ascii=False) if options.json else prompt + completion)
+        print(
+            json.dumps(record, ensure_ascii=False)
+            if options.json
+            else prompt + completion
+        )
     return 0

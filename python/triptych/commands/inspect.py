@@ -30,7 +30,9 @@ def inspect(settings: InspectConfig) -> dict[str, Any]:
     """
     path = Path(settings.run) / RUN_FILE
     if not path.is_file():
-        raise ConfigError(f"no run at `{settings.run}`: expected a folder with `{RUN_FILE}`")
+        raise ConfigError(
+            f"no run at `{settings.run}`: expected a folder with `{RUN_FILE}`"
+        )
     table = json.loads(path.read_text(encoding="utf-8"))
     rows = order(config.from_mapping(PretrainConfig, table, name=str(path)))
     return {
@@ -49,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"step {found['step']}, hash {found['hash']}")
     for number, row in enumerate(found["rows"]):
         for segment in row:
-            print(f"{number:>5}  {segment['source']:<16} {segment['start']:>8} "
-                  f"{segment['length']:>6}  {segment['id']}")
+            print(
+                f"{number:>5}  {segment['source']:<16} {segment['start']:>8} "
+                f"{segment['length']:>6}  {segment['id']}"
+            )
     return 0

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.quickstart.results import write_report
 from triptych.errors import ConfigError
+from triptych.quickstart.results import write_report
 from triptych.reporting import Section, curve, page, read_metrics
 
 
@@ -35,7 +35,9 @@ def report(settings: ReportConfig) -> Path:
             f"no run at `{folder}`: expected `results.json` of a demo or `metrics.jsonl`"
         )
     path = folder / "report.html"
-    path.write_text(page(f"triptych run: {folder.name}", _sections(metrics)), encoding="utf-8")
+    path.write_text(
+        page(f"triptych run: {folder.name}", _sections(metrics)), encoding="utf-8"
+    )
     return path
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
-from triptych.commands.models import open_model, use_threads
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     PrecisionName,
@@ -22,6 +21,7 @@ from triptych.commands.training import (
 from triptych.conversation import read_conversations, write_conversations
 from triptych.curriculum import StageConfig
 from triptych.data import OrderedRows
+from triptych.language_model import load_model, use_threads
 from triptych.train import OptimizerConfig, SftObjective, TrainResult
 
 
@@ -71,7 +71,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
     use_threads(settings.threads)
-    opened = open_model(settings.model)
+    opened = load_model(settings.model)
     data = order(settings, opened.tokenizer)
     return train(
         opened.model,
@@ -88,7 +88,9 @@ def order(settings: SftConfig, tokenizer: Tokenizer) -> OrderedRows:
     """The rows of every step; conversations are rendered into the run first."""
     folder = shards(settings.conversations, settings.output, tokenizer)
     stage = single_stage("sft", settings, folder)
-    return OrderedRows({"data": folder}, [stage], seed=settings.seed, seq_len=settings.seq_len)
+    return OrderedRows(
+        {"data": folder}, [stage], seed=settings.seed, seq_len=settings.seq_len
+    )
 
 
 def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
@@ -129,4 +131,4 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(settings: SftConfig) -> dict[str, Any]:
     """Rows, fill and cuts of the run, as it would read them."""
-    return order(settings, open_model(settings.model).tokenizer).report()
+    return order(settings, load_model(settings.model).tokenizer).report()

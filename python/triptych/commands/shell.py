@@ -36,7 +36,11 @@ def finish(
     if options.threads:
         settings = dataclasses.replace(settings, threads=options.threads)
     if options.dry_run:
-        print(json.dumps({"config": config.to_mapping(settings), "plan": plan()}, indent=2))
+        print(
+            json.dumps(
+                {"config": config.to_mapping(settings), "plan": plan()}, indent=2
+            )
+        )
         return 0
     with StepProgress(command.__name__) as progress:
         result = command(settings, Watch(on_step=progress.step))
@@ -54,7 +58,9 @@ class StepProgress:
         self.title, self.total = title, total
         self.bar = step_bar()
         self.terminal = sys.stderr.isatty()
-        self.task = self.bar.add_task(title, total=total, loss="") if self.terminal else None
+        self.task = (
+            self.bar.add_task(title, total=total, loss="") if self.terminal else None
+        )
         self.last = 0.0
 
     def __enter__(self) -> StepProgress:
@@ -74,7 +80,11 @@ class StepProgress:
             self.bar.update(self.task, completed=done, total=total, loss=loss)
         elif time.monotonic() - self.last >= LINE_SECONDS or done == total:
             self.last = time.monotonic()
-            print(f"{self.title}: step {done}/{total}, {loss}", file=sys.stderr, flush=True)
+            print(
+                f"{self.title}: step {done}/{total}, {loss}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def step_bar() -> Progress:

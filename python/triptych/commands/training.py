@@ -19,8 +19,8 @@ from triptych.train import (
     Objective,
     OptimizerConfig,
     StageSchedule,
-    Trainer,
     TrainConfig,
+    Trainer,
     TrainResult,
 )
 
@@ -121,7 +121,7 @@ def train_config(
 ) -> TrainConfig:
     """The Trainer's own settings, out of a command's."""
     return TrainConfig(
-        output=settings.output,
+        output=Path(settings.output),
         optimizer=optimizer,
         stages=tuple(map(_schedule, stages)),
         micro_batch_rows=settings.micro_batch_rows,
@@ -143,7 +143,9 @@ def _schedule(stage: StageConfig) -> StageSchedule:
     )
 
 
-def steps_for(folder: str | Path, *, epochs: float, batch_size: int, seq_len: int) -> int:
+def steps_for(
+    folder: str | Path, *, epochs: float, batch_size: int, seq_len: int
+) -> int:
     """Steps of `batch_size` rows that read a shard folder `epochs` times; at least 1."""
     probe = StageConfig(
         stage="probe", data_fraction=1.0, learning_rate=1.0, batch_size=1, steps=1

@@ -26,7 +26,9 @@ def verify(config: VerifyConfig) -> dict[str, str]:
     """
     manifests = sorted(Path(config.folder).rglob(artefact.FILE_NAME))
     if not manifests:
-        raise ConfigError(f"no manifest under `{config.folder}`: expected a run or an artefact")
+        raise ConfigError(
+            f"no manifest under `{config.folder}`: expected a run or an artefact"
+        )
     return {str(path.parent): _state(path.parent) for path in manifests}
 
 

@@ -11,10 +11,8 @@ from typing import Any
 
 from triptych import artefact
 from triptych._core import Tokenizer
-from triptych.commands.models import open_model
 from triptych.conversation import read_conversations
 from triptych.data import TokenShards
-from triptych.quickstart.split import is_heldout
 from triptych.evaluate import (
     bits_per_byte,
     document_logps,
@@ -23,7 +21,9 @@ from triptych.evaluate import (
     supervised_lengths,
     token_loss,
 )
+from triptych.language_model import load_model
 from triptych.model import Transformer
+from triptych.quickstart.split import is_heldout
 from triptych.recipes import SOURCES
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample"
@@ -41,7 +41,9 @@ class Evaluations:
     def all(self) -> dict[str, Any]:
         """Every measurement made so far, by name."""
         files = sorted(self.folder.glob("*.json"))
-        return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+        return {
+            file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files
+        }
 
     def _once(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
         path = self.folder / f"{name}.json"
@@ -60,12 +62,14 @@ class Evaluations:
         """Bits per byte of each source's held-out text."""
         self._once(
             f"text-{name}",
-            lambda: bits_per_byte(model, self._sources, self.tokenizer, seq_len=SEQ_LEN),
+            lambda: bits_per_byte(
+                model, self._sources, self.tokenizer, seq_len=SEQ_LEN
+            ),
         )
 
     def replies(self, name: str, folder: Path) -> None:
         """Loss of held-out replies, and how well formed the model's own are."""
-        self._once(f"replies-{name}", lambda: self._replies(open_model(folder).model))
+        self._once(f"replies-{name}", lambda: self._replies(load_model(folder).model))
 
     def _replies(self, model: Transformer) -> dict[str, Any]:
         shards = self._shards("conversations-heldout")
@@ -84,7 +88,7 @@ class Evaluations:
 
     def _preferences(self, folder: Path, reference: Path) -> dict[str, Any]:
         shards = self._shards("preferences-heldout")
-        policy_logps = document_logps(open_model(folder).model, shards)
-        reference_logps = document_logps(open_model(reference).model, shards)
+        policy_logps = document_logps(load_model(folder).model, shards)
+        reference_logps = document_logps(load_model(reference).model, shards)
         lengths = supervised_lengths(shards)
         return asdict(preference_accuracy(policy_logps, reference_logps, lengths))

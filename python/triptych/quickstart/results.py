@@ -45,16 +45,29 @@ def _chat_table(results: Mapping[str, Any]) -> Table:
             preferences = results.get(f"preferences-{name}", {})
             accuracy = 0.5 if name == "sft" else preferences.get("accuracy")
             rows.append(
-                [name, replies["response_loss"], replies["well_formed"], accuracy,
-                 preferences.get("longer_accuracy")]
+                [
+                    name,
+                    replies["response_loss"],
+                    replies["well_formed"],
+                    accuracy,
+                    preferences.get("longer_accuracy"),
+                ]
             )
-    header = ["after", "response loss", "well-formed replies", "preference accuracy",
-              "of \"the longer\""]
+    header = [
+        "after",
+        "response loss",
+        "well-formed replies",
+        "preference accuracy",
+        'of "the longer"',
+    ]
     return Table(header, rows)
 
 
 def _plain(table: Table) -> str:
-    cells = [list(table.header), *([show(value) for value in row] for row in table.rows)]
+    cells = [
+        list(table.header),
+        *([show(value) for value in row] for row in table.rows),
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
     return "\n".join(_line(row, widths) for row in cells)
 
@@ -68,7 +81,10 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 def write_report(output: Path, results: Mapping[str, Any]) -> Path:
     """Writes `report.html` from what stands in the run's folder."""
     path = output / "report.html"
-    path.write_text(page(f"triptych demo: {output.name}", list(_sections(output, results))), encoding="utf-8")
+    path.write_text(
+        page(f"triptych demo: {output.name}", list(_sections(output, results))),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -100,12 +116,19 @@ def _sections(output: Path, results: Mapping[str, Any]) -> Iterable[Section]:
 
 
 def _preparation(output: Path) -> Section:
-    ledger = json.loads((output / "documents" / "ledger.json").read_text(encoding="utf-8"))
+    ledger = json.loads(
+        (output / "documents" / "ledger.json").read_text(encoding="utf-8")
+    )
     names = ("read", "kept", "duplicates", "quarantined")
-    reasons = sorted({reason for file in ledger["files"] for reason in file["rejected"]})
+    reasons = sorted(
+        {reason for file in ledger["files"] for reason in file["rejected"]}
+    )
     rows = [
-        [Path(file["file"]).name, *(file[name] for name in names),
-         *(file["rejected"].get(reason, 0) for reason in reasons)]
+        [
+            Path(file["file"]).name,
+            *(file[name] for name in names),
+            *(file["rejected"].get(reason, 0) for reason in reasons),
+        ]
         for file in ledger["files"]
     ]
     return Section(

@@ -13,7 +13,9 @@ from triptych.documents import read_documents, write_records
 
 # About 12,000 tokens a source: the error of bits per byte is then below 0.02.
 HELDOUT_BYTES = 40_000
-HELDOUT_SHARE = 0.2  # of conversations and pairs: 100 pairs have a standard error of 5 points
+HELDOUT_SHARE = (
+    0.2  # of conversations and pairs: 100 pairs have a standard error of 5 points
+)
 
 
 def hash_fraction(key: str) -> float:
@@ -42,11 +44,17 @@ def split_documents(documents: Path, output: Path, sources: Sequence[str]) -> No
             heldout = _heldout_ids(groups[source])
             parts = {"train": [], "heldout": []}  # type: dict[str, list[dict[str, Any]]]
             for document in groups[source]:
-                parts["heldout" if document["id"] in heldout else "train"].append(document)
+                parts["heldout" if document["id"] in heldout else "train"].append(
+                    document
+                )
             for part, records in parts.items():
                 path = draft.path(f"{source}-{part}.jsonl.zst")
                 content[f"{source}-{part}"] = write_records(path, records)
-        draft.commit("triptych-split/1", {"documents": artefact.sha256_file(documents / artefact.FILE_NAME)}, content)
+        draft.commit(
+            "triptych-split/1",
+            {"documents": artefact.sha256_file(documents / artefact.FILE_NAME)},
+            content,
+        )
 
 
 def _heldout_ids(documents: Sequence[dict[str, Any]]) -> set[str]:

@@ -1,0 +1,168 @@
+"""A model with its tokenizer: what a folder holds, ready to score and to complete.
+
+The folder may be a run, a checkpoint, or any Hugging Face folder of a supported
+family; only safetensors are read, nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from triptych._core import Tokenizer
+from triptych.errors import ConfigError
+from triptych.generation import Completion, Sampling, generate
+from triptych.model import Transformer
+from triptych.model.huggingface import load_model as load_transformer
+
+# Where a demo keeps its result, best first.
+RESULTS = ("export", "dpo", "sft", "pretrain")
+MARKERS = ("pad", "bos", "eos", "system", "user", "assistant", "end")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model and the folder it came from; the tokenizer is read when it is needed."""
+
+    model: Transformer
+    folder: Path
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer beside the model.
+
+        Raises:
+            ConfigError: if there is none, or it has more tokens than the model.
+            InputError: if it lacks the markers that triptych's tokenizers have.
+        """
+        path = self.folder / "tokenizer.json"
+        if not path.is_file():
+            raise ConfigError(
+                f"no tokenizer at `{path}`: expected one beside the model"
+            )
+        tokenizer = Tokenizer.from_file(str(path))
+        require_fit(tokenizer, self.model, self.folder)
+        return tokenizer
+
+    @torch.no_grad()
+    def logits(self, input_ids: Tensor) -> Tensor:
+        """Logits after every position.
+
+        Args:
+            input_ids: (B, S) or (S,) int64.
+
+        Returns:
+            (B, S, vocab_size) or (S, vocab_size), float32.
+        """
+        return self.model.logits(input_ids)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """What follows each prompt, as text; see `Sampling` for the settings."""
+        sampling = Sampling(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+        )
+        encoded = self.tokenizer.encode_batch(list(prompts))
+        ids = [[self.tokenizer.bos_id, *prompt] for prompt in encoded]
+        return [self.tokenizer.decode(c.ids) for c in self.complete(ids, sampling)]
+
+    def complete(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[Completion]:
+        """Completes prompts of token ids until a marker ends them."""
+        stop_ids = marker_ids(self.tokenizer)
+        return generate(self.model, prompts, sampling, stop_ids=stop_ids)
+
+
+def load_model(path: str | Path) -> LanguageModel:
+    """Loads the model that `path` means.
+
+    Args:
+        path: a folder with `config.json` and safetensors, or a run that holds one.
+
+    Raises:
+        ConfigError: if there is no model, or not one of a supported family.
+        IntegrityError: if a file is not as its manifest says.
+    """
+    folder = find_model(Path(path))
+    return LanguageModel(load_transformer(folder).eval(), folder)
+
+
+def find_model(path: Path) -> Path:
+    """The folder with `config.json` that `path` means: itself, or its latest result.
+
+    Raises:
+        ConfigError: if there is none, or several runs to choose from.
+    """
+    if (path / "config.json").is_file():
+        return path
+    for result in (path / name for name in RESULTS):
+        if (result / "config.json").is_file() or any(_checkpoints(result)):
+            return _latest(result)
+    return _latest(path)
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    return sorted(run.glob("checkpoints/step-[0-9]*/config.json"))
+
+
+def _latest(run: Path) -> Path:
+    if (run / "config.json").is_file():
+        return run
+    if checkpoints := _checkpoints(run):
+        return checkpoints[-1].parent
+    found = "a folder without one" if run.is_dir() else "no such folder"
+    raise ConfigError(
+        f"no model at `{run}`: expected a folder with `config.json`, a checkpoint "
+        f"`step-…`, or a run that holds one; found {found}"
+    )
+
+
+def require_fit(tokenizer: Tokenizer, model: Transformer, folder: Path) -> None:
+    """Refuses a tokenizer whose ids the model has no embedding for.
+
+    Raises:
+        ConfigError: naming both sizes.
+    """
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise ConfigError(
+            f"`{folder}`: expected a tokenizer of at most {model.config.vocab_size} "
+            f"tokens, the model's vocab_size, found {tokenizer.vocab_size}"
+        )
+
+
+def marker_ids(tokenizer: Tokenizer) -> list[int]:
+    """Ids of the markers, which never belong to a text or a reply."""
+    ids = (tokenizer.token_to_id(f"<|{name}|>") for name in MARKERS)
+    return [id_ for id_ in ids if id_ is not None]
+
+
+def use_threads(threads: int | None) -> int:
+    """Sets torch's CPU threads, all cores by default, and returns their number.
+
+    Raises:
+        ConfigError: for a number below 1.
+    """
+    count = (os.cpu_count() or 1) if threads is None else threads
+    if count < 1:
+        raise ConfigError(f"threads: expected at least 1, found {count}")
+    torch.set_num_threads(count)
+    return count
