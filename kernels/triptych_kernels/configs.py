@@ -120,6 +120,4 @@ def _target(device: torch.device) -> str:
         return "gfx942"
     # 9.x and 10.x have 227 KiB of shared memory a block; 8.6, 8.9 and 12.x have
     # 99 KiB, which every sm_80 row keeps to.
-    return (
-        "sm_90" if torch.cuda.get_device_capability(device)[0] in (9, 10) else "sm_80"
-    )
+    return "sm_90" if torch.cuda.get_device_capability(device)[0] in (9, 10) else "sm_80"

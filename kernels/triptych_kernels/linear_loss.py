@@ -362,9 +362,7 @@ def _blocks(tile: Any, hidden_size: int) -> dict[str, Any]:  # noqa: ANN401
     }
 
 
-def _product(
-    a: Tensor, b: Tensor, c: Tensor, scale: Tensor, *, accumulate: bool
-) -> None:
+def _product(a: Tensor, b: Tensor, c: Tensor, scale: Tensor, *, accumulate: bool) -> None:
     """Writes ``scale * (a @ b)`` to ``c``, or adds ``a @ b`` to it in fp32."""
     tile = loss_tile("product", b)
     grid = (triton.cdiv(c.shape[0], tile.rows), triton.cdiv(c.shape[1], tile.columns))

@@ -232,7 +232,7 @@ def product_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
 ):
-    """C = scale * (a @ b), or c += a @ b with c in fp32 and no scale.
+    """c = scale * (a @ b), or c += a @ b with c in fp32 and no scale.
 
     The sum over I goes on from what c holds, in steps of BLOCK_I, so cutting I in
     chunks that are multiples of BLOCK_I leaves every bit as it was.

@@ -107,7 +107,9 @@ class Layer(nn.Module):
         self.self_attn = Attention(config)
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(
+            config.hidden_size, config.rms_norm_eps
+        )
 
     def forward(self, x: Tensor, rotary: Rotary, cu_seqlens: Tensor) -> Tensor:
         """Packed x (tokens, hidden_size) to the same shape."""

@@ -20,7 +20,7 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         _truncate(folder / LOG, step)
-        self._lines = open(folder / LOG, "a", encoding="utf-8")
+        self._lines = open(folder / LOG, "a", encoding="utf-8")  # noqa: SIM115
         self._board = _board(folder / "tensorboard", step) if tensorboard else None
 
     def write(self, metrics: Mapping[str, Any]) -> None:

@@ -42,9 +42,7 @@ def decay_groups(
     """
     embeddings = (nn.Embedding, nn.EmbeddingBag)
     lookups = {
-        id(module.weight)
-        for module in model.modules()
-        if isinstance(module, embeddings)
+        id(module.weight) for module in model.modules() if isinstance(module, embeddings)
     }
     decayed: list[tuple[str, Tensor]] = []
     others: list[tuple[str, Tensor]] = []
