@@ -1,0 +1,53 @@
+"""What several tests share: a tokenizer, a tiny model, folders of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TEXTS = [
+    "The house stood on a hill, and the road to it was long.",
+    "one latte please, with oat milk and no sugar",
+    "ok, then you can pick up your drink over at the bar in a few minutes.",
+    "Straße, naïve café, 日本語のテキスト, русский текст, 1234567890",
+] * 20
+
+
+@pytest.fixture(scope="session")
+def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from triptych import train_tokenizer
+
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    train_tokenizer(TEXTS, 384).save(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_path: Path):
+    from triptych import Tokenizer
+
+    return Tokenizer.from_file(str(tokenizer_path))
+
+
+@pytest.fixture
+def tiny_model(tokenizer):
+    from triptych.commands.training import ModelShape
+
+    shape = ModelShape(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+    )
+    return shape.build(tokenizer, seed=0)
+
+
+@pytest.fixture
+def model_folder(tiny_model, tokenizer_path: Path, tmp_path: Path) -> Path:
+    from triptych.conversation import CHAT_TEMPLATE
+    from triptych.model.huggingface import export
+
+    export(tiny_model, tmp_path / "model", tokenizer_path, CHAT_TEMPLATE)
+    return tmp_path / "model"

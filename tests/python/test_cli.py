@@ -1,0 +1,119 @@
+"""The command line as a person meets it: words, exit statuses, speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from triptych import cli
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "triptych"]
+    return subprocess.run(
+        [*command, *arguments], input=stdin, capture_output=True, text=True, check=False
+    )
+
+
+# (arguments, exit status, what standard error must say)
+BAD_CALLS = [
+    (["generate", "nowhere", "--prompt", "x"], 2, "no model at `nowhere`: expected"),
+    (["pretrain", "--config", "nowhere.toml"], 2, "no configuration at `nowhere.toml`"),
+    (["pretrain", "--set", "stepz=3"], 2, "stepz: unknown key"),
+    (["sft", "--set", "output=x"], 2, "model: required, found nothing"),
+    (["verify", "nowhere"], 2, "no manifest under `nowhere`"),
+    (["report", "nowhere"], 2, "no run at `nowhere`"),
+    (["demo", "--minutes", "0"], 1, "minutes: expected in (0, 10000], found 0.0"),
+    (["inspect", "order", "--run", "nowhere", "--step", "0"], 2, "no run at `nowhere`"),
+    (["prep", "run", "--input", "nowhere", "--output", "x"], 2, "nowhere"),
+    (["fly"], 2, "invalid choice: 'fly'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "message"), BAD_CALLS)
+def test_a_wrong_call_gets_one_sentence_and_its_status(arguments, status, message):
+    result = run(*arguments)
+    assert result.returncode == status
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_version_answers_within_300_ms():
+    run("--version")  # warm the disk
+    started = time.perf_counter()
+    result = run("--version")
+    assert result.stdout.startswith("triptych ")
+    assert time.perf_counter() - started < 0.3
+
+
+def test_importing_the_package_loads_neither_torch_nor_the_engine():
+    code = "import sys, triptych; print([m for m in ('torch', 'triptych._core') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_public_name_can_be_imported():
+    import triptych
+
+    missing = [name for name in triptych.__all__ if not hasattr(triptych, name)]
+    assert missing == []
+
+
+def test_every_command_has_help():
+    for verb in cli.VERBS:
+        if verb != "prep":
+            with pytest.raises(SystemExit) as caught:
+                cli.main([verb, "--help"])
+            assert caught.value.code == 0
+
+
+def test_generate_prints_one_object_a_prompt_and_repeats_with_its_seed(model_folder):
+    call = ["generate", str(model_folder), "--json", "--temperature", "1", "--seed", "3"]
+    first = run(*call, stdin="The house\none latte\n")
+    lines = [json.loads(line) for line in first.stdout.splitlines()]
+    assert [line["prompt"] for line in lines] == ["The house", "one latte"]
+    assert run(*call, stdin="The house\none latte\n").stdout == first.stdout
+
+
+def test_chat_answers_in_a_terminal_and_obeys_its_commands(model_folder):
+    script = "one latte please\n/seed 4\n/reset\n/help\n/quit\nnever read\n"
+    result = run("chat", str(model_folder), "--max-new-tokens", "4", stdin=script)
+    assert result.returncode == 0
+    assert "seed = 4" in result.stdout
+    assert "forgotten" in result.stdout
+    assert "never read" not in result.stdout
+
+
+def test_verify_names_the_damaged_file(model_folder):
+    assert run("verify", str(model_folder)).returncode == 0
+    path = model_folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    result = run("verify", str(model_folder))
+    assert result.returncode == 4
+    assert "model.safetensors" in result.stdout
+    assert "expected SHA-256" in result.stdout
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(model_folder, tmp_path):
+    from triptych import train_tokenizer
+
+    train_tokenizer([" ".join(f"word{i}" for i in range(2000))], 600).save(
+        str(model_folder / "tokenizer.json")
+    )
+    (model_folder / "manifest.json").unlink()
+    result = run("generate", str(model_folder), "--prompt", "x")
+    assert result.returncode == 2
+    assert "384" in result.stderr
+    assert "600" in result.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(model_folder):
+    command = f"{sys.executable} -m triptych doctor | head -n 0"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from triptych import config
+from triptych.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    rate: float = 0.1
+    kind: Literal["a", "b"] = "a"
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise ValueError(f"rate: expected >= 0, found {self.rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    name: str
+    steps: int = 1
+    inner: Inner = field(default_factory=Inner)
+    items: tuple[Inner, ...] = ()
+    weights: dict[str, float] = field(default_factory=dict)
+    limit: int | None = None
+
+
+def test_a_complete_file_becomes_frozen_dataclasses(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(
+        "name = 'x'\nsteps = 3\n[inner]\nrate = 1\n[[items]]\nkind = 'b'\n"
+        "[weights]\na = 2\n"
+    )
+    loaded = config.load(Outer, path, ["inner.kind=b", "limit=7"])
+    assert loaded == Outer(
+        name="x",
+        steps=3,
+        inner=Inner(rate=1.0, kind="b"),
+        items=(Inner(kind="b"),),
+        weights={"a": 2.0},
+        limit=7,
+    )
+
+
+def test_mapping_and_back_is_the_identity():
+    value = Outer(name="x", items=(Inner(rate=0.5),), weights={"a": 1.0})
+    assert config.from_mapping(Outer, config.to_mapping(value)) == value
+
+
+# (text, what the message must say)
+FAULTS = [
+    ("name = 'x'\nstepz = 3\n", [":2: stepz: unknown key", "did you mean `steps`?"]),
+    ("name = 'x'\nsteps = 'many'\n", [":2: steps: expected int, found str 'many'"]),
+    ("name = 'x'\nsteps = true\n", ["steps: expected int, found bool True"]),
+    ("steps = 1\n", ["name: required, found nothing"]),
+    ("name = 'x'\n[inner]\nkind = 'c'\n", [":3: inner.kind: expected one of `a`, `b`"]),
+    ("name = 'x'\n[inner]\nrate = -1\n", ["inner: rate: expected >= 0, found -1"]),
+    ("name = 'x'\ninner = 3\n", ["inner: expected a table, found int 3"]),
+    ("name = 'x'\n[weights]\na = 'b'\n", ["weights.a: expected float, found str"]),
+    ("name = 'x\n", ["is not TOML"]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), FAULTS)
+def test_a_fault_names_its_key_what_was_expected_and_what_was_found(
+    tmp_path, text, expected
+):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(Outer, path)
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_all_faults_are_reported_at_once(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("stepz = 1\nsteps = 'x'\n[inner]\nkind = 3\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(Outer, path)
+    assert len(str(caught.value).split("\n")) == 4
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ConfigError, match="no configuration at `nowhere.toml`"):
+        config.load(Outer, "nowhere.toml")

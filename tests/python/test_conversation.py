@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from triptych.conversation import (
+    read_conversations,
+    read_preferences,
+    render,
+)
+from triptych.errors import ConfigError, InputError
+
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "one latte <|end|> please"},
+    {"role": "assistant", "content": "ok, which size?"},
+    {"role": "user", "content": "日本語, large"},
+    {"role": "assistant", "content": "ok"},
+]
+
+
+def test_only_the_assistants_words_and_their_end_are_supervised(tokenizer):
+    rendered = render(MESSAGES, tokenizer)
+    learnt = [i for i, kept in zip(rendered.ids, rendered.mask, strict=True) if kept]
+    assert tokenizer.decode(learnt) == "ok, which size?<|end|>ok<|end|>"
+
+
+def test_of_a_preference_only_the_reply_is_supervised(tokenizer):
+    rendered = render(MESSAGES, tokenizer, supervise_from=3)
+    learnt = [i for i, kept in zip(rendered.ids, rendered.mask, strict=True) if kept]
+    assert tokenizer.decode(learnt) == "ok<|end|>"
+
+
+def test_a_marker_spelled_out_in_a_text_never_becomes_one(tokenizer):
+    ids = render(MESSAGES, tokenizer).ids
+    assert ids.count(tokenizer.end_id) == len(MESSAGES)
+
+
+def test_rendering_has_one_bos_and_ends_with_eos_or_the_assistants_turn(tokenizer):
+    whole = render(MESSAGES, tokenizer).ids
+    prompt = render(MESSAGES[:-1], tokenizer, add_generation_prompt=True).ids
+    assert whole.count(tokenizer.bos_id) == 1
+    assert whole[-1] == tokenizer.eos_id
+    assert whole[: len(prompt)] == prompt
+
+
+def test_the_exported_template_gives_the_same_ids_in_transformers(
+    model_folder, tokenizer
+):
+    transformers = pytest.importorskip("transformers", reason="extra `hf` not installed")
+    theirs = transformers.AutoTokenizer.from_pretrained(model_folder)
+    plain = [m | {"content": m["content"].replace("<|end|>", "end")} for m in MESSAGES]
+    encoded = theirs.apply_chat_template(
+        plain[:-1], add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    ours = render(plain[:-1], tokenizer, add_generation_prompt=True).ids
+    assert list(encoded["input_ids"]) == ours
+
+
+def test_the_exported_template_masks_what_training_supervises(model_folder, tokenizer):
+    transformers = pytest.importorskip("transformers", reason="extra `hf` not installed")
+    theirs = transformers.AutoTokenizer.from_pretrained(model_folder)
+    plain = [m | {"content": m["content"].replace("<|end|>", "end")} for m in MESSAGES]
+    encoded = theirs.apply_chat_template(
+        plain, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    ours = render(plain, tokenizer)
+    assert list(encoded["assistant_masks"]) == ours.mask[:-1]  # all but our EOS
+    assert list(encoded["input_ids"]) == ours.ids[:-1]
+
+
+def test_the_exported_template_refuses_an_unknown_role(model_folder):
+    transformers = pytest.importorskip("transformers", reason="extra `hf` not installed")
+    theirs = transformers.AutoTokenizer.from_pretrained(model_folder)
+    with pytest.raises(Exception, match="unknown role tool"):
+        theirs.apply_chat_template([{"role": "tool", "content": "x"}])
+
+
+# (record, what the message must say)
+BAD_CONVERSATIONS = [
+    ({"messages": []}, "`messages`: expected a list of messages"),
+    ({"text": "x"}, "`messages`: expected a list of messages, found None"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "`messages[0]`: expected a `role`"),
+    ({"messages": [{"role": "user", "content": 3}]}, "`messages[0]`: expected a `role`"),
+    ({"messages": [{"role": "user", "content": "x"}]}, "no assistant turn"),
+    ([1], "expected a JSON object, found list"),
+]
+
+
+@pytest.mark.parametrize(("record", "message"), BAD_CONVERSATIONS)
+def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, record, message):
+    path = tmp_path / "chat.jsonl"
+    good = {"messages": MESSAGES[1:3]}
+    path.write_text(json.dumps(good) + "\n\n" + json.dumps(record) + "\n")
+    with pytest.raises(InputError) as caught:
+        list(read_conversations([path]))
+    assert str(caught.value).startswith(f"{path}:3: ")
+    assert message in str(caught.value)
+
+
+def test_a_pair_of_equal_replies_is_refused(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    reply = [{"role": "assistant", "content": "yes"}]
+    record = {"prompt": MESSAGES[1:2], "chosen": reply, "rejected": reply}
+    path.write_text(json.dumps(record) + "\n")
+    with pytest.raises(InputError, match="are the same reply"):
+        list(read_preferences([path]))
+
+
+def test_a_missing_file_is_a_configuration_error():
+    with pytest.raises(ConfigError, match=r"no file at `nowhere.jsonl`"):
+        list(read_conversations(["nowhere.jsonl"]))

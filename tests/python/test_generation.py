@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from triptych import load_model
+from triptych.errors import ConfigError
+from triptych.generation import Sampling, generate, stream
+
+PROMPTS = [[1, 10, 11, 12], [1, 20], [1, 30, 31, 32, 33, 34, 35]]
+
+
+def greedy_twin(model, prompt, count):
+    """One token at a time over the whole sequence, without a cache."""
+    ids = list(prompt)
+    for _ in range(count):
+        ids.append(int(model.logits(torch.tensor(ids))[-1].argmax()))
+    return ids[len(prompt) :]
+
+
+@torch.no_grad()
+def test_the_cache_gives_what_the_whole_sequence_gives(tiny_model):
+    sampling = Sampling(max_new_tokens=12)
+    completions = generate(tiny_model, PROMPTS, sampling, stop_ids=[])
+    expected = [greedy_twin(tiny_model, prompt, 12) for prompt in PROMPTS]
+    assert [completion.ids for completion in completions] == expected
+
+
+def test_a_completion_depends_on_the_seed_and_its_place_but_not_on_its_company(
+    tiny_model,
+):
+    sampling = Sampling(max_new_tokens=16, temperature=1.0, seed=7)
+    together = generate(tiny_model, PROMPTS, sampling, stop_ids=[])
+    alone = generate(tiny_model, PROMPTS, sampling, stop_ids=[], batch_size=1)
+    other = generate(
+        tiny_model,
+        PROMPTS,
+        Sampling(max_new_tokens=16, temperature=1.0, seed=8),
+        stop_ids=[],
+    )
+    assert [c.ids for c in together] == [c.ids for c in alone]
+    assert [c.ids for c in together] != [c.ids for c in other]
+
+
+def test_a_stop_token_ends_one_lane_and_leaves_the_others(tiny_model):
+    sampling = Sampling(max_new_tokens=12)
+    free = generate(tiny_model, PROMPTS, sampling, stop_ids=[])
+    stop = free[0].ids[3]
+    stopped = generate(tiny_model, PROMPTS, sampling, stop_ids=[stop])
+    for before, after in zip(free, stopped, strict=True):
+        cut = before.ids.index(stop) if stop in before.ids else 12
+        assert after.ids == before.ids[:cut]
+        assert after.stopped_by == (stop if stop in before.ids else None)
+
+
+def test_streaming_yields_the_same_ids(tiny_model):
+    sampling = Sampling(max_new_tokens=9, temperature=0.8, top_k=20, top_p=0.9, seed=3)
+    whole = generate(tiny_model, PROMPTS[:1], sampling, stop_ids=[])[0].ids
+    assert list(stream(tiny_model, PROMPTS[0], sampling, stop_ids=[])) == whole
+
+
+def test_top_k_of_one_and_a_tiny_top_p_are_greedy(tiny_model):
+    greedy = generate(tiny_model, PROMPTS, Sampling(max_new_tokens=5), stop_ids=[])
+    for narrow in ({"top_k": 1}, {"top_p": 1e-9}):
+        sampling = Sampling(max_new_tokens=5, temperature=1.0, **narrow)
+        found = generate(tiny_model, PROMPTS, sampling, stop_ids=[])
+        assert [c.ids for c in found] == [c.ids for c in greedy]
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(tiny_model):
+    with pytest.raises(ConfigError, match="expected 1 to 28 tokens"):
+        generate(tiny_model, [[1] * 29], Sampling(max_new_tokens=100), stop_ids=[])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"temperature": -1.0}, "temperature: expected >= 0"),
+        ({"top_p": 0.0}, r"top_p: expected in \(0, 1\]"),
+        ({"top_k": 0}, "top_k: expected >= 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens: expected >= 1"),
+    ],
+)
+def test_an_impossible_setting_is_refused_at_birth(setting, message):
+    with pytest.raises(ValueError, match=message):
+        Sampling(**setting)
+
+
+def test_a_loaded_model_scores_and_completes_text(model_folder):
+    model = load_model(model_folder)
+    assert model.logits(torch.tensor([[1, 2, 3]])).shape == (1, 3, 384)
+    first = model.generate(["The house"], max_new_tokens=8, temperature=1.0, seed=1)
+    again = model.generate(["The house"], max_new_tokens=8, temperature=1.0, seed=1)
+    assert first == again
+    assert isinstance(first[0], str)
