@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from triptych.errors import ConfigError
+
 
 class TrainingStage(str, Enum):
     """The four stages of pre-training, in order."""
@@ -91,7 +93,7 @@ def _positive(value: float) -> bool:
 
 def _check(good: bool, name: str, expected: str, found: object) -> None:
     if not good:
-        raise ValueError(f"{name}: expected {expected}, found {found}")
+        raise ConfigError(f"{name}: expected {expected}, found {found}")
 
 
 # Founding design, table "Curriculum": 512 sequences a step, a million steps in all.

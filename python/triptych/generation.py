@@ -56,7 +56,7 @@ class Completion:
 
 def _check(good: bool, name: str, expected: str, found: object) -> None:
     if not good:
-        raise ValueError(f"{name}: expected {expected}, found {found}")
+        raise ConfigError(f"{name}: expected {expected}, found {found}")
 
 
 def generate(

@@ -62,9 +62,9 @@ class DemoConfig:
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""
         if not 0 < self.minutes <= 10_000:
-            raise ValueError(f"minutes: expected in (0, 10000], found {self.minutes}")
+            raise ConfigError(f"minutes: expected in (0, 10000], found {self.minutes}")
         if self.threads < 1:
-            raise ValueError(f"threads: expected >= 1, found {self.threads}")
+            raise ConfigError(f"threads: expected >= 1, found {self.threads}")
 
 
 def demo(settings: DemoConfig | None = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from triptych.commands.training import (
 )
 from triptych.curriculum import StageConfig
 from triptych.data import OrderedRows
+from triptych.errors import ConfigError
 from triptych.train import OptimizerConfig, PretrainObjective, TrainResult
 
 
@@ -58,11 +59,11 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         """Checks what no single field can."""
         if not self.stage:
-            raise ValueError("stage: expected at least one [[stage]], found none")
+            raise ConfigError("stage: expected at least one [[stage]], found none")
         longest = max(stage.seq_len or self.seq_len for stage in self.stage)
         limit = self.model.max_position_embeddings
         if longest > limit:
-            raise ValueError(
+            raise ConfigError(
                 f"seq_len: expected at most model.max_position_embeddings = {limit}, "
                 f"found {longest}"
             )
