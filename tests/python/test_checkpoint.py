@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
-
 from triptych.artefact import Draft, read_manifest, verify
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model.huggingface import CHECKPOINT_FORMAT, load_model
@@ -78,7 +77,7 @@ def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(run, finishe
 def test_a_folder_of_damaged_checkpoints_is_an_error_not_a_fresh_start(run):
     for folder in (run / "checkpoints").iterdir():
         truncate(folder / "state.json")
-    with pytest.raises(IntegrityError, match="no checkpoint in .* is whole"):
+    with pytest.raises(IntegrityError, match=r"no checkpoint in .* is whole"):
         checkpoint.latest(run / "checkpoints")
 
 
@@ -98,7 +97,8 @@ def test_a_checkpoint_holds_no_pickle_and_its_state_is_readable(finished):
     names = {path.name for path in newest(finished).iterdir()}
     assert names == {*FILES, "manifest.json"}
     state = json.loads((newest(finished) / "state.json").read_text())
-    assert state["step"] == 10 and state["run"]["seed"] == 0
+    assert state["step"] == 10
+    assert state["run"]["seed"] == 0
     assert set(state) >= {"tokens", "skipped_steps", "torch"}
 
 
@@ -137,11 +137,16 @@ def test_committing_over_a_finished_folder_replaces_it_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_draft_that_fails_leaves_what_stood_there(tmp_path):
-    commit(tmp_path / "out")
-    with pytest.raises(OSError, match="full"), Draft(tmp_path / "out") as draft:
+def fail_half_way(target):
+    with Draft(target) as draft:
         draft.path("b.bin").write_bytes(b"half")
         raise OSError("disk full")
+
+
+def test_a_draft_that_fails_leaves_what_stood_there(tmp_path):
+    commit(tmp_path / "out")
+    with pytest.raises(OSError, match="disk full"):
+        fail_half_way(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     verify(tmp_path / "out", "test/1")
 

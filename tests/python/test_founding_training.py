@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from tiny import same_weights, tiny_model
 from torch import nn
-
 from triptych.errors import ConfigError, InputError
 from triptych.founding import (
     FlashAttentionBlock,
@@ -107,7 +106,7 @@ def test_mixed_precision_training_lowers_the_loss_of_a_batch(precision):
 
 def test_master_weights_must_be_float32():
     model = tiny_model().to(torch.bfloat16)
-    with pytest.raises(ConfigError, match="expected float32 .* found torch.bfloat16"):
+    with pytest.raises(ConfigError, match=r"expected float32 .* found torch.bfloat16"):
         mixed_precision_trainer(model)
 
 
@@ -208,9 +207,9 @@ def test_attention_dropout_acts_in_training_and_keeps_the_mean():
 
 
 def test_bad_settings_of_the_founding_names_are_refused():
-    with pytest.raises(ConfigError, match="divisor of d_model .10., found 3"):
+    with pytest.raises(ConfigError, match=r"divisor of d_model .10., found 3"):
         FlashAttentionBlock(10, 3, 8)
     with pytest.raises(ConfigError, match=r"dropout: expected in \[0, 1\), found 1.0"):
         FlashAttentionBlock(8, 2, 8, dropout=1.0)
-    with pytest.raises(ConfigError, match="below max_steps .10., found 10"):
+    with pytest.raises(ConfigError, match=r"below max_steps .10., found 10"):
         PreTrainingConfig(warmup_steps=10, max_steps=10)

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import TinyData, packed, tiny_model
-
 from triptych.errors import ConfigError, InputError, IntegrityError
 from triptych.train import (
     DpoObjective,
@@ -135,7 +134,7 @@ def test_reference_logps_are_read_from_their_cache_and_refused_for_another_model
     first = reference_logps(model, data, cache=cache, made_from=made_from)
     again = reference_logps(tiny_model(1), data, cache=cache, made_from=made_from)
     assert again.table == first.table
-    with pytest.raises(ConfigError, match="another model.*expected .*'c'.* found"):
+    with pytest.raises(ConfigError, match=r"another model.*expected .*'c'.* found"):
         reference_logps(model, data, cache=cache, made_from={"model": "c", "data": "b"})
     path = cache / "logps.safetensors"
     path.write_bytes(path.read_bytes()[:-1])

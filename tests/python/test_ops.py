@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
 from triptych import ops
 from triptych.errors import ConfigError
 
@@ -244,7 +243,7 @@ def test_an_implementation_that_cannot_be_had_is_an_error(monkeypatch):
     with pytest.raises(ConfigError, match="TRITON_INTERPRET=1"):
         ops.linear_cross_entropy(hidden, weight, targets)
     monkeypatch.setenv("TRIPTYCH_OPS", "fastest")
-    with pytest.raises(ConfigError, match="expected one of .* found `fastest`"):
+    with pytest.raises(ConfigError, match=r"expected one of .* found `fastest`"):
         ops.linear_cross_entropy(hidden, weight, targets)
 
 
