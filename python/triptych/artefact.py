@@ -186,7 +186,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sorted(value: Any) -> Any:
+def _sorted(value: object) -> object:
     """Dictionaries with their keys in order, as Rust's maps write them."""
     if isinstance(value, Mapping):
         return {key: _sorted(value[key]) for key in sorted(value)}

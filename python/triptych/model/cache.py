@@ -61,7 +61,8 @@ class KVCache:
         Args:
             layer: which layer.
             positions: (B, S) slots to write.
-            key: (B, S, kv_heads, head_dim); `value` is alike.
+            key: (B, S, kv_heads, head_dim).
+            value: alike.
 
         Returns:
             Keys and values (B, kv_heads, longest, head_dim), views of the cache.

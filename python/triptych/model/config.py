@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -33,6 +33,8 @@ _REQUIRED = (
     "num_hidden_layers",
     "num_attention_heads",
 )
+_Test = Callable[[object], bool]
+_DERIVED = ("num_key_value_heads", "head_dim")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,7 @@ class ModelConfig:
     pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        for name in _REQUIRED + (
-            "num_key_value_heads",
-            "head_dim",
-            "max_position_embeddings",
-        ):
+        for name in (*_REQUIRED, *_DERIVED, "max_position_embeddings"):
             _check(name, getattr(self, name), _is_count, "an integer above 0")
         for name in ("rope_theta", "rms_norm_eps", "initializer_range"):
             _check(name, getattr(self, name), _is_positive, "a number above 0")
@@ -192,7 +190,7 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _check(name: str, value: object, test: Any, expected: str) -> None:
+def _check(name: str, value: object, test: _Test, expected: str) -> None:
     if not test(value):
         raise ConfigError(f"{name}: expected {expected}, found {value!r}")
 

@@ -107,9 +107,7 @@ class Layer(nn.Module):
         self.self_attn = Attention(config)
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(
-            config.hidden_size, config.rms_norm_eps
-        )
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor, rotary: Rotary, cu_seqlens: Tensor) -> Tensor:
         """Packed x (tokens, hidden_size) to the same shape."""
@@ -217,7 +215,7 @@ class Transformer(nn.Module):
         if position_ids is None:
             position_ids = positions_of(cu_seqlens)
         hidden = self.hidden(flat, position_ids, cu_seqlens)
-        return F.linear(hidden, self.output_weight).unflatten(0, input_ids.shape)
+        return F.linear(hidden, self.output_weight).view(*input_ids.shape, -1)
 
     forward = logits
 
@@ -253,6 +251,7 @@ class Transformer(nn.Module):
         rotary = self._rotary(positions)
         x = self.model.embed_tokens(input_ids)
         for index, layer in enumerate(self.model.layers):
+            assert isinstance(layer, Layer)
             x = layer.decode(x, rotary, cache, index, positions)
         cache.lengths = cache.lengths + lengths
         rows = torch.arange(batch_size, device=x.device)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from importlib import util
+from importlib import import_module, util
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -45,7 +46,8 @@ def attention(
 
     Args:
         q: (tokens, heads, head_dim), all documents one after another.
-        k: (tokens, kv_heads, head_dim); kv_heads divides heads. `v` is alike.
+        k: (tokens, kv_heads, head_dim); kv_heads divides heads.
+        v: shaped as k.
         cu_seqlens: (documents + 1,) int32; by default all tokens are one document.
         causal: a query sees no later key.
         window: query i sees only keys j with 0 <= i - j < window.
@@ -99,7 +101,7 @@ class Group(NamedTuple):
 def _groups(boundaries: tuple[int, ...]) -> tuple[Group, ...]:
     """Documents by length, longest first; empty ones are left out."""
     by_length: dict[int, list[int]] = {}
-    for start, end in zip(boundaries, boundaries[1:], strict=False):
+    for start, end in pairwise(boundaries):
         by_length.setdefault(end - start, []).append(start)
     by_length.pop(0, None)
     return tuple(
@@ -141,8 +143,8 @@ def _group_attention(
     q: Tensor, k: Tensor, v: Tensor, group: Group, rules: Rules
 ) -> Tensor:
     """Attention of one group; (documents * length, heads, head_dim)."""
-    stacked = (_stack(x, group).transpose(1, 2) for x in (q, k, v))
-    mixed = _dense(*stacked, rules)
+    q, k, v = (_stack(x, group).transpose(1, 2) for x in (q, k, v))
+    mixed = _dense(q, k, v, rules)
     return mixed.transpose(1, 2).flatten(0, 1)
 
 
@@ -151,7 +153,7 @@ def _stack(x: Tensor, group: Group) -> Tensor:
     length, starts = group
     first, num = starts[0], len(starts)
     if starts == tuple(range(first, first + num * length, length)):
-        return x[first : first + num * length].unflatten(0, (num, length))
+        return x[first : first + num * length].view(num, length, *x.shape[1:])
     return torch.stack([x[start : start + length] for start in starts])
 
 
@@ -206,7 +208,7 @@ def _has_flash_attn() -> bool:
     if util.find_spec("flash_attn") is None:
         return False
     try:
-        from flash_attn import flash_attn_varlen_func  # noqa: F401
+        import_module("flash_attn")
     except ImportError:
         return False
     return True
@@ -221,8 +223,7 @@ def _flash_attn(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
 ) -> Tensor:
     """flash-attn (Dao 2023) with its deterministic backward pass."""
-    from flash_attn import flash_attn_varlen_func
-
+    flash_attn_varlen_func = import_module("flash_attn").flash_attn_varlen_func
     longest = int(cu_seqlens.diff().max())
     left = -1 if rules.window is None else rules.window - 1
     output: Tensor = flash_attn_varlen_func(

@@ -9,11 +9,11 @@ per-token results recompute them in the backward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 CHUNK_TOKENS = 512
 
@@ -166,12 +166,22 @@ class _Gradients:
             self.of_weight.add_(narrow.T @ chunk.hidden)
 
 
+class _Context(FunctionCtx):
+    """What is kept from a forward pass for its backward pass."""
+
+    needs_input_grad: tuple[bool, ...]
+    saved_tensors: tuple[Tensor, ...]
+    gradients: tuple[Tensor | None, Tensor | None]
+    weight_dtype: torch.dtype
+    settings: Settings
+
+
 class _SummedLoss(torch.autograd.Function):
     """Weighted sum of the losses, with its gradients computed on the way."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         hidden: Tensor,
         weight: Tensor,
         targets: Tensor,
@@ -194,8 +204,8 @@ class _SummedLoss(torch.autograd.Function):
         return total.float()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: _Context, upstream: Tensor) -> tuple[Tensor | None, ...]:
         of_hidden, of_weight = ctx.gradients
         if of_hidden is not None:
             of_hidden = of_hidden * upstream
@@ -235,7 +245,11 @@ class _TokenStatistics(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, settings: Settings
+        ctx: _Context,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        settings: Settings,
     ) -> tuple[Tensor, Tensor, Tensor]:
         picked, lse, means = (
             torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
@@ -253,9 +267,9 @@ class _TokenStatistics(torch.autograd.Function):
         return picked - lse, lse, means
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
-        ctx: Any, g_logp: Tensor, g_lse: Tensor, g_mean: Tensor
+        ctx: _Context, g_logp: Tensor, g_lse: Tensor, g_mean: Tensor
     ) -> tuple[Tensor | None, ...]:
         hidden, weight, targets, lse = ctx.saved_tensors
         settings = ctx.settings

@@ -131,7 +131,9 @@ def _count(counted: Tensor) -> int:
 
 
 def _check(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str) -> None:
-    fits = hidden.dim() == 2 and weight.dim() == 2 and hidden.shape[1] == weight.shape[1]
+    fits = (
+        hidden.dim() == 2 and weight.dim() == 2 and hidden.shape[1] == weight.shape[1]
+    )
     if not fits or targets.shape != hidden.shape[:1]:
         raise ValueError(
             "expected hidden (tokens, hidden_size), weight (vocab_size, hidden_size) "

@@ -68,7 +68,9 @@ class DataSource(Protocol):
     def rows_per_step(self, step: int) -> int:
         """Rows that `step` is made of."""
 
-    def batch(self, step: int, first_row: int = 0, num_rows: int | None = None) -> Batch:
+    def batch(
+        self, step: int, first_row: int = 0, num_rows: int | None = None
+    ) -> Batch:
         """Rows `first_row` to `first_row + num_rows` (or the end) of `step`."""
 
     def step_hash(self, step: int) -> str:

@@ -197,11 +197,13 @@ class DpoObjective:
     def loss(self, model: Transformer, batch: Batch) -> LossSum:
         """Sum over pairs."""
         count = self.count(batch)
-        policy = response_logps(model, batch).unflatten(0, (-1, 2))
-        reference = self.reference.of(batch).unflatten(0, (-1, 2))
+        policy = response_logps(model, batch).view(-1, 2)
+        reference = self.reference.of(batch).view(-1, 2)
         losses = dpo_loss(
-            *policy.unbind(1),
-            *reference.unbind(1),
+            policy[:, 0],
+            policy[:, 1],
+            reference[:, 0],
+            reference[:, 1],
             beta=self.beta,
             label_smoothing=self.label_smoothing,
         )

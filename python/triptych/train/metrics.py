@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triptych.artefact import write_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOG, STATUS = "metrics.jsonl", "status.json"
 
@@ -20,7 +23,7 @@ class MetricsLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         _truncate(folder / LOG, step)
-        self._lines = open(folder / LOG, "a", encoding="utf-8")  # noqa: SIM115
+        self._lines = open(folder / LOG, "a", encoding="utf-8")
         self._board = _board(folder / "tensorboard", step) if tensorboard else None
 
     def write(self, metrics: Mapping[str, Any]) -> None:
@@ -64,7 +67,7 @@ def _truncate(path: Path, step: int) -> None:
         write_text(path, "".join(kept))
 
 
-def _board(folder: Path, step: int) -> Any:
+def _board(folder: Path, step: int) -> SummaryWriter | None:
     """A TensorBoard writer that hides events after `step`; None if not installed."""
     if util.find_spec("tensorboard") is None:
         return None

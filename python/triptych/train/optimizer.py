@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,9 @@ def decay_groups(
     """
     embeddings = (nn.Embedding, nn.EmbeddingBag)
     lookups = {
-        id(module.weight) for module in model.modules() if isinstance(module, embeddings)
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, embeddings)
     }
     decayed: list[tuple[str, Tensor]] = []
     others: list[tuple[str, Tensor]] = []
@@ -59,7 +62,7 @@ def create_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW over two groups, decayed and not; fused where every tensor allows it."""
     decayed, others = decay_groups(model)
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [parameter for _, parameter in decayed]},
         {"params": [parameter for _, parameter in others], "weight_decay": 0.0},
     ]

@@ -62,5 +62,5 @@ def _fastest(device_type: str) -> str:
 
 def cpu_computes_bf16() -> bool:
     """Whether the CPU multiplies bf16 in hardware; emulated it is slower than fp32."""
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)

@@ -67,7 +67,9 @@ class StageSchedule:
             return 1.0 - progress
         if self.schedule == "cosine":
             return cosine(progress)
-        return min(1.0, (1.0 - progress) / self.decay_ratio) if self.decay_ratio else 1.0
+        return (
+            min(1.0, (1.0 - progress) / self.decay_ratio) if self.decay_ratio else 1.0
+        )
 
 
 def cosine(progress: float) -> float:
@@ -91,4 +93,6 @@ def stage_at(stages: Sequence[StageSchedule], step: int) -> tuple[int, int]:
         if step < stage.steps:
             return index, step
         step -= stage.steps
-    raise ConfigError(f"step: expected one inside the stages, found {step} past the end")
+    raise ConfigError(
+        f"step: expected one inside the stages, found {step} past the end"
+    )

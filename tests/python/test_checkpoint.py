@@ -1,0 +1,162 @@
+"""Checkpoints and artefacts: whole or refused."""
+
+import json
+import shutil
+
+import pytest
+from tiny import TinyData, same_weights, tiny_model, tiny_train_config
+from triptych.artefact import Draft, read_manifest, verify
+from triptych.errors import ConfigError, IntegrityError
+from triptych.model.huggingface import CHECKPOINT_FORMAT, load_model
+from triptych.train import PretrainObjective, Trainer, checkpoint
+from triptych.train.optimizer import OptimizerConfig, create_optimizer
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run, not to be changed."""
+    output = tmp_path_factory.mktemp("run")
+    config = tiny_train_config(output)
+    Trainer(tiny_model(), PretrainObjective(), TinyData(), config).run()
+    return output
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of a finished run, to be damaged."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def newest(run):
+    return run / "checkpoints" / "step-00000010"
+
+
+FILES = ["model.safetensors", "optimizer.safetensors", "state.json", "config.json"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, r"expected \d+ bytes, found \d+ bytes"),
+        (flip_a_bit, "expected SHA-256 .*, found SHA-256"),
+        (lambda path: path.unlink(), r"expected \d+ bytes, found .*No such file"),
+    ],
+)
+def test_a_damaged_checkpoint_names_file_expected_and_found(run, name, damage, message):
+    damage(newest(run) / name)
+    with pytest.raises(IntegrityError, match=f"{name}` is damaged: {message}"):
+        load_model(newest(run))
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_passed_over(run, caplog):
+    truncate(newest(run) / "model.safetensors")
+    found = checkpoint.latest(run / "checkpoints")
+    assert found is not None
+    assert found.name == "step-00000009"
+    assert "step-00000010/model.safetensors` is damaged" in caplog.text
+
+
+def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(run, finished):
+    truncate(newest(run) / "optimizer.safetensors")
+    model = tiny_model()
+    Trainer(model, PretrainObjective(), TinyData(), tiny_train_config(run)).run()
+    assert same_weights(model, load_model(newest(finished)))
+
+
+def test_a_folder_of_damaged_checkpoints_is_an_error_not_a_fresh_start(run):
+    for folder in (run / "checkpoints").iterdir():
+        truncate(folder / "state.json")
+    with pytest.raises(IntegrityError, match=r"no checkpoint in .* is whole"):
+        checkpoint.latest(run / "checkpoints")
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished):
+    model = tiny_model(hidden_size=16)
+    optimizer = create_optimizer(model, OptimizerConfig(), 1e-3)
+    with pytest.raises(ConfigError, match=r"holds another model.*hidden_size=16"):
+        checkpoint.load(newest(finished), model, optimizer)
+
+
+def test_only_the_newest_checkpoints_are_kept(finished):
+    names = [path.name for path in checkpoint.steps_in(finished / "checkpoints")]
+    assert names == ["step-00000009", "step-00000010"]
+
+
+def test_a_checkpoint_holds_no_pickle_and_its_state_is_readable(finished):
+    names = {path.name for path in newest(finished).iterdir()}
+    assert names == {*FILES, "manifest.json"}
+    state = json.loads((newest(finished) / "state.json").read_text())
+    assert state["step"] == 10
+    assert state["run"]["seed"] == 0
+    assert set(state) >= {"tokens", "skipped_steps", "torch"}
+
+
+def test_the_hash_of_the_weights_comes_from_the_manifest(finished):
+    manifest = verify(newest(finished), CHECKPOINT_FORMAT)
+    expected = manifest.files["model.safetensors"].sha256
+    assert checkpoint.weights_hash(newest(finished)) == expected
+
+
+def commit(target, name="a.bin"):
+    with Draft(target) as draft:
+        draft.path(name).write_bytes(b"hello")
+        return draft.commit("test/1", {"b": {"d": 1, "c": 2}, "a": []}, {})
+
+
+def test_a_manifest_is_written_as_the_engine_writes_it(tmp_path):
+    commit(tmp_path / "out")
+    values = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert list(values) == ["format", "triptych", "made_from", "content", "files"]
+    assert list(values["made_from"]) == ["a", "b"]
+    assert list(values["made_from"]["b"]) == ["c", "d"]
+    assert values["files"]["a.bin"] == {
+        "bytes": 5,
+        "sha256": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+    }
+    assert verify(tmp_path / "out", "test/1").files["a.bin"].bytes == 5
+
+
+def test_committing_over_a_finished_folder_replaces_it_whole(tmp_path):
+    commit(tmp_path / "out")
+    commit(tmp_path / "out", name="b.bin")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "b.bin",
+        "manifest.json",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def fail_half_way(target):
+    with Draft(target) as draft:
+        draft.path("b.bin").write_bytes(b"half")
+        raise OSError("disk full")
+
+
+def test_a_draft_that_fails_leaves_what_stood_there(tmp_path):
+    commit(tmp_path / "out")
+    with pytest.raises(OSError, match="disk full"):
+        fail_half_way(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    verify(tmp_path / "out", "test/1")
+
+
+def test_a_manifest_of_another_format_is_refused(tmp_path):
+    commit(tmp_path / "out")
+    with pytest.raises(IntegrityError, match="format `other/1`, found `test/1`"):
+        read_manifest(tmp_path / "out", "other/1")
+    with pytest.raises(ConfigError, match="expected a finished folder"):
+        read_manifest(tmp_path, "test/1")
+    (tmp_path / "out" / "manifest.json").write_text('{"format": "test/1"')
+    with pytest.raises(IntegrityError, match="expected a manifest of format `test/1`"):
+        read_manifest(tmp_path / "out", "test/1")

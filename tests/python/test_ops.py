@@ -1,0 +1,258 @@
+"""Operators against plain PyTorch: values, gradients, memory, isolation."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from triptych import ops
+from triptych.errors import ConfigError
+
+TOKENS, WIDTH, VOCAB_SIZE = 1100, 24, 123  # two chunks and a ragged third
+
+FEATURES = [
+    pytest.param({}, id="plain"),
+    pytest.param({"label_smoothing": 0.1}, id="label smoothing"),
+    pytest.param({"z_loss": 1e-2}, id="z-loss"),
+    pytest.param({"softcap": 5.0}, id="soft-cap"),
+    pytest.param(
+        {"label_smoothing": 0.2, "z_loss": 1e-3, "softcap": 3.0}, id="everything"
+    ),
+]
+
+
+def inputs(tokens=TOKENS, ignored=True):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(tokens, WIDTH, generator=generator)
+    weight = torch.randn(VOCAB_SIZE, WIDTH, generator=generator)
+    targets = torch.randint(0, VOCAB_SIZE, (tokens,), generator=generator)
+    if ignored:
+        targets[::7] = -100
+    return hidden.requires_grad_(), weight.requires_grad_(), targets
+
+
+def plain_losses(
+    hidden, weight, targets, *, label_smoothing=0.0, z_loss=0.0, softcap=None
+):
+    """(tokens,) losses from logits that are built in full."""
+    logits = hidden @ weight.T
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    losses = F.cross_entropy(
+        logits, targets, reduction="none", label_smoothing=label_smoothing
+    )
+    return losses + z_loss * logits.logsumexp(1).square() * (targets != -100)
+
+
+def assert_same_gradients(loss, expected, tensors):
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
+    found, wanted = (torch.autograd.grad(x, tensors) for x in (loss, expected))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_cross_entropy_and_its_gradients_equal_pytorch(features, reduction):
+    hidden, weight, targets = inputs()
+    # a weight of a thousandth keeps sums near 1, where 1e-6 is about float32's eps
+    scale = 1.0 if reduction == "mean" else 1e-3
+    loss = ops.linear_cross_entropy(
+        hidden, weight, targets, reduction=reduction, **features
+    )
+    losses = plain_losses(hidden, weight, targets, **features)
+    expected = losses.sum()
+    if reduction == "mean":
+        expected = expected / (targets != -100).sum()
+    assert_same_gradients(loss * scale, expected * scale, (hidden, weight))
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_per_token_losses_take_any_upstream_gradient(features):
+    hidden, weight, targets = inputs()
+    upstream = torch.linspace(-1e-3, 2e-3, TOKENS)
+    losses = ops.linear_cross_entropy(
+        hidden, weight, targets, reduction="none", **features
+    )
+    assert losses[::7].abs().max() == 0
+    expected = plain_losses(hidden, weight, targets, **features)
+    assert_same_gradients(
+        (losses * upstream).sum(), (expected * upstream).sum(), (hidden, weight)
+    )
+
+
+def test_weights_multiply_each_tokens_loss():
+    hidden, weight, targets = inputs()
+    weights = torch.linspace(0, 1e-3, TOKENS)
+    for reduction in ("sum", "none"):
+        expected = (plain_losses(hidden, weight, targets) * weights).sum()
+        loss = ops.linear_cross_entropy(
+            hidden, weight, targets, weights=weights, reduction=reduction
+        )
+        assert_same_gradients(loss.sum(), expected, (hidden, weight))
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "softcap": 4.0}])
+def test_logprobs_and_their_gradients_equal_pytorch(settings):
+    hidden, weight, targets = inputs()
+    logps = ops.linear_logprobs(hidden, weight, targets, **settings)
+    logits = hidden @ weight.T
+    if settings:
+        logits = 4.0 * torch.tanh(logits / 4.0) / 0.7
+    expected = -F.cross_entropy(logits, targets, reduction="none")
+    upstream = torch.linspace(-1e-3, 1e-3, TOKENS)
+    assert_same_gradients(
+        (logps * upstream).sum(), (expected * upstream).sum(), (hidden, weight)
+    )
+
+
+def test_bfloat16_accumulates_in_float32():
+    hidden, weight, targets = inputs()
+    expected = plain_losses(hidden, weight, targets).sum() / (targets != -100).sum()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = ops.linear_cross_entropy(hidden, weight, targets)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
+    found, wanted = (torch.autograd.grad(x, weight)[0] for x in (loss, expected))
+    assert found.dtype == torch.float32
+    assert F.cosine_similarity(found.flatten(), wanted.flatten(), 0) > 0.9999
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the largest tensor that any operator returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor):
+                self.numel = max(self.numel, leaf.numel())
+        return output
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_no_tensor_of_all_tokens_by_all_words_is_ever_built(per_token):
+    hidden, weight, targets = inputs(tokens=4096)
+    with LargestTensor() as largest:
+        if per_token:
+            ops.linear_logprobs(hidden, weight, targets).sum().backward()
+        else:
+            ops.linear_cross_entropy(hidden, weight, targets).backward()
+    assert largest.numel <= max(512 * VOCAB_SIZE, hidden.numel())
+    assert largest.numel < targets.numel() * VOCAB_SIZE / 4
+
+
+def test_ignored_tokens_never_reach_the_matrix_product():
+    hidden, weight, targets = inputs(tokens=600, ignored=False)
+    targets[10:] = -100
+    poisoned = hidden.detach().clone()
+    poisoned[10:] = math.nan
+    assert ops.linear_cross_entropy(poisoned, weight, targets).isfinite()
+
+
+def test_a_mean_over_nothing_is_an_error():
+    hidden, weight, targets = inputs(tokens=4)
+    with pytest.raises(ValueError, match="at least one that counts, found none"):
+        ops.linear_cross_entropy(hidden, weight, torch.full_like(targets, -100))
+    nothing = ops.linear_cross_entropy(
+        hidden, weight, torch.full_like(targets, -100), reduction="sum"
+    )
+    assert nothing.item() == 0.0
+
+
+def test_bad_arguments_are_named():
+    hidden, weight, targets = inputs(tokens=4, ignored=False)
+    with pytest.raises(ValueError, match=r"found \(4, 24\), \(123, 24\) and \(3,\)"):
+        ops.linear_cross_entropy(hidden, weight, targets[:3])
+    with pytest.raises(ValueError, match="ids below 123, found 123"):
+        ops.linear_cross_entropy(hidden, weight, torch.full_like(targets, 123))
+    with pytest.raises(ValueError, match='found "average"'):
+        ops.linear_cross_entropy(hidden, weight, targets, reduction="average")
+
+
+def explicit_attention(
+    q, k, v, cu_seqlens, causal=True, window=None, softcap=None, scale=None
+):
+    """Attention from one dense mask over all tokens."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
+    scale = q.shape[2] ** -0.5 if scale is None else scale
+    scores = torch.einsum("ihd,jhd->hij", q, k) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    place = torch.arange(q.shape[0])
+    document = torch.searchsorted(cu_seqlens, place.int(), right=True)
+    distance = place[:, None] - place
+    seen = document[:, None] == document
+    if causal or window is not None:
+        seen &= distance >= 0
+    if window is not None:
+        seen &= distance < window
+    weights = scores.masked_fill(~seen, -math.inf).softmax(-1)
+    return torch.einsum("hij,jhd->ihd", weights, v)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {},
+        {"causal": False},
+        {"window": 3},
+        {"softcap": 2.0},
+        {"window": 2, "softcap": 2.0, "scale": 0.3},
+    ],
+)
+@pytest.mark.parametrize("lengths", [[12], [4, 4, 4], [3, 5, 1, 3, 0], [7, 2, 7, 2]])
+def test_packed_attention_equals_a_dense_mask(rules, lengths):
+    generator = torch.Generator().manual_seed(1)
+    tokens = sum(lengths)
+    q = torch.randn(tokens, 4, 8, generator=generator, requires_grad=True)
+    k, v = (
+        torch.randn(tokens, 2, 8, generator=generator, requires_grad=True)
+        for _ in range(2)
+    )
+    cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int()
+    found = ops.attention(q, k, v, cu_seqlens=cu_seqlens, **rules)
+    expected = explicit_attention(q, k, v, cu_seqlens, **rules)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    upstream = torch.randn(found.shape, generator=generator)
+    for one, other in zip(
+        torch.autograd.grad(found, (q, k, v), upstream),
+        torch.autograd.grad(expected, (q, k, v), upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_boundaries_that_do_not_cover_the_tokens_are_an_error():
+    q = torch.randn(5, 2, 4)
+    cu_seqlens = torch.tensor([0, 3], dtype=torch.int32)
+    with pytest.raises(ValueError, match="from 0 to 5 tokens, found 0 to 3"):
+        ops.attention(q, q, q, cu_seqlens=cu_seqlens)
+
+
+def test_an_implementation_that_cannot_be_had_is_an_error(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    hidden, weight, targets = inputs(tokens=4)
+    monkeypatch.setenv("TRIPTYCH_OPS", "triton")
+    with pytest.raises(ConfigError, match="TRITON_INTERPRET=1"):
+        ops.linear_cross_entropy(hidden, weight, targets)
+    monkeypatch.setenv("TRIPTYCH_OPS", "fastest")
+    with pytest.raises(ConfigError, match=r"expected one of .* found `fastest`"):
+        ops.linear_cross_entropy(hidden, weight, targets)
+
+
+def test_the_reference_gives_the_same_loss_where_it_is_there(monkeypatch):
+    reference = pytest.importorskip("triptych_kernels.reference")
+    if not hasattr(reference, "linear_cross_entropy"):
+        pytest.skip("triptych_kernels.reference has no linear_cross_entropy")
+    hidden, weight, targets = inputs()
+    loss = ops.linear_cross_entropy(hidden, weight, targets)
+    monkeypatch.setenv("TRIPTYCH_OPS", "reference")
+    expected = ops.linear_cross_entropy(hidden, weight, targets)
+    assert_same_gradients(loss, expected, (hidden, weight))
