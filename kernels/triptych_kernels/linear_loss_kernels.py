@@ -201,6 +201,7 @@ def dlogits_kernel(
     lse = tl.load(lse_ptr + n, mask=n < N, other=0.0)
     g_lp = tl.load(coefficients_ptr + n, mask=n < N, other=0.0)
     g_lse = tl.load(coefficients_ptr + N + n, mask=n < N, other=0.0)
+    lse = tl.where(target >= 0, lse, float("inf"))  # p = 0 where ignored
     p = tl.exp2((z * inv_temperature - lse[:, None]) * LOG2E)
     g = p * (g_lse - g_lp)[:, None]
     g += tl.where(v[None, :] == target[:, None], g_lp[:, None], 0.0)
@@ -240,19 +241,18 @@ def product_kernel(
     r = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     i = tl.arange(0, BLOCK_I)
-    r_in = tl.minimum(r, R - 1).to(tl.int64)
-    d_in = tl.minimum(d, D - 1)
     c_ptrs = c_ptr + r.to(tl.int64)[:, None] * stride_cr + d[None, :]
     inside = (r < R)[:, None] & (d < D)[None, :]
     if ACCUMULATE:
         acc = tl.load(c_ptrs, mask=inside, other=0.0)
     else:
         acc = tl.zeros([BLOCK_R, BLOCK_D], tl.float32)
-    a_ptrs = a_ptr + r_in[:, None] * stride_ar + i.to(tl.int64)[None, :] * stride_ai
-    b_ptrs = b_ptr + i.to(tl.int64)[:, None] * stride_bi + d_in[None, :]
+    a_ptrs = a_ptr + r.to(tl.int64)[:, None] * stride_ar + i.to(tl.int64)[None, :] * stride_ai
+    b_ptrs = b_ptr + i.to(tl.int64)[:, None] * stride_bi + d[None, :]
     for i_start in range(0, I, BLOCK_I):
-        a = tl.load(a_ptrs, mask=(i < I - i_start)[None, :], other=0.0)
-        b = tl.load(b_ptrs, mask=(i < I - i_start)[:, None], other=0.0)
+        left = i < I - i_start
+        a = tl.load(a_ptrs, mask=(r < R)[:, None] & left[None, :], other=0.0)
+        b = tl.load(b_ptrs, mask=left[:, None] & (d < D)[None, :], other=0.0)
         acc = tl.dot(a, b, acc, input_precision="ieee")
         a_ptrs += BLOCK_I * stride_ai
         b_ptrs += BLOCK_I * stride_bi
