@@ -225,7 +225,8 @@ def main():
     for name, (make, *arguments) in cases(options.targets):
         if re.search(options.only, name):
             rows.append(make(*arguments))
-            print("| " + " | ".join(str(rows[-1][c]) for c in COLUMNS) + " |", flush=True)
+            cells = (str(rows[-1][column]) for column in COLUMNS)
+            print(f"| {' | '.join(cells)} |", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

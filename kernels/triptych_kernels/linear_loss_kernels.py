@@ -1,9 +1,10 @@
-"""Triton kernels of the loss on the output layer: see `linear_loss` and docs/kernels.md.
+"""Triton kernels of the loss on the output layer; see docs/kernels.md.
 
 Shape letters in this file: N = tokens, V = vocabulary entries, D = hidden units,
 S = vocabulary splits, C = vocabulary entries of one chunk of the backward.
 """
 
+# mypy: ignore-errors
 # ruff: noqa: ANN001, ANN201, ANN202  Triton infers the types of a kernel's arguments.
 import triton
 import triton.language as tl
@@ -195,8 +196,8 @@ def dlogits_kernel(
         tl.store(g_ptrs, zero, mask=inside)
         return
     z = _logits_tile(
-        hidden_ptr, weight_ptr, tl.minimum(n, N - 1), tl.minimum(v, V - 1), D, stride_hn,
-        stride_wv, softcap, EVEN_D, HAS_SOFTCAP, BLOCK_N, BLOCK_V, BLOCK_D,
+        hidden_ptr, weight_ptr, tl.minimum(n, N - 1), tl.minimum(v, V - 1), D,
+        stride_hn, stride_wv, softcap, EVEN_D, HAS_SOFTCAP, BLOCK_N, BLOCK_V, BLOCK_D,
     )  # fmt: skip
     lse = tl.load(lse_ptr + n, mask=n < N, other=0.0)
     g_lp = tl.load(coefficients_ptr + n, mask=n < N, other=0.0)
@@ -233,7 +234,7 @@ def product_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
 ):
-    """c = scale * (a @ b), or c += a @ b with c in fp32 and no scale.
+    """Writes c = scale * (a @ b), or adds a @ b to an fp32 c, without the scale.
 
     The sum over I goes on from what c holds, in steps of BLOCK_I, so cutting I in
     chunks that are multiples of BLOCK_I leaves every bit as it was.
@@ -247,7 +248,8 @@ def product_kernel(
         acc = tl.load(c_ptrs, mask=inside, other=0.0)
     else:
         acc = tl.zeros([BLOCK_R, BLOCK_D], tl.float32)
-    a_ptrs = a_ptr + r.to(tl.int64)[:, None] * stride_ar + i.to(tl.int64)[None, :] * stride_ai
+    a_rows = a_ptr + r.to(tl.int64)[:, None] * stride_ar
+    a_ptrs = a_rows + i.to(tl.int64)[None, :] * stride_ai
     b_ptrs = b_ptr + i.to(tl.int64)[:, None] * stride_bi + d[None, :]
     for i_start in range(0, I, BLOCK_I):
         left = i < I - i_start

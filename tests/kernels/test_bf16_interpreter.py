@@ -21,9 +21,7 @@ def test_conversion_and_product_round_to_nearest_even_as_torch_does():
     _round_trip[(1,)](x, y, z, BLOCK=1024)
     expected = x.bfloat16()
     torch.testing.assert_close(y, expected, rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(
-        z, expected * expected, rtol=0, atol=0, equal_nan=True
-    )
+    torch.testing.assert_close(z, expected * expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_every_bfloat16_survives_decoding_and_encoding():

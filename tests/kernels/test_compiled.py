@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("static") / "rows.json"
     script = ROOT / "benches/kernels/static_table.py"
-    only = rf"^loss \w+ (plain|hidden|weight)|^attention \w+ d64 plain"
+    only = r"^loss \w+ (plain|hidden|weight)|^attention \w+ d64 plain"
     command = [sys.executable, str(script), "--only", only, "--json", str(path)]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     subprocess.run(command, check=True, env=environment, capture_output=True)

@@ -4,7 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tolerances import assert_close, relative_error
-from triptych_kernels import linear_cross_entropy, linear_logprobs, linear_loss, reference
+from triptych_kernels import (
+    linear_cross_entropy,
+    linear_logprobs,
+    linear_loss,
+    reference,
+)
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -53,7 +58,11 @@ def torch_own(hidden, weight, targets, *, z_loss=0.0, softcap=None, **options):
 def assert_parity(hidden, weight, targets, **options):
     found = run(linear_cross_entropy, hidden, weight, targets, **options)
     wide = run(
-        reference.linear_cross_entropy, hidden.double(), weight.double(), targets, **options
+        reference.linear_cross_entropy,
+        hidden.double(),
+        weight.double(),
+        targets,
+        **options,
     )
     own = run(torch_own, hidden, weight, targets, **options)
     assert found[0].dtype == torch.float32
@@ -175,7 +184,11 @@ def test_a_mean_over_very_many_tokens_does_not_underflow_in_fp16():
     upstream = torch.tensor(1e-5)
     found = run(linear_cross_entropy, hidden, weight, targets, upstream)
     wide = run(
-        reference.linear_cross_entropy, hidden.double(), weight.double(), targets, upstream
+        reference.linear_cross_entropy,
+        hidden.double(),
+        weight.double(),
+        targets,
+        upstream,
     )
     # The result itself is stored in fp16, whose smallest step is 6e-8.
     for f, w in zip(found[1:], wide[1:], strict=True):
