@@ -7,8 +7,8 @@ No GPU is needed: the triton wheel ships ptxas, and the AMD assembler runs in-pr
 A launch marks aligned pointers and sizes as divisible by 16; `:16` below does the
 same, without which loads are not vectorised and another kernel is measured.
 
-Columns: registers a thread; bytes of spill stores and loads (AMD: 4 a spilled
-register); shared memory a block, bytes; matrix instructions in the PTX or assembly;
+Columns: registers a thread; bytes of spill stores and loads (AMD: bytes of
+scratch a thread, since spilled scalars go to lanes of vector registers); shared memory a block, bytes; matrix instructions in the PTX or assembly;
 asynchronous copies; global atomics.
 """
 
@@ -114,10 +114,9 @@ def amd_figures(binary):
         found = re.findall(rf"\.{key}:\s+(\d+)", text)
         return max(map(int, found), default=0)
 
-    spilled = largest("vgpr_spill_count") + largest("sgpr_spill_count")
     return {
         "registers": largest("vgpr_count"),
-        "spill_bytes": 4 * spilled,
+        "spill_bytes": largest("private_segment_fixed_size"),
         "matrix": len(re.findall(r"\bv_mfma", text)),
         "async_copies": 0,
         "atomics": len(re.findall(r"\b(?:global|buffer|flat)_atomic", text)),
@@ -191,6 +190,18 @@ def product_row(which, target, tile=None):
     return figures(name, target, loss.product_kernel, constants, tile, **types)
 
 
+def small_row(which, target):
+    """The two kernels around the large ones, which only move bytes."""
+    tile = configs.Tile(64, 0, 0, 4, 3)
+    if which == "delta":
+        constants = {"BLOCK_I": 64, "BLOCK_D": 128}
+        return figures(
+            "attention delta", target, attention.delta_kernel, constants, tile
+        )
+    constants = {"HAS_MEAN": True, "BLOCK_N": 256}
+    return figures("loss combine", target, loss.combine_kernel, constants, tile)
+
+
 def cases(targets):
     """(name, function that makes the row) of every default row."""
     for target in targets:
@@ -200,6 +211,8 @@ def cases(targets):
                 yield f"loss {kernel} {feature}", row
         for which in ("hidden", "weight"):
             yield f"loss product {which}", (product_row, which, target)
+        yield "loss combine", (small_row, "combine", target)
+        yield "attention delta", (small_row, "delta", target)
         for head_dim in (64, 128, 256):
             for kernel in ("forward", "dq", "dkdv"):
                 for feature in FEATURES:
