@@ -5,6 +5,7 @@ bits of a result, would depend on the batch. Rows were chosen by cross-compiling
 reading registers and spills (`benches/kernels/static_table.py`), not by timing.
 """
 
+# mypy: disable-error-code="import-untyped, import-not-found"
 import os
 from functools import lru_cache
 from typing import NamedTuple
@@ -41,16 +42,16 @@ ATTENTION: dict[tuple[str, int, str], Tile] = {
     ("dq", 128, "sm_90"): Tile(64, 32, 0, 4, 2),
     ("dq", 128, "gfx942"): Tile(64, 32, 0, 4, 1),
     ("dq", 256, "sm_80"): Tile(64, 16, 0, 8, 1),
-    ("dq", 256, "sm_90"): Tile(64, 32, 0, 8, 1),
+    ("dq", 256, "sm_90"): Tile(64, 16, 0, 8, 2),
     ("dq", 256, "gfx942"): Tile(32, 32, 0, 4, 1),
     ("dkdv", 64, "sm_80"): Tile(32, 64, 0, 4, 2),
     ("dkdv", 64, "sm_90"): Tile(32, 64, 0, 4, 2),
     ("dkdv", 64, "gfx942"): Tile(32, 64, 0, 4, 1),
     ("dkdv", 128, "sm_80"): Tile(32, 64, 0, 8, 2),
     ("dkdv", 128, "sm_90"): Tile(32, 64, 0, 8, 2),
-    ("dkdv", 128, "gfx942"): Tile(32, 64, 0, 8, 1),
-    ("dkdv", 256, "sm_80"): Tile(16, 64, 0, 8, 1),
-    ("dkdv", 256, "sm_90"): Tile(32, 64, 0, 8, 1),
+    ("dkdv", 128, "gfx942"): Tile(16, 64, 0, 4, 1),
+    ("dkdv", 256, "sm_80"): Tile(16, 32, 0, 8, 1),
+    ("dkdv", 256, "sm_90"): Tile(16, 32, 0, 4, 1),
     ("dkdv", 256, "gfx942"): Tile(16, 32, 0, 4, 1),
 }
 
@@ -69,10 +70,16 @@ LOSS: dict[tuple[str, str], Tile] = {
 }
 
 # fp32 products run without tensor cores, in full precision: small tiles, any target.
-ATTENTION_FP32 = {
-    64: Tile(32, 32, 0, 4, 1),
-    128: Tile(16, 32, 0, 4, 1),
-    256: Tile(16, 16, 0, 4, 1),
+ATTENTION_FP32: dict[tuple[str, int], Tile] = {
+    ("forward", 64): Tile(32, 32, 0, 4, 1),
+    ("forward", 128): Tile(16, 32, 0, 4, 1),
+    ("forward", 256): Tile(16, 16, 0, 4, 1),
+    ("dq", 64): Tile(32, 16, 0, 4, 1),
+    ("dq", 128): Tile(16, 16, 0, 8, 1),
+    ("dq", 256): Tile(16, 16, 0, 8, 1),
+    ("dkdv", 64): Tile(32, 32, 0, 4, 1),
+    ("dkdv", 128): Tile(16, 32, 0, 4, 1),
+    ("dkdv", 256): Tile(16, 16, 0, 4, 1),
 }
 LOSS_FP32 = Tile(64, 64, 16, 8, 1)
 
@@ -94,7 +101,7 @@ def attention_tile(kernel: str, head_dim: int, query: torch.Tensor) -> Tile:
         return ATTENTION_INTERPRETER
     size = max(64, triton.next_power_of_2(head_dim))
     if query.dtype == torch.float32:
-        return ATTENTION_FP32[size]
+        return ATTENTION_FP32[kernel, size]
     return ATTENTION[kernel, size, target]
 
 
@@ -120,4 +127,5 @@ def _target(device: torch.device) -> str:
         return "gfx942"
     # 9.x and 10.x have 227 KiB of shared memory a block; 8.6, 8.9 and 12.x have
     # 99 KiB, which every sm_80 row keeps to.
-    return "sm_90" if torch.cuda.get_device_capability(device)[0] in (9, 10) else "sm_80"
+    major, _ = torch.cuda.get_device_capability(device)
+    return "sm_90" if major in (9, 10) else "sm_80"

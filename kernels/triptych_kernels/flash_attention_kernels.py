@@ -8,6 +8,7 @@ document, so no inner loop asks which document a key is of, and the order of eve
 depends on the document alone.
 """
 
+# mypy: ignore-errors
 # ruff: noqa: ANN001, ANN201, ANN202  Triton infers the types of a kernel's arguments.
 import triton
 import triton.language as tl
@@ -43,6 +44,26 @@ def _visible(i, j, CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, window):
     if HAS_WINDOW:
         seen = seen & (i - j < window)
     return seen
+
+
+@triton.jit
+def _scores(z, scale, softcap, HAS_SOFTCAP: tl.constexpr):
+    """Base-2 scores of raw products z: scaled, then capped, times log2(e)."""
+    if HAS_SOFTCAP:
+        x = softcap * LOG2E * tanh(z * (scale / softcap))
+    else:
+        x = z * (scale * LOG2E)
+    return x
+
+
+@triton.jit
+def _score_gradients(p, dp, delta, x, softcap, HAS_SOFTCAP: tl.constexpr):
+    """Gradients of the scaled products; the slope of the cap is 1 - tanh^2."""
+    ds = p * (dp - delta)
+    if HAS_SOFTCAP:
+        t = x * (1.0 / (softcap * LOG2E))
+        ds = ds * (1.0 - t * t)
+    return ds
 
 
 @triton.jit
@@ -107,10 +128,7 @@ def _forward_range(
         j = j_start + tl.arange(0, BLOCK_J)
         k = _load_rows(k_ptr, j, end, stride_kt, d, D, EVEN_D)
         z = tl.dot(q, tl.trans(k), input_precision="ieee")
-        if HAS_SOFTCAP:
-            z = softcap * LOG2E * tanh(z * (scale / softcap))
-        else:
-            z = z * (scale * LOG2E)
+        z = _scores(z, scale, softcap, HAS_SOFTCAP)
         if MASKED:
             seen = _visible(i[:, None], j[None, :], CAUSAL, HAS_WINDOW, window)
             z = tl.where(seen & (j < end)[None, :], z, -float("inf"))
@@ -224,15 +242,6 @@ def delta_kernel(
 
 
 @triton.jit
-def _probabilities(z, lse, scale, softcap, HAS_SOFTCAP: tl.constexpr):
-    """Probabilities of raw products z, and the slope of the soft-cap there."""
-    if HAS_SOFTCAP:
-        t = tanh(z * (scale / softcap))
-        return tl.exp2(t * (softcap * LOG2E) - lse), 1.0 - t * t
-    return tl.exp2(z * (scale * LOG2E) - lse), 1.0
-
-
-@triton.jit
 def _dq_range(
     acc,
     q,
@@ -264,13 +273,14 @@ def _dq_range(
         j = j_start + tl.arange(0, BLOCK_J)
         k = _load_rows(k_ptr, j, end, stride_kt, d, D, EVEN_D)
         z = tl.dot(q, tl.trans(k), input_precision="ieee")
-        p, slope = _probabilities(z, lse[:, None], scale, softcap, HAS_SOFTCAP)
+        x = _scores(z, scale, softcap, HAS_SOFTCAP)
+        p = tl.exp2(x - lse[:, None])
         if MASKED:
             seen = _visible(i[:, None], j[None, :], CAUSAL, HAS_WINDOW, window)
             p = tl.where(seen & (j < end)[None, :], p, 0.0)
         v = _load_rows(v_ptr, j, end, stride_vt, d, D, EVEN_D)
         dp = tl.dot(g, tl.trans(v), input_precision="ieee")
-        ds = p * (dp - delta[:, None]) * slope
+        ds = _score_gradients(p, dp, delta[:, None], x, softcap, HAS_SOFTCAP)
         acc = tl.dot(ds.to(k.dtype), k, acc, input_precision="ieee")
     return acc
 
@@ -381,7 +391,8 @@ def _dkdv_range(
         q = _load_rows(q_ptr, i, end, stride_qt, d, D, EVEN_D)
         lse = tl.load(lse_ptr + i, mask=i < end, other=float("inf"))
         z = tl.dot(k, tl.trans(q), input_precision="ieee")
-        p, slope = _probabilities(z, lse[None, :], scale, softcap, HAS_SOFTCAP)
+        x = _scores(z, scale, softcap, HAS_SOFTCAP)
+        p = tl.exp2(x - lse[None, :])
         if MASKED:
             seen = _visible(i[None, :], j[:, None], CAUSAL, HAS_WINDOW, window)
             p = tl.where(seen, p, 0.0)
@@ -389,7 +400,7 @@ def _dkdv_range(
         grad_v = tl.dot(p.to(g.dtype), g, grad_v, input_precision="ieee")
         dp = tl.dot(v, tl.trans(g), input_precision="ieee")
         delta = tl.load(delta_ptr + i, mask=i < end, other=0.0)
-        ds = p * (dp - delta[None, :]) * slope
+        ds = _score_gradients(p, dp, delta[None, :], x, softcap, HAS_SOFTCAP)
         grad_k = tl.dot(ds.to(q.dtype), q, grad_k, input_precision="ieee")
     return grad_k, grad_v
 

@@ -1,9 +1,10 @@
-"""Triton kernels of the loss on the output layer: see `linear_loss` and docs/kernels.md.
+"""Triton kernels of the loss on the output layer; see docs/kernels.md.
 
 Shape letters in this file: N = tokens, V = vocabulary entries, D = hidden units,
 S = vocabulary splits, C = vocabulary entries of one chunk of the backward.
 """
 
+# mypy: ignore-errors
 # ruff: noqa: ANN001, ANN201, ANN202  Triton infers the types of a kernel's arguments.
 import triton
 import triton.language as tl
@@ -195,12 +196,13 @@ def dlogits_kernel(
         tl.store(g_ptrs, zero, mask=inside)
         return
     z = _logits_tile(
-        hidden_ptr, weight_ptr, tl.minimum(n, N - 1), tl.minimum(v, V - 1), D, stride_hn,
-        stride_wv, softcap, EVEN_D, HAS_SOFTCAP, BLOCK_N, BLOCK_V, BLOCK_D,
+        hidden_ptr, weight_ptr, tl.minimum(n, N - 1), tl.minimum(v, V - 1), D,
+        stride_hn, stride_wv, softcap, EVEN_D, HAS_SOFTCAP, BLOCK_N, BLOCK_V, BLOCK_D,
     )  # fmt: skip
     lse = tl.load(lse_ptr + n, mask=n < N, other=0.0)
     g_lp = tl.load(coefficients_ptr + n, mask=n < N, other=0.0)
     g_lse = tl.load(coefficients_ptr + N + n, mask=n < N, other=0.0)
+    lse = tl.where(target >= 0, lse, float("inf"))  # p = 0 where ignored
     p = tl.exp2((z * inv_temperature - lse[:, None]) * LOG2E)
     g = p * (g_lse - g_lp)[:, None]
     g += tl.where(v[None, :] == target[:, None], g_lp[:, None], 0.0)
@@ -232,7 +234,7 @@ def product_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
 ):
-    """c = scale * (a @ b), or c += a @ b with c in fp32 and no scale.
+    """Writes c = scale * (a @ b), or adds a @ b to an fp32 c, without the scale.
 
     The sum over I goes on from what c holds, in steps of BLOCK_I, so cutting I in
     chunks that are multiples of BLOCK_I leaves every bit as it was.
@@ -240,19 +242,19 @@ def product_kernel(
     r = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     i = tl.arange(0, BLOCK_I)
-    r_in = tl.minimum(r, R - 1).to(tl.int64)
-    d_in = tl.minimum(d, D - 1)
     c_ptrs = c_ptr + r.to(tl.int64)[:, None] * stride_cr + d[None, :]
     inside = (r < R)[:, None] & (d < D)[None, :]
     if ACCUMULATE:
         acc = tl.load(c_ptrs, mask=inside, other=0.0)
     else:
         acc = tl.zeros([BLOCK_R, BLOCK_D], tl.float32)
-    a_ptrs = a_ptr + r_in[:, None] * stride_ar + i.to(tl.int64)[None, :] * stride_ai
-    b_ptrs = b_ptr + i.to(tl.int64)[:, None] * stride_bi + d_in[None, :]
+    a_rows = a_ptr + r.to(tl.int64)[:, None] * stride_ar
+    a_ptrs = a_rows + i.to(tl.int64)[None, :] * stride_ai
+    b_ptrs = b_ptr + i.to(tl.int64)[:, None] * stride_bi + d[None, :]
     for i_start in range(0, I, BLOCK_I):
-        a = tl.load(a_ptrs, mask=(i < I - i_start)[None, :], other=0.0)
-        b = tl.load(b_ptrs, mask=(i < I - i_start)[:, None], other=0.0)
+        left = i < I - i_start
+        a = tl.load(a_ptrs, mask=(r < R)[:, None] & left[None, :], other=0.0)
+        b = tl.load(b_ptrs, mask=left[:, None] & (d < D)[None, :], other=0.0)
         acc = tl.dot(a, b, acc, input_precision="ieee")
         a_ptrs += BLOCK_I * stride_ai
         b_ptrs += BLOCK_I * stride_bi

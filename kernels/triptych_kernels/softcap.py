@@ -1,5 +1,6 @@
 """Soft-capped logits and attention scores: ``cap * tanh(z / cap)`` (Gemma 2, 2024)."""
 
+# mypy: ignore-errors
 # ruff: noqa: ANN001, ANN201  Triton infers the types of a kernel's arguments.
 import triton
 import triton.language as tl

@@ -1,0 +1,248 @@
+"""Cross-compiles every kernel for GPUs that are not here and prints what came out.
+
+    python benches/kernels/static_table.py [--targets sm_80 sm_90 gfx942]
+        [--only WORD] [--json FILE]
+
+No GPU is needed: the triton wheel ships ptxas, and the AMD assembler runs in-process.
+A launch marks aligned pointers and sizes as divisible by 16; `:16` below does the
+same, without which loads are not vectorised and another kernel is measured.
+
+Columns: registers a thread; bytes of spill stores and loads (AMD: bytes of
+scratch a thread, since spilled scalars go to lanes of vector registers); shared memory a block, bytes; matrix instructions in the PTX or assembly;
+asynchronous copies; global atomics.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.pop("TRITON_INTERPRET", None)  # interpreted kernels cannot be compiled
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # what 3.9 does by default
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
+
+import triton
+from triptych_kernels import configs
+from triptych_kernels import flash_attention_kernels as attention
+from triptych_kernels import linear_loss_kernels as loss
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.compiler import ASTSource
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+SHARED_LIMIT_BYTES = {"sm_80": 163 << 10, "sm_90": 227 << 10, "gfx942": 64 << 10}
+FEATURES = {
+    "plain": {"HAS_WINDOW": False, "HAS_SOFTCAP": False},
+    "window+cap": {"HAS_WINDOW": True, "HAS_SOFTCAP": True},
+}
+DTYPE = "bf16"
+
+
+def signature(kernel):
+    """Types as a launch of aligned, regular sizes would specialise them."""
+    types = {}
+    for name in kernel.arg_names:
+        if name in ("lse_ptr", "delta_ptr", "partial_ptr", "coefficients_ptr"):
+            types[name] = "*fp32:16"
+        elif name in ("logps_ptr", "mean_ptr", "scale_ptr"):
+            types[name] = "*fp32:16"
+        elif name == "targets_ptr":
+            types[name] = "*i64:16"
+        elif name == "tiles_ptr":
+            types[name] = "*i32:16"
+        elif name.endswith("_ptr"):
+            types[name] = f"*{DTYPE}:16"
+        elif name in ("scale", "softcap", "inv_temperature"):
+            types[name] = "fp32"
+        elif name.startswith("stride_") or name in ("D", "V", "v_first"):
+            types[name] = "i32:16"
+        else:
+            types[name] = "i32"
+    return types
+
+
+def compiled(kernel, target, constants, num_warps, num_stages, **types):
+    """The kernel's binary and assembly for a target."""
+    types = {**signature(kernel), **types}
+    plain = {name: text.partition(":")[0] for name, text in types.items()}
+    attributes = {
+        (kernel.arg_names.index(name),): [["tt.divisibility", 16]]
+        for name, text in types.items()
+        if ":" in text and name not in constants
+    }
+    plain.update(dict.fromkeys(constants, "constexpr"))
+    source = ASTSource(kernel, plain, constexprs=constants, attrs=attributes)
+    options = {"num_warps": num_warps, "num_stages": num_stages}
+    return triton.compile(source, target=TARGETS[target], options=options)
+
+
+def nvidia_figures(binary, arch):
+    ptx = binary.asm["ptx"]
+    gpu = re.search(r"^\.target\s+(\w+)", ptx, re.M).group(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.ptx")
+        path.write_text(ptx)
+        command = [get_ptxas(arch).path, "-v", f"--gpu-name={gpu}", str(path)]
+        log = subprocess.run(
+            [*command, "-o", str(Path(folder, "kernel.cubin"))],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    return {
+        "registers": int(re.search(r"Used (\d+) registers", log).group(1)),
+        "spill_bytes": sum(int(a) + int(b) for a, b in spills),
+        "matrix": len(re.findall(r"wgmma\.mma_async|\bmma\.sync", ptx)),
+        "async_copies": len(re.findall(r"cp\.async\.c[ag]", ptx)),
+        "atomics": len(re.findall(r"\b(?:atom|red)\.", ptx)),
+    }
+
+
+def amd_figures(binary):
+    text = binary.asm["amdgcn"]
+
+    def largest(key):
+        found = re.findall(rf"\.{key}:\s+(\d+)", text)
+        return max(map(int, found), default=0)
+
+    return {
+        "registers": largest("vgpr_count"),
+        "spill_bytes": largest("private_segment_fixed_size"),
+        "matrix": len(re.findall(r"\bv_mfma", text)),
+        "async_copies": 0,
+        "atomics": len(re.findall(r"\b(?:global|buffer|flat)_atomic", text)),
+    }
+
+
+def figures(name, target, kernel, constants, tile, **types):
+    """One row of the table."""
+    binary = compiled(
+        kernel, target, constants, tile.num_warps, tile.num_stages, **types
+    )
+    backend = TARGETS[target]
+    row = {
+        "kernel": name,
+        "target": target,
+        "tile": "x".join(str(n) for n in tile[:3] if n),
+        "warps": tile.num_warps,
+        "stages": tile.num_stages,
+        "shared_bytes": binary.metadata.shared,
+        "shared_limit_bytes": SHARED_LIMIT_BYTES[target],
+    }
+    if backend.backend == "cuda":
+        return row | nvidia_figures(binary, backend.arch)
+    return row | amd_figures(binary)
+
+
+def attention_row(kernel, head_dim, target, feature, tile=None):
+    tile = tile or configs.ATTENTION[kernel, head_dim, target]
+    constants = {
+        "CAUSAL": True,
+        "EVEN_D": True,
+        "BLOCK_I": tile.rows,
+        "BLOCK_J": tile.columns,
+        "BLOCK_D": head_dim,
+        **FEATURES[feature],
+    }
+    function = getattr(attention, f"{kernel}_kernel")
+    name = f"attention {kernel} d{head_dim} {feature}"
+    return figures(name, target, function, constants, tile)
+
+
+def loss_row(kernel, target, feature, tile=None):
+    tile = tile or configs.LOSS[kernel, target]
+    constants = {
+        "HAS_SOFTCAP": feature != "plain",
+        "HAS_MEAN": feature != "plain",
+        "EVEN_D": True,
+        "BLOCK_N": tile.rows,
+        "BLOCK_V": tile.columns,
+        "BLOCK_D": tile.inner,
+    }
+    function = getattr(loss, f"{kernel}_kernel")
+    return figures(f"loss {kernel} {feature}", target, function, constants, tile)
+
+
+def product_row(which, target, tile=None):
+    """The gradient of the hidden states adds up in fp32; the weight's is final."""
+    tile = tile or configs.LOSS["product", target]
+    constants = {
+        "ACCUMULATE": which == "hidden",
+        "BLOCK_R": tile.rows,
+        "BLOCK_D": tile.columns,
+        "BLOCK_I": tile.inner,
+    }
+    unit = "stride_ai" if which == "hidden" else "stride_ar"
+    constants[unit] = 1  # a launch makes a constant of a stride of 1
+    types = {"I": "i32:16", "c_ptr": "*fp32:16"}
+    if which == "weight":
+        types = {"R": "i32:16"}
+    name = f"loss product {which}"
+    return figures(name, target, loss.product_kernel, constants, tile, **types)
+
+
+def small_row(which, target):
+    """The two kernels around the large ones, which only move bytes."""
+    tile = configs.Tile(64, 0, 0, 4, 3)
+    if which == "delta":
+        constants = {"BLOCK_I": 64, "BLOCK_D": 128}
+        return figures(
+            "attention delta", target, attention.delta_kernel, constants, tile
+        )
+    constants = {"HAS_MEAN": True, "BLOCK_N": 256}
+    return figures("loss combine", target, loss.combine_kernel, constants, tile)
+
+
+def cases(targets):
+    """(name, function that makes the row) of every default row."""
+    for target in targets:
+        for kernel in ("statistics", "dlogits"):
+            for feature in ("plain", "cap+mean"):
+                row = (loss_row, kernel, target, feature)
+                yield f"loss {kernel} {feature}", row
+        for which in ("hidden", "weight"):
+            yield f"loss product {which}", (product_row, which, target)
+        yield "loss combine", (small_row, "combine", target)
+        yield "attention delta", (small_row, "delta", target)
+        for head_dim in (64, 128, 256):
+            for kernel in ("forward", "dq", "dkdv"):
+                for feature in FEATURES:
+                    name = f"attention {kernel} d{head_dim} {feature}"
+                    yield name, (attention_row, kernel, head_dim, target, feature)
+
+
+COLUMNS = (
+    "kernel", "target", "tile", "warps", "stages", "registers", "spill_bytes",
+    "shared_bytes", "matrix", "async_copies", "atomics",
+)  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser.add_argument("--only", default="", help="regular expression on the name")
+    parser.add_argument("--json", type=Path, help="write the rows here too")
+    options = parser.parse_args()
+    rows = []
+    print(f"triton {triton.__version__}, {DTYPE}, causal\n")
+    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    for name, (make, *arguments) in cases(options.targets):
+        if re.search(options.only, name):
+            rows.append(make(*arguments))
+            cells = (str(rows[-1][column]) for column in COLUMNS)
+            print(f"| {' | '.join(cells)} |", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

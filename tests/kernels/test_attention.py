@@ -1,0 +1,236 @@
+"""Packed attention against its twin, in Triton's interpreter."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tolerances import assert_close
+from triptych_kernels import attention, configs, flash_attention, reference
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+# Documents of one token, of none, inside a tile, and of several tiles.
+PACKED = (0, 1, 1, 2, 35, 90, 90)
+
+OPTIONS = {
+    "causal": {},
+    "full": {"causal": False},
+    "window": {"window": 9},
+    "window past a tile": {"window": 37},
+    "softcap": {"softcap": 1.5},
+    "all": {"window": 20, "softcap": 2.0, "scale": 0.3},
+}
+
+
+def make_inputs(tokens=90, heads=2, kv_heads=1, head_dim=16, dtype=torch.float32):
+    """q, k, v and the upstream gradient."""
+    sizes = (heads, kv_heads, kv_heads, heads)
+    return [torch.randn(tokens, n, head_dim).to(dtype) for n in sizes]
+
+
+def run(function, q, k, v, upstream, **options):
+    """Output, and gradients of q, k and v."""
+    leaves = [x.detach().clone().requires_grad_() for x in (q, k, v)]
+    out = function(*leaves, **options)
+    out.backward(upstream.to(out.dtype))
+    return out.detach(), *(x.grad for x in leaves)
+
+
+def cu(boundaries):
+    return torch.tensor(boundaries, dtype=torch.int32)
+
+
+def torch_own(
+    q, k, v, *, cu_seqlens, causal=True, window=None, softcap=None, scale=None
+):
+    """Attention as one writes it in torch, in the inputs' dtype."""
+    tokens, heads, head_dim = q.shape
+    seen = reference._seen(tokens, cu_seqlens, causal, window, q.device)
+    group = heads // k.shape[1]
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    scores = q @ k.repeat_interleave(group, 0).mT * (scale or head_dim**-0.5)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    p = F.softmax(scores.masked_fill(~seen, float("-inf")), -1)
+    return (p @ v.repeat_interleave(group, 0)).transpose(0, 1)
+
+
+def assert_parity(inputs, **options):
+    found = run(attention, *inputs, **options)
+    wide = run(reference.attention, *(x.double() for x in inputs), **options)
+    own = run(torch_own, *inputs, **options)
+    for f, w, o, x in zip(found, wide, own, inputs, strict=False):
+        assert f.dtype == x.dtype
+        assert_close(f, w, o, x.dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_output_and_gradients_match_float64(dtype, options):
+    assert_parity(make_inputs(dtype=dtype), cu_seqlens=cu(PACKED), **options)
+
+
+@pytest.mark.parametrize("head_dim", [5, 20, 64, 128, 256])
+def test_every_head_dim_matches_float64(head_dim):
+    inputs = make_inputs(40, 1, 1, head_dim)
+    assert_parity(inputs, cu_seqlens=cu([0, 7, 40]))
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(3, 3), (4, 2), (3, 1)])
+def test_grouped_queries_share_keys_and_values(heads, kv_heads):
+    inputs = make_inputs(30, heads, kv_heads, dtype=torch.float16)
+    assert_parity(inputs, cu_seqlens=cu([0, 12, 30]))
+
+
+def test_causal_attention_agrees_with_torchs_own_operator():
+    q, k, v, _ = make_inputs(50, 4, 2)
+    heads_first = (x.transpose(0, 1)[None] for x in (q, k, v))
+    expected = F.scaled_dot_product_attention(
+        *heads_first, is_causal=True, enable_gqa=True
+    )
+    found = attention(q, k, v)
+    torch.testing.assert_close(found, expected[0].transpose(0, 1))
+
+
+def test_no_boundaries_mean_one_document():
+    inputs = make_inputs(40)
+    whole = run(attention, *inputs)
+    one = run(attention, *inputs, cu_seqlens=cu([0, 40]))
+    assert all(torch.equal(a, b) for a, b in zip(whole, one, strict=True))
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_production_tiles_match_float64_too(monkeypatch, window):
+    tiles = {kernel: configs.ATTENTION[kernel, 64, "sm_90"] for kernel in
+             ("forward", "dq", "dkdv")}  # fmt: skip
+    monkeypatch.setattr(flash_attention, "attention_tile", lambda name, *_: tiles[name])
+    inputs = make_inputs(200, 2, 1, 64, torch.bfloat16)
+    assert_parity(inputs, cu_seqlens=cu([0, 3, 200]), window=window)
+
+
+def test_a_window_of_one_returns_the_values():
+    q, k, v, _ = make_inputs(40, 1, 1)
+    torch.testing.assert_close(attention(q, k, v, window=1), v)
+
+
+def test_a_window_as_long_as_the_row_changes_nothing():
+    inputs = make_inputs(90)
+    wide = run(attention, *inputs, window=90)
+    for w, n in zip(wide, run(attention, *inputs), strict=True):
+        torch.testing.assert_close(w, n)
+
+
+def test_no_tokens_give_no_output():
+    inputs = make_inputs(0)
+    out, *grads = run(attention, *inputs, cu_seqlens=cu([0, 0]))
+    assert out.shape == (0, 2, 16)
+    assert [tuple(g.shape) for g in grads] == [(0, 2, 16), (0, 1, 16), (0, 1, 16)]
+
+
+def test_two_runs_agree_in_every_bit():
+    inputs = make_inputs(dtype=torch.bfloat16)
+    first = run(attention, *inputs, cu_seqlens=cu(PACKED))
+    second = run(attention, *inputs, cu_seqlens=cu(PACKED))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_a_documents_bits_do_not_depend_on_where_it_is_packed(window):
+    inputs = make_inputs(90)
+    packed = run(attention, *inputs, cu_seqlens=cu(PACKED), window=window)
+    alone = run(attention, *(x[35:90] for x in inputs), window=window)
+    assert all(torch.equal(p[35:90], a) for p, a in zip(packed, alone, strict=True))
+
+
+def test_a_huge_score_in_one_document_does_not_reach_another():
+    q, k, v, upstream = make_inputs(40)
+    clean = run(attention, q, k, v, upstream, cu_seqlens=cu([0, 20, 40]))
+    for x in (q, k, v, upstream):
+        x[:20] = 1e30  # inf and NaN all over the first document
+    dirty = run(attention, q, k, v, upstream, cu_seqlens=cu([0, 20, 40]))
+    assert all(torch.equal(c[20:], d[20:]) for c, d in zip(clean, dirty, strict=True))
+
+
+def test_inputs_are_read_in_place_from_a_fused_projection():
+    fused = torch.randn(40, 4, 16)
+    q, k, v = fused[:, :2], fused[:, 2:3], fused[:, 3:]
+    found = attention(q, k, v)
+    expected = attention(q.contiguous(), k.contiguous(), v.contiguous())
+    assert torch.equal(found, expected)
+
+
+def test_tiles_cover_every_token_once_and_cross_no_document():
+    tiles = flash_attention.tile_table(cu(PACKED), 90, 16).tolist()
+    assert len(tiles) == 6 + 6
+    covered = []
+    for start, document, end in tiles:
+        if start < end:
+            assert (document, end) in pairwise(PACKED)
+            assert (start - document) % 16 == 0
+            covered += range(start, min(start + 16, end))
+    assert sorted(covered) == list(range(90))
+
+
+def test_the_dearest_tiles_come_first():
+    tiles = flash_attention.tile_table(cu(PACKED), 90, 16).tolist()
+    work = [start - document for start, document, _ in tiles]
+    assert work == sorted(work, reverse=True)
+
+
+def test_gradcheck_passes_through_the_operators():
+    inputs = [x.double().requires_grad_() for x in make_inputs(7, 2, 1, 4)[:3]]
+
+    def packed(q, k, v):  # the kernels compute in fp32: a wide step, a loose tolerance
+        out = attention(
+            q.float(), k.float(), v.float(), cu_seqlens=cu([0, 2, 7]), softcap=2.0
+        )
+        return out.double()
+
+    assert torch.autograd.gradcheck(packed, inputs, eps=1e-2, atol=2e-3, fast_mode=True)
+
+
+def test_the_operators_pass_opcheck():
+    q, k, v, upstream = make_inputs(7)
+    for x in (q, k, v):
+        x.requires_grad_()
+    rest = (cu([0, 2, 7]), True, 3, 2.0, 0.25)
+    forward = torch.ops.triptych.attention.default
+    torch.library.opcheck(forward, (q, k, v, *rest))
+    with torch.no_grad():
+        out, lse = forward(q, k, v, *rest)
+    backward = torch.ops.triptych.attention_backward.default
+    q, k, v = (x.detach() for x in (q, k, v))
+    torch.library.opcheck(backward, (upstream, q, k, v, out, lse, *rest))
+
+
+def test_torch_compile_makes_one_graph():
+    inputs = make_inputs(20)
+    compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
+    eager = run(attention, *inputs, cu_seqlens=cu([0, 8, 20]))
+    found = run(compiled, *inputs, cu_seqlens=cu([0, 8, 20]))
+    assert all(torch.equal(f, e) for f, e in zip(found, eager, strict=True))
+
+
+WRONG = {
+    "q must be": lambda q, k, v: ((q[0], k, v), {}),
+    "q must be .* torch.float64": lambda q, k, v: ((q.double(), k, v), {}),
+    r"k must have shape \(90, kv_heads, 16\), found \(89, 1, 16\)": lambda q, k, v: (
+        (q, k[1:], v), {}),
+    "v must have q's dtype": lambda q, k, v: ((q, k, v.half()), {}),
+    r"heads \(2\) must be a multiple .* found 3": lambda q, k, v: (
+        (q, k.expand(-1, 3, -1), v.expand(-1, 3, -1)), {}),
+    "window needs causal": lambda q, k, v: ((q, k, v), {"window": 3, "causal": False}),
+    "window must be at least 1": lambda q, k, v: ((q, k, v), {"window": 0}),
+    "softcap must be positive": lambda q, k, v: ((q, k, v), {"softcap": -1.0}),
+    "cu_seqlens must have shape": lambda q, k, v: ((q, k, v), {"cu_seqlens": cu([0])}),
+    "cu_seqlens must rise from 0 to 90, found": lambda q, k, v: (
+        (q, k, v), {"cu_seqlens": cu([0, 60, 40, 90])}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "spoil"), WRONG.items(), ids=WRONG)
+def test_wrong_inputs_are_named_with_what_was_expected_and_found(message, spoil):
+    inputs, options = spoil(*make_inputs()[:3])
+    with pytest.raises(ValueError, match=message):
+        attention(*inputs, **options)

@@ -1,0 +1,64 @@
+"""What the compilers make of the kernels for GPUs that are not here.
+
+A process of its own: the interpreter's kernels cannot be compiled. The whole table is
+`python benches/kernels/static_table.py`; here is a part that fits a test.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    path = tmp_path_factory.mktemp("static") / "rows.json"
+    script = ROOT / "benches/kernels/static_table.py"
+    only = "^loss|^attention delta|d64 plain|d128 window"
+    command = [sys.executable, str(script), "--only", only, "--json", str(path)]
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    return json.loads(path.read_text())
+
+
+def test_every_kernel_compiles_for_every_target(rows):
+    assert len({row["kernel"] for row in rows}) == 14
+    assert {row["target"] for row in rows} == {"sm_80", "sm_90", "gfx942"}
+    assert len(rows) == 42
+
+
+def test_no_default_row_spills(rows):
+    assert [row for row in rows if row["spill_bytes"]] == []
+
+
+def test_every_product_uses_matrix_instructions(rows):
+    large = [row for row in rows if not row["kernel"].endswith(("combine", "delta"))]
+    assert [row for row in large if not row["matrix"]] == []
+
+
+def test_no_kernel_uses_atomics(rows):
+    assert [row for row in rows if row["atomics"]] == []
+
+
+def test_nvidia_kernels_copy_asynchronously(rows):
+    nvidia = [row for row in rows if row["matrix"] and row["target"] != "gfx942"]
+    assert [row for row in nvidia if not row["async_copies"]] == []
+
+
+def test_every_row_fits_in_shared_memory(rows):
+    for row in rows:
+        assert row["shared_bytes"] <= row["shared_limit_bytes"], row
+
+
+def test_no_kernel_uses_block_pointers_libdevice_or_atomics():
+    for path in (ROOT / "kernels/triptych_kernels").glob("*.py"):
+        found = re.search(
+            r"make_block_ptr|libdevice\.|tl\.atomic|autotune\(", path.read_text()
+        )
+        assert found is None, path
