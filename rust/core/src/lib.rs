@@ -5,6 +5,10 @@
 
 pub mod error;
 pub mod manifest;
+pub mod order;
+pub mod pack;
+pub mod shard;
+pub mod tokenize;
 
 pub use error::{Error, Result};
 

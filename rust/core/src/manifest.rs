@@ -67,7 +67,11 @@ impl Manifest {
         if manifest.format == format {
             return Ok(manifest);
         }
-        Err(Error::Integrity { path, expected: format!("format `{format}`"), found: format!("`{}`", manifest.format) })
+        Err(Error::Integrity {
+            path,
+            expected: format!("format `{format}`"),
+            found: format!("`{}`", manifest.format),
+        })
     }
 
     /// Checks the size and hash of every file listed; the first that differs is the error.
@@ -91,7 +95,8 @@ pub struct Draft {
 impl Draft {
     /// Starts a folder that will be called `target`; a leftover of a killed run is removed.
     pub fn start(target: &Path) -> Result<Self> {
-        let name = target.file_name().map_or_else(|| "out".into(), |name| name.to_string_lossy().into_owned());
+        let name =
+            target.file_name().map_or_else(|| "out".into(), |name| name.to_string_lossy().into_owned());
         let folder = target.with_file_name(format!(".tmp-{name}"));
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;

@@ -1,0 +1,164 @@
+//! Rows of several sources in exact proportion, without randomness.
+//!
+//! After any number of rows k, each source has had fewer than one row more or less than
+//! k times its weight: the chairman assignment problem (Tijdeman 1980), solved by giving
+//! each slot to the source that may have it and must have one soonest. Weights are integers
+//! here (their decimals, scaled), so nothing drifts; the schedule repeats with the period
+//! of their sum, and one period is stored.
+
+use crate::error::{Error, Result};
+
+/// Slots kept for a schedule: enough for any weights of six decimals that sum to 1.
+const MAX_SLOTS: u64 = 1 << 20;
+
+/// Which source each row of a stage comes from, with its rank among the rows of that source.
+#[derive(Debug, Clone)]
+pub struct Interleave {
+    /// Of each slot of a period: the source, and its slots before this one.
+    slots: Vec<(u32, u32)>,
+    /// Slots of each source in a period.
+    per_period: Vec<u64>,
+}
+
+impl Interleave {
+    /// A schedule of `rows` rows for positive, finite weights, which need not sum to 1.
+    ///
+    /// # Errors
+    /// `InvalidValue` if neither the period nor `rows` is at most 2^20.
+    pub fn new(weights: &[f64], rows: u64) -> Result<Self> {
+        let shares = integers(weights).ok_or_else(|| too_fine(weights))?;
+        let period: u128 = shares.iter().sum();
+        let length = u64::try_from(period).unwrap_or(u64::MAX).min(rows);
+        if length > MAX_SLOTS {
+            return Err(too_fine(weights));
+        }
+        Ok(Self::schedule(&shares, period, length))
+    }
+
+    fn schedule(shares: &[u128], period: u128, length: u64) -> Self {
+        let mut done = vec![0u128; shares.len()];
+        let mut slots = Vec::with_capacity(length as usize);
+        for slot in 0..u128::from(length) {
+            let chosen = most_urgent(shares, &done, period, slot);
+            slots.push((chosen as u32, done[chosen] as u32));
+            done[chosen] += 1;
+        }
+        Self { slots, per_period: done.into_iter().map(|count| count as u64).collect() }
+    }
+
+    /// Source of a row, and how many rows of that source came before it.
+    pub fn source_of(&self, row: u64) -> (usize, u64) {
+        let period = self.slots.len() as u64;
+        let (source, rank) = self.slots[(row % period) as usize];
+        let source = source as usize;
+        (source, row / period * self.per_period[source] + u64::from(rank))
+    }
+
+    /// Rows of each source among the first `rows`.
+    pub fn counts(&self, rows: u64) -> Vec<u64> {
+        let period = self.slots.len() as u64;
+        let mut counts: Vec<u64> = self.per_period.iter().map(|count| rows / period * count).collect();
+        for (source, _) in &self.slots[..(rows % period) as usize] {
+            counts[*source as usize] += 1;
+        }
+        counts
+    }
+}
+
+/// Among sources that would not run a row ahead, the one whose next row is due first.
+///
+/// Row c of a source with share q of P may come in slot t if c * P < (t + 1) * q, and must by slot ceil((c + 1) * P / q) - 1.
+fn most_urgent(shares: &[u128], done: &[u128], period: u128, slot: u128) -> usize {
+    let may = (0..shares.len()).filter(|s| done[*s] * period < (slot + 1) * shares[*s]);
+    may.min_by_key(|s| ((done[*s] + 1) * period).div_ceil(shares[*s])).unwrap_or(0)
+}
+
+/// Weights as integers in the same proportion: their shortest decimals, scaled and reduced.
+///
+/// `None` if that takes more than 18 digits.
+fn integers(weights: &[f64]) -> Option<Vec<u128>> {
+    let decimals: Vec<(u128, u32)> = weights.iter().map(|weight| decimal(*weight)).collect::<Option<_>>()?;
+    let most = decimals.iter().map(|(_, places)| *places).max()?;
+    let scaled: Option<Vec<u128>> = decimals
+        .iter()
+        .map(|(digits, places)| {
+            digits.checked_mul(10u128.pow(most - places)).filter(|value| *value < 10u128.pow(18))
+        })
+        .collect();
+    let scaled = scaled?;
+    let divisor = scaled.iter().copied().fold(0, gcd);
+    Some(scaled.into_iter().map(|value| value / divisor).collect())
+}
+
+/// Digits and decimal places of the shortest text that reads back as `weight`.
+fn decimal(weight: f64) -> Option<(u128, u32)> {
+    let text = format!("{weight}");
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let digits = format!("{whole}{fraction}").parse().ok()?;
+    (fraction.len() <= 18).then_some((digits, fraction.len() as u32))
+}
+
+fn gcd(a: u128, b: u128) -> u128 {
+    if b == 0 {
+        a
+    } else {
+        gcd(b, a % b)
+    }
+}
+
+fn too_fine(weights: &[f64]) -> Error {
+    Error::InvalidValue {
+        what: "weights".to_owned(),
+        expected: format!("at most six decimals and a sum of 1 in a stage of more than {MAX_SLOTS} rows"),
+        found: format!("{weights:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Checks |count - rows * weight| < 1 for every prefix, in integers.
+    fn assert_within_one_row(shares: &[u32], rows: u64) {
+        let weights: Vec<f64> = shares.iter().map(|share| f64::from(*share)).collect();
+        let total: i128 = shares.iter().map(|share| i128::from(*share)).sum();
+        let interleave = Interleave::new(&weights, rows).unwrap();
+        let mut counts = vec![0i128; shares.len()];
+        for row in 0..rows {
+            let (source, rank) = interleave.source_of(row);
+            assert_eq!(i128::from(rank), counts[source]);
+            counts[source] += 1;
+            for (count, share) in counts.iter().zip(shares) {
+                let error = count * total - i128::from(row + 1) * i128::from(*share);
+                assert!(error.abs() < total, "after {} rows of {shares:?}: {counts:?}", row + 1);
+            }
+        }
+        assert!(interleave.counts(rows).iter().zip(&counts).all(|(a, b)| i128::from(*a) == *b));
+    }
+
+    proptest! {
+        #[test]
+        fn every_prefix_is_within_one_row_of_the_weights(shares in proptest::collection::vec(1u32..500, 1..12), rows in 1u64..3000) {
+            assert_within_one_row(&shares, rows);
+        }
+    }
+
+    #[test]
+    fn decimal_weights_are_exact_and_repeat_with_their_period() {
+        let interleave = Interleave::new(&[0.4, 0.3, 0.2, 0.1], 1 << 40).unwrap();
+        assert_eq!(
+            interleave.counts(10_000_000_000),
+            [4_000_000_000, 3_000_000_000, 2_000_000_000, 1_000_000_000]
+        );
+    }
+
+    #[test]
+    fn weights_of_many_digits_work_in_short_stages_and_are_refused_in_endless_ones() {
+        let third = 1.0 / 3.0;
+        assert_eq!(Interleave::new(&[third, third, third], 1 << 40).unwrap().counts(3), [1, 1, 1]);
+        let fine = [0.123_456_789_123, 1.0];
+        assert_eq!(Interleave::new(&fine, 1000).unwrap().counts(1000).iter().sum::<u64>(), 1000);
+        assert!(matches!(Interleave::new(&fine, 1 << 40), Err(Error::InvalidValue { .. })));
+    }
+}

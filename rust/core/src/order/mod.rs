@@ -1,0 +1,257 @@
+//! The order of data as a pure function: the rows of a step from seed, stage table and step.
+//!
+//! Nothing is consumed, buffered or replayed. A stage takes its rows from several sources in
+//! exact proportion ([`interleave`]); a source deals its packed rows epoch by epoch, each epoch in
+//! its own permutation ([`permutation`]). A source goes on where the stage before left it, as
+//! long as `seq_len` is the same; another `seq_len` is another packing and starts afresh.
+
+mod batch;
+mod interleave;
+mod permutation;
+mod report;
+mod stage;
+
+use std::path::PathBuf;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::error::{Error, Result};
+use crate::pack::{Packing, Segment, WINDOW_UNITS};
+use crate::shard::TokenShards;
+
+use interleave::Interleave;
+use permutation::Permutation;
+
+pub use batch::Batch;
+pub use report::OrderReport;
+pub use stage::Stage;
+
+/// A row of packed documents: its source and its segments.
+pub type Row<'a> = (u32, &'a [Segment]);
+
+/// The order of all rows of a run.
+#[derive(Debug)]
+pub struct Order {
+    seed: u64,
+    sources: Vec<Source>,
+    pools: Vec<Pool>,
+    plans: Vec<Plan>,
+    /// Hash of the content of all sources, mixed into every step's hash.
+    fingerprint: u128,
+}
+
+/// Token shards under the name that weights use.
+#[derive(Debug)]
+struct Source {
+    name: String,
+    shards: TokenShards,
+}
+
+/// The rows of a source at one `seq_len`.
+#[derive(Debug)]
+struct Pool {
+    source: usize,
+    packing: Packing,
+}
+
+impl Pool {
+    fn seq_len(&self) -> usize {
+        self.packing.report().seq_len
+    }
+}
+
+/// A stage with everything needed to find its rows.
+#[derive(Debug)]
+struct Plan {
+    stage: Stage,
+    first_step: u64,
+    interleave: Interleave,
+    draws: Vec<Draw>,
+}
+
+/// What a stage draws from: a pool, from a row counter on.
+#[derive(Debug)]
+struct Draw {
+    pool: usize,
+    first_row: u64,
+}
+
+impl Order {
+    /// Opens the sources (name, folder of token shards) and packs them for the stages.
+    ///
+    /// # Errors
+    /// `InvalidValue` or `UnknownName` for a faulty stage table, sources that share a name or differ in
+    /// their tokenizers; `EmptyCorpus` for a source without a row; `Integrity` for damaged shards.
+    pub fn new(sources: Vec<(String, PathBuf)>, stages: Vec<Stage>, seed: u64) -> Result<Self> {
+        let sources = open_sources(sources)?;
+        let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+        stage::check_table(&stages, &names)?;
+        let fingerprint = fingerprint(&sources);
+        let mut order = Self { seed, sources, pools: Vec::new(), plans: Vec::new(), fingerprint };
+        for stage in stages {
+            order.plan(stage)?;
+        }
+        Ok(order)
+    }
+
+    fn plan(&mut self, stage: Stage) -> Result<()> {
+        let used: Vec<usize> =
+            (0..self.sources.len()).filter(|s| stage.weights.contains_key(&self.sources[*s].name)).collect();
+        let weights: Vec<f64> = used.iter().map(|s| stage.weights[&self.sources[*s].name]).collect();
+        let interleave = Interleave::new(&weights, stage.rows())?;
+        let mut draws = Vec::with_capacity(used.len());
+        for source in used {
+            let pool = self.pool_of(source, stage.seq_len)?;
+            draws.push(Draw { pool, first_row: self.drawn(pool) });
+        }
+        self.plans.push(Plan { first_step: self.num_steps(), stage, interleave, draws });
+        Ok(())
+    }
+
+    /// Rows that the stages planned so far take from a pool.
+    fn drawn(&self, pool: usize) -> u64 {
+        let per_stage = self.plans.iter().map(|plan| {
+            let counts = plan.interleave.counts(plan.stage.rows());
+            plan.draws
+                .iter()
+                .zip(counts)
+                .filter(|(draw, _)| draw.pool == pool)
+                .map(|(_, count)| count)
+                .sum::<u64>()
+        });
+        per_stage.sum()
+    }
+
+    fn pool_of(&mut self, source: usize, seq_len: usize) -> Result<usize> {
+        let known = self.pools.iter().position(|pool| pool.source == source && pool.seq_len() == seq_len);
+        if let Some(index) = known {
+            return Ok(index);
+        }
+        let Source { name, shards } = &self.sources[source];
+        let per_unit = shards.content().documents_per_unit as usize;
+        let packing = Packing::new(shards.lengths(), per_unit, seq_len, WINDOW_UNITS)?;
+        if packing.num_rows() == 0 {
+            let expected = format!("at least one unit of at most {seq_len} tokens");
+            return Err(Error::EmptyCorpus { inputs: format!("source `{name}`"), expected });
+        }
+        self.pools.push(Pool { source, packing });
+        Ok(self.pools.len() - 1)
+    }
+
+    /// Steps of all stages.
+    pub fn num_steps(&self) -> u64 {
+        self.plans.last().map_or(0, |plan| plan.first_step + plan.stage.steps)
+    }
+
+    /// Index of the stage that a step belongs to.
+    pub fn stage(&self, step: u64) -> Result<usize> {
+        if step >= self.num_steps() {
+            let expected = format!("0 to {}", self.num_steps().saturating_sub(1));
+            return Err(Error::InvalidValue { what: "step".to_owned(), expected, found: step.to_string() });
+        }
+        Ok(self.plans.partition_point(|plan| plan.first_step <= step) - 1)
+    }
+
+    /// The stage table.
+    pub fn stages(&self) -> impl Iterator<Item = &Stage> {
+        self.plans.iter().map(|plan| &plan.stage)
+    }
+
+    /// The rows of a step, in order.
+    ///
+    /// # Errors
+    /// `InvalidValue` for a step out of range.
+    pub fn rows(&self, step: u64) -> Result<Vec<Row<'_>>> {
+        let plan = &self.plans[self.stage(step)?];
+        let first = (step - plan.first_step) * plan.stage.rows_per_step;
+        Ok((first..first + plan.stage.rows_per_step).map(|row| self.row(plan, row)).collect())
+    }
+
+    /// Row number `row` of a stage.
+    fn row(&self, plan: &Plan, row: u64) -> Row<'_> {
+        let (draw, rank) = plan.interleave.source_of(row);
+        let Draw { pool, first_row } = plan.draws[draw];
+        let pool = &self.pools[pool];
+        (pool.source as u32, pool.packing.row(self.dealt(pool, first_row + rank)))
+    }
+
+    /// The row of a pool that comes when `counter` rows have come before it.
+    fn dealt(&self, pool: &Pool, counter: u64) -> u64 {
+        let rows = pool.packing.num_rows();
+        let name = &self.sources[pool.source].name;
+        let epoch = Permutation::of_epoch(self.seed, name, pool.seq_len() as u64, counter / rows, rows);
+        epoch.apply(counter % rows)
+    }
+
+    /// XXH3-128, in hexadecimal, of what a step reads: the content of all sources, then of every row its
+    /// source and number of segments, and of every segment document, start and length.
+    pub fn step_hash(&self, step: u64) -> Result<String> {
+        let mut hasher = Xxh3::new();
+        hasher.update(&self.fingerprint.to_le_bytes());
+        for (source, segments) in self.rows(step)? {
+            hasher.update(&source.to_le_bytes());
+            hasher.update(&(segments.len() as u64).to_le_bytes());
+            for number in
+                segments.iter().flat_map(|segment| [segment.document, segment.start, segment.length])
+            {
+                hasher.update(&number.to_le_bytes());
+            }
+        }
+        Ok(format!("{:032x}", hasher.digest128()))
+    }
+
+    /// Id of a document of a source, both by number.
+    pub fn document_id(&self, source: usize, document: u64) -> Result<&str> {
+        match self.sources.get(source) {
+            Some(source) => source.shards.document_id(document),
+            None => Err(Error::InvalidValue {
+                what: "source".to_owned(),
+                expected: format!("0 to {}", self.sources.len() - 1),
+                found: source.to_string(),
+            }),
+        }
+    }
+}
+
+fn open_sources(folders: Vec<(String, PathBuf)>) -> Result<Vec<Source>> {
+    let mut sources: Vec<Source> = Vec::with_capacity(folders.len());
+    for (name, folder) in folders {
+        if sources.iter().any(|source| source.name == name) {
+            let found = format!("`{name}` twice");
+            return Err(Error::InvalidValue {
+                what: "sources".to_owned(),
+                expected: "distinct names".to_owned(),
+                found,
+            });
+        }
+        let source = Source { name, shards: TokenShards::open(&folder)? };
+        if let Some(first) = sources.first() {
+            check_same_tokenizer(first, &source)?;
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+fn check_same_tokenizer(first: &Source, other: &Source) -> Result<()> {
+    if first.shards.tokenizer_sha256() == other.shards.tokenizer_sha256() {
+        return Ok(());
+    }
+    Err(Error::InvalidValue {
+        what: format!("tokenizer of source `{}`", other.name),
+        expected: format!("SHA-256 {} as for source `{}`", first.shards.tokenizer_sha256(), first.name),
+        found: format!("SHA-256 {}", other.shards.tokenizer_sha256()),
+    })
+}
+
+fn fingerprint(sources: &[Source]) -> u128 {
+    let mut hasher = Xxh3::new();
+    for source in sources {
+        hasher.update(source.name.as_bytes());
+        for (file, entry) in &source.shards.manifest().files {
+            hasher.update(format!("\0{file}\0{}", entry.sha256).as_bytes());
+        }
+        hasher.update(b"\n");
+    }
+    hasher.digest128()
+}

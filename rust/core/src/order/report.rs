@@ -1,0 +1,136 @@
+//! What an order will read: rows, tokens and epochs of each source, stage by stage.
+
+use serde::Serialize;
+
+use super::{Order, Plan, Pool};
+use crate::pack::PackReport;
+
+/// The plan of a run, exact to the token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OrderReport {
+    /// Steps of all stages.
+    pub num_steps: u64,
+    /// Every source with its packings.
+    pub sources: Vec<SourceReport>,
+    /// Every stage with what it draws.
+    pub stages: Vec<StageReport>,
+}
+
+/// A source of the order.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SourceReport {
+    /// Name in the weights.
+    pub name: String,
+    /// Documents in its shards.
+    pub documents: u64,
+    /// Tokens in its shards.
+    pub tokens: u64,
+    /// Its rows, one entry for each `seq_len` in use.
+    pub packings: Vec<PoolReport>,
+}
+
+/// The rows of a source at one `seq_len`, and how often the run goes through them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PoolReport {
+    /// What packing did.
+    #[serde(flatten)]
+    pub packing: PackReport,
+    /// Rows that all stages take.
+    pub planned_rows: u64,
+    /// Their tokens.
+    pub planned_tokens: u64,
+    /// Planned rows over rows: 1.0 is every row once.
+    pub epochs: f64,
+}
+
+/// A stage and its draws.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StageReport {
+    /// Name in the table.
+    pub name: String,
+    /// First step.
+    pub first_step: u64,
+    /// Number of steps.
+    pub steps: u64,
+    /// Rows of each step.
+    pub rows_per_step: u64,
+    /// Slots of a row.
+    pub seq_len: usize,
+    /// Rows, tokens and epochs by source.
+    pub draws: Vec<DrawReport>,
+}
+
+/// What a stage takes from a source.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DrawReport {
+    /// Name of the source.
+    pub source: String,
+    /// Rows.
+    pub rows: u64,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// Rows over rows of the source.
+    pub epochs: f64,
+}
+
+impl Order {
+    /// The plan: exact, and therefore as long as one pass over the row table.
+    pub fn report(&self) -> OrderReport {
+        OrderReport {
+            num_steps: self.num_steps(),
+            sources: (0..self.sources.len()).map(|source| self.source_report(source)).collect(),
+            stages: self.plans.iter().map(|plan| self.stage_report(plan)).collect(),
+        }
+    }
+
+    fn source_report(&self, source: usize) -> SourceReport {
+        let content = self.sources[source].shards.content();
+        let pools = self.pools.iter().enumerate().filter(|(_, pool)| pool.source == source);
+        SourceReport {
+            name: self.sources[source].name.clone(),
+            documents: content.num_documents,
+            tokens: content.num_tokens,
+            packings: pools.map(|(index, pool)| self.pool_report(index, pool)).collect(),
+        }
+    }
+
+    fn pool_report(&self, index: usize, pool: &Pool) -> PoolReport {
+        let planned_rows = self.drawn(index);
+        PoolReport {
+            packing: pool.packing.report().clone(),
+            planned_rows,
+            planned_tokens: self.tokens_before(pool, planned_rows),
+            epochs: planned_rows as f64 / pool.packing.num_rows() as f64,
+        }
+    }
+
+    fn stage_report(&self, plan: &Plan) -> StageReport {
+        let counts = plan.interleave.counts(plan.stage.rows());
+        let draws = plan.draws.iter().zip(counts).map(|(draw, rows)| {
+            let pool = &self.pools[draw.pool];
+            DrawReport {
+                source: self.sources[pool.source].name.clone(),
+                rows,
+                tokens: self.tokens_before(pool, draw.first_row + rows)
+                    - self.tokens_before(pool, draw.first_row),
+                epochs: rows as f64 / pool.packing.num_rows() as f64,
+            }
+        });
+        StageReport {
+            name: plan.stage.name.clone(),
+            first_step: plan.first_step,
+            steps: plan.stage.steps,
+            rows_per_step: plan.stage.rows_per_step,
+            seq_len: plan.stage.seq_len,
+            draws: draws.collect(),
+        }
+    }
+
+    /// Tokens of the first `counter` rows dealt: whole epochs, then row by row.
+    fn tokens_before(&self, pool: &Pool, counter: u64) -> u64 {
+        let rows = pool.packing.num_rows();
+        let epochs = counter / rows;
+        let rest = (epochs * rows..counter).map(|row| pool.packing.row_tokens(self.dealt(pool, row)));
+        epochs * pool.packing.report().tokens + rest.sum::<u64>()
+    }
+}

@@ -1,0 +1,161 @@
+//! The document table of a shard, as Parquet: id, source, offset, length.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as Physical};
+use parquet::column::reader::get_typed_column_reader;
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
+use parquet::errors::Result as ParquetResult;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::Type;
+
+use super::integrity;
+use crate::error::{Error, Result};
+
+/// Column numbers in the file.
+const ID: usize = 0;
+const OFFSET: usize = 2;
+const LENGTH: usize = 3;
+
+/// The table of one shard while it is written.
+#[derive(Debug, Default)]
+pub struct DocTable {
+    ids: Vec<ByteArray>,
+    sources: Vec<ByteArray>,
+    offsets: Vec<i64>,
+    lengths: Vec<i64>,
+    tokens: u64,
+}
+
+impl DocTable {
+    /// Adds a document that follows the one before.
+    pub fn push(&mut self, id: &str, source: &str, length: u64) {
+        self.ids.push(id.into());
+        self.sources.push(source.into());
+        self.offsets.push(signed(self.tokens));
+        self.lengths.push(signed(length));
+        self.tokens += length;
+    }
+
+    /// Documents so far.
+    pub fn documents(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    /// Tokens so far.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Writes the table as one row group.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        self.try_write(path).map_err(|error| Error::io("write", path)(std::io::Error::other(error)))
+    }
+
+    fn try_write(&self, path: &Path) -> ParquetResult<()> {
+        let properties =
+            WriterProperties::builder().set_created_by(format!("triptych {}", crate::VERSION)).build();
+        let mut writer = SerializedFileWriter::new(File::create(path)?, schema()?, Arc::new(properties))?;
+        let mut group = writer.next_row_group()?;
+        write_column::<ByteArrayType>(&mut group, &self.ids)?;
+        write_column::<ByteArrayType>(&mut group, &self.sources)?;
+        write_column::<Int64Type>(&mut group, &self.offsets)?;
+        write_column::<Int64Type>(&mut group, &self.lengths)?;
+        group.close()?;
+        writer.close().map(drop)
+    }
+}
+
+/// Parquet stores uint64 in the bits of int64.
+fn signed(value: u64) -> i64 {
+    i64::from_ne_bytes(value.to_ne_bytes())
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::from_ne_bytes(value.to_ne_bytes())
+}
+
+fn schema() -> ParquetResult<Arc<Type>> {
+    let text = |name| {
+        let column = Type::primitive_type_builder(name, Physical::BYTE_ARRAY);
+        column
+            .with_repetition(Repetition::REQUIRED)
+            .with_logical_type(Some(LogicalType::String))
+            .build()
+            .map(Arc::new)
+    };
+    let count = |name| {
+        let column = Type::primitive_type_builder(name, Physical::INT64);
+        let column = column.with_repetition(Repetition::REQUIRED).with_converted_type(ConvertedType::UINT_64);
+        column.build().map(Arc::new)
+    };
+    let fields = vec![text("id")?, text("source")?, count("offset")?, count("length")?];
+    Type::group_type_builder("documents").with_fields(fields).build().map(Arc::new)
+}
+
+fn write_column<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    values: &[T::T],
+) -> ParquetResult<()> {
+    let Some(mut column) = group.next_column()? else { return Ok(()) };
+    column.typed::<T>().write_batch(values, None, None)?;
+    column.close()
+}
+
+/// Lengths of the documents of a shard, checked to be contiguous from offset 0.
+pub fn read_lengths(path: &Path, documents: u64, tokens: u64) -> Result<Vec<u64>> {
+    let offsets = read_column::<Int64Type>(path, OFFSET, documents)?;
+    let lengths = read_column::<Int64Type>(path, LENGTH, documents)?;
+    let mut end = 0;
+    for (index, (offset, length)) in offsets.iter().zip(&lengths).enumerate() {
+        if *offset != end || *length < 1 {
+            let expected = format!("document {index} at offset {end} with at least one token");
+            return Err(integrity(path, expected, format!("offset {offset}, length {length}")));
+        }
+        end = end.saturating_add(*length);
+    }
+    if unsigned(end) != tokens {
+        return Err(integrity(path, format!("documents of {tokens} tokens in all"), format!("{end} tokens")));
+    }
+    Ok(lengths.into_iter().map(unsigned).collect())
+}
+
+/// Ids of the documents of a shard.
+pub fn read_ids(path: &Path, documents: u64) -> Result<Vec<String>> {
+    let ids = read_column::<ByteArrayType>(path, ID, documents)?;
+    ids.iter().map(|id| Ok(id.as_utf8().map_err(|error| unreadable(path, &error))?.to_owned())).collect()
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    integrity(path, "a Parquet table with the columns id, source, offset, length", error.to_string())
+}
+
+fn read_column<T: DataType>(path: &Path, column: usize, documents: u64) -> Result<Vec<T::T>> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let values = try_read_column::<T>(file, column).map_err(|error| unreadable(path, &error))?;
+    if values.len() as u64 == documents {
+        return Ok(values);
+    }
+    Err(integrity(path, format!("{documents} documents"), format!("{} documents", values.len())))
+}
+
+fn try_read_column<T: DataType>(file: File, column: usize) -> ParquetResult<Vec<T::T>> {
+    let reader = SerializedFileReader::new(file)?;
+    let found =
+        reader.metadata().file_metadata().schema_descr().columns().get(column).map(|c| c.physical_type());
+    if found != Some(T::get_physical_type()) {
+        return Err(parquet::errors::ParquetError::General(format!("column {column} has type {found:?}")));
+    }
+    let mut values = Vec::new();
+    for group in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(group)?;
+        let rows = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
+        let mut column = get_typed_column_reader::<T>(group.get_column_reader(column)?);
+        column.read_records(rows, None, None, &mut values)?;
+    }
+    Ok(values)
+}

@@ -1,0 +1,294 @@
+//! Reading token shards by positioned reads; the operating system's page cache is the cache.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::{docs, integrity, Content, Dtype, ShardEntry, FORMAT};
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+
+/// Tokens read at a time when a whole shard is scanned.
+const SCAN_TOKENS: usize = 1 << 20;
+
+/// An open folder of token shards, its documents numbered from 0 across shards.
+#[derive(Debug)]
+pub struct TokenShards {
+    folder: PathBuf,
+    manifest: Manifest,
+    content: Content,
+    tokenizer_sha256: String,
+    shards: Vec<Shard>,
+    /// Tokens of each document.
+    lengths: Vec<u32>,
+    /// First token of each document within its shard.
+    offsets: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    entry: ShardEntry,
+    first_document: u64,
+    ids: PositionedFile,
+    mask: Option<PositionedFile>,
+    table: PathBuf,
+    document_ids: OnceLock<Vec<String>>,
+}
+
+/// A file read at given offsets, from any number of threads.
+#[derive(Debug)]
+struct PositionedFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl PositionedFile {
+    fn open(path: PathBuf) -> Result<Self> {
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        Ok(Self { path, file })
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                let end = offset + buffer.len() as u64;
+                integrity(&self.path, format!("at least {end} bytes"), "an end before")
+            }
+            _ => Error::io("read", &self.path)(error),
+        })
+    }
+}
+
+impl TokenShards {
+    /// Opens a folder: sizes of all files, hashes and consistency of the document tables are checked.
+    ///
+    /// # Errors
+    /// `NoInput` without a manifest, `Integrity` for anything that is not as it says.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let manifest = Manifest::read(folder, FORMAT)?;
+        manifest.verify_sizes(folder)?;
+        let path = folder.join(crate::manifest::FILE_NAME);
+        let content: Content = serde_json::from_value(manifest.content.clone())
+            .map_err(|error| integrity(&path, "the content of token shards", error.to_string()))?;
+        let tokenizer_sha256 = manifest.made_from["tokenizer_sha256"].as_str().map(str::to_owned);
+        let mut shards = Self {
+            folder: folder.to_owned(),
+            tokenizer_sha256: tokenizer_sha256
+                .ok_or_else(|| integrity(&path, "`tokenizer_sha256`", "none"))?,
+            shards: Vec::with_capacity(content.shards.len()),
+            lengths: Vec::new(),
+            offsets: Vec::new(),
+            manifest,
+            content,
+        };
+        shards.check_content(&path)?;
+        shards.open_all()?;
+        Ok(shards)
+    }
+
+    fn check_content(&self, path: &Path) -> Result<()> {
+        let content = &self.content;
+        let dtype = Dtype::for_vocab(content.vocab_size as usize);
+        if content.dtype != dtype {
+            let expected = format!("dtype {dtype:?} for a vocabulary of {}", content.vocab_size);
+            return Err(integrity(path, expected, format!("{:?}", content.dtype)));
+        }
+        let documents: u64 = content.shards.iter().map(|shard| shard.documents).sum();
+        let tokens: u64 = content.shards.iter().map(|shard| shard.tokens).sum();
+        if (documents, tokens) != (content.num_documents, content.num_tokens) {
+            let expected = format!("{} documents, {} tokens", content.num_documents, content.num_tokens);
+            return Err(integrity(
+                path,
+                expected,
+                format!("shards of {documents} documents, {tokens} tokens"),
+            ));
+        }
+        let unit = content.documents_per_unit;
+        if !(1..=2).contains(&unit) || documents % unit != 0 {
+            let found = format!("documents_per_unit {unit} and {documents} documents");
+            return Err(integrity(path, "documents_per_unit 1 or 2 that divides the documents", found));
+        }
+        Ok(())
+    }
+
+    fn open_all(&mut self) -> Result<()> {
+        for entry in self.content.shards.clone() {
+            let shard = self.open_shard(entry)?;
+            let lengths = docs::read_lengths(&shard.table, shard.entry.documents, shard.entry.tokens)?;
+            let mut offset = 0;
+            for length in lengths {
+                let narrow = u32::try_from(length).map_err(|_| {
+                    integrity(&shard.table, "documents under 2^32 tokens", length.to_string())
+                })?;
+                self.lengths.push(narrow);
+                self.offsets.push(offset);
+                offset += length;
+            }
+            self.shards.push(shard);
+        }
+        Ok(())
+    }
+
+    fn open_shard(&self, entry: ShardEntry) -> Result<Shard> {
+        let path = |ending: &str| self.folder.join(format!("{}.{ending}", entry.name));
+        let width = self.content.dtype.bytes() as u64;
+        self.expect_size(&path("bin"), entry.tokens.saturating_mul(width))?;
+        self.verify_table(&path("docs.parquet"))?;
+        let mask = if self.content.has_mask {
+            self.expect_size(&path("mask.bin"), entry.tokens)?;
+            Some(PositionedFile::open(path("mask.bin"))?)
+        } else {
+            None
+        };
+        Ok(Shard {
+            first_document: self.lengths.len() as u64,
+            ids: PositionedFile::open(path("bin"))?,
+            table: path("docs.parquet"),
+            mask,
+            entry,
+            document_ids: OnceLock::new(),
+        })
+    }
+
+    /// The manifest's size of a file, which `verify_sizes` has compared to the disk.
+    fn expect_size(&self, path: &Path, bytes: u64) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        match self.manifest.files.get(name.as_ref()) {
+            Some(entry) if entry.bytes == bytes => Ok(()),
+            Some(entry) => Err(integrity(
+                path,
+                format!("{bytes} bytes for its tokens"),
+                format!("{} bytes", entry.bytes),
+            )),
+            None => Err(integrity(path, "an entry in the manifest", "none")),
+        }
+    }
+
+    /// Hashes a document table: it is small, and everything else is found through it.
+    fn verify_table(&self, path: &Path) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let entry = self
+            .manifest
+            .files
+            .get(name.as_ref())
+            .ok_or_else(|| integrity(path, "an entry in the manifest", "none"))?;
+        let found = crate::manifest::sha256_file(path)?;
+        if found == entry.sha256 {
+            return Ok(());
+        }
+        Err(integrity(path, format!("SHA-256 {}", entry.sha256), format!("SHA-256 {found}")))
+    }
+
+    /// Hashes every file and reads every id.
+    pub fn verify(&self) -> Result<()> {
+        self.manifest.verify(&self.folder)?;
+        let mut tokens = Vec::with_capacity(SCAN_TOKENS);
+        for shard in &self.shards {
+            for start in (0..shard.entry.tokens).step_by(SCAN_TOKENS) {
+                let count = (shard.entry.tokens - start).min(SCAN_TOKENS as u64) as usize;
+                tokens.clear();
+                self.read_ids(shard, start, count, &mut tokens)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends `count` ids of a document, from its token `start`, to `tokens`.
+    ///
+    /// # Errors
+    /// `Integrity` for an id outside the vocabulary or a file that is too short.
+    pub fn read(&self, document: u64, start: u64, count: usize, tokens: &mut Vec<u32>) -> Result<()> {
+        let shard = self.shard_of(document);
+        self.read_ids(shard, self.offsets[document as usize] + start, count, tokens)
+    }
+
+    /// Appends `count` bytes of a document's supervision mask; ones if there is no mask.
+    pub fn read_mask(&self, document: u64, start: u64, count: usize, mask: &mut Vec<u8>) -> Result<()> {
+        let from = mask.len();
+        mask.resize(from + count, 1);
+        match &self.shard_of(document).mask {
+            Some(file) => file.read(self.offsets[document as usize] + start, &mut mask[from..]),
+            None => Ok(()),
+        }
+    }
+
+    fn read_ids(&self, shard: &Shard, first: u64, count: usize, tokens: &mut Vec<u32>) -> Result<()> {
+        let width = self.content.dtype.bytes();
+        let mut bytes = vec![0; count * width];
+        shard.ids.read(first * width as u64, &mut bytes)?;
+        let from = tokens.len();
+        match self.content.dtype {
+            Dtype::U16 => tokens
+                .extend(bytes.chunks_exact(2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]])))),
+            Dtype::U32 => {
+                tokens.extend(
+                    bytes
+                        .chunks_exact(4)
+                        .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])),
+                );
+            }
+        }
+        let vocab_size = self.content.vocab_size;
+        match tokens[from..].iter().position(|id| u64::from(*id) >= vocab_size) {
+            None => Ok(()),
+            Some(at) => {
+                let found = format!("id {} at token {}", tokens[from + at], first + at as u64);
+                Err(integrity(&shard.ids.path, format!("ids under {vocab_size}"), found))
+            }
+        }
+    }
+
+    fn shard_of(&self, document: u64) -> &Shard {
+        let index = self.shards.partition_point(|shard| shard.first_document <= document);
+        &self.shards[index - 1]
+    }
+
+    /// Id of a document, from the document table.
+    ///
+    /// # Errors
+    /// `InvalidValue` for a number out of range.
+    pub fn document_id(&self, document: u64) -> Result<&str> {
+        if document >= self.content.num_documents {
+            return Err(Error::InvalidValue {
+                what: "document".to_owned(),
+                expected: format!("0 to {}", self.content.num_documents.saturating_sub(1)),
+                found: document.to_string(),
+            });
+        }
+        let shard = self.shard_of(document);
+        let ids = match shard.document_ids.get() {
+            Some(ids) => ids,
+            None => {
+                let ids = docs::read_ids(&shard.table, shard.entry.documents)?;
+                shard.document_ids.get_or_init(|| ids)
+            }
+        };
+        Ok(&ids[(document - shard.first_document) as usize])
+    }
+
+    /// Tokens of each document.
+    pub fn lengths(&self) -> &[u32] {
+        &self.lengths
+    }
+
+    /// The `content` of the manifest.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The folder as it was opened.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Hash of the tokenizer that made the ids.
+    pub fn tokenizer_sha256(&self) -> &str {
+        &self.tokenizer_sha256
+    }
+}

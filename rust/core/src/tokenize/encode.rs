@@ -1,0 +1,95 @@
+//! Documents to token shards: each becomes BOS, its ids, EOS.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::{Corpus, Document, Tokenizer};
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::shard::{ShardSpec, ShardWriter};
+
+/// Bytes of text encoded together; bounds memory, and gives threads work of equal size.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// How far tokenizing has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Documents written.
+    pub documents: u64,
+    /// Bytes of their text.
+    pub text_bytes: u64,
+    /// Their tokens, BOS and EOS included.
+    pub tokens: u64,
+}
+
+/// Writes the documents of `inputs` as a folder of token shards called `output`.
+///
+/// The bytes written do not depend on the order of `inputs` nor on the number of threads.
+///
+/// # Errors
+/// `EmptyCorpus` without documents, and whatever reading the inputs yields.
+pub fn tokenize_documents(
+    inputs: &[PathBuf],
+    tokenizer: &Tokenizer,
+    output: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Manifest> {
+    let corpus = Corpus::open(inputs)?;
+    let mut writer = ShardWriter::create(output, ShardSpec::plain(tokenizer))?;
+    let mut done = Progress::default();
+    for batch in batches(corpus.documents()) {
+        let batch = batch?;
+        write_batch(&batch, tokenizer, &mut writer, &mut done)?;
+        progress(done);
+    }
+    if done.documents == 0 {
+        let inputs: Vec<String> = inputs.iter().map(|path| format!("`{}`", path.display())).collect();
+        let expected = "at least one document".to_owned();
+        return Err(Error::EmptyCorpus { inputs: inputs.join(", "), expected });
+    }
+    writer.commit(corpus.inputs())
+}
+
+/// Groups documents up to [`BATCH_BYTES`]; an error ends the batch it falls into.
+fn batches(
+    mut documents: impl Iterator<Item = Result<Document>>,
+) -> impl Iterator<Item = Result<Vec<Document>>> {
+    std::iter::from_fn(move || {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH_BYTES {
+            match documents.next() {
+                Some(Ok(document)) => {
+                    bytes += document.text.len();
+                    batch.push(document);
+                }
+                Some(Err(error)) => return Some(Err(error)),
+                None => break,
+            }
+        }
+        (!batch.is_empty()).then_some(Ok(batch))
+    })
+}
+
+fn write_batch(
+    batch: &[Document],
+    tokenizer: &Tokenizer,
+    writer: &mut ShardWriter,
+    done: &mut Progress,
+) -> Result<()> {
+    let encoded: Vec<Vec<u32>> =
+        batch.par_iter().map(|document| encode_document(tokenizer, &document.text)).collect::<Result<_>>()?;
+    for (document, ids) in batch.iter().zip(&encoded) {
+        writer.append(&document.id, &document.source, ids, None)?;
+        done.documents += 1;
+        done.text_bytes += document.text.len() as u64;
+        done.tokens += ids.len() as u64;
+    }
+    Ok(())
+}
+
+fn encode_document(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let ids = tokenizer.encode(text, false)?;
+    let special = tokenizer.ids();
+    Ok([&[special.bos], ids.as_slice(), &[special.eos]].concat())
+}

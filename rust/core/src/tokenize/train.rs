@@ -1,0 +1,299 @@
+//! Training of the tokenizer: documents in, `tokenizer.json` out.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::json;
+use tokenizers::utils::SysRegex;
+
+use super::merges::{Merger, Pair};
+use super::{Tokenizer, SPECIAL_TOKENS};
+use crate::error::{Error, Result};
+
+/// How text is split before merging: the pattern of Llama 3 (after GPT-4's), with combining
+/// marks counted to letters so that words of Indic and Arabic scripts stay whole.
+pub const SPLIT_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Largest vocabulary: four times the largest in use (Gemma 3: 262,144 entries).
+const MAX_VOCAB_SIZE: usize = 1 << 20;
+
+/// A pair that occurs once says nothing about other text.
+const MIN_PAIR_COUNT: u64 = 2;
+
+/// Bytes of text counted together; bounds memory, and gives threads work of equal size.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Settings of [`train`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainConfig {
+    /// Entries in all, special tokens and the 256 bytes included.
+    pub vocab_size: usize,
+    /// Special tokens beside [`SPECIAL_TOKENS`]; they take the ids after these.
+    pub extra_special_tokens: Vec<String>,
+}
+
+impl TrainConfig {
+    /// The special tokens in order of their ids.
+    fn special_tokens(&self) -> Vec<String> {
+        let mut tokens: Vec<String> = SPECIAL_TOKENS.map(str::to_owned).to_vec();
+        for token in &self.extra_special_tokens {
+            if !tokens.contains(token) {
+                tokens.push(token.clone());
+            }
+        }
+        tokens
+    }
+
+    fn check(&self) -> Result<()> {
+        let least = 256 + self.special_tokens().len();
+        if !(least..=MAX_VOCAB_SIZE).contains(&self.vocab_size) {
+            let range = format!("{least} (256 bytes and the special tokens) to {MAX_VOCAB_SIZE}");
+            return Err(invalid("vocab_size", range, self.vocab_size.to_string()));
+        }
+        match self.extra_special_tokens.iter().find(|token| !is_special_form(token)) {
+            Some(token) => {
+                Err(invalid("special_tokens", "tokens of the form `<|name|>`".into(), format!("`{token}`")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// `<|name|>` with a letter or digit first: never one word of [`SPLIT_PATTERN`], so never learnt.
+fn is_special_form(token: &str) -> bool {
+    let name = token.strip_prefix("<|").and_then(|rest| rest.strip_suffix("|>"));
+    name.is_some_and(|name| name.starts_with(|first: char| first.is_ascii_alphanumeric()))
+}
+
+fn invalid(what: &str, expected: String, found: String) -> Error {
+    Error::InvalidValue { what: what.to_owned(), expected, found }
+}
+
+/// Trains a byte-level BPE; the same documents in any order, on any number of threads, give the same bytes.
+///
+/// The vocabulary may be smaller than asked for where the text holds too few repeated pairs.
+/// `progress` is called with documents read so far, then with entries learnt so far.
+///
+/// # Errors
+/// `InvalidValue` for a size out of range, `EmptyCorpus` without text, and whatever `documents` yields.
+pub fn train(
+    documents: impl Iterator<Item = Result<String>>,
+    config: &TrainConfig,
+    progress: &mut dyn FnMut(&'static str, usize),
+) -> Result<Tokenizer> {
+    config.check()?;
+    let specials = config.special_tokens();
+    let words = count_words(documents, |count| progress("documents", count))?;
+    if words.is_empty() {
+        let expected = "at least one document with text".to_owned();
+        return Err(Error::EmptyCorpus { inputs: "the tokenizer's corpus".to_owned(), expected });
+    }
+    let size = config.vocab_size - specials.len();
+    let (vocabulary, merges) =
+        Merger::new(words).run(size, MIN_PAIR_COUNT, |count| progress("entries", count));
+    Tokenizer::from_json(render(&specials, &vocabulary, &merges))
+}
+
+fn count_words(
+    documents: impl Iterator<Item = Result<String>>,
+    mut progress: impl FnMut(usize),
+) -> Result<HashMap<Vec<u8>, u64>> {
+    let (mut words, mut batch, mut bytes, mut seen) = (HashMap::new(), Vec::new(), 0, 0);
+    for document in documents {
+        let text = document?;
+        bytes += text.len();
+        batch.push(text);
+        seen += 1;
+        if bytes >= BATCH_BYTES {
+            count_batch(&mut words, &std::mem::take(&mut batch));
+            bytes = 0;
+            progress(seen);
+        }
+    }
+    count_batch(&mut words, &batch);
+    progress(seen);
+    Ok(words)
+}
+
+/// Adds the words of a batch; sums do not depend on which thread counted what.
+fn count_batch(words: &mut HashMap<Vec<u8>, u64>, batch: &[String]) {
+    let pieces: Vec<HashMap<&[u8], u64>> = batch.par_iter().map_init(split_regex, count_text).collect();
+    for (word, count) in pieces.into_iter().flatten() {
+        match words.get_mut(word) {
+            Some(total) => *total += count,
+            None => drop(words.insert(word.to_vec(), count)),
+        }
+    }
+}
+
+fn split_regex() -> SysRegex {
+    SysRegex::new(SPLIT_PATTERN).expect("the pattern is a constant that compiles")
+}
+
+fn count_text<'a>(regex: &mut SysRegex, text: &'a String) -> HashMap<&'a [u8], u64> {
+    let mut words = HashMap::new();
+    for (start, end) in regex.find_iter(text) {
+        *words.entry(&text.as_bytes()[start..end]).or_default() += 1;
+    }
+    words
+}
+
+/// The `tokenizer.json` of Hugging Face: special tokens, then bytes, then merges in order.
+fn render(specials: &[String], vocabulary: &[Vec<u8>], merges: &[Pair]) -> String {
+    let tokens: Vec<String> = vocabulary.iter().map(|bytes| printable(bytes)).collect();
+    let merges: Vec<[&str; 2]> =
+        merges.iter().map(|(a, b)| [&*tokens[*a as usize], &*tokens[*b as usize]]).collect();
+    let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
+    let file = TokenizerFile {
+        version: "1.0",
+        truncation: None,
+        padding: None,
+        added_tokens: specials.iter().zip(0..).map(added_token).collect(),
+        normalizer: None,
+        pre_tokenizer: json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": SPLIT_PATTERN}, "behavior": "Isolated", "invert": false},
+            byte_level(false),
+        ]}),
+        post_processor: None,
+        decoder: byte_level(true),
+        model: Model::new(Vocabulary(specials.iter().chain(&tokens).map(String::as_str).collect()), merges),
+    };
+    let mut text = serde_json::to_string_pretty(&file).expect("strings and numbers serialize");
+    text.push('\n');
+    text
+}
+
+fn added_token((content, id): (&String, u32)) -> serde_json::Value {
+    json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+           "rstrip": false, "normalized": false, "special": true})
+}
+
+/// Fields in the order in which the `tokenizers` library writes them.
+#[derive(serde::Serialize)]
+struct TokenizerFile<'a> {
+    version: &'static str,
+    truncation: Option<()>,
+    padding: Option<()>,
+    added_tokens: Vec<serde_json::Value>,
+    normalizer: Option<()>,
+    pre_tokenizer: serde_json::Value,
+    post_processor: Option<()>,
+    decoder: serde_json::Value,
+    model: Model<'a>,
+}
+
+#[derive(serde::Serialize)]
+struct Model<'a> {
+    r#type: &'static str,
+    dropout: Option<f32>,
+    unk_token: Option<&'a str>,
+    continuing_subword_prefix: Option<&'a str>,
+    end_of_word_suffix: Option<&'a str>,
+    fuse_unk: bool,
+    byte_fallback: bool,
+    ignore_merges: bool,
+    vocab: Vocabulary<'a>,
+    merges: Vec<[&'a str; 2]>,
+}
+
+impl<'a> Model<'a> {
+    fn new(vocab: Vocabulary<'a>, merges: Vec<[&'a str; 2]>) -> Self {
+        Self {
+            r#type: "BPE",
+            dropout: None,
+            unk_token: None,
+            continuing_subword_prefix: None,
+            end_of_word_suffix: None,
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges: false,
+            vocab,
+            merges,
+        }
+    }
+}
+
+/// Tokens in order of their ids, written as a map from token to id.
+struct Vocabulary<'a>(Vec<&'a str>);
+
+impl Serialize for Vocabulary<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (id, token) in self.0.iter().enumerate() {
+            map.serialize_entry(token, &id)?;
+        }
+        map.end()
+    }
+}
+
+/// Bytes as the printable characters of byte-level BPE (Radford et al. 2019).
+fn printable(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| printable_char(*byte)).collect()
+}
+
+/// Printable bytes of Latin-1 stand for themselves, the other 68 for U+0100 onwards, in order.
+fn printable_char(byte: u8) -> char {
+    let code = u32::from(byte);
+    let shifted = match byte {
+        b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => code,
+        0..=0x20 => 0x100 + code,
+        0x7F..=0xA0 => 0x121 + code - 0x7F,
+        0xAD => 0x143,
+    };
+    char::from_u32(shifted).expect("all below U+0144")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trained(texts: &[&str], vocab_size: usize) -> Result<Tokenizer> {
+        let config = TrainConfig { vocab_size, extra_special_tokens: vec![] };
+        train(texts.iter().map(|text| Ok((*text).to_owned())), &config, &mut |_, _| {})
+    }
+
+    #[test]
+    fn bytes_map_to_256_distinct_printable_characters() {
+        let chars: std::collections::BTreeSet<char> = (0..=255).map(printable_char).collect();
+        assert_eq!(chars.len(), 256);
+        assert_eq!((printable_char(b' '), printable_char(b'\n'), printable_char(0xAD)), ('Ġ', 'Ċ', 'Ń'));
+    }
+
+    #[test]
+    fn documents_in_any_order_on_any_number_of_threads_give_the_same_bytes() {
+        let texts: Vec<String> =
+            (0..400).map(|i| format!("the {} word{} of नमस्ते {}", i % 7, i % 13, i * i)).collect();
+        let config = TrainConfig { vocab_size: 400, extra_special_tokens: vec![] };
+        let run = |threads: usize, reverse: bool| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut texts = texts.clone();
+            if reverse {
+                texts.reverse();
+            }
+            pool.install(|| {
+                train(texts.into_iter().map(Ok), &config, &mut |_, _| {}).unwrap().sha256().to_owned()
+            })
+        };
+        assert_eq!(run(1, false), run(2, true));
+        assert_eq!(run(1, false), run(3, false));
+    }
+
+    #[test]
+    fn special_tokens_have_the_first_ids_and_bytes_follow() {
+        let tokenizer = trained(&["abab abab"], 264).unwrap();
+        for (id, token) in SPECIAL_TOKENS.iter().enumerate() {
+            assert_eq!(tokenizer.token_to_id(token), Some(id as u32));
+        }
+        assert_eq!(tokenizer.encode("\0", false).unwrap(), [7]);
+        assert_eq!(tokenizer.encode("ab", false).unwrap(), [263]);
+    }
+
+    #[test]
+    fn a_vocabulary_too_small_or_an_empty_corpus_is_an_error() {
+        assert!(matches!(trained(&["abc"], 262), Err(Error::InvalidValue { .. })));
+        assert!(matches!(trained(&["abc"], (1 << 20) + 1), Err(Error::InvalidValue { .. })));
+        assert!(matches!(trained(&[], 300), Err(Error::EmptyCorpus { .. })));
+        assert!(matches!(trained(&["", ""], 300), Err(Error::EmptyCorpus { .. })));
+    }
+}
