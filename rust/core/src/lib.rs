@@ -3,12 +3,25 @@
 //! The modules stand in the order in which a document passes through them.
 //! Nothing here knows Python, a terminal or a clock; nothing prints or exits.
 
+pub mod config;
+pub mod dedup;
+pub mod document;
 pub mod error;
+mod json;
+pub mod ledger;
 pub mod manifest;
 pub mod order;
 pub mod pack;
+pub mod pii;
+pub mod pipeline;
+pub mod profile;
+pub mod quality;
+pub mod read;
 pub mod shard;
+pub mod text;
 pub mod tokenize;
+pub mod verify;
+pub mod write;
 
 pub use error::{Error, Result};
 

@@ -1,0 +1,197 @@
+//! Configuration of preparation: one flat table of keys, strict.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::dedup::MIN_NGRAM_WORDS;
+use crate::error::{Error, Result};
+use crate::profile::Profile;
+use crate::quality::SeedRules;
+use crate::read::Limits;
+use crate::write::OutputFormat;
+
+/// Everything a run of preparation depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrepConfig {
+    /// Files, folders and globs to read.
+    pub input: Vec<PathBuf>,
+    /// Folder to write.
+    pub output: PathBuf,
+    /// `seed`, `clean` (PII only) or `dedup` (n-grams only).
+    pub profile: String,
+    /// Fewest words of a document.
+    pub min_length: usize,
+    /// Most words of a document.
+    pub max_length: usize,
+    /// Words in an n-gram of deduplication.
+    pub ngram: usize,
+    /// Field of a record that holds its text.
+    pub text_field: String,
+    /// Format of the shards.
+    pub format: OutputFormat,
+    /// Text in a shard, in bytes, before the next begins.
+    pub shard_bytes: u64,
+    /// Longest line, in bytes; a longer one is quarantined.
+    pub max_line_bytes: usize,
+    /// Most bytes that one compressed file may decompress to.
+    pub max_file_bytes: u64,
+    /// Most decompressed bytes per byte on disk, past the first 64 MiB.
+    pub max_expansion: u64,
+    /// Threads; 0 is one a core.
+    pub threads: usize,
+    /// Share of records, in [0, 1], that may be bad before the run ends with status 3.
+    pub max_bad: f64,
+    /// Replace an output folder made from something else.
+    pub overwrite: bool,
+}
+
+impl Default for PrepConfig {
+    fn default() -> Self {
+        Self {
+            input: Vec::new(),
+            output: PathBuf::new(),
+            profile: "seed".to_owned(),
+            min_length: 128,
+            max_length: 4096,
+            ngram: 13, // GPT-3's n for overlap (Brown et al. 2020, appendix C)
+            text_field: "text".to_owned(),
+            format: OutputFormat::JsonlZst,
+            shard_bytes: 256 << 20,
+            max_line_bytes: 256 << 20,
+            max_file_bytes: 1 << 40,
+            max_expansion: 1000, // gzip cannot pass 1032; real text stays below 100
+            threads: 0,
+            max_bad: 0.001,
+            overwrite: false,
+        }
+    }
+}
+
+/// Keys that change how a run goes, not what it makes.
+const RUN_KEYS: [&str; 5] = ["input", "output", "threads", "max_bad", "overwrite"];
+
+impl PrepConfig {
+    /// Sets keys from a table, one by one, so that a fault names its key.
+    ///
+    /// # Errors
+    /// `UnknownName` with the nearest key, `InvalidValue` for a wrong type.
+    pub fn set_all(&mut self, table: Map<String, Value>) -> Result<()> {
+        table.into_iter().try_for_each(|(key, value)| self.set(&key, value))
+    }
+
+    /// Sets one key.
+    pub fn set(&mut self, key: &str, value: Value) -> Result<()> {
+        let mut table = self.table();
+        if !table.contains_key(key) {
+            let keys: Vec<&str> = table.keys().map(String::as_str).collect();
+            return Err(Error::unknown_name("key", key, &keys));
+        }
+        table.insert(key.to_owned(), value.clone());
+        *self = serde_json::from_value(Value::Object(table)).map_err(|error| Error::InvalidValue {
+            what: format!("key `{key}`"),
+            expected: error.to_string(),
+            found: format!("`{value}`"),
+        })?;
+        Ok(())
+    }
+
+    /// Sets the keys of a TOML file.
+    pub fn set_file(&mut self, path: &Path) -> Result<()> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let table: Map<String, Value> = toml::from_str(&text).map_err(|error| Error::InvalidFile {
+            path: path.to_owned(),
+            expected: "TOML".to_owned(),
+            found: error.to_string(),
+        })?;
+        self.set_all(table)
+    }
+
+    /// Sets a key from `key=value`, the value as in TOML; what is not TOML is a string.
+    pub fn set_assignment(&mut self, assignment: &str) -> Result<()> {
+        let Some((key, value)) = assignment.split_once('=') else {
+            return Err(invalid("--set", "`key=value`", assignment));
+        };
+        let parsed = toml::from_str::<Map<String, Value>>(&format!("value = {value}"));
+        let value = parsed.ok().and_then(|mut table| table.remove("value"));
+        self.set(key.trim(), value.unwrap_or_else(|| Value::from(assignment.split_once('=').map_or("", |pair| pair.1))))
+    }
+
+    /// Checks ranges and pairs, and gives the profile.
+    pub fn profile(&self) -> Result<Profile> {
+        let rules = SeedRules { min_length: self.min_length, max_length: self.max_length };
+        let profile = Profile::named(&self.profile, rules, self.ngram)?;
+        if self.min_length > self.max_length {
+            return Err(invalid("`min_length`", &format!("at most `max_length`, {}", self.max_length), self.min_length));
+        }
+        if self.ngram < MIN_NGRAM_WORDS {
+            return Err(invalid("`ngram`", "at least 1", self.ngram));
+        }
+        if !(0.0..=1.0).contains(&self.max_bad) {
+            return Err(invalid("`max_bad`", "a share in [0, 1]", self.max_bad));
+        }
+        if self.shard_bytes == 0 || self.max_line_bytes == 0 || self.max_expansion == 0 {
+            return Err(invalid("`shard_bytes`, `max_line_bytes` and `max_expansion`", "at least 1", 0));
+        }
+        Ok(profile)
+    }
+
+    /// What one file may cost.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_line_bytes: self.max_line_bytes,
+            max_file_bytes: self.max_file_bytes,
+            max_expansion: self.max_expansion,
+        }
+    }
+
+    /// The keys that decide what is made.
+    pub fn made_from(&self) -> Value {
+        let mut table = self.table();
+        table.retain(|key, _| !RUN_KEYS.contains(&key.as_str()));
+        Value::Object(table)
+    }
+
+    fn table(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(table)) => table,
+            _ => Map::new(), // a struct of JSON types serialises to an object
+        }
+    }
+}
+
+fn invalid(what: &str, expected: &str, found: impl ToString) -> Error {
+    Error::InvalidValue { what: what.to_owned(), expected: expected.to_owned(), found: found.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_and_a_wrong_type_names_the_key() {
+        let mut config = PrepConfig::default();
+        let error = config.set_assignment("min_lenght=3").unwrap_err();
+        assert_eq!(error.hint().as_deref(), Some("did you mean `min_length`?"));
+        let error = config.set_assignment("min_length=many").unwrap_err();
+        assert!(error.to_string().starts_with("key `min_length`: expected"), "{error}");
+    }
+
+    #[test]
+    fn assignments_are_toml_or_else_strings() {
+        let mut config = PrepConfig::default();
+        config.set_assignment("min_length=3").unwrap();
+        config.set_assignment("text_field=body").unwrap();
+        config.set_assignment("format=\"parquet\"").unwrap();
+        assert_eq!((config.min_length, config.text_field.as_str()), (3, "body"));
+        assert_eq!(config.format, OutputFormat::Parquet);
+    }
+
+    #[test]
+    fn bounds_that_exclude_everything_are_refused() {
+        let config = PrepConfig { min_length: 9, max_length: 8, ..PrepConfig::default() };
+        assert_eq!(config.profile().unwrap_err().exit_status(), 2);
+    }
+}

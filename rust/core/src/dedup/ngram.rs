@@ -1,0 +1,137 @@
+//! N-gram deduplication of the `seed` profile, in order of input.
+//!
+//! The n-grams of a document are the windows of n words at stride n that begin
+//! strictly before `words - n`. A document one of whose first five n-grams stood in
+//! a kept document is a duplicate. An n-gram is remembered by the 128-bit hash of
+//! its words joined by spaces: at 10^12 n-grams a collision has odds of 10^-15.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use xxhash_rust::xxh3::{xxh3_128, Xxh3};
+
+use crate::text::Scan;
+
+/// Fewest words in an n-gram.
+pub const MIN_NGRAM_WORDS: usize = 1;
+
+/// How many n-grams of a document are looked up.
+const PROBES: usize = 5;
+
+/// What deduplication says of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// New: kept, and its n-grams remembered.
+    New,
+    /// One of its first n-grams was seen.
+    Duplicate,
+}
+
+/// The n-grams of all documents kept so far.
+#[derive(Debug, Default)]
+pub struct NgramIndex {
+    seen: HashSet<u128, BuildHasherDefault<Identity>>,
+}
+
+impl NgramIndex {
+    /// Judges the next document by its n-grams, all of them, in order.
+    pub fn judge(&mut self, ngrams: &[u128]) -> Verdict {
+        if ngrams.iter().take(PROBES).any(|ngram| self.seen.contains(ngram)) {
+            return Verdict::Duplicate;
+        }
+        self.seen.extend(ngrams);
+        Verdict::New
+    }
+}
+
+/// Appends the hashes of the n-grams of a scanned text; false if it has fewer than `n` words.
+pub fn hash_ngrams(text: &str, scan: &Scan, n: usize, hashes: &mut Vec<u128>) -> bool {
+    let num_words = scan.words.len();
+    if num_words < n {
+        return false;
+    }
+    let windows = (0..num_words - n).step_by(n.max(MIN_NGRAM_WORDS));
+    hashes.extend(windows.map(|start| hash_window(text, &scan.words[start..start + n])));
+    true
+}
+
+/// Hash of the words joined by single spaces; where the text has them so, it is hashed in place.
+fn hash_window(text: &str, words: &[(usize, usize)]) -> u128 {
+    let bytes = text.as_bytes();
+    let is_joined = words.windows(2).all(|pair| pair[1].0 == pair[0].1 + 1 && bytes[pair[0].1] == b' ');
+    if is_joined {
+        return xxh3_128(&bytes[words[0].0..words[words.len() - 1].1]);
+    }
+    hash_joined(bytes, words)
+}
+
+/// Words longer together than this are hashed piece by piece.
+const JOIN_BYTES: usize = 512;
+
+fn hash_joined(bytes: &[u8], words: &[(usize, usize)]) -> u128 {
+    let mut joined = [0; JOIN_BYTES];
+    let mut length = 0;
+    for (index, (start, end)) in words.iter().enumerate() {
+        let space = usize::from(index > 0);
+        let next = length + space + end - start;
+        if next > JOIN_BYTES {
+            return hash_pieces(bytes, words);
+        }
+        joined[length..length + space].fill(b' ');
+        joined[length + space..next].copy_from_slice(&bytes[*start..*end]);
+        length = next;
+    }
+    xxh3_128(&joined[..length])
+}
+
+fn hash_pieces(bytes: &[u8], words: &[(usize, usize)]) -> u128 {
+    let mut hasher = Xxh3::new();
+    for (index, (start, end)) in words.iter().enumerate() {
+        hasher.update(&b" "[..usize::from(index > 0)]);
+        hasher.update(&bytes[*start..*end]);
+    }
+    hasher.digest128()
+}
+
+/// The keys are hashes already.
+#[derive(Debug, Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |state, byte| state << 8 | u64::from(*byte));
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::scan;
+
+    fn hashes(text: &str) -> Vec<u128> {
+        let (mut found, mut hashes) = (Scan::default(), Vec::new());
+        scan(text, &mut found);
+        hash_ngrams(text, &found, 3, &mut hashes);
+        hashes
+    }
+
+    #[test]
+    fn the_hash_does_not_depend_on_the_white_space_between_words() {
+        let long = "x".repeat(300);
+        assert_eq!(hashes("a b c d"), hashes(" a\tb\u{3000}c  d\n"));
+        assert_eq!(hashes(&format!("{long} {long} c d")), hashes(&format!("{long}\n{long} c d")));
+    }
+
+    #[test]
+    fn a_text_of_exactly_n_words_has_no_ngram() {
+        assert_eq!((hashes("a b c").len(), hashes("a b c d").len(), hashes("a b c d e f").len()), (0, 1, 1));
+    }
+}

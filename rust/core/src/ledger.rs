@@ -1,0 +1,154 @@
+//! The ledger: what became of every document, per file and in all.
+//!
+//! Its law: `read = kept + sum(rejected) + duplicates + quarantined`. A run whose
+//! ledger breaks it is void.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Name of the ledger inside a documents folder.
+pub const FILE_NAME: &str = "ledger.json";
+
+/// Counts of one file, or of all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Records found, good or bad.
+    pub read: u64,
+    /// Documents written.
+    pub kept: u64,
+    /// Documents rejected, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Documents that repeat an earlier one.
+    pub duplicates: u64,
+    /// Records that could not be read.
+    pub quarantined: u64,
+    /// Size of the file as it is on disk, in bytes.
+    pub bytes_read: u64,
+}
+
+/// Counts of one input file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCounts {
+    /// The path as it was given.
+    pub file: String,
+    /// Its counts.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// The ledger of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// Version of this layout.
+    pub schema: u32,
+    /// One entry an input file, in order.
+    pub files: Vec<FileCounts>,
+    /// Their sum.
+    pub total: Counts,
+}
+
+impl Counts {
+    /// Documents and records that have a fate.
+    pub fn accounted(&self) -> u64 {
+        self.kept + self.rejected.values().sum::<u64>() + self.duplicates + self.quarantined
+    }
+
+    /// Adds the counts of another file.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.kept += other.kept;
+        self.duplicates += other.duplicates;
+        self.quarantined += other.quarantined;
+        self.bytes_read += other.bytes_read;
+        for (reason, count) in &other.rejected {
+            self.reject(reason, *count);
+        }
+    }
+
+    /// Counts documents rejected for `reason`.
+    pub fn reject(&mut self, reason: &str, count: u64) {
+        match self.rejected.get_mut(reason) {
+            Some(found) => *found += count,
+            None => drop(self.rejected.insert(reason.to_owned(), count)),
+        }
+    }
+
+    /// Share of records that could not be read; 0 if there are none.
+    pub fn bad_fraction(&self) -> f64 {
+        if self.read == 0 {
+            return 0.0;
+        }
+        self.quarantined as f64 / self.read as f64
+    }
+
+    fn check(&self, file: &str) -> Result<()> {
+        if self.read == self.accounted() {
+            return Ok(());
+        }
+        Err(Error::NotConserved { file: file.to_owned(), read: self.read, accounted: self.accounted() })
+    }
+}
+
+impl Ledger {
+    /// Adds up the files.
+    pub fn new(files: Vec<FileCounts>) -> Self {
+        let mut total = Counts::default();
+        files.iter().for_each(|file| total.add(&file.counts));
+        Self { schema: 1, files, total }
+    }
+
+    /// Checks the law for every file and in all.
+    ///
+    /// # Errors
+    /// `NotConserved`, naming the file.
+    pub fn check(&self) -> Result<()> {
+        self.files.iter().try_for_each(|file| file.counts.check(&file.file))?;
+        self.total.check("all files")?;
+        let sum = Self::new(self.files.clone()).total;
+        if sum == self.total {
+            return Ok(());
+        }
+        Err(Error::NotConserved { file: "all files".into(), read: self.total.read, accounted: sum.read })
+    }
+
+    /// Reads the ledger of a documents folder.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE_NAME);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::Integrity {
+            path,
+            expected: "a ledger".to_owned(),
+            found: error.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_ledger_that_adds_up_passes_and_one_off_by_one_does_not(
+            rows in prop::collection::vec((0_u64..9, 0_u64..9, 0_u64..9, 0_u64..9), 1..5), broken in any::<bool>()
+        ) {
+            let files = rows.iter().map(|&(kept, short, duplicates, quarantined)| {
+                let mut counts = Counts { kept, duplicates, quarantined, ..Counts::default() };
+                counts.reject("too_few_words", short);
+                counts.read = counts.accounted();
+                FileCounts { file: "a".into(), counts }
+            });
+            let mut files: Vec<FileCounts> = files.collect();
+            files[0].counts.read += u64::from(broken);
+            let result = Ledger::new(files).check();
+            prop_assert_eq!(result.map_err(|error| error.exit_status()), if broken { Err(4) } else { Ok(()) });
+        }
+    }
+}

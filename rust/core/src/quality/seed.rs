@@ -1,0 +1,59 @@
+//! The rules of the `seed` profile; their bounds pass.
+
+use super::{Reason, WordSet};
+use crate::text::Scan;
+
+/// Bounds on the number of words; the other bounds are fixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeedRules {
+    /// Fewest words.
+    pub min_length: usize,
+    /// Most words.
+    pub max_length: usize,
+}
+
+/// Mean word length in code points.
+const MEAN_WORD_LENGTH: std::ops::RangeInclusive<f64> = 3.0..=10.0;
+/// Largest share of code points that are neither alphanumeric nor white space.
+const MAX_SYMBOL_FRACTION: f64 = 0.3;
+/// Smallest share of distinct words.
+const MIN_DISTINCT_FRACTION: f64 = 0.2;
+
+type Rule = fn(&SeedRules, &str, &Scan, &mut WordSet) -> bool;
+
+/// Each reason with the rule that finds it, in order.
+const RULES: [(Reason, Rule); 5] = [
+    (Reason::TooFewWords, too_few_words),
+    (Reason::TooManyWords, too_many_words),
+    (Reason::MeanWordLength, mean_word_length),
+    (Reason::SymbolFraction, symbol_fraction),
+    (Reason::DistinctWords, distinct_words),
+];
+
+impl SeedRules {
+    /// The first rule that the scanned `text` breaks, or `None` if it passes.
+    pub fn first_broken(&self, text: &str, scan: &Scan, words: &mut WordSet) -> Option<Reason> {
+        RULES.iter().find(|(_, breaks)| breaks(self, text, scan, words)).map(|(reason, _)| *reason)
+    }
+}
+
+/// A text without words breaks this rule even if `min_length` is 0: it has no mean.
+fn too_few_words(rules: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
+    scan.words.len() < rules.min_length.max(1)
+}
+
+fn too_many_words(rules: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
+    scan.words.len() > rules.max_length
+}
+
+fn mean_word_length(_: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
+    !MEAN_WORD_LENGTH.contains(&(scan.num_word_chars() as f64 / scan.words.len() as f64))
+}
+
+fn symbol_fraction(_: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
+    scan.num_symbols() as f64 / scan.num_chars as f64 > MAX_SYMBOL_FRACTION
+}
+
+fn distinct_words(_: &SeedRules, text: &str, scan: &Scan, words: &mut WordSet) -> bool {
+    !words.reaches(text, scan, MIN_DISTINCT_FRACTION)
+}

@@ -1,0 +1,98 @@
+//! From what the user names (files, folders, globs) to a sorted list of files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{file_name, kind, unreadable};
+use crate::error::{Error, Result};
+use crate::manifest;
+
+/// One file to read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Input {
+    /// The path as given, or found below a folder that was given.
+    pub path: PathBuf,
+    /// Size on disk in bytes.
+    pub bytes: u64,
+}
+
+/// Files of ours that stand beside documents and are none.
+const OWN_FILES: [&str; 2] = ["quarantine.jsonl", "ledger.json"];
+
+/// All files that `names` stand for, each once, sorted by path.
+///
+/// # Errors
+/// `NoInput` for a path that does not exist and for a folder or glob without a
+/// readable file; `InvalidValue` for a file of a kind that cannot be read.
+pub fn resolve(names: &[PathBuf]) -> Result<Vec<Input>> {
+    let mut files = BTreeMap::new();
+    for name in names {
+        for path in expand(name)? {
+            let bytes = fs::metadata(&path).map_err(Error::io("open", &path))?.len();
+            let key = fs::canonicalize(&path).map_err(Error::io("open", &path))?;
+            files.entry(key).or_insert(Input { path, bytes });
+        }
+    }
+    let mut files: Vec<Input> = files.into_values().collect();
+    files.sort();
+    Ok(files)
+}
+
+fn expand(name: &Path) -> Result<Vec<PathBuf>> {
+    if name.is_dir() {
+        let mut found = Vec::new();
+        walk(name, &mut found)?;
+        return some_of(found, name, "a folder that holds `.jsonl`, `.txt` or `.parquet` files");
+    }
+    if name.exists() {
+        kind(name).ok_or_else(|| unreadable(name))?;
+        return Ok(vec![name.to_owned()]);
+    }
+    let pattern = name.to_string_lossy();
+    if !pattern.contains(['*', '?', '[']) {
+        return some_of(Vec::new(), name, "a file, a folder or a glob");
+    }
+    let paths = glob::glob(&pattern).map_err(|error| invalid_glob(&pattern, &error))?;
+    let found = paths.filter_map(std::result::Result::ok).filter(|path| path.is_file() && is_document_file(path));
+    some_of(found.collect(), name, "a glob that matches a readable file")
+}
+
+fn some_of(found: Vec<PathBuf>, name: &Path, expected: &str) -> Result<Vec<PathBuf>> {
+    if found.is_empty() {
+        return Err(Error::NoInput { path: name.to_owned(), expected: expected.to_owned() });
+    }
+    Ok(found)
+}
+
+fn invalid_glob(pattern: &str, error: &glob::PatternError) -> Error {
+    Error::InvalidValue {
+        what: format!("input `{pattern}`"),
+        expected: "a glob".to_owned(),
+        found: error.to_string(),
+    }
+}
+
+/// Collects the readable files below `folder`; links to folders are not followed.
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let entry = entry.map_err(Error::io("list", folder))?;
+        let path = entry.path();
+        if file_name(&path).starts_with('.') {
+            continue;
+        }
+        if entry.file_type().map_err(Error::io("list", &path))?.is_dir() {
+            walk(&path, found)?;
+        } else if path.is_file() && is_document_file(&path) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// True for a readable name that is not one of our own tables beside a manifest.
+fn is_document_file(path: &Path) -> bool {
+    let name = file_name(path);
+    let is_ours = OWN_FILES.contains(&name.as_str()) || name.ends_with(".docs.parquet");
+    kind(path).is_some() && !(is_ours && path.with_file_name(manifest::FILE_NAME).exists())
+}

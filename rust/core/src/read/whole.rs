@@ -1,0 +1,64 @@
+//! Plain text: one file is one document.
+
+use std::path::Path;
+
+use super::raw::{Limits, Piece, RawFile};
+use super::{BadRecord, Block, Compression, Reader};
+use crate::error::Result;
+use crate::json;
+
+/// Reader of `.txt` and its compressed forms.
+pub(super) struct TextReader {
+    raw: RawFile,
+    text_field: String,
+    max_bytes: usize,
+    is_done: bool,
+}
+
+impl TextReader {
+    pub(super) fn open(path: &Path, compression: Compression, field: &str, limits: Limits) -> Result<Self> {
+        let raw = RawFile::open(path, compression, limits)?;
+        Ok(Self { raw, text_field: field.to_owned(), max_bytes: limits.max_line_bytes, is_done: false })
+    }
+
+    /// The file's text, or why there is none.
+    fn text(&self, bytes: Vec<u8>, piece: Piece) -> std::result::Result<String, String> {
+        if let Piece::Damaged(reason) = piece {
+            return Err(format!("the compressed data ends early or is damaged: {reason}"));
+        }
+        if bytes.len() > self.max_bytes {
+            return Err(format!("the file is too long: at most {} bytes", self.max_bytes));
+        }
+        String::from_utf8(bytes).map_err(|error| format!("invalid UTF-8 at byte {}", error.utf8_error().valid_up_to()))
+    }
+
+    fn line(&self, text: &str) -> Vec<u8> {
+        let mut line = b"{".to_vec();
+        json::write_string(&self.text_field, &mut line);
+        line.push(b':');
+        json::write_string(text.strip_prefix('\u{feff}').unwrap_or(text), &mut line);
+        line.extend_from_slice(b"}\n");
+        line
+    }
+}
+
+impl Reader for TextReader {
+    fn next_block(&mut self) -> Result<Option<Block>> {
+        if std::mem::replace(&mut self.is_done, true) {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let piece = self.raw.read(self.max_bytes.saturating_add(1), &mut bytes)?;
+        let mut block = Block { first_line: 1, disk_bytes: self.raw.take_disk_bytes(), ..Block::default() };
+        match self.text(bytes, piece) {
+            Ok(text) if text.is_empty() => (),
+            Ok(text) => block.bytes = self.line(&text),
+            Err(reason) => block.bad.push(BadRecord { line: 1, byte: 0, reason }),
+        }
+        Ok(Some(block))
+    }
+
+    fn finish(&mut self) -> Result<(u64, String)> {
+        self.raw.finish()
+    }
+}

@@ -1,0 +1,45 @@
+//! Proof that a documents folder is whole: hashes, the ledger's law, the count of documents.
+
+use std::path::Path;
+
+use crate::config::PrepConfig;
+use crate::error::{Error, Result};
+use crate::ledger::Ledger;
+use crate::manifest::Manifest;
+use crate::pipeline::FORMAT;
+use crate::read;
+
+/// Checks a documents folder; returns how many documents it holds.
+///
+/// # Errors
+/// `NoInput` if it is none, `Integrity` or `NotConserved` at the first thing that is wrong.
+pub fn verify(folder: &Path) -> Result<u64> {
+    let manifest = Manifest::read(folder, FORMAT)?;
+    manifest.verify(folder)?;
+    let ledger = Ledger::read(folder)?;
+    ledger.check()?;
+    let found = count_documents(folder, &manifest)?;
+    for (what, expected) in [("manifest.json", manifest.content["documents"].as_u64()), ("ledger.json", Some(ledger.total.kept))] {
+        if expected != Some(found) {
+            let expected = format!("{} documents", expected.unwrap_or_default());
+            return Err(Error::Integrity { path: folder.join(what), expected, found: found.to_string() });
+        }
+    }
+    Ok(found)
+}
+
+fn count_documents(folder: &Path, manifest: &Manifest) -> Result<u64> {
+    let names = manifest.files.keys().filter(|name| name.as_bytes()[0].is_ascii_digit());
+    names.map(|name| count_lines(&folder.join(name))).sum()
+}
+
+/// Lines of a shard; every document is one.
+fn count_lines(path: &Path) -> Result<u64> {
+    let limits = PrepConfig::default().limits();
+    let mut reader = read::open(path, "text", limits)?;
+    let mut count = 0;
+    while let Some(block) = reader.next_block()? {
+        count += memchr::memchr_iter(b'\n', &block.bytes).count() as u64;
+    }
+    Ok(count)
+}
