@@ -7,11 +7,14 @@ reading registers and spills (`benches/kernels/static_table.py`), not by timing.
 
 # mypy: disable-error-code="import-untyped, import-not-found"
 import os
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import triton
+
+R = TypeVar("R")
 
 
 class Tile(NamedTuple):
@@ -111,6 +114,18 @@ def loss_tile(kernel: str, hidden: torch.Tensor) -> Tile:
     if target == "interpreter":
         return LOSS_INTERPRETER
     return LOSS_FP32 if hidden.dtype == torch.float32 else LOSS[kernel, target]
+
+
+def on_device(function: Callable[..., R]) -> Callable[..., R]:
+    """Makes the device of the first tensor current: Triton launches on that one."""
+
+    @wraps(function)
+    def launching(*args: Any) -> R:  # noqa: ANN401
+        first = next(x for x in args if isinstance(x, torch.Tensor))
+        with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+            return function(*args)
+
+    return launching
 
 
 @lru_cache

@@ -13,7 +13,7 @@ import triton
 from torch import Tensor
 
 from triptych_kernels import flash_attention_kernels as kernels
-from triptych_kernels.configs import Tile, attention_tile
+from triptych_kernels.configs import Tile, attention_tile, on_device
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_HEAD_DIM = 256
@@ -100,6 +100,7 @@ def _check_boundaries(cu_seqlens: Tensor, tokens: int) -> None:
 
 
 @torch.library.custom_op("triptych::attention", mutates_args=())
+@on_device
 def _attention(
     q: Tensor,
     k: Tensor,
@@ -144,6 +145,7 @@ def _(
 
 
 @torch.library.custom_op("triptych::attention_backward", mutates_args=())
+@on_device
 def _attention_backward(
     grad_out: Tensor,
     q: Tensor,

@@ -15,7 +15,7 @@ import triton
 from torch import Tensor
 
 from triptych_kernels import linear_loss_kernels as kernels
-from triptych_kernels.configs import Tile, loss_tile
+from triptych_kernels.configs import Tile, loss_tile, on_device
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 IGNORE_INDEX = -100
@@ -166,6 +166,7 @@ def _(targets: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
 
 
 @torch.library.custom_op("triptych::linear_statistics", mutates_args=())
+@on_device
 def _statistics(
     hidden: Tensor,
     weight: Tensor,
@@ -213,6 +214,7 @@ def _(
 
 
 @torch.library.custom_op("triptych::linear_statistics_backward", mutates_args=())
+@on_device
 def _statistics_backward(
     grad_logps: Tensor,
     grad_lse: Tensor,
@@ -235,10 +237,12 @@ def _statistics_backward(
     hidden, weight = _rows_contiguous(hidden), _rows_contiguous(weight)
     num_tokens, hidden_size = hidden.shape
     vocab_size = weight.shape[0]
-    grad_hidden = hidden.new_zeros(hidden.shape, dtype=torch.float32)
+    grad_hidden = hidden.new_zeros(
+        hidden.shape if need_hidden else 0, dtype=torch.float32
+    )
     grad_weight = weight.new_zeros(weight.shape if need_weight else 0)
     if num_tokens == 0:
-        return _hidden_result(grad_hidden, hidden, need_hidden), grad_weight
+        return grad_hidden.to(hidden.dtype), grad_weight
     marked = _mark_targets(targets, ignore_index, vocab_size)
     coefficients, scale = _coefficients(grad_logps, grad_lse, grad_mean, hidden.dtype)
     tile = loss_tile("dlogits", hidden)
@@ -259,7 +263,8 @@ def _statistics_backward(
             _product(gradient, weight[rows], grad_hidden, scale, accumulate=True)
         if need_weight:
             _product(gradient.T, hidden, grad_weight[rows], scale, accumulate=False)
-    return _hidden_result(grad_hidden * scale, hidden, need_hidden), grad_weight
+    # Exact: scale is a power of two.
+    return grad_hidden.mul_(scale).to(hidden.dtype), grad_weight
 
 
 @_statistics_backward.register_fake
@@ -377,7 +382,3 @@ def _product(
         BLOCK_D=tile.columns, BLOCK_I=tile.inner, num_warps=tile.num_warps,
         num_stages=tile.num_stages,
     )  # fmt: skip
-
-
-def _hidden_result(grad_hidden: Tensor, hidden: Tensor, need_hidden: bool) -> Tensor:
-    return grad_hidden.to(hidden.dtype) if need_hidden else hidden.new_empty(0)
