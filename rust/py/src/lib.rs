@@ -2,6 +2,7 @@
 //!
 //! Documentation of every name lives in `python/triptych/_core.pyi`.
 #![allow(missing_docs)] // the stub is the documentation
+#![allow(clippy::needless_pass_by_value)] // PyO3 extracts arguments as owned values
 
 mod tokens;
 
