@@ -1,13 +1,23 @@
 """The Rust engine. Every function releases the interpreter while it works."""
 
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, final
+
 __all__ = [
     "ConfigError",
     "InputError",
     "IntegrityError",
     "Interrupted",
+    "Order",
     "ResourceError",
+    "Tokenizer",
     "__version__",
     "main",
+    "tokenize_documents",
+    "train_tokenizer",
+    "verify_token_shards",
+    "write_token_shards",
 ]
 
 __version__: str
@@ -34,3 +44,229 @@ def main(args: list[str]) -> int:
         The exit status: 0 good, 1 failed, 2 usage, 3 too many bad records,
         4 integrity, 5 resources, 75 interrupted, 130 Ctrl-C.
     """
+
+# Tokens: tokenizer, token shards, order.
+
+@final
+class Tokenizer:
+    """A byte-level BPE tokenizer; ids equal those of the `tokenizers` library.
+
+    The special tokens `<|pad|>`, `<|bos|>`, `<|eos|>`, `<|system|>`, `<|user|>`,
+    `<|assistant|>` and `<|end|>` are always there; tokenizers trained here give
+    them the ids 0 to 6.
+    """
+
+    @staticmethod
+    def from_file(path: str | PathLike[str]) -> Tokenizer:
+        """Loads a `tokenizer.json`.
+
+        Raises:
+            ConfigError: there is no such file.
+            InputError: it is malformed, not byte-level BPE, or lacks a special token.
+        """
+
+    @staticmethod
+    def from_str(json: str) -> Tokenizer:
+        """Loads the content of a `tokenizer.json`."""
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the `tokenizer.json`, byte for byte as loaded or trained."""
+
+    def to_str(self) -> str:
+        """The content of the `tokenizer.json`."""
+
+    def encode(self, text: str, allow_special: bool = False) -> list[int]:
+        """Ids of `text`, without BOS or EOS; `decode` is the inverse.
+
+        Args:
+            text: any string without lone surrogates.
+            allow_special: read strings like `<|end|>` in `text` as control ids.
+                By default they are ordinary text.
+        """
+
+    def encode_batch(self, texts: Sequence[str], allow_special: bool = False) -> list[list[int]]:
+        """Ids of each text, computed on all threads."""
+
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """Text of `ids`; bytes that are not UTF-8 become U+FFFD.
+
+        Args:
+            ids: token ids.
+            skip_special: leave out control ids instead of spelling them.
+
+        Raises:
+            ConfigError: an id is outside the vocabulary.
+        """
+
+    def token_to_id(self, token: str) -> int | None:
+        """Id of a token as it is spelt in the vocabulary (a space is `Ġ`)."""
+
+    def id_to_token(self, id: int) -> str | None:
+        """Spelling of an id in the vocabulary."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The largest id plus one."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the `tokenizer.json`, in hexadecimal."""
+
+    @property
+    def bos_id(self) -> int:
+        """Id of `<|bos|>`, which opens a document."""
+
+    @property
+    def eos_id(self) -> int:
+        """Id of `<|eos|>`, which closes a document."""
+
+    @property
+    def pad_id(self) -> int:
+        """Id of `<|pad|>`."""
+
+    @property
+    def end_id(self) -> int:
+        """Id of `<|end|>`, which closes a turn."""
+
+def train_tokenizer(
+    paths: Sequence[str | PathLike[str]] | None,
+    texts: Sequence[str] | None,
+    vocab_size: int,
+    special_tokens: Sequence[str] | None = None,
+) -> Tokenizer:
+    """Trains a byte-level BPE on documents; the same input gives the same bytes.
+
+    Neither the order of the documents nor the number of threads matters.
+
+    Args:
+        paths: folders of prepared documents, `.jsonl` (`.gz`, `.zst`) or `.txt` files.
+        texts: documents given directly; they are added to those of `paths`.
+        vocab_size: entries in all, at least 263 (7 special tokens, 256 bytes).
+            The result is smaller if the text has too few repeated pairs.
+        special_tokens: more special tokens, of the form `<|name|>`; they come after
+            the seven that are always there.
+
+    Raises:
+        ConfigError: `vocab_size` out of range, or a path that does not exist.
+        InputError: no text, or a line that is not a document.
+    """
+
+def tokenize_documents(
+    inputs: Sequence[str | PathLike[str]], tokenizer: Tokenizer, output: str | PathLike[str]
+) -> str:
+    """Writes documents as a folder of token shards, each as BOS, its ids, EOS.
+
+    Args:
+        inputs: folders of prepared documents, `.jsonl` (`.gz`, `.zst`) or `.txt` files,
+            in any order.
+        tokenizer: gives the ids.
+        output: the folder to write; it appears when it is complete.
+
+    Returns:
+        The manifest as JSON.
+
+    Raises:
+        InputError: there are no documents.
+    """
+
+def write_token_shards(
+    documents: Sequence[tuple[str, str, Sequence[int], Sequence[int] | None]],
+    tokenizer: Tokenizer,
+    output: str | PathLike[str],
+    documents_per_unit: int,
+) -> str:
+    """Writes documents that are ids already (conversations, pairs) as token shards.
+
+    Args:
+        documents: (id, source, ids, mask) each. The mask has one entry an id, 1 where
+            the id is supervised as a label; None supervises all.
+        tokenizer: made the ids; its hash goes into the manifest.
+        output: the folder to write.
+        documents_per_unit: 1, or 2 for pairs, chosen then rejected.
+
+    Returns:
+        The manifest as JSON.
+
+    Raises:
+        ConfigError: an empty document, an id outside the vocabulary, a mask of another
+            length, or an odd number of documents in pairs.
+    """
+
+def verify_token_shards(folder: str | PathLike[str]) -> str:
+    """Checks every hash and every id of a folder of token shards.
+
+    Returns:
+        The manifest as JSON.
+
+    Raises:
+        IntegrityError: a file is not as the manifest says.
+    """
+
+@final
+class Order:
+    """The rows of every step, as a pure function of seed, stage table and step.
+
+    Each source is packed into rows of the stage's `seq_len`. A stage takes rows from its
+    sources so that after any number of rows each source is within one row of its
+    weight; a source deals all its rows once an epoch, in an order of its own each
+    time, and goes on from stage to stage while `seq_len` stays the same.
+
+    Args:
+        sources: (name, folder of token shards) each, all of one tokenizer.
+        stages: tables with exactly the keys `name`, `steps`, `rows_per_step`, `seq_len`
+            and `weights` (source name to a number above 0; only proportions count).
+        seed: chooses the permutations.
+
+    Raises:
+        ConfigError: a faulty stage table, or sources of different tokenizers.
+        InputError: a source that has no row.
+        IntegrityError: damaged shards.
+    """
+
+    def __new__(
+        cls,
+        sources: Sequence[tuple[str, str | PathLike[str]]],
+        stages: Sequence[Mapping[str, Any]],
+        seed: int,
+    ) -> Order: ...
+    @property
+    def num_steps(self) -> int:
+        """Steps of all stages."""
+
+    def stage(self, step: int) -> int:
+        """Index in the stage table of the stage that `step` belongs to."""
+
+    def rows(self, step: int) -> list[list[tuple[int, int, int, int]]]:
+        """The rows of a step: segments (source, document, start, length) each."""
+
+    def batch(self, step: int, first_row: int = 0, num_rows: int | None = None) -> dict[str, bytearray]:
+        """Rows of a step as flat arrays in native byte order, without padding.
+
+        Args:
+            step: the step.
+            first_row: first row within the step.
+            num_rows: number of rows; None takes all that follow.
+
+        Returns:
+            `input_ids`, `labels` (the next id of the document, -100 where there is
+            none or it is not supervised), `position_ids` (int64, (tokens,));
+            `weights` (float32, (tokens,)); `cu_seqlens` (int32, (segments + 1,));
+            `documents` (int64, (segments,)); `sources` (int32, (segments,)).
+
+        Raises:
+            ConfigError: step or rows out of range.
+            IntegrityError: damaged shards.
+        """
+
+    def step_hash(self, step: int) -> str:
+        """XXH3-128 of the content of all sources and the segments of the step."""
+
+    def report(self) -> str:
+        """The plan as JSON, exact to the token.
+
+        `sources`: documents, tokens, and for each `seq_len` rows, fill_fraction, cuts,
+        dropped units, planned rows, tokens and epochs. `stages`: the same by source.
+        """
+
+    def document_id(self, source: int, document: int) -> str:
+        """Id of a document, from the numbers that `rows` and `batch` give."""

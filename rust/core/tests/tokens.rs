@@ -1,4 +1,5 @@
 //! The tables of `tests/cases` and damaged folders, against the public interface.
+#![allow(clippy::unwrap_used, clippy::cast_sign_loss)] // a test may fail anywhere; positions are not negative
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -112,7 +113,7 @@ fn shards_give_back_what_was_written_across_rotation() {
         let mask: Vec<u8> = ids.iter().map(|id| (id % 2) as u8).collect();
         writer.append(id, source, ids, Some(&mask)).unwrap();
     }
-    writer.commit(json!({})).unwrap();
+    writer.commit(&json!({})).unwrap();
     let shards = TokenShards::open(&folder).unwrap();
     assert_eq!(shards.content().shards.len(), 4);
     shards.verify().unwrap();
@@ -133,7 +134,7 @@ fn a_vocabulary_over_65536_is_stored_in_four_bytes() {
     let mut writer = ShardWriter::create(&folder, spec).unwrap();
     writer.append("a", "s", &[1, 69_999, 2], None).unwrap();
     assert!(writer.append("b", "s", &[70_000], None).is_err());
-    writer.commit(json!({})).unwrap();
+    writer.commit(&json!({})).unwrap();
     let mut tokens = Vec::new();
     TokenShards::open(&folder).unwrap().read(0, 0, 3, &mut tokens).unwrap();
     assert_eq!(tokens, [1, 69_999, 2]);
@@ -223,7 +224,9 @@ fn an_id_outside_the_vocabulary_is_an_integrity_error_on_read_and_on_verify() {
 fn tokenized_documents_do_not_depend_on_the_order_of_inputs() {
     let dir = tempfile::tempdir().unwrap();
     let inputs: Vec<PathBuf> = ["b.txt", "a.txt"].iter().map(|name| dir.path().join(name)).collect();
-    inputs.iter().for_each(|path| fs::write(path, format!("the cat {}", path.display())).unwrap());
+    for path in &inputs {
+        fs::write(path, format!("the cat {}", path.display())).unwrap();
+    }
     let tokenizer = tokenizer();
     let run = |inputs: &[PathBuf]| {
         tokenize_documents(inputs, &tokenizer, &dir.path().join("out"), &mut |_| {}).unwrap()

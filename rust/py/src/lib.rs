@@ -2,6 +2,9 @@
 //!
 //! Documentation of every name lives in `python/triptych/_core.pyi`.
 #![allow(missing_docs)] // the stub is the documentation
+#![allow(clippy::needless_pass_by_value)] // PyO3 extracts arguments as owned values
+
+mod tokens;
 
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -14,7 +17,6 @@ pyo3::create_exception!(triptych, ResourceError, PyOSError);
 pyo3::create_exception!(triptych, Interrupted, PyException);
 
 /// The Python exception for an error of the engine, chosen by its exit status.
-#[allow(dead_code)]
 fn to_py_err(error: Error) -> PyErr {
     let message = match error.hint() {
         Some(hint) => format!("{error} (hint: {hint})"),
@@ -37,6 +39,11 @@ mod _core {
 
     #[pymodule_export]
     use super::{ConfigError, InputError, IntegrityError, Interrupted, ResourceError};
+
+    #[pymodule_export]
+    use super::tokens::{
+        tokenize_documents, train_tokenizer, verify_token_shards, write_token_shards, Order, Tokenizer,
+    };
 
     #[pymodule_export]
     #[allow(non_upper_case_globals)]

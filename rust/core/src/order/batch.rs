@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::pack::Segment;
 use crate::shard::TokenShards;
 
-/// Label of a slot that has none (PyTorch's `ignore_index`).
+/// Label of a slot that has none (`ignore_index` of cross-entropy).
 const IGNORE: i64 = -100;
 
 /// Some rows of a step, one after another. All but the last three have one entry a token.

@@ -56,7 +56,7 @@ impl Permutation {
         (left << self.half_bits) | right
     }
 
-    /// The finalizer of SplitMix64 (Steele et al. 2014) over the half, keyed for the round.
+    /// The finalizer of `SplitMix64` (Steele et al. 2014) over the half, keyed for the round.
     fn mix(&self, round: u64, half: u64) -> u64 {
         let mut z = half ^ self.key[(round % 2) as usize];
         z = z.wrapping_add((round + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));

@@ -2,7 +2,7 @@
 //! Ding et al. 2024, "Fewer Truncations Improve Language Modeling").
 //!
 //! Units, a document or a pair, come in windows. In each window the pieces are sorted by
-//! length, and each goes to the open row with the least room that holds it: O(log seq_len) a
+//! length, and each goes to the open row with the least room that holds it: `O(log seq_len)` a
 //! piece. Rows left open stay open for later windows. A document longer than a row is cut
 //! at row length, counted, and its rest is packed like any other; what fits is never cut.
 
@@ -185,13 +185,11 @@ impl Packer {
     /// The fullest open row with room for `length`, or a new one.
     fn take_room(&mut self, length: u32) -> u32 {
         let best = self.open.range(length..).next().map(|(room, _)| *room);
-        let (room, row) = match best.and_then(|room| Some((room, self.open.get_mut(&room)?.pop()?))) {
-            Some(found) => found,
-            None => {
-                self.rows += 1;
-                (self.seq_len, self.rows - 1)
-            }
-        };
+        let open = best.and_then(|room| Some((room, self.open.get_mut(&room)?.pop()?)));
+        let (room, row) = open.unwrap_or_else(|| {
+            self.rows += 1;
+            (self.seq_len, self.rows - 1)
+        });
         if self.open.get(&room).is_some_and(Vec::is_empty) {
             self.open.remove(&room);
         }

@@ -145,7 +145,7 @@ pub fn write_token_shards(
     for (id, source, ids, mask) in documents {
         writer.append(id, source, ids, mask.as_deref())?;
     }
-    writer.commit(Value::Object(serde_json::Map::new()))
+    writer.commit(&Value::Object(serde_json::Map::new()))
 }
 
 fn integrity(

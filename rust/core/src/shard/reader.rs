@@ -257,12 +257,11 @@ impl TokenShards {
             });
         }
         let shard = self.shard_of(document);
-        let ids = match shard.document_ids.get() {
-            Some(ids) => ids,
-            None => {
-                let ids = docs::read_ids(&shard.table, shard.entry.documents)?;
-                shard.document_ids.get_or_init(|| ids)
-            }
+        let ids = if let Some(ids) = shard.document_ids.get() {
+            ids
+        } else {
+            let ids = docs::read_ids(&shard.table, shard.entry.documents)?;
+            shard.document_ids.get_or_init(|| ids)
         };
         Ok(&ids[(document - shard.first_document) as usize])
     }

@@ -67,7 +67,7 @@ impl ShardWriter {
     ///
     /// # Errors
     /// `InvalidValue` if the last pair is not complete, `EmptyCorpus` without documents.
-    pub fn commit(mut self, inputs: Value) -> Result<Manifest> {
+    pub fn commit(mut self, inputs: &Value) -> Result<Manifest> {
         if self.documents % self.spec.documents_per_unit != 0 {
             return Err(invalid("documents", "an even number, as pairs are adjacent", self.documents));
         }
@@ -76,7 +76,7 @@ impl ShardWriter {
             return Err(Error::EmptyCorpus { inputs: "the documents to write".to_owned(), expected });
         }
         self.close_shard()?;
-        let content = serde_json::to_value(self.content()).expect("counts and names serialize");
+        let content = json!(self.content());
         let made_from = json!({"tokenizer_sha256": self.spec.tokenizer_sha256, "inputs": inputs});
         self.draft.commit(FORMAT, made_from, content)
     }

@@ -48,7 +48,7 @@ pub fn tokenize_documents(
         let expected = "at least one document".to_owned();
         return Err(Error::EmptyCorpus { inputs: inputs.join(", "), expected });
     }
-    writer.commit(corpus.inputs())
+    writer.commit(&corpus.inputs())
 }
 
 /// Groups documents up to [`BATCH_BYTES`]; an error ends the batch it falls into.

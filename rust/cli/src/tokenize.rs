@@ -1,0 +1,61 @@
+//! `triptych-prep tokenize`: documents in, token shards out.
+
+use std::path::PathBuf;
+
+use triptych_core::tokenize::{tokenize_documents, Tokenizer};
+use triptych_core::{Error, Result};
+
+/// Encode documents into a folder of token shards.
+#[derive(Debug, clap::Args)]
+pub struct Tokenize {
+    /// Folders of prepared documents, or .jsonl, .jsonl.gz, .jsonl.zst and .txt files.
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    input: Vec<PathBuf>,
+    /// The tokenizer.json to encode with.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: PathBuf,
+    /// The folder to write; it appears when it is complete.
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Threads to use; all cores by default.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print the manifest as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Tokenize {
+    /// Runs the command and returns its exit status.
+    pub fn run(self) -> Result<u8> {
+        with_threads(self.threads, || self.tokenize())?;
+        Ok(0)
+    }
+
+    fn tokenize(&self) -> Result<()> {
+        let tokenizer = Tokenizer::from_file(&self.tokenizer)?;
+        let manifest = tokenize_documents(&self.input, &tokenizer, &self.output, &mut |done| {
+            eprint!("\r{} documents, {} tokens ", done.documents, done.tokens);
+        })?;
+        eprintln!();
+        if self.json {
+            println!("{}", serde_json::json!(manifest));
+        } else {
+            let count = |key: &str| manifest.content[key].as_u64().unwrap_or_default();
+            println!("{}: {} documents, {} tokens", self.output.display(), count("num_documents"), count("num_tokens"));
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work` on a pool of `threads`, or on the global pool of one thread a core.
+pub fn with_threads(threads: Option<usize>, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    let Some(threads) = threads else { return work() };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| Error::Resource {
+        what: "threads".to_owned(),
+        limit: error.to_string(),
+        needed: threads.to_string(),
+    })?;
+    pool.install(work)
+}

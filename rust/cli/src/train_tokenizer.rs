@@ -1,0 +1,76 @@
+//! `triptych-prep train-tokenizer`: documents in, `tokenizer.json` out.
+
+use std::path::{Path, PathBuf};
+
+use triptych_core::tokenize::{train, Corpus, TrainConfig};
+use triptych_core::{Error, Result};
+
+/// Train a byte-level BPE tokenizer and write it as `tokenizer.json`.
+#[derive(Debug, clap::Args)]
+pub struct TrainTokenizer {
+    /// Folders of prepared documents, or .jsonl, .jsonl.gz, .jsonl.zst and .txt files.
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    input: Vec<PathBuf>,
+    /// The file to write; a folder gets a `tokenizer.json`.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Entries of the vocabulary: 7 special tokens, 256 bytes, and merges.
+    #[arg(long, default_value_t = 32_768, value_name = "N")]
+    vocab_size: usize,
+    /// More special tokens, of the form <|name|>.
+    #[arg(long, value_name = "TOKEN")]
+    special_token: Vec<String>,
+    /// Threads to use; all cores by default.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl TrainTokenizer {
+    /// Runs the command and returns its exit status.
+    pub fn run(self) -> Result<u8> {
+        crate::tokenize::with_threads(self.threads, || self.train())?;
+        Ok(0)
+    }
+
+    fn train(&self) -> Result<()> {
+        let config = TrainConfig { vocab_size: self.vocab_size, extra_special_tokens: self.special_token.clone() };
+        let corpus = Corpus::open(&self.input)?;
+        let texts = corpus.documents().map(|document| Ok(document?.text));
+        let tokenizer = train(texts, &config, &mut |what, count| {
+            if count % 1024 == 0 {
+                eprint!("\r{count} {what} ");
+            }
+        })?;
+        eprintln!();
+        let path = target(&self.output);
+        write_whole(&path, tokenizer.json())?;
+        if self.json {
+            let (entries, sha256) = (tokenizer.vocab_size(), tokenizer.sha256());
+            println!("{}", serde_json::json!({"path": path, "vocab_size": entries, "sha256": sha256}));
+        } else {
+            println!("{}: {} entries", path.display(), tokenizer.vocab_size());
+        }
+        Ok(())
+    }
+}
+
+fn target(output: &Path) -> PathBuf {
+    if output.extension().is_some_and(|ending| ending == "json") {
+        output.to_owned()
+    } else {
+        output.join("tokenizer.json")
+    }
+}
+
+/// Writes under a temporary name and renames: a killed run leaves no half file.
+fn write_whole(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    }
+    let temporary = path.with_extension("json.tmp");
+    std::fs::write(&temporary, text).map_err(Error::io("write", &temporary))?;
+    std::fs::rename(&temporary, path).map_err(Error::io("rename into place", path))
+}

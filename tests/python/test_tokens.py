@@ -1,0 +1,125 @@
+"""Token shards from Python: written, read without triptych, and damaged."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from triptych._core import (
+    ConfigError,
+    InputError,
+    IntegrityError,
+    Order,
+    tokenize_documents,
+    train_tokenizer,
+    verify_token_shards,
+    write_token_shards,
+)
+
+TEXTS = ["the cat sat on the mat", "ein Straßenfest in Köln", "the hat, the cat", "世界"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(None, TEXTS * 3, 300)
+
+
+@pytest.fixture
+def documents(tmp_path):
+    path = tmp_path / "docs.jsonl"
+    lines = [json.dumps({"id": f"d{i}", "text": text}) for i, text in enumerate(TEXTS)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_shard_reads_with_numpy_and_pyarrow_alone(tokenizer, documents, tmp_path):
+    folder = tmp_path / "tokens"
+    manifest = json.loads(tokenize_documents([str(documents)], tokenizer, str(folder)))
+    content = json.loads((folder / "manifest.json").read_text())["content"]
+    assert manifest["content"] == content
+    dtype = {"u16": "<u2", "u32": "<u4"}[content["dtype"]]
+    ids = np.memmap(folder / "00000.bin", dtype=dtype, mode="r")
+    table = pq.read_table(folder / "00000.docs.parquet")
+    assert [(field.name, str(field.type)) for field in table.schema] == [
+        ("id", "string"),
+        ("source", "string"),
+        ("offset", "uint64"),
+        ("length", "uint64"),
+    ]
+    for row, text in zip(table.to_pylist(), TEXTS, strict=True):
+        tokens = ids[row["offset"] : row["offset"] + row["length"]].tolist()
+        assert tokens == [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+        assert row["source"] == "docs"
+    assert content["num_tokens"] == len(ids)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+@pytest.mark.parametrize("name", ["00000.bin", "00000.docs.parquet", "00000.mask.bin"])
+def test_a_damaged_file_is_named(tokenizer, tmp_path, name, damage):
+    folder = tmp_path / "tokens"
+    write_token_shards([("a", "s", [1, 8, 9, 2], [0, 1, 1, 0])], tokenizer, str(folder), 1)
+    path = folder / name
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    elif damage == "truncate":
+        del data[-1]
+    path.unlink() if damage == "remove" else path.write_bytes(data)
+    with pytest.raises(IntegrityError, match=name.replace(".", r"\.")):
+        verify_token_shards(str(folder))
+
+
+def test_an_empty_corpus_is_an_input_error(tokenizer, tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    with pytest.raises(InputError, match="no documents"):
+        tokenize_documents([str(empty)], tokenizer, str(tmp_path / "out"))
+    with pytest.raises(InputError, match="no documents"):
+        train_tokenizer([str(empty)], None, 300)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_path_is_a_config_error(tokenizer, tmp_path):
+    with pytest.raises(ConfigError, match="no input at"):
+        tokenize_documents([str(tmp_path / "none.jsonl")], tokenizer, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("documents", "per_unit", "message"),
+    [
+        ([("a", "s", [], None)], 1, "at least one"),
+        ([("a", "s", [300], None)], 1, "ids under"),
+        ([("a", "s", [7, 8], [1])], 1, "2 entries"),
+        ([("a", "s", [7], [2])], 1, "0 or 1"),
+        ([("a", "s", [7], None)], 2, "even number"),
+        ([("a", "s", [7], None)], 3, "1 or 2"),
+    ],
+)
+def test_impossible_documents_are_config_errors(tokenizer, tmp_path, documents, per_unit, message):
+    with pytest.raises(ConfigError, match=message):
+        write_token_shards(documents, tokenizer, str(tmp_path / "out"), per_unit)
+
+
+@pytest.mark.parametrize("vocab_size", [0, 262, 2**20 + 1])
+def test_a_vocabulary_out_of_range_is_a_config_error(vocab_size):
+    with pytest.raises(ConfigError, match="vocab_size"):
+        train_tokenizer(None, TEXTS, vocab_size)
+
+
+def test_an_extra_special_token_follows_the_seven_and_must_have_their_form():
+    tokenizer = train_tokenizer(None, TEXTS, 300, ["<|tool|>"])
+    assert tokenizer.token_to_id("<|tool|>") == 7
+    with pytest.raises(ConfigError, match="special_tokens"):
+        train_tokenizer(None, TEXTS, 300, ["the"])
+
+
+def test_sources_of_different_tokenizers_are_refused_with_both_hashes(tokenizer, tmp_path):
+    other = train_tokenizer(None, TEXTS, 280)
+    for name, made_by in [("a", tokenizer), ("b", other)]:
+        write_token_shards([("x", "s", [7, 8], None)], made_by, str(tmp_path / name), 1)
+    stage = {"name": "s", "steps": 1, "rows_per_step": 1, "seq_len": 4, "weights": {"a": 1.0}}
+    with pytest.raises(ConfigError) as caught:
+        Order([(name, str(tmp_path / name)) for name in "ab"], [stage], 0)
+    assert tokenizer.sha256 in str(caught.value)
+    assert other.sha256 in str(caught.value)
