@@ -3,11 +3,62 @@
 //! The binary `triptych-prep` and the wheel's `triptych prep` both call [`run`].
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line talks
 
+mod options;
+mod outcome;
+mod prepare;
+mod progress;
+mod tokenize;
+mod train_tokenizer;
+mod verify;
+
 use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+/// Prepares text for language models: cleans, filters and deduplicates documents.
+#[derive(Debug, Parser)]
+#[command(name = "triptych-prep", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// One verb, one file of this crate.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Cleans, filters and deduplicates, by profile
+    Run(options::Options),
+    /// Replaces personal data by tags and keeps every document (profile `clean`)
+    Clean(options::Options),
+    /// Drops documents that repeat an earlier one (profile `dedup`)
+    Dedup(options::Options),
+    /// Trains a byte-level BPE tokenizer on documents
+    TrainTokenizer(train_tokenizer::TrainTokenizer),
+    /// Encodes documents into token shards
+    Tokenize(tokenize::Tokenize),
+    /// Proves that a folder of documents is whole
+    Verify(verify::Options),
+}
 
 /// Runs the command line and returns its exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let _ = args.into_iter().count();
-    println!("triptych-prep {}", triptych_core::VERSION);
-    0
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print(); // nobody is left to tell if the terminal is gone
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    match arguments.verb {
+        Verb::Run(options) => prepare::run(&options, None),
+        Verb::Clean(options) => prepare::run(&options, Some("clean")),
+        Verb::Dedup(options) => prepare::run(&options, Some("dedup")),
+        Verb::TrainTokenizer(options) => finish(options.run()),
+        Verb::Tokenize(options) => finish(options.run()),
+        Verb::Verify(options) => verify::run(&options),
+    }
+}
+
+fn finish(result: triptych_core::Result<u8>) -> u8 {
+    result.unwrap_or_else(|error| outcome::failed(&error))
 }

@@ -42,7 +42,12 @@ impl Tokenize {
             println!("{}", serde_json::json!(manifest));
         } else {
             let count = |key: &str| manifest.content[key].as_u64().unwrap_or_default();
-            println!("{}: {} documents, {} tokens", self.output.display(), count("num_documents"), count("num_tokens"));
+            println!(
+                "{}: {} documents, {} tokens",
+                self.output.display(),
+                count("num_documents"),
+                count("num_tokens")
+            );
         }
         Ok(())
     }

@@ -36,7 +36,8 @@ impl TrainTokenizer {
     }
 
     fn train(&self) -> Result<()> {
-        let config = TrainConfig { vocab_size: self.vocab_size, extra_special_tokens: self.special_token.clone() };
+        let config =
+            TrainConfig { vocab_size: self.vocab_size, extra_special_tokens: self.special_token.clone() };
         let corpus = Corpus::open(&self.input)?;
         let texts = corpus.documents().map(|document| Ok(document?.text));
         let tokenizer = train(texts, &config, &mut |what, count| {

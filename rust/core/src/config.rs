@@ -89,11 +89,12 @@ impl PrepConfig {
             let keys: Vec<&str> = table.keys().map(String::as_str).collect();
             return Err(Error::unknown_name("key", key, &keys));
         }
-        table.insert(key.to_owned(), value.clone());
+        let found = format!("`{value}`");
+        table.insert(key.to_owned(), value);
         *self = serde_json::from_value(Value::Object(table)).map_err(|error| Error::InvalidValue {
             what: format!("key `{key}`"),
             expected: error.to_string(),
-            found: format!("`{value}`"),
+            found,
         })?;
         Ok(())
     }
@@ -112,11 +113,14 @@ impl PrepConfig {
     /// Sets a key from `key=value`, the value as in TOML; what is not TOML is a string.
     pub fn set_assignment(&mut self, assignment: &str) -> Result<()> {
         let Some((key, value)) = assignment.split_once('=') else {
-            return Err(invalid("--set", "`key=value`", assignment));
+            return Err(invalid("--set", "`key=value`", &assignment));
         };
         let parsed = toml::from_str::<Map<String, Value>>(&format!("value = {value}"));
         let value = parsed.ok().and_then(|mut table| table.remove("value"));
-        self.set(key.trim(), value.unwrap_or_else(|| Value::from(assignment.split_once('=').map_or("", |pair| pair.1))))
+        self.set(
+            key.trim(),
+            value.unwrap_or_else(|| Value::from(assignment.split_once('=').map_or("", |pair| pair.1))),
+        )
     }
 
     /// Checks ranges and pairs, and gives the profile.
@@ -124,16 +128,20 @@ impl PrepConfig {
         let rules = SeedRules { min_length: self.min_length, max_length: self.max_length };
         let profile = Profile::named(&self.profile, rules, self.ngram)?;
         if self.min_length > self.max_length {
-            return Err(invalid("`min_length`", &format!("at most `max_length`, {}", self.max_length), self.min_length));
+            return Err(invalid(
+                "`min_length`",
+                &format!("at most `max_length`, {}", self.max_length),
+                &self.min_length,
+            ));
         }
         if self.ngram < MIN_NGRAM_WORDS {
-            return Err(invalid("`ngram`", "at least 1", self.ngram));
+            return Err(invalid("`ngram`", "at least 1", &self.ngram));
         }
         if !(0.0..=1.0).contains(&self.max_bad) {
-            return Err(invalid("`max_bad`", "a share in [0, 1]", self.max_bad));
+            return Err(invalid("`max_bad`", "a share in [0, 1]", &self.max_bad));
         }
         if self.shard_bytes == 0 || self.max_line_bytes == 0 || self.max_expansion == 0 {
-            return Err(invalid("`shard_bytes`, `max_line_bytes` and `max_expansion`", "at least 1", 0));
+            return Err(invalid("`shard_bytes`, `max_line_bytes` and `max_expansion`", "at least 1", &0));
         }
         Ok(profile)
     }
@@ -162,7 +170,7 @@ impl PrepConfig {
     }
 }
 
-fn invalid(what: &str, expected: &str, found: impl ToString) -> Error {
+fn invalid(what: &str, expected: &str, found: &dyn std::fmt::Display) -> Error {
     Error::InvalidValue { what: what.to_owned(), expected: expected.to_owned(), found: found.to_string() }
 }
 

@@ -53,7 +53,7 @@ impl<'l> Record<'l> {
             };
             out.push(separator);
             separator = b',';
-            has = (has.0 | (*key == "id"), has.1 | (*key == "source"));
+            has = (has.0 || *key == "id", has.1 || *key == "source");
             self.write_field(index, key, value, text, out);
         }
         write_missing(has, fallback, out);
@@ -100,7 +100,8 @@ fn utf8(line: &[u8]) -> Result<&str, Fault> {
 
 /// Index of the field `name`; a second one of that name is a fault.
 fn only(fields: &[Field], name: &str) -> Result<Option<usize>, Fault> {
-    let is_named = |key: &str| key == name || key.contains('\\') && json::decode_string(&format!("\"{key}\"")) == name;
+    let is_named =
+        |key: &str| key == name || key.contains('\\') && json::decode_string(&format!("\"{key}\"")) == name;
     let mut found = fields.iter().enumerate().filter(|(_, (key, _))| is_named(key)).map(|(index, _)| index);
     match (found.next(), found.next()) {
         (_, Some(_)) => Err(fault(format!("field `{name}` stands twice"))),

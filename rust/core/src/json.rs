@@ -27,6 +27,7 @@ type Scanned<T> = Result<T, Fault>;
 
 /// The fields of the one object that `line` holds, in order.
 pub fn object(line: &str) -> Scanned<Vec<Field<'_>>> {
+    #[allow(clippy::needless_bitwise_bool)] // `||` branches on every byte and does not vectorise
     let has_control = line.bytes().fold(false, |any, byte| any | (byte < 0x20));
     let mut scanner = Scanner { line, bytes: line.as_bytes(), at: 0, has_control };
     scanner.skip_space();

@@ -99,7 +99,9 @@ impl Ledger {
     /// Adds up the files.
     pub fn new(files: Vec<FileCounts>) -> Self {
         let mut total = Counts::default();
-        files.iter().for_each(|file| total.add(&file.counts));
+        for file in &files {
+            total.add(&file.counts);
+        }
         Self { schema: 1, files, total }
     }
 

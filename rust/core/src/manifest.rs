@@ -113,6 +113,9 @@ impl Draft {
     /// Hashes and syncs every file, writes the manifest, and renames the folder into place.
     ///
     /// A finished folder that stood there before is moved aside first and removed after.
+    ///
+    /// # Panics
+    /// Never: a manifest holds only JSON values.
     pub fn commit(self, format: &str, made_from: Value, content: Value) -> Result<Manifest> {
         let manifest = Manifest {
             format: format.to_owned(),

@@ -19,7 +19,9 @@ pub fn verify(folder: &Path) -> Result<u64> {
     let ledger = Ledger::read(folder)?;
     ledger.check()?;
     let found = count_documents(folder, &manifest)?;
-    for (what, expected) in [("manifest.json", manifest.content["documents"].as_u64()), ("ledger.json", Some(ledger.total.kept))] {
+    for (what, expected) in
+        [("manifest.json", manifest.content["documents"].as_u64()), ("ledger.json", Some(ledger.total.kept))]
+    {
         if expected != Some(found) {
             let expected = format!("{} documents", expected.unwrap_or_default());
             return Err(Error::Integrity { path: folder.join(what), expected, found: found.to_string() });

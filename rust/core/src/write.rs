@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
-use ::parquet::basic::Compression;
+use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use serde::{Deserialize, Serialize};
@@ -149,7 +149,8 @@ struct ParquetShard {
 
 impl ParquetShard {
     fn new(file: BufWriter<File>) -> std::io::Result<Self> {
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
+        let properties =
+            WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
         let schema = record_batch(&[const { Vec::new() }; 4])?.schema();
         let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(std::io::Error::other)?;
         Ok(Self { writer, columns: Default::default(), held_bytes: 0 })
@@ -160,12 +161,11 @@ impl ParquetShard {
         let fields = json::object(line_text).map_err(|fault| std::io::Error::other(fault.reason))?;
         let mut others = String::from("{");
         for (key, value) in fields {
-            match COLUMNS[..3].iter().position(|name| *name == key) {
-                Some(column) => self.columns[column].push(json::decode_string(value).into_owned()),
-                None => {
-                    others.push_str(if others.len() > 1 { ",\"" } else { "\"" });
-                    others.extend([key, "\":", value]);
-                }
+            if let Some(column) = COLUMNS[..3].iter().position(|name| *name == key) {
+                self.columns[column].push(json::decode_string(value).into_owned());
+            } else {
+                others.push_str(if others.len() > 1 { ",\"" } else { "\"" });
+                others.extend([key, "\":", value]);
             }
         }
         self.columns[3].push(others + "}");

@@ -275,7 +275,7 @@ fn parts_of_a_batch_join_to_the_whole_and_labels_cross_cuts() {
     assert_eq!(whole.labels.iter().filter(|label| **label != -100).count(), 31);
     for (segment, bounds) in whole.cu_seqlens.windows(2).enumerate() {
         let (start, end) = (bounds[0] as usize, bounds[1] as usize);
-        assert!(whole.position_ids[start..end].iter().copied().eq(0..(end - start) as i64));
+        assert!(whole.position_ids[start..end].iter().copied().eq((0..).take(end - start)));
         assert_eq!(whole.labels[start..end - 1], whole.input_ids[start + 1..end]);
         assert_eq!(
             order.document_id(0, whole.documents[segment] as u64).unwrap(),

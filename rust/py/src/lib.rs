@@ -4,6 +4,7 @@
 #![allow(missing_docs)] // the stub is the documentation
 #![allow(clippy::needless_pass_by_value)] // PyO3 extracts arguments as owned values
 
+mod prep;
 mod tokens;
 
 use pyo3::exceptions::{PyException, PyOSError, PyValueError};
@@ -39,6 +40,9 @@ mod _core {
 
     #[pymodule_export]
     use super::{ConfigError, InputError, IntegrityError, Interrupted, ResourceError};
+
+    #[pymodule_export]
+    use super::prep::{clean_texts, run_prep, TextPreprocessor};
 
     #[pymodule_export]
     use super::tokens::{

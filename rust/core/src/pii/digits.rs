@@ -26,8 +26,7 @@ pub(super) fn starts(text: &str) -> Vec<usize> {
 /// First bytes of UTF-8 sequences among which all of category Nd are (Unicode 14).
 #[inline]
 fn may_begin_digit(byte: u8) -> bool {
-    byte.wrapping_sub(b'0') < 10
-        || matches!(byte, 0xD9 | 0xDB | 0xDF | 0xE0 | 0xE1 | 0xEA | 0xEF | 0xF0)
+    byte.wrapping_sub(b'0') < 10 || matches!(byte, 0xD9 | 0xDB | 0xDF | 0xE0 | 0xE1 | 0xEA | 0xEF | 0xF0)
 }
 
 fn is_start(text: &str, at: usize) -> bool {
@@ -71,12 +70,7 @@ pub(super) fn word_end(text: &str, at: usize) -> Option<usize> {
 }
 
 /// The text with every match at one of `starts` replaced by `tag`; `None` without one.
-pub(super) fn substitute(
-    text: &str,
-    starts: &[usize],
-    pattern: Pattern,
-    tag: &str,
-) -> Option<(String, u64)> {
+pub(super) fn substitute(text: &str, starts: &[usize], pattern: Pattern, tag: &str) -> Option<(String, u64)> {
     let mut from = 0;
     let matches = starts.iter().filter_map(move |&start| {
         let end = (start >= from).then(|| pattern(text, start)).flatten()?;

@@ -40,8 +40,8 @@ fn local_start(text: &str, sign: usize, from: usize) -> Option<usize> {
 fn domain_end(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let length = bytes[start..].iter().take_while(|byte| is_domain(**byte)).count();
-    let dots = (start + 1..start + length).rev().filter(|dot| bytes[*dot] == b'.');
-    dots.filter_map(|dot| top_level_end(text, dot + 1)).next()
+    let mut dots = (start + 1..start + length).rev().filter(|dot| bytes[*dot] == b'.');
+    dots.find_map(|dot| top_level_end(text, dot + 1))
 }
 
 /// The last word boundary at least two characters into the run of `[A-Z|a-z]`.

@@ -156,7 +156,12 @@ struct Sink<'d> {
 }
 
 impl<'d> Sink<'d> {
-    fn new(draft: &'d Draft, config: &PrepConfig, inputs: &[Input], progress: &'d dyn Progress) -> Result<Self> {
+    fn new(
+        draft: &'d Draft,
+        config: &PrepConfig,
+        inputs: &[Input],
+        progress: &'d dyn Progress,
+    ) -> Result<Self> {
         let path = draft.path(QUARANTINE_NAME);
         let file = fs::File::create(&path).map_err(Error::io("create", &path))?;
         let files = inputs

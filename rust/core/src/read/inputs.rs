@@ -54,7 +54,8 @@ fn expand(name: &Path) -> Result<Vec<PathBuf>> {
         return some_of(Vec::new(), name, "a file, a folder or a glob");
     }
     let paths = glob::glob(&pattern).map_err(|error| invalid_glob(&pattern, &error))?;
-    let found = paths.filter_map(std::result::Result::ok).filter(|path| path.is_file() && is_document_file(path));
+    let found =
+        paths.filter_map(std::result::Result::ok).filter(|path| path.is_file() && is_document_file(path));
     some_of(found.collect(), name, "a glob that matches a readable file")
 }
 

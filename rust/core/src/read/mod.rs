@@ -126,7 +126,8 @@ fn kind(path: &Path) -> Option<(Format, Compression)> {
 }
 
 fn unreadable(path: &Path) -> Error {
-    let found = path.extension().map_or_else(|| "no extension".into(), |end| format!("`.{}`", end.to_string_lossy()));
+    let found =
+        path.extension().map_or_else(|| "no extension".into(), |end| format!("`.{}`", end.to_string_lossy()));
     Error::InvalidValue {
         what: format!("input `{}`", path.display()),
         expected: "`.jsonl`, `.ndjson` or `.txt` (also with `.gz` or `.zst`), or `.parquet`".to_owned(),
@@ -134,6 +135,6 @@ fn unreadable(path: &Path) -> Error {
     }
 }
 
-fn invalid_file(path: &Path, expected: &str, found: impl ToString) -> Error {
+fn invalid_file(path: &Path, expected: &str, found: &dyn std::fmt::Display) -> Error {
     Error::InvalidFile { path: PathBuf::from(path), expected: expected.to_owned(), found: found.to_string() }
 }

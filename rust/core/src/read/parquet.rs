@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use ::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use ::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use arrow_array::RecordBatch;
 use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::DataType;
@@ -31,7 +33,7 @@ impl ParquetReader {
     pub(super) fn open(path: &Path, text_field: &str) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-            .map_err(|error| invalid_file(path, "Parquet", error))?;
+            .map_err(|error| invalid_file(path, "Parquet", &error))?;
         check_text(path, &metadata, text_field)?;
         Ok(Self { path: path.to_owned(), metadata, batches: None, group: 0, given: 0, before: 0 })
     }
@@ -108,10 +110,10 @@ fn check_text(path: &Path, metadata: &ArrowReaderMetadata, text_field: &str) -> 
     let expected = format!("Parquet with a text column `{text_field}`");
     let Some(column) = columns.iter().find(|column| column.name() == text_field) else {
         let names: Vec<&str> = columns.iter().map(|column| column.name().as_str()).collect();
-        return Err(invalid_file(path, &expected, format!("columns {}", names.join(", "))));
+        return Err(invalid_file(path, &expected, &format!("columns {}", names.join(", "))));
     };
     if matches!(column.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
         return Ok(());
     }
-    Err(invalid_file(path, &expected, format!("type {}", column.data_type())))
+    Err(invalid_file(path, &expected, &format!("type {}", column.data_type())))
 }

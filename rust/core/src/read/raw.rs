@@ -133,7 +133,11 @@ impl RawFile {
             return Ok(());
         }
         Err(Error::Resource {
-            what: format!("decompressing `{}`, {} bytes on disk", self.path.display(), lock(&self.disk).bytes),
+            what: format!(
+                "decompressing `{}`, {} bytes on disk",
+                self.path.display(),
+                lock(&self.disk).bytes
+            ),
             limit: format!(
                 "{} bytes (`max_file_bytes` or {} times its size, `max_expansion`)",
                 allowed.min(self.limits.max_file_bytes),

@@ -29,7 +29,8 @@ impl TextReader {
         if bytes.len() > self.max_bytes {
             return Err(format!("the file is too long: at most {} bytes", self.max_bytes));
         }
-        String::from_utf8(bytes).map_err(|error| format!("invalid UTF-8 at byte {}", error.utf8_error().valid_up_to()))
+        String::from_utf8(bytes)
+            .map_err(|error| format!("invalid UTF-8 at byte {}", error.utf8_error().valid_up_to()))
     }
 
     fn line(&self, text: &str) -> Vec<u8> {

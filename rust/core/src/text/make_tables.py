@@ -39,7 +39,7 @@ def main() -> None:
         words.pop()
     distinct = list(dict.fromkeys([(0, 0, 0, 0), *words]))
     stage = [distinct.index(block) for block in words]
-    print("//! Written by make_tables.py from Python 3.11 (Unicode 14.0.0); do not edit.\n")
+    print("//! Written by `make_tables.py` from Python 3.11 (Unicode 14.0.0); do not edit.\n")
     print("/// Block of each 128 code points.")
     print(f"pub(super) static STAGE: [u16; {len(stage)}] = [")
     for row in range(0, len(stage), 24):

@@ -1,4 +1,4 @@
-//! Written by make_tables.py from Python 3.11 (Unicode 14.0.0); do not edit.
+//! Written by `make_tables.py` from Python 3.11 (Unicode 14.0.0); do not edit.
 
 /// Block of each 128 code points.
 pub(super) static STAGE: [u16; 1575] = [

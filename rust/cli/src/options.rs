@@ -1,0 +1,87 @@
+//! Options of the verbs that prepare, and the configuration they make.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::Value;
+use triptych_core::config::PrepConfig;
+use triptych_core::Result;
+
+/// Later ones win: `--config`, then `--set`, then the named options.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Files, folders or globs: .jsonl, .ndjson, .txt (also .gz, .zst), .parquet
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    input: Vec<PathBuf>,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Steps to take: seed, clean or dedup [default: seed]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// TOML file of keys
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets one key; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Threads; 0 is one a core [default: 0]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Format of the shards: jsonl.zst, jsonl or parquet [default: jsonl.zst]
+    #[arg(long, value_name = "NAME")]
+    format: Option<String>,
+    /// Fewest words of a document [default: 128]
+    #[arg(long, value_name = "WORDS")]
+    min_length: Option<usize>,
+    /// Most words of a document [default: 4096]
+    #[arg(long, value_name = "WORDS")]
+    max_length: Option<usize>,
+    /// Share of bad records beyond which the exit status is 3 [default: 0.001]
+    #[arg(long, value_name = "FRACTION")]
+    max_bad: Option<f64>,
+    /// Replaces an output folder made from something else
+    #[arg(long)]
+    overwrite: bool,
+    /// Prints the result as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Prints the configuration and the files that would be read, and stops
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+impl Options {
+    /// The configuration that these options and their file make.
+    pub(crate) fn config(&self, profile: Option<&str>) -> Result<PrepConfig> {
+        let mut config = PrepConfig::default();
+        if let Some(path) = &self.config {
+            config.set_file(path)?;
+        }
+        self.set.iter().try_for_each(|assignment| config.set_assignment(assignment))?;
+        for (key, value) in self.named() {
+            config.set(key, value)?;
+        }
+        if let Some(name) = profile {
+            name.clone_into(&mut config.profile);
+        }
+        Ok(config)
+    }
+
+    /// The options that were given, as keys.
+    fn named(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        let input = (!self.input.is_empty()).then(|| serde_json::json!(self.input));
+        let keys = [
+            ("input", input),
+            ("output", self.output.as_ref().map(|path| serde_json::json!(path))),
+            ("profile", self.profile.clone().map(Value::from)),
+            ("threads", self.threads.map(Value::from)),
+            ("format", self.format.clone().map(Value::from)),
+            ("min_length", self.min_length.map(Value::from)),
+            ("max_length", self.max_length.map(Value::from)),
+            ("max_bad", self.max_bad.map(Value::from)),
+            ("overwrite", self.overwrite.then_some(Value::from(true))),
+        ];
+        keys.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
+}

@@ -1,0 +1,66 @@
+//! `run`, `clean` and `dedup`: raw files to a folder of documents.
+
+use serde_json::json;
+use triptych_core::config::PrepConfig;
+use triptych_core::pipeline::{self, Summary, QUARANTINE_NAME};
+use triptych_core::{read, Result};
+
+use crate::options::Options;
+use crate::outcome::{failed, print_line, TOO_MANY_BAD};
+use crate::progress::Bar;
+
+/// Runs the verb; `profile` is what the verb stands for.
+pub(crate) fn run(options: &Options, profile: Option<&str>) -> u8 {
+    let prepared = options.config(profile).and_then(|config| {
+        if options.dry_run {
+            return dry_run(&config);
+        }
+        let summary = pipeline::run(&config, &Bar::default())?;
+        Ok(report(&config, &summary, options.json))
+    });
+    prepared.unwrap_or_else(|error| failed(&error))
+}
+
+/// Checks the configuration and the paths, and shows both.
+fn dry_run(config: &PrepConfig) -> Result<u8> {
+    config.profile()?;
+    let inputs = read::resolve(&config.input)?;
+    let files: Vec<_> =
+        inputs.iter().map(|input| json!({"file": input.path, "bytes": input.bytes})).collect();
+    let plan = json!({"config": config, "files": files});
+    Ok(print_line(&format!("{plan:#}"), 0))
+}
+
+fn report(config: &PrepConfig, summary: &Summary, as_json: bool) -> u8 {
+    let status = if summary.bad_fraction > config.max_bad { TOO_MANY_BAD } else { 0 };
+    if !as_json {
+        eprint!("{}", table(summary));
+    }
+    if status == TOO_MANY_BAD {
+        let (bad, read) = (summary.ledger.total.quarantined, summary.ledger.total.read);
+        let list = summary.output.join(QUARANTINE_NAME);
+        eprintln!("error: {bad} of {read} records are bad: expected at most a share of {}", config.max_bad);
+        eprintln!("hint: `{}` names each; the good documents are written", list.display());
+    }
+    if as_json {
+        return print_line(&json!(summary).to_string(), status);
+    }
+    status
+}
+
+/// The ledger for a person, a line a fate.
+fn table(summary: &Summary) -> String {
+    let total = &summary.ledger.total;
+    let head = if summary.already_done { "already done: " } else { "" };
+    let mut lines = vec![format!("{head}{}", summary.output.display()), row("read", total.read, total.read)];
+    lines.push(row("kept", total.kept, total.read));
+    lines.extend(total.rejected.iter().map(|(reason, count)| row(reason, *count, total.read)));
+    lines.push(row("duplicates", total.duplicates, total.read));
+    lines.push(row("quarantined", total.quarantined, total.read));
+    lines.join("\n") + "\n"
+}
+
+fn row(name: &str, count: u64, of: u64) -> String {
+    let percent = 100.0 * count as f64 / of.max(1) as f64;
+    format!("  {name:<24}{count:>12}  {percent:>6.2} %")
+}

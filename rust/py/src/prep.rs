@@ -1,0 +1,108 @@
+//! Preparation: conversions only.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use triptych_core::config::PrepConfig;
+use triptych_core::dedup::MIN_NGRAM_WORDS;
+use triptych_core::pipeline::{self, Silent};
+use triptych_core::profile::{Fate, Profile};
+
+use crate::to_py_err;
+
+/// The texts as UTF-8; a lone surrogate has none, and the error says where it stands.
+fn utf8(texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
+    let convert = |(index, text): (usize, Bound<'_, PyString>)| {
+        text.to_str().map(str::to_owned).map_err(|_| {
+            PyValueError::new_err(format!("text {index} holds a lone surrogate: expected Unicode text"))
+        })
+    };
+    texts.into_iter().enumerate().map(convert).collect()
+}
+
+fn fates(texts: &[String], profile: Profile) -> (Vec<Option<String>>, String) {
+    let (fates, counts) = profile.prepare_all(texts);
+    let texts = fates.into_iter().map(|fate| match fate {
+        Fate::Kept(text) => Some(text.into_owned()),
+        Fate::Dropped => None,
+    });
+    (texts.collect(), serde_json::json!(counts).to_string())
+}
+
+fn kept(texts: &[String], profile: Profile) -> Vec<String> {
+    fates(texts, profile).0.into_iter().flatten().collect()
+}
+
+fn seed(min_length: usize, max_length: usize) -> PyResult<Profile> {
+    let config = PrepConfig { min_length, max_length, ..PrepConfig::default() };
+    config.profile().map_err(to_py_err)
+}
+
+#[pyclass(frozen, module = "triptych._core")]
+pub struct TextPreprocessor {
+    profile: Profile,
+}
+
+#[pymethods]
+impl TextPreprocessor {
+    #[new]
+    #[pyo3(signature = (min_length = 128, max_length = 4096))]
+    fn new(min_length: usize, max_length: usize) -> PyResult<Self> {
+        Ok(Self { profile: seed(min_length, max_length)? })
+    }
+
+    fn remove_pii(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<String> {
+        let texts = utf8(vec![text])?;
+        Ok(py.detach(|| triptych_core::pii::remove_pii(&texts[0]).into_owned()))
+    }
+
+    fn check_quality(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<bool> {
+        let texts = utf8(vec![text])?;
+        let profile = Profile { pii: false, ngram: None, ..self.profile };
+        Ok(py.detach(|| !kept(&texts, profile).is_empty()))
+    }
+
+    #[pyo3(signature = (texts, n = 13))]
+    fn deduplicate_by_ngram(
+        &self,
+        py: Python<'_>,
+        texts: Vec<Bound<'_, PyString>>,
+        n: usize,
+    ) -> PyResult<Vec<String>> {
+        if n < MIN_NGRAM_WORDS {
+            return Err(PyValueError::new_err(format!("n must be at least 1, got {n}")));
+        }
+        let texts = utf8(texts)?;
+        Ok(py.detach(|| kept(&texts, Profile { pii: false, quality: None, ngram: Some(n) })))
+    }
+
+    fn process(&self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
+        let texts = utf8(texts)?;
+        Ok(py.detach(|| kept(&texts, self.profile)))
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (texts, *, min_length = 128, max_length = 4096))]
+pub fn clean_texts<'py>(
+    py: Python<'py>,
+    texts: Vec<Bound<'py, PyString>>,
+    min_length: usize,
+    max_length: usize,
+) -> PyResult<(Vec<Option<String>>, Bound<'py, PyAny>)> {
+    let (texts, profile) = (utf8(texts)?, seed(min_length, max_length)?);
+    let (texts, counts) = py.detach(|| fates(&texts, profile));
+    Ok((texts, py.import("json")?.call_method1("loads", (counts,))?))
+}
+
+#[pyfunction]
+pub fn run_prep(py: Python<'_>, config_json: &str) -> PyResult<String> {
+    let table = serde_json::from_str(config_json)
+        .map_err(|error| PyValueError::new_err(format!("expected a JSON object of keys: {error}")))?;
+    let run = || {
+        let mut config = PrepConfig::default();
+        config.set_all(table)?;
+        pipeline::run(&config, &Silent)
+    };
+    py.detach(run).map(|summary| serde_json::json!(summary).to_string()).map_err(to_py_err)
+}
