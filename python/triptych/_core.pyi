@@ -11,9 +11,12 @@ __all__ = [
     "Interrupted",
     "Order",
     "ResourceError",
+    "TextPreprocessor",
     "Tokenizer",
     "__version__",
+    "clean_texts",
     "main",
+    "run_prep",
     "tokenize_documents",
     "train_tokenizer",
     "verify_token_shards",
@@ -43,6 +46,72 @@ def main(args: list[str]) -> int:
     Returns:
         The exit status: 0 good, 1 failed, 2 usage, 3 too many bad records,
         4 integrity, 5 resources, 75 interrupted, 130 Ctrl-C.
+    """
+
+# Preparation.
+
+@final
+class TextPreprocessor:
+    """PII scrubbing, quality and n-gram deduplication: the `seed` profile.
+
+    Semantics are those of Python 3.11's `re` and `str` on any Unicode text. Every
+    method raises `ValueError` for a lone surrogate, naming the text that holds it.
+
+    Args:
+        min_length: fewest words that pass the quality check.
+        max_length: most words that pass it, at least `min_length`.
+
+    Raises:
+        ConfigError: the bounds exclude everything.
+    """
+
+    def __new__(cls, min_length: int = 128, max_length: int = 4096) -> TextPreprocessor: ...
+    def remove_pii(self, text: str) -> str:
+        """The text with `[EMAIL]`, `[PHONE]`, `[SSN]` and `[IP]` in place of personal data.
+
+        Four substitutions in this order, each over the result of the one before.
+        """
+
+    def check_quality(self, text: str) -> bool:
+        """Whether the text passes; each bound passes.
+
+        Words (`text.split()`) within the bounds; mean word length in [3, 10] code
+        points; at most 0.3 of the code points neither alphanumeric nor white space;
+        at least 0.2 of the words distinct. A text without words fails.
+        """
+
+    def deduplicate_by_ngram(self, texts: Sequence[str], n: int = 13) -> list[str]:
+        """The texts that share none of their first five n-grams with an earlier one.
+
+        N-grams start at the words 0, n, 2n, ... strictly below `len(words) - n`.
+        Texts of fewer than n words are dropped; one of exactly n is always kept.
+
+        Raises:
+            ValueError: n is below 1.
+        """
+
+    def process(self, texts: Sequence[str]) -> list[str]:
+        """Scrubs, checks and deduplicates, in this order; returns what is kept."""
+
+def clean_texts(
+    texts: Sequence[str], *, min_length: int = 128, max_length: int = 4096
+) -> tuple[list[str | None], dict[str, Any]]:
+    """`TextPreprocessor.process` that keeps its place: None where a text was dropped.
+
+    Returns:
+        One entry a text, and the counts `read`, `kept`, `rejected` (by reason),
+        `duplicates`, `quarantined` and `bytes_read`, which add up.
+    """
+
+def run_prep(config_json: str) -> str:
+    """Runs preparation on files; `triptych.prep.run` is its door.
+
+    Args:
+        config_json: a JSON object of the keys of `triptych.prep.PrepConfig`.
+
+    Returns:
+        The summary as JSON: `output`, `already_done`, `documents`, `bad_fraction`
+        and `ledger`.
     """
 
 # Tokens: tokenizer, token shards, order.

@@ -26,11 +26,18 @@ class PrepConfig:
     Attributes:
         input: files, folders or globs.
         output: the documents folder to write.
-        profile: rules by name.
+        profile: `seed`, `clean` (PII only) or `dedup` (n-grams only).
         min_length: fewest words of a document (founding design: 128).
         max_length: most words of a document (founding design: 4096).
+        ngram: words in an n-gram of deduplication (founding design: 13).
         format: of the documents written.
+        shard_bytes: text in a shard before the next begins.
         text_field: JSON key of the text.
+        max_line_bytes: longest line; a longer one is quarantined.
+        max_file_bytes: most bytes that one compressed file may decompress to.
+        max_expansion: most decompressed bytes per byte on disk, past 64 MiB.
+        max_bad: share of records, in [0, 1], that may be bad; the summary's
+            `bad_fraction` is to be held against it.
         threads: worker threads; None takes all cores.
         overwrite: replace a folder made with other settings or inputs.
     """
@@ -40,8 +47,14 @@ class PrepConfig:
     profile: str = "seed"
     min_length: int = 128
     max_length: int = 4096
+    ngram: int = 13
     format: Literal["jsonl.zst", "jsonl", "parquet"] = "jsonl.zst"
+    shard_bytes: int = 256 << 20
     text_field: str = "text"
+    max_line_bytes: int = 256 << 20
+    max_file_bytes: int = 1 << 40
+    max_expansion: int = 1000
+    max_bad: float = 0.001
     threads: int | None = None
     overwrite: bool = False
 
@@ -56,7 +69,10 @@ class CleanConfig:
 
 
 def run(settings: PrepConfig) -> dict[str, Any]:
-    """Prepares files into a documents folder and returns its ledger.
+    """Prepares files into a documents folder and returns what became of them.
+
+    The result has `output`, `already_done` (the folder stood there, made from the
+    same inputs and configuration), `documents`, `bad_fraction` and `ledger`.
 
     Raises:
         ConfigError: for a wrong path or setting; IntegrityError if the ledger does not

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from triptych import config
 from triptych._core import Tokenizer
-from triptych.commands.models import use_threads
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     ModelShape,
@@ -19,6 +18,7 @@ from triptych.commands.training import (
 from triptych.curriculum import StageConfig
 from triptych.data import OrderedRows
 from triptych.errors import ConfigError
+from triptych.language_model import use_threads
 from triptych.train import OptimizerConfig, PretrainObjective, TrainResult
 
 

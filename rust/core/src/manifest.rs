@@ -85,7 +85,8 @@ impl Manifest {
     }
 }
 
-/// A folder being written. Dropped without [`Draft::commit`], it leaves only its temporary name.
+/// A folder being written. Dropped without [`Draft::commit`] it is removed; a killed run leaves
+/// its temporary name, which the next one clears.
 #[derive(Debug)]
 pub struct Draft {
     target: PathBuf,
@@ -144,6 +145,12 @@ impl Draft {
             fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?;
         }
         self.target.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder); // gone already after a commit
     }
 }
 
@@ -232,6 +239,13 @@ mod tests {
         manifest.verify(&target).unwrap();
         fs::write(target.join("a.bin"), b"hellp").unwrap();
         assert_eq!(manifest.verify(&target).unwrap_err().exit_status(), 4);
+    }
+
+    #[test]
+    fn a_draft_that_is_not_committed_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Draft::start(&dir.path().join("out")).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::ledger::Ledger;
 use crate::manifest::{self, Manifest};
 use crate::read::{FileFacts, Input};
 
+/// What is found where no folder is named.
+const NONE: &str = "none";
+
 /// The summary of the finished run, if the output folder was made from the same inputs
 /// and configuration; `None` if the way is free.
 ///
@@ -19,7 +22,7 @@ use crate::read::{FileFacts, Input};
 pub(super) fn find(config: &PrepConfig, inputs: &[Input]) -> Result<Option<Summary>> {
     let output = &config.output;
     if output.as_os_str().is_empty() {
-        return Err(refused(output, "a folder to write to", "none"));
+        return Err(refused(output, "a folder to write to", NONE));
     }
     if !holds_anything(output) {
         return Ok(None);
@@ -48,7 +51,7 @@ fn holds_anything(folder: &Path) -> bool {
 
 fn refused(output: &Path, expected: &str, found: &str) -> Error {
     Error::InvalidValue {
-        what: format!("output `{}`", output.display()),
+        what: if found == NONE { "`output`".to_owned() } else { format!("output `{}`", output.display()) },
         expected: expected.to_owned(),
         found: found.to_owned(),
     }

@@ -23,9 +23,16 @@ const OWN_FILES: [&str; 2] = ["quarantine.jsonl", "ledger.json"];
 /// All files that `names` stand for, each once, sorted by path.
 ///
 /// # Errors
-/// `NoInput` for a path that does not exist and for a folder or glob without a
+/// `InvalidValue` without a name; `NoInput` for a path that does not exist and for a folder or glob without a
 /// readable file; `InvalidValue` for a file of a kind that cannot be read.
 pub fn resolve(names: &[PathBuf]) -> Result<Vec<Input>> {
+    if names.is_empty() {
+        return Err(Error::InvalidValue {
+            what: "`input`".to_owned(),
+            expected: "at least one file, folder or glob".to_owned(),
+            found: "none".to_owned(),
+        });
+    }
     let mut files = BTreeMap::new();
     for name in names {
         for path in expand(name)? {

@@ -1,0 +1,213 @@
+//! Whole runs of preparation: what goes in, what comes out, and that it adds up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use triptych_core::config::PrepConfig;
+use triptych_core::ledger::Ledger;
+use triptych_core::pipeline::{self, Silent, Summary};
+use triptych_core::verify::verify;
+use triptych_core::Result;
+
+fn config(input: &[PathBuf], output: &Path) -> PrepConfig {
+    PrepConfig {
+        input: input.to_vec(),
+        output: output.to_owned(),
+        min_length: 3,
+        max_bad: 1.0,
+        threads: 1,
+        ..PrepConfig::default()
+    }
+}
+
+fn run(config: &PrepConfig) -> Result<Summary> {
+    pipeline::run(config, &Silent)
+}
+
+fn json_lines(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Some documents of many words, some short, some repeated, some broken.
+fn write_corpus(folder: &Path) -> Vec<PathBuf> {
+    let paths = ["b.jsonl", "a.jsonl"].map(|name| folder.join(name));
+    for (number, path) in paths.iter().enumerate() {
+        let lines = (0..400).map(|index| match index % 8 {
+            0 => "{\"text\": 5}".to_owned(),
+            1 => "{\"text\": \"too short\"}".to_owned(),
+            2 => {
+                let words: Vec<String> = (0..60).map(|word| format!("same{word}")).collect();
+                format!("{{\"text\": \"{}\"}}", words.join(" "))
+            }
+            _ => {
+                let words: Vec<String> =
+                    (0..60).map(|word| format!("w{number}x{index}x{}", word % 50)).collect();
+                format!(
+                    "{{\"id\": \"{number}-{index}\", \"text\": \"{} a@b.org\", \"n\": 1.0}}",
+                    words.join(" ")
+                )
+            }
+        });
+        fs::write(path, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    }
+    paths.to_vec()
+}
+
+#[test]
+fn every_bad_record_of_the_table_is_quarantined_with_its_place_and_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/bad_records.jsonl");
+    let cases = json_lines(&table);
+    let mut bytes = Vec::new();
+    let mut starts = Vec::new();
+    for case in &cases {
+        starts.push(bytes.len());
+        let line = case["line_latin_1"].as_str().unwrap();
+        bytes.extend(line.chars().map(|char| u8::try_from(u32::from(char)).unwrap()));
+        bytes.extend(b"\n{\"text\":\"a good line between\"}\n");
+    }
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out"));
+    fs::write(&input, bytes).unwrap();
+    let mut config = config(&[input], &output);
+    config.profile = "clean".to_owned();
+    let total = run(&config).unwrap().ledger.total;
+    let quarantine = json_lines(&output.join("quarantine.jsonl"));
+    assert_eq!((total.kept, total.quarantined), (cases.len() as u64, cases.len() as u64));
+    for (index, (case, entry)) in cases.iter().zip(&quarantine).enumerate() {
+        assert_eq!(entry["reason"], case["reason"], "{}", case["name"]);
+        assert_eq!(entry["line"], 2 * index + 1, "{}", case["name"]);
+        assert_eq!(entry["byte"], starts[index], "{}", case["name"]);
+    }
+}
+
+#[test]
+fn the_ledger_adds_up_and_the_output_depends_neither_on_threads_nor_on_the_order_of_inputs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut inputs = write_corpus(dir.path());
+    let mut folders = Vec::new();
+    for threads in [1, 2, 5] {
+        let output = dir.path().join(format!("out-{threads}"));
+        let summary = run(&PrepConfig { threads, ..config(&inputs, &output) }).unwrap();
+        let total = &summary.ledger.total;
+        assert_eq!((total.read, total.quarantined, total.rejected["too_few_words"]), (800, 100, 100));
+        assert_eq!((total.kept, total.duplicates), (501, 99));
+        assert_eq!(verify(&output).unwrap(), 501);
+        folders.push(fs::read(output.join("00000.jsonl.zst")).unwrap());
+        inputs.reverse();
+    }
+    assert!(folders.iter().all(|bytes| *bytes == folders[0]));
+}
+
+#[test]
+fn small_shards_hold_the_same_documents_in_the_same_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = write_corpus(dir.path());
+    let texts = |name: &str, shard_bytes: u64| {
+        let output = dir.path().join(name);
+        let config = PrepConfig {
+            shard_bytes,
+            format: triptych_core::write::OutputFormat::Jsonl,
+            ..config(&inputs, &output)
+        };
+        run(&config).unwrap();
+        let names = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path());
+        let mut shards: Vec<PathBuf> = names
+            .filter(|path| path.to_string_lossy().contains("/0") && path.extension().is_some())
+            .collect();
+        shards.sort();
+        (shards.len(), shards.iter().flat_map(|path| json_lines(path)).collect::<Vec<_>>())
+    };
+    let (one, whole) = texts("whole", 1 << 30);
+    let (many, parts) = texts("parts", 10_000);
+    assert_eq!(one, 1);
+    assert!(many > 5);
+    assert_eq!(whole, parts);
+}
+
+#[test]
+fn the_same_run_again_is_recognised_and_another_one_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inputs, output) = (write_corpus(dir.path()), dir.path().join("out"));
+    assert!(!run(&config(&inputs, &output)).unwrap().already_done);
+    assert!(run(&config(&inputs, &output)).unwrap().already_done);
+    let other = PrepConfig { min_length: 4, ..config(&inputs, &output) };
+    assert_eq!(run(&other).unwrap_err().exit_status(), 2);
+    assert!(!run(&PrepConfig { overwrite: true, ..other }).unwrap().already_done);
+}
+
+#[test]
+fn a_folder_that_triptych_did_not_write_is_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inputs, output) = (write_corpus(dir.path()), dir.path().join("out"));
+    fs::create_dir(&output).unwrap();
+    fs::write(output.join("thesis.txt"), "years of work").unwrap();
+    let config = PrepConfig { overwrite: true, ..config(&inputs, &output) };
+    assert_eq!(run(&config).unwrap_err().exit_status(), 2);
+    assert!(output.join("thesis.txt").exists());
+}
+
+#[test]
+fn the_documents_of_every_format_are_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = write_corpus(dir.path());
+    let first = dir.path().join("first");
+    let parquet =
+        PrepConfig { format: triptych_core::write::OutputFormat::Parquet, ..config(&inputs, &first) };
+    run(&parquet).unwrap();
+    // What was written as Parquet is read again; its texts pass every rule unchanged.
+    let again = dir.path().join("again");
+    let summary = run(&config(&[first], &again)).unwrap();
+    assert_eq!((summary.ledger.total.read, summary.ledger.total.kept), (501, 501));
+}
+
+#[test]
+fn a_damaged_archive_costs_its_end_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = (0..2000)
+        .map(|index| format!("{{\"text\": \"line {index} has {} words\"}}", index * 7919 % 1009))
+        .collect();
+    let whole = zstd::encode_all(lines.join("\n").as_bytes(), 3).unwrap();
+    let (input, output) = (dir.path().join("in.jsonl.zst"), dir.path().join("out"));
+    fs::write(&input, &whole[..whole.len() / 2]).unwrap();
+    let mut config = config(&[input], &output);
+    config.profile = "clean".to_owned();
+    let total = run(&config).unwrap().ledger.total;
+    assert_eq!(total.quarantined, 1);
+    assert_eq!(total.read, total.kept + 1);
+    let entry = &json_lines(&output.join("quarantine.jsonl"))[0];
+    assert!(entry["reason"].as_str().unwrap().contains("ends early or is damaged"), "{entry}");
+}
+
+#[test]
+fn a_decompression_bomb_is_a_resource_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let zeros = vec![b' '; 80 << 20];
+    let (input, output) = (dir.path().join("bomb.jsonl.zst"), dir.path().join("out"));
+    fs::write(&input, zstd::encode_all(&zeros[..], 3).unwrap()).unwrap();
+    let error = run(&config(&[input], &output)).unwrap_err();
+    assert_eq!(error.exit_status(), 5, "{error}");
+}
+
+#[test]
+fn a_line_longer_than_the_limit_costs_itself_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out"));
+    let long = format!("{{\"text\": \"{}\"}}", "x".repeat(10 << 20));
+    fs::write(&input, format!("{{\"text\":\"a\"}}\n{long}\n{{\"text\":\"b\"}}\n{{\"text\":\"c\"}}")).unwrap();
+    let mut config = config(&[input], &output);
+    (config.profile, config.max_line_bytes) = ("clean".to_owned(), 1000);
+    let total = run(&config).unwrap().ledger.total;
+    assert_eq!((total.read, total.kept, total.quarantined), (4, 3, 1));
+}
+
+#[test]
+fn a_ledger_that_was_edited_is_found_by_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inputs, output) = (write_corpus(dir.path()), dir.path().join("out"));
+    run(&config(&inputs, &output)).unwrap();
+    let mut ledger = Ledger::read(&output).unwrap();
+    ledger.total.kept += 1;
+    fs::write(output.join("ledger.json"), serde_json::to_string(&ledger).unwrap()).unwrap();
+    assert_eq!(verify(&output).unwrap_err().exit_status(), 4);
+}
