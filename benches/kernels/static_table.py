@@ -26,12 +26,13 @@ os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # what 3.9 does by defau
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
 
 import triton
-from triptych_kernels import configs
-from triptych_kernels import flash_attention_kernels as attention
-from triptych_kernels import linear_loss_kernels as loss
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
+
+from triptych_kernels import configs
+from triptych_kernels import flash_attention_kernels as attention
+from triptych_kernels import linear_loss_kernels as loss
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),

@@ -23,7 +23,7 @@ _MODULE_OF = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module attribute)
+def __getattr__(name: str) -> Any:
     """Imports the kernel's module when its function is first asked for."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module `{__name__}` has no attribute `{name}`")

@@ -120,7 +120,7 @@ def on_device(function: Callable[..., R]) -> Callable[..., R]:
     """Makes the device of the first tensor current: Triton launches on that one."""
 
     @wraps(function)
-    def launching(*args: Any) -> R:  # noqa: ANN401
+    def launching(*args: Any) -> R:
         first = next(x for x in args if isinstance(x, torch.Tensor))
         with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
             return function(*args)

@@ -288,12 +288,12 @@ def _(
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     hidden, weight, targets, *ctx.options, _ = inputs
     ctx.save_for_backward(hidden, weight, targets, output[1])
 
 
-def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
     need_hidden, need_weight = ctx.needs_input_grad[:2]
     grad_hidden, grad_weight = _statistics_backward(
         *gradients, *ctx.saved_tensors, *ctx.options, need_hidden, need_weight

@@ -65,7 +65,9 @@ class TextPreprocessor:
         ConfigError: the bounds exclude everything.
     """
 
-    def __new__(cls, min_length: int = 128, max_length: int = 4096) -> TextPreprocessor: ...
+    def __new__(
+        cls, min_length: int = 128, max_length: int = 4096
+    ) -> TextPreprocessor: ...
     def remove_pii(self, text: str) -> str:
         """The text with `[EMAIL]`, `[PHONE]`, `[SSN]` and `[IP]` in place of personal data.
 
@@ -153,7 +155,9 @@ class Tokenizer:
                 By default they are ordinary text.
         """
 
-    def encode_batch(self, texts: Sequence[str], allow_special: bool = False) -> list[list[int]]:
+    def encode_batch(
+        self, texts: Sequence[str], allow_special: bool = False
+    ) -> list[list[int]]:
         """Ids of each text, computed on all threads."""
 
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
@@ -221,7 +225,9 @@ def train_tokenizer(
     """
 
 def tokenize_documents(
-    inputs: Sequence[str | PathLike[str]], tokenizer: Tokenizer, output: str | PathLike[str]
+    inputs: Sequence[str | PathLike[str]],
+    tokenizer: Tokenizer,
+    output: str | PathLike[str],
 ) -> str:
     """Writes documents as a folder of token shards, each as BOS, its ids, EOS.
 
@@ -308,7 +314,9 @@ class Order:
     def rows(self, step: int) -> list[list[tuple[int, int, int, int]]]:
         """The rows of a step: segments (source, document, start, length) each."""
 
-    def batch(self, step: int, first_row: int = 0, num_rows: int | None = None) -> dict[str, bytearray]:
+    def batch(
+        self, step: int, first_row: int = 0, num_rows: int | None = None
+    ) -> dict[str, bytearray]:
         """Rows of a step as flat arrays in native byte order, without padding.
 
         Args:

@@ -93,9 +93,10 @@ def _read(path: Path) -> str:
 
 def _parse(text: str, path: str | Path | None) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        table: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"`{path}` is not TOML: {error}") from None
+    return table
 
 
 def _apply(table: dict[str, Any], override: str) -> None:

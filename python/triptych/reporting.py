@@ -137,8 +137,10 @@ class _Scale:
 
     def __init__(self, points: Sequence[tuple[float, float]]) -> None:
         xs, ys = zip(*points, strict=True)
-        self.x0, self.x1 = min(xs), max(max(xs), min(xs) + 1e-9)
-        self.y0, self.y1 = min(ys), max(max(ys), min(ys) + 1e-9)
+        self.x0: float = min(xs)
+        self.x1: float = max(*xs, self.x0 + 1e-9)
+        self.y0: float = min(ys)
+        self.y1: float = max(*ys, self.y0 + 1e-9)
 
     def x(self, value: float) -> float:
         share = (value - self.x0) / (self.x1 - self.x0)

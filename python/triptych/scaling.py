@@ -38,8 +38,8 @@ class ScalingLaw:
 
     def loss(self, params: float, tokens: float) -> float:
         """Expected loss in nats a token at `params` parameters and `tokens` tokens."""
-        of_params = self.parameter_scale / params**self.parameter_exponent
-        of_tokens = self.token_scale / tokens**self.token_exponent
+        of_params: float = self.parameter_scale / params**self.parameter_exponent
+        of_tokens: float = self.token_scale / tokens**self.token_exponent
         return self.irreducible + of_params + of_tokens
 
     def optimum(self, flops: float) -> tuple[float, float]:

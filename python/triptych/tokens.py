@@ -30,8 +30,9 @@ def train_tokenizer(
         ConfigError: for a path that does not exist, or a vocabulary out of range.
         InputError: if there is nothing to train on.
     """
-    single = isinstance(texts_or_paths, (str, os.PathLike))
-    items = [texts_or_paths] if single else list(texts_or_paths)  # type: ignore[list-item, arg-type]
+    if isinstance(texts_or_paths, (str, os.PathLike)):
+        texts_or_paths = [texts_or_paths]
+    items = list(texts_or_paths)
     if _are_paths(items):
         paths = [os.fspath(item) for item in items]
         return _core.train_tokenizer(paths, None, vocab_size, special_tokens)

@@ -8,9 +8,10 @@ from pathlib import Path
 os.environ["TRITON_INTERPRET"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
-import bf16_interpreter
 import pytest
 import torch
+
+import bf16_interpreter
 
 bf16_interpreter.install()
 

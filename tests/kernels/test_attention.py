@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tolerances import assert_close
 from triptych_kernels import attention, configs, flash_attention, reference
 

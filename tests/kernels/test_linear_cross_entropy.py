@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tolerances import assert_close, relative_error
 from triptych_kernels import (
     linear_cross_entropy,

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
 from triptych.artefact import Draft, read_manifest, verify
 from triptych.errors import ConfigError, IntegrityError

@@ -86,5 +86,5 @@ def test_all_faults_are_reported_at_once(tmp_path):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(ConfigError, match="no configuration at `nowhere.toml`"):
+    with pytest.raises(ConfigError, match=r"no configuration at `nowhere\.toml`"):
         config.load(Outer, "nowhere.toml")

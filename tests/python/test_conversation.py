@@ -48,7 +48,9 @@ def test_rendering_has_one_bos_and_ends_with_eos_or_the_assistants_turn(tokenize
 def test_the_exported_template_gives_the_same_ids_in_transformers(
     model_folder, tokenizer
 ):
-    transformers = pytest.importorskip("transformers", reason="extra `hf` not installed")
+    transformers = pytest.importorskip(
+        "transformers", reason="extra `hf` not installed"
+    )
     theirs = transformers.AutoTokenizer.from_pretrained(model_folder)
     plain = [m | {"content": m["content"].replace("<|end|>", "end")} for m in MESSAGES]
     encoded = theirs.apply_chat_template(
@@ -59,7 +61,9 @@ def test_the_exported_template_gives_the_same_ids_in_transformers(
 
 
 def test_the_exported_template_masks_what_training_supervises(model_folder, tokenizer):
-    transformers = pytest.importorskip("transformers", reason="extra `hf` not installed")
+    transformers = pytest.importorskip(
+        "transformers", reason="extra `hf` not installed"
+    )
     theirs = transformers.AutoTokenizer.from_pretrained(model_folder)
     plain = [m | {"content": m["content"].replace("<|end|>", "end")} for m in MESSAGES]
     encoded = theirs.apply_chat_template(
@@ -71,7 +75,9 @@ def test_the_exported_template_masks_what_training_supervises(model_folder, toke
 
 
 def test_the_exported_template_refuses_an_unknown_role(model_folder):
-    transformers = pytest.importorskip("transformers", reason="extra `hf` not installed")
+    transformers = pytest.importorskip(
+        "transformers", reason="extra `hf` not installed"
+    )
     theirs = transformers.AutoTokenizer.from_pretrained(model_folder)
     with pytest.raises(Exception, match="unknown role tool"):
         theirs.apply_chat_template([{"role": "tool", "content": "x"}])
@@ -81,8 +87,14 @@ def test_the_exported_template_refuses_an_unknown_role(model_folder):
 BAD_CONVERSATIONS = [
     ({"messages": []}, "`messages`: expected a list of messages"),
     ({"text": "x"}, "`messages`: expected a list of messages, found None"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "`messages[0]`: expected a `role`"),
-    ({"messages": [{"role": "user", "content": 3}]}, "`messages[0]`: expected a `role`"),
+    (
+        {"messages": [{"role": "tool", "content": "x"}]},
+        "`messages[0]`: expected a `role`",
+    ),
+    (
+        {"messages": [{"role": "user", "content": 3}]},
+        "`messages[0]`: expected a `role`",
+    ),
     ({"messages": [{"role": "user", "content": "x"}]}, "no assistant turn"),
     ([1], "expected a JSON object, found list"),
 ]

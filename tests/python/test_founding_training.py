@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import same_weights, tiny_model
 from torch import nn
+
+from tiny import same_weights, tiny_model
 from triptych.errors import ConfigError, InputError
 from triptych.founding import (
     FlashAttentionBlock,

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from tiny import VOCAB_SIZE, packed, same_weights, tiny_config, tiny_model
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model import ModelConfig

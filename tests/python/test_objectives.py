@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tiny import TinyData, packed, tiny_model
 from triptych.errors import ConfigError, InputError, IntegrityError
 from triptych.train import (

@@ -84,7 +84,10 @@ def test_packing_gives_the_rows_of_the_table(source, case):
     found = sorted([[d, s, n] for _, d, s, n in row] for row in order.rows(0))
     assert found == sorted(case["rows"])
     packing = json.loads(order.report())["sources"][0]["packings"][0]
-    assert (packing["cuts"], packing["dropped_units"]) == (case["cuts"], case["dropped_units"])
+    assert (packing["cuts"], packing["dropped_units"]) == (
+        case["cuts"],
+        case["dropped_units"],
+    )
 
 
 @pytest.mark.parametrize("case", cases("interleave.jsonl"))
@@ -103,8 +106,12 @@ def test_sources_come_in_the_order_of_the_table(source, case):
     seed=st.integers(0, 2**64 - 1),
     rows_per_step=st.integers(1, 7),
 )
-def test_every_prefix_is_within_one_row_of_the_weights(folders, weights, seed, rows_per_step):
-    named = {name: weight / 1000 for (name, _), weight in zip(folders, weights, strict=True)}
+def test_every_prefix_is_within_one_row_of_the_weights(
+    folders, weights, seed, rows_per_step
+):
+    named = {
+        name: weight / 1000 for (name, _), weight in zip(folders, weights, strict=True)
+    }
     order = Order(folders, [stage(60, rows_per_step, **named)], seed)
     counts = [0, 0, 0]
     rows = [row for step in range(60) for row in order.rows(step)]
@@ -117,7 +124,9 @@ def test_every_prefix_is_within_one_row_of_the_weights(folders, weights, seed, r
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**64 - 1), rows_per_step=st.integers(1, 9))
 def test_every_row_comes_exactly_once_an_epoch(folders, seed, rows_per_step):
-    rows = json.loads(Order(folders, [stage(1, 1, web=1)], 0).report())["sources"][0]["packings"][0]["rows"]
+    rows = json.loads(Order(folders, [stage(1, 1, web=1)], 0).report())["sources"][0][
+        "packings"
+    ][0]["rows"]
     order = Order(folders, [stage(rows, rows_per_step, web=1)], seed)
     dealt = [tuple(row) for step in range(rows) for row in order.rows(step)]
     epochs = [dealt[at : at + rows] for at in range(0, len(dealt), rows)]
@@ -129,7 +138,9 @@ def test_rows_do_not_depend_on_what_was_asked_before(folders):
     table = [stage(7, 3, web=0.6, code=0.4), stage(5, 2, 32, "t", web=1, books=2)]
     first, second = Order(folders, table, 9), Order(folders, table, 9)
     forward = [(first.rows(step), first.step_hash(step)) for step in range(12)]
-    backward = [(second.rows(step), second.step_hash(step)) for step in reversed(range(12))]
+    backward = [
+        (second.rows(step), second.step_hash(step)) for step in reversed(range(12))
+    ]
     assert forward == backward[::-1]
     assert len({digest for _, digest in forward}) == 12
     assert [first.stage(step) for step in range(12)] == [0] * 7 + [1] * 5
@@ -139,7 +150,9 @@ def test_rows_do_not_depend_on_what_was_asked_before(folders):
 def test_a_stage_goes_on_where_the_one_before_left_the_source(folders):
     whole = Order(folders, [stage(12, 2, web=1)], 4)
     split = Order(folders, [stage(5, 2, web=1), stage(7, 2, name="t", web=1)], 4)
-    assert [whole.rows(step) for step in range(12)] == [split.rows(step) for step in range(12)]
+    assert [whole.rows(step) for step in range(12)] == [
+        split.rows(step) for step in range(12)
+    ]
 
 
 @pytest.mark.parametrize("parts", [[6], [1] * 6, [2, 4], [5, 0, 1]])
@@ -147,7 +160,9 @@ def test_parts_of_a_batch_join_to_the_whole(folders, parts):
     order = Order(folders, [stage(3, 6, web=2, code=1, books=1)], 1)
     whole = arrays(order.batch(2))
     starts = np.cumsum([0, *parts])
-    pieces = [arrays(order.batch(2, int(s), n)) for s, n in zip(starts, parts, strict=False)]
+    pieces = [
+        arrays(order.batch(2, int(s), n)) for s, n in zip(starts, parts, strict=False)
+    ]
     for name in DTYPES.keys() - {"cu_seqlens"}:
         joined = np.concatenate([piece[name] for piece in pieces])
         np.testing.assert_array_equal(joined, whole[name])
@@ -160,15 +175,22 @@ def test_a_batch_is_the_rows_of_the_step_with_the_next_token_as_label(folders):
     batch = arrays(order.batch(1))
     lengths = {0: [5, 9, 30, 2, 8] * 6, 1: [17, 3] * 5, 2: [100, 41]}
     at = 0
-    for number, (source, document, start, length) in enumerate(s for row in order.rows(1) for s in row):
+    for number, (source, document, start, length) in enumerate(
+        s for row in order.rows(1) for s in row
+    ):
         tokens = ids_of(document, lengths[source][document])
         end = at + length
         assert batch["input_ids"][at:end].tolist() == tokens[start : start + length]
         expected = [*tokens, -100][start + 1 : start + length + 1]
         assert batch["labels"][at:end].tolist() == expected
-        assert batch["weights"][at:end].tolist() == [float(label != -100) for label in expected]
+        assert batch["weights"][at:end].tolist() == [
+            float(label != -100) for label in expected
+        ]
         assert batch["position_ids"][at:end].tolist() == list(range(length))
-        assert (batch["sources"][number], batch["documents"][number]) == (source, document)
+        assert (batch["sources"][number], batch["documents"][number]) == (
+            source,
+            document,
+        )
         assert order.document_id(source, document) == f"doc-{document}"
         at = end
     assert batch["cu_seqlens"][-1] == at == len(batch["input_ids"])
@@ -179,20 +201,29 @@ def test_labels_follow_the_supervision_mask_also_across_a_cut(source):
     folder = source([6], [mask])
     batch = arrays(Order([("a", folder)], [stage(1, 2, 4, a=1)], 0).batch(0))
     tokens = ids_of(0, 6)
-    by_input = dict(zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True))
+    by_input = dict(
+        zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True)
+    )
     expected = [-100, tokens[2], tokens[3], -100, tokens[5], -100]
     assert [by_input[token] for token in tokens] == expected
 
 
 def test_the_report_adds_up_to_the_token(folders):
-    order = Order(folders, [stage(9, 4, web=3, code=1), stage(5, 4, name="t", web=1, books=1)], 2)
+    order = Order(
+        folders, [stage(9, 4, web=3, code=1), stage(5, 4, name="t", web=1, books=1)], 2
+    )
     report = json.loads(order.report())
     consumed = Counter()
     for step in range(order.num_steps):
         batch = arrays(order.batch(step))
-        for source, length in zip(batch["sources"], np.diff(batch["cu_seqlens"]), strict=True):
+        for source, length in zip(
+            batch["sources"], np.diff(batch["cu_seqlens"]), strict=True
+        ):
             consumed[int(source)] += int(length)
-    planned = {i: sum(p["planned_tokens"] for p in s["packings"]) for i, s in enumerate(report["sources"])}
+    planned = {
+        i: sum(p["planned_tokens"] for p in s["packings"])
+        for i, s in enumerate(report["sources"])
+    }
     assert planned == dict(consumed)
     drawn = sum(draw["tokens"] for entry in report["stages"] for draw in entry["draws"])
     assert drawn == sum(consumed.values())
@@ -219,6 +250,10 @@ def test_faults_of_the_stage_table_are_config_errors(folders, change, message):
 
 def test_a_step_or_row_out_of_range_is_a_config_error(folders):
     order = Order(folders, [stage(2, 3, web=1)], 0)
-    for call in [lambda: order.rows(2), lambda: order.batch(0, 2, 2), lambda: order.step_hash(9)]:
+    for call in [
+        lambda: order.rows(2),
+        lambda: order.batch(0, 2, 2),
+        lambda: order.step_hash(9),
+    ]:
         with pytest.raises(ConfigError, match="expected"):
             call()

@@ -8,11 +8,11 @@ import random
 from pathlib import Path
 
 import pytest
-import seed_twin as twin
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import seed_twin as twin
 from triptych import TextPreprocessor
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -79,7 +79,18 @@ def test_a_corpus_of_every_language_is_processed_as_by_the_twin():
 # What patterns are made of, so that random strings come near to matching.
 FRAGMENTS = [
     *"@@..--__%+||  \n\t[]",
-    *("a@b.co", "x.y@", ".org", ".C|d", "555", "123-", "4567", "12-3456", "1.2.", "3.4"),
+    *(
+        "a@b.co",
+        "x.y@",
+        ".org",
+        ".C|d",
+        "555",
+        "123-",
+        "4567",
+        "12-3456",
+        "1.2.",
+        "3.4",
+    ),
     *("٣٤٥", "९", "\U0001d7d9", "²", "Ⅷ", "é", "ß", "日本", "e\u0301", "\u200b"),
     *("\x1c", "\x1f", "\x85", "\xa0", "\u2028", "\u3000", "\ufeff", "word ", "Word "),
 ]
@@ -152,7 +163,10 @@ def test_a_lone_surrogate_is_a_value_error_that_says_where():
     ("make", "message"),
     [
         (lambda: TextPreprocessor(9, 8), "`min_length`: expected at most `max_length`"),
-        (lambda: TextPreprocessor().deduplicate_by_ngram([], 0), "n must be at least 1"),
+        (
+            lambda: TextPreprocessor().deduplicate_by_ngram([], 0),
+            "n must be at least 1",
+        ),
     ],
 )
 def test_bounds_that_make_no_sense_are_value_errors(make, message):

@@ -67,7 +67,9 @@ def test_ids_equal_the_library_with_special_tokens_allowed(ours, parts):
 
 
 def test_a_batch_equals_one_by_one(ours):
-    assert ours.encode_batch(MULTILINGUAL) == [ours.encode(text) for text in MULTILINGUAL]
+    assert ours.encode_batch(MULTILINGUAL) == [
+        ours.encode(text) for text in MULTILINGUAL
+    ]
 
 
 def test_transformers_loads_the_file_with_the_same_ids(ours, tmp_path):
@@ -101,7 +103,12 @@ def test_special_tokens_have_the_first_ids(ours):
 
 def test_a_malformed_tokenizer_is_an_input_error_with_its_path(ours, tmp_path):
     path = tmp_path / "tokenizer.json"
-    for broken in ["", "{}", ours.to_str()[:-200], ours.to_str().replace("<|end|>", "x")]:
+    for broken in [
+        "",
+        "{}",
+        ours.to_str()[:-200],
+        ours.to_str().replace("<|end|>", "x"),
+    ]:
         path.write_text(broken, encoding="utf-8")
         with pytest.raises(InputError, match=r"tokenizer\.json"):
             Tokenizer.from_file(path)

@@ -17,7 +17,12 @@ from triptych._core import (
     write_token_shards,
 )
 
-TEXTS = ["the cat sat on the mat", "ein Straßenfest in Köln", "the hat, the cat", "世界"]
+TEXTS = [
+    "the cat sat on the mat",
+    "ein Straßenfest in Köln",
+    "the hat, the cat",
+    "世界",
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,9 @@ def test_a_shard_reads_with_numpy_and_pyarrow_alone(tokenizer, documents, tmp_pa
 @pytest.mark.parametrize("name", ["00000.bin", "00000.docs.parquet", "00000.mask.bin"])
 def test_a_damaged_file_is_named(tokenizer, tmp_path, name, damage):
     folder = tmp_path / "tokens"
-    write_token_shards([("a", "s", [1, 8, 9, 2], [0, 1, 1, 0])], tokenizer, str(folder), 1)
+    write_token_shards(
+        [("a", "s", [1, 8, 9, 2], [0, 1, 1, 0])], tokenizer, str(folder), 1
+    )
     path = folder / name
     data = bytearray(path.read_bytes())
     if damage == "flip":
@@ -82,7 +89,9 @@ def test_an_empty_corpus_is_an_input_error(tokenizer, tmp_path):
 
 def test_a_wrong_path_is_a_config_error(tokenizer, tmp_path):
     with pytest.raises(ConfigError, match="no input at"):
-        tokenize_documents([str(tmp_path / "none.jsonl")], tokenizer, str(tmp_path / "out"))
+        tokenize_documents(
+            [str(tmp_path / "none.jsonl")], tokenizer, str(tmp_path / "out")
+        )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +105,9 @@ def test_a_wrong_path_is_a_config_error(tokenizer, tmp_path):
         ([("a", "s", [7], None)], 3, "1 or 2"),
     ],
 )
-def test_impossible_documents_are_config_errors(tokenizer, tmp_path, documents, per_unit, message):
+def test_impossible_documents_are_config_errors(
+    tokenizer, tmp_path, documents, per_unit, message
+):
     with pytest.raises(ConfigError, match=message):
         write_token_shards(documents, tokenizer, str(tmp_path / "out"), per_unit)
 
@@ -114,11 +125,19 @@ def test_an_extra_special_token_follows_the_seven_and_must_have_their_form():
         train_tokenizer(None, TEXTS, 300, ["the"])
 
 
-def test_sources_of_different_tokenizers_are_refused_with_both_hashes(tokenizer, tmp_path):
+def test_sources_of_different_tokenizers_are_refused_with_both_hashes(
+    tokenizer, tmp_path
+):
     other = train_tokenizer(None, TEXTS, 280)
     for name, made_by in [("a", tokenizer), ("b", other)]:
         write_token_shards([("x", "s", [7, 8], None)], made_by, str(tmp_path / name), 1)
-    stage = {"name": "s", "steps": 1, "rows_per_step": 1, "seq_len": 4, "weights": {"a": 1.0}}
+    stage = {
+        "name": "s",
+        "steps": 1,
+        "rows_per_step": 1,
+        "seq_len": 4,
+        "weights": {"a": 1.0},
+    }
     with pytest.raises(ConfigError) as caught:
         Order([(name, str(tmp_path / name)) for name in "ab"], [stage], 0)
     assert tokenizer.sha256 in str(caught.value)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
 from triptych.errors import ConfigError, Interrupted
 from triptych.model.huggingface import load_model

@@ -1,6 +1,7 @@
 """A model and data small enough that a training step takes milliseconds."""
 
 import torch
+
 from triptych.model import ModelConfig, Transformer
 from triptych.model.transformer import positions_of
 from triptych.train import Batch, StageSchedule, TrainConfig

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,7 @@ class _Demo:
                 self._once(
                     f"tokenize {name}, {part}",
                     folder,
-                    lambda s=source, f=folder: tokenize_documents(
-                        [str(s)], tokenizer, str(f)
-                    ),
+                    partial(tokenize_documents, [source], tokenizer, folder),
                 )
         self._render(tokenizer)
 
@@ -200,13 +199,13 @@ class _Demo:
             self._once(
                 f"render conversations, {part}",
                 folder,
-                lambda d=dialogs, f=folder: write_conversations(d, tokenizer, f),
+                partial(write_conversations, dialogs, tokenizer, folder),
             )
             folder = self.tokens(f"preferences-{part}")
             self._once(
                 f"render preferences, {part}",
                 folder,
-                lambda p=pairs, f=folder: write_preferences(p, tokenizer, f),
+                partial(write_preferences, pairs, tokenizer, folder),
             )
 
     def tokenizer(self) -> Tokenizer:

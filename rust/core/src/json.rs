@@ -342,8 +342,8 @@ mod tests {
 
         #[test]
         fn escaped_strings_decode_as_serde_json_decodes_them(text in any::<String>()) {
-            let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
-            let line = format!("{{\"t\":\"{escaped}\"}}");
+            let escaped: Vec<String> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            let line = format!("{{\"t\":\"{}\"}}", escaped.concat());
             prop_assert_eq!(decode_string(object(&line).unwrap()[0].1), text);
         }
     }

@@ -1,4 +1,5 @@
 //! The `seed` profile against its tables, which the binary and Python run as well.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
 
 use std::path::Path;
 
