@@ -23,10 +23,13 @@ lint: ## ruff, mypy, and the stub against the built module
 demo: ## raw text to a chat model in about ten minutes
 	triptych demo
 
+test-packaging: ## a wheel from the sdist, installed elsewhere
+	$(PYTHON) -m pytest tests/packaging
+
 bench-prep: ## preparation against the pure-Python twin
 	$(PYTHON) benches/prep/bench_seed.py
 
 ci: ## what decides whether a change lands
 	bash .ci/run
 
-.PHONY: help develop test-rust test lint-rust lint demo bench-prep ci
+.PHONY: help develop test-rust test test-packaging lint-rust lint demo bench-prep ci

@@ -308,7 +308,11 @@ def plan(settings: DemoConfig) -> dict[str, Any]:
         "sample_bytes": sum(path.stat().st_size for path in SAMPLE.glob("*.zst")),
         "heldout_bytes_per_source": HELDOUT_BYTES,
         "stages": [
-            {"stage": s.name, "steps": s.steps, "tokens": s.steps * s.batch_size * 256}
+            {
+                "stage": s.name,
+                "steps": s.steps,
+                "tokens": s.steps * s.batch_size * recipes.SEQ_LEN,
+            }
             for s in stages
         ],
         "python": sys.version.split()[0],
