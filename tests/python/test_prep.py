@@ -1,0 +1,261 @@
+"""Preparation through its three doors: the binary, `triptych prep`, and Python."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+import seed_twin as twin
+from triptych import prep
+from triptych.errors import ConfigError
+
+BINARY = Path(sys.executable).parent / "triptych-prep"
+DOORS = {
+    "binary": [str(BINARY)],
+    "triptych prep": [sys.executable, "-m", "triptych", "prep"],
+}
+SENTENCE = "house{1} on road{1} by hill{1} near mile{1} of {0}, write to a{0}@b.org"
+
+
+def corpus(count: int = 300) -> list[dict]:
+    """Documents to keep, too short ones, and repeats."""
+    records = []
+    for i in range(count):
+        text = " ".join(SENTENCE.format(i, i * 7 + j) for j in range(12))
+        if i % 5 == 3:
+            text = "too short"
+        if i % 7 == 5:
+            text = records[i - 5]["text"]
+        records.append({"id": f"d{i}", "text": text, "score": i / 7})
+    return records
+
+
+def write(path: Path, records: list[dict]) -> Path:
+    lines = "".join(json.dumps(record) + "\n" for record in records).encode()
+    if path.suffix == ".gz":
+        half = len(lines) // 2  # two members, as concatenated archives have
+        lines = gzip.compress(lines[:half]) + gzip.compress(lines[half:])
+    if path.suffix == ".zst":
+        lines = zstandard.compress(lines[:999]) + zstandard.compress(lines[999:])
+    path.write_bytes(lines)
+    return path
+
+
+def run(door: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [*DOORS[door], *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def read(folder: Path) -> list[dict]:
+    records = []
+    for path in sorted(folder.glob("[0-9]*.jsonl*")):
+        kind = "zstd" if path.suffix == ".zst" else None
+        data = pa.input_stream(str(path), compression=kind).read()
+        records += [json.loads(line) for line in data.split(b"\n") if line]
+    return records
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_run_keeps_what_the_twin_keeps_and_carries_other_fields(tmp_path, door):
+    records = corpus()
+    source = write(tmp_path / "in.jsonl", records)
+    result = run(door, "run", "--input", source, "--output", tmp_path / "out", "--json")
+    assert result.returncode == 0, result.stderr
+    kept = read(tmp_path / "out")
+    expected = twin.process([record["text"] for record in records], 128, 4096)
+    assert [record["text"] for record in kept] == expected
+    by_id = {record["id"]: record for record in records}
+    assert all(record["score"] == by_id[record["id"]]["score"] for record in kept)
+    assert all(record["source"] == "in" for record in kept)
+    total = json.loads(result.stdout)["ledger"]["total"]
+    rejected = sum(total["rejected"].values())
+    assert total["read"] == len(records)
+    assert total["read"] == total["kept"] + rejected + total["duplicates"]
+
+
+def test_every_door_and_format_of_input_writes_the_same_documents(tmp_path):
+    records = corpus(60)
+    outputs = []
+    for number, ending in enumerate(("jsonl", "jsonl.gz", "jsonl.zst", "ndjson")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        source = write(folder / f"in.{ending}", records)
+        door = list(DOORS)[number % 2]
+        run(door, "run", "--input", source, "--output", folder / "out")
+        outputs.append(files(folder / "out")["00000.jsonl.zst"])
+    table = pa.Table.from_pylist(records)
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=7)
+    prep.run(
+        prep.PrepConfig(
+            input=(str(tmp_path / "in.parquet"),), output=str(tmp_path / "out")
+        )
+    )
+    assert outputs == [outputs[0]] * 4
+    keys = ("id", "text", "source", "score")
+    rows, lines = (
+        [[r[k] for k in keys] for r in read(folder)]
+        for folder in (tmp_path / "out", tmp_path / "0" / "out")
+    )
+    assert rows == lines
+
+
+def test_a_text_file_is_one_document(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(corpus(1)[0]["text"].split()))
+    output = tmp_path / "out"
+    prep.run(prep.PrepConfig(input=(str(tmp_path),), output=str(output)))
+    (record,) = read(output)
+    assert (record["id"], record["source"]) == ("a.txt:1", "a")
+    assert "[EMAIL]" in record["text"]
+
+
+def test_a_folder_or_glob_stands_for_its_files_in_order(tmp_path):
+    for name in ("b", "a"):
+        write(tmp_path / f"{name}.jsonl", corpus(30))
+    for number, given in enumerate((tmp_path, tmp_path / "*.jsonl")):
+        output = tmp_path / f".out{number}"
+        prep.run(prep.PrepConfig(input=(str(given),), output=str(output)))
+        ledger = json.loads((output / "ledger.json").read_text())
+        names = [Path(entry["file"]).name for entry in ledger["files"]]
+        assert names == ["a.jsonl", "b.jsonl"]
+        assert ledger["files"][1]["kept"] == 0  # the second file repeats the first
+
+
+# (options, exit status, what standard error must say)
+BAD_CALLS = [
+    (["--input", "nowhere", "--output", "x"], 2, "no input at `nowhere`: expected"),
+    (["--output", "x"], 2, "`input`: expected at least one file"),
+    (["--input", "in.jsonl"], 2, "`output`: expected a folder to write to"),
+    (["--input", "in.pdf", "--output", "x"], 2, "found `.pdf`"),
+    (["--input", "empty.jsonl", "--output", "x"], 1, "no documents in `empty.jsonl`"),
+    (["--input", "in.jsonl", "--set", "min_lenght=3"], 2, "did you mean `min_length`?"),
+    (["--input", "in.jsonl", "--profile", "sede"], 2, "did you mean `seed`?"),
+    (["--input", "in.jsonl", "--set", "ngram=0"], 2, "`ngram`: expected at least 1"),
+    (["--input", "in.jsonl", "--config", "none.toml"], 2, "`none.toml`"),
+    (["--inptu", "in.jsonl"], 2, "--input"),
+]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("options", "status", "message"), BAD_CALLS)
+def test_a_wrong_call_gets_a_sentence_and_its_status(
+    tmp_path, monkeypatch, door, options, status, message
+):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in.jsonl", corpus(5))
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "in.pdf").touch()
+    result = run(door, "run", *options)
+    assert result.returncode == status
+    assert message in result.stderr
+    assert "panicked" not in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "empty.jsonl",
+        "in.jsonl",
+        "in.pdf",
+    ]
+
+
+def test_too_many_bad_records_end_with_status_3_and_the_good_ones_written(tmp_path):
+    source = write(tmp_path / "in.jsonl", corpus(30))
+    with source.open("a") as file:
+        file.write("this is no JSON\n")
+    options = ["--input", source, "--output", tmp_path / "out"]
+    result = run("binary", "run", *options)
+    assert result.returncode == 3
+    assert "1 of 31 records are bad" in result.stderr
+    assert read(tmp_path / "out")
+    allowed = run("binary", "run", *options, "--max-bad", "0.1")
+    assert allowed.returncode == 0
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path):
+    source = write(tmp_path / "in.jsonl", corpus(5))
+    output = tmp_path / "out"
+    result = run("binary", "run", "--input", source, "--output", output, "--dry-run")
+    plan = json.loads(result.stdout)
+    assert plan["config"]["profile"] == "seed"
+    assert plan["files"] == [{"file": str(source), "bytes": source.stat().st_size}]
+    assert not output.exists()
+
+
+def test_a_killed_run_leaves_nothing_under_the_final_name_and_its_rerun_is_the_same(
+    tmp_path,
+):
+    source = write(tmp_path / "in.jsonl", corpus(20_000))
+    output = tmp_path / "out"
+    command = [str(BINARY), "run", "--input", str(source), "--threads", "1"]
+    killed = 0
+    for delay in (0.01, 0.03, 0.06, 0.1):
+        process = subprocess.Popen(
+            [*command, "--output", str(output)], stderr=subprocess.DEVNULL
+        )
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert not output.exists() or (output / "manifest.json").exists()
+    assert killed > 0
+    for folder in (output, tmp_path / "undisturbed"):
+        done = subprocess.run([*command, "--output", str(folder)], capture_output=True)
+        assert done.returncode == 0
+    assert files(output) == files(tmp_path / "undisturbed")
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_verify_tells_a_whole_folder_from_a_damaged_one(tmp_path):
+    source = write(tmp_path / "in.jsonl", corpus(30))
+    output = tmp_path / "out"
+    run("binary", "run", "--input", source, "--output", output)
+    assert run("binary", "verify", output).returncode == 0
+    shard = output / "00000.jsonl.zst"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(bytes(content))
+    result = run("binary", "verify", output)
+    assert result.returncode == 4
+    assert "00000.jsonl.zst` is damaged: expected SHA-256" in result.stderr
+
+
+def test_personal_data_of_bad_records_is_nowhere_in_the_output(tmp_path):
+    records = corpus(20)
+    source = write(tmp_path / "in.jsonl", records)
+    with source.open("a") as file:
+        file.write('{"text": "ann@example.org 123-45-6789"\n')
+    output = tmp_path / "out"
+    result = run("binary", "run", "--input", source, "--output", output, "--json")
+    said = result.stdout + result.stderr + (output / "quarantine.jsonl").read_text()
+    assert "ann@example.org" not in said
+    assert "123-45-6789" not in said
+
+
+def test_arrow_batches_are_cleaned_and_keep_their_other_columns():
+    records = corpus(40)
+    batch = pa.RecordBatch.from_pylist(records)
+    (cleaned,) = prep.clean([batch])
+    texts = [record["text"] for record in records]
+    assert cleaned.column("text").to_pylist() == twin.process(texts, 128, 4096)
+    assert cleaned.schema == batch.schema
+    ids = cleaned.column("id").to_pylist()
+    assert ids[0] == "d0"
+    with pytest.raises(KeyError, match="column `body`"):
+        list(prep.clean([batch], prep.CleanConfig(text_field="body")))
+
+
+def test_python_raises_what_the_binary_says(tmp_path):
+    config = prep.PrepConfig(input=("nowhere",), output=str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="no input at `nowhere`"):
+        prep.run(config)
