@@ -151,5 +151,6 @@ def steps_for(
         stage="probe", data_fraction=1.0, learning_rate=1.0, batch_size=1, steps=1
     )
     order = OrderedRows({"data": folder}, [probe], seed=0, seq_len=seq_len)
-    rows: int = order.report()["sources"]["data"]["rows"]
+    (source,) = order.report()["sources"]
+    rows: int = source["packings"][0]["rows"]
     return max(1, round(epochs * rows / batch_size))

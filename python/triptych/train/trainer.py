@@ -115,7 +115,7 @@ class Trainer:
         data: rows by step.
         config: everything else.
         tokenizer_path: a `tokenizer.json` to put into checkpoints.
-        on_step: called after each step with its metrics.
+        on_step: called after each step with its metrics and `num_steps`.
         on_stage_end: called with (stage name, step, model) before the checkpoint
             that ends the stage, so a kill in between calls it again, with the
             same model. It must leave the model as it was.
@@ -297,7 +297,7 @@ class Trainer:
             }
         )
         if self.on_step is not None:
-            self.on_step(metrics)
+            self.on_step({**metrics, "num_steps": self.config.num_steps})
 
     def _maybe_save(self, last: Path | None) -> Path | None:
         """Saves where it is time, after telling that a stage has ended."""
