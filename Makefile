@@ -26,10 +26,13 @@ demo: ## raw text to a chat model in about ten minutes
 test-packaging: ## a wheel from the sdist, installed elsewhere
 	$(PYTHON) -m pytest tests/packaging
 
+test-demo: ## the demo scaled down, undisturbed and killed
+	$(PYTHON) -m pytest tests/demo
+
 bench-prep: ## preparation against the pure-Python twin
 	$(PYTHON) benches/prep/bench_seed.py
 
 ci: ## what decides whether a change lands
 	bash .ci/run
 
-.PHONY: help develop test-rust test test-packaging lint-rust lint demo bench-prep ci
+.PHONY: help develop test-rust test test-demo test-packaging lint-rust lint demo bench-prep ci

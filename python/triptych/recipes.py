@@ -103,6 +103,9 @@ def demo_pretrain(run: RunSettings, sources: Mapping[str, Path]) -> PretrainConf
             num_hidden_layers=4,
             num_attention_heads=4,
             num_key_value_heads=2,
+            # 0.02 stays with single-token frequencies for 70 steps: 2.71 bits per byte
+            # after 400 steps, against 2.59.
+            initializer_range=0.04,
             max_position_embeddings=2048,  # pairs of preferences are longer than rows
         ),
         stage=demo_stages(run.scale),

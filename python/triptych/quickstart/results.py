@@ -21,7 +21,7 @@ def summary(output: Path, results: Mapping[str, Any]) -> str:
     lines += [
         f"report  {output / 'report.html'}",
         f"chat    triptych chat {output}",
-        f"write   triptych generate {output} --prompt 'The house stood'",
+        f"write   triptych generate {output / 'pretrain'} --prompt 'The house stood'",
     ]
     return "\n".join(lines)
 
