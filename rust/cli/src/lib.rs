@@ -7,6 +7,7 @@ mod options;
 mod outcome;
 mod prepare;
 mod progress;
+mod signals;
 mod tokenize;
 mod train_tokenizer;
 mod verify;

@@ -8,17 +8,19 @@ use triptych_core::{read, Result};
 use crate::options::Options;
 use crate::outcome::{failed, print_line, TOO_MANY_BAD};
 use crate::progress::Bar;
+use crate::signals::Signals;
 
 /// Runs the verb; `profile` is what the verb stands for.
 pub(crate) fn run(options: &Options, profile: Option<&str>) -> u8 {
+    let signals = Signals::watch();
     let prepared = options.config(profile).and_then(|config| {
         if options.dry_run {
             return dry_run(&config);
         }
-        let summary = pipeline::run(&config, &Bar::default())?;
+        let summary = pipeline::run(&config, &Bar::new(signals.clone()))?;
         Ok(report(&config, &summary, options.json))
     });
-    prepared.unwrap_or_else(|error| failed(&error))
+    prepared.unwrap_or_else(|error| signals.status(&error, failed(&error)))
 }
 
 /// Checks the configuration and the paths, and shows both.

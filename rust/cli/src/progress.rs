@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use triptych_core::pipeline::Progress;
 
+use crate::signals::Signals;
+
 /// How often a log hears of a run.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 const TEMPLATE: &str = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg} documents  {eta} left";
 
 /// Shows progress in the way that suits standard error.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Bar {
+    signals: Signals,
     bar: OnceLock<ProgressBar>,
     state: Mutex<State>,
 }
@@ -25,6 +28,13 @@ struct State {
     bytes: u64,
     total_bytes: u64,
     last_line: Option<Instant>,
+}
+
+impl Bar {
+    /// Progress of a run that stops when it is asked to.
+    pub(crate) fn new(signals: Signals) -> Self {
+        Self { signals, bar: OnceLock::new(), state: Mutex::default() }
+    }
 }
 
 impl Progress for Bar {
@@ -51,6 +61,10 @@ impl Progress for Bar {
             }
             None => state.print_sometimes(),
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.signals.are_seen()
     }
 }
 

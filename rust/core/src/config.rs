@@ -32,7 +32,7 @@ pub struct PrepConfig {
     pub text_field: String,
     /// Format of the shards.
     pub format: OutputFormat,
-    /// Text in a shard, in bytes, before the next begins.
+    /// Text in a shard, in bytes, after which the next begins at the end of a block (of 4 MiB).
     pub shard_bytes: u64,
     /// Longest line, in bytes; a longer one is quarantined.
     pub max_line_bytes: usize,
@@ -60,7 +60,7 @@ impl Default for PrepConfig {
             text_field: "text".to_owned(),
             format: OutputFormat::JsonlZst,
             shard_bytes: 256 << 20,
-            max_line_bytes: 256 << 20,
+            max_line_bytes: 32 << 20, // the longest books are 10 MB; a thread may hold four copies of a line
             max_file_bytes: 1 << 40,
             max_expansion: 1000, // gzip cannot pass 1032; real text stays below 100
             threads: 0,

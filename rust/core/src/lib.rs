@@ -6,6 +6,7 @@
 pub mod config;
 pub mod dedup;
 pub mod document;
+pub mod draft;
 pub mod error;
 mod json;
 pub mod ledger;

@@ -1,5 +1,5 @@
-//! Shards of documents: `NNNNN.jsonl.zst`, `.jsonl` or `.parquet`, a new one each
-//! `shard_bytes` of text.
+//! Shards of documents: `NNNNN.jsonl.zst`, `.jsonl` or `.parquet`, a new one after the
+//! block in which one has taken `shard_bytes` of text.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -12,9 +12,9 @@ use ::parquet::file::properties::WriterProperties;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use serde::{Deserialize, Serialize};
 
+use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::json;
-use crate::manifest::Draft;
 
 /// Level 1 packs the sample corpora to 0.37 of their size at a third of level 3's CPU time (0.34).
 const ZSTD_LEVEL: i32 = 1;
@@ -43,13 +43,19 @@ impl OutputFormat {
     }
 }
 
+/// File name of a shard.
+pub fn shard_name(number: usize, format: OutputFormat) -> String {
+    format!("{number:05}.{}", format.extension())
+}
+
 /// Writer of the shards of one folder.
 pub struct ShardWriter<'d> {
     draft: &'d Draft,
     format: OutputFormat,
     shard_bytes: u64,
     shard: Option<(PathBuf, Shard)>,
-    num_shards: usize,
+    /// Shards begun.
+    pub num_shards: usize,
     room_bytes: u64,
     /// Documents written.
     pub documents: u64,
@@ -66,14 +72,23 @@ enum Shard {
 impl<'d> ShardWriter<'d> {
     /// A writer into `draft`; files are made when there is something to write.
     pub fn new(draft: &'d Draft, format: OutputFormat, shard_bytes: u64) -> Self {
-        let (shard, num_shards, room_bytes) = (None, 0, 0);
-        Self { draft, format, shard_bytes, shard, num_shards, room_bytes, documents: 0, text_bytes: 0 }
+        Self::resume(draft, format, shard_bytes, (0, 0, 0))
+    }
+
+    /// A writer that goes on after so many (shards, documents, bytes of text).
+    pub fn resume(
+        draft: &'d Draft,
+        format: OutputFormat,
+        shard_bytes: u64,
+        (num_shards, documents, text_bytes): (usize, u64, u64),
+    ) -> Self {
+        Self { draft, format, shard_bytes, shard: None, num_shards, room_bytes: 0, documents, text_bytes }
     }
 
     /// Writes one document, given as its line of JSON.
     pub fn write(&mut self, line: &[u8], text_bytes: u64) -> Result<()> {
-        if self.room_bytes == 0 {
-            self.rotate()?;
+        if self.shard.is_none() {
+            self.open()?;
         }
         self.room_bytes = self.room_bytes.saturating_sub(text_bytes.max(1));
         self.documents += 1;
@@ -88,9 +103,17 @@ impl<'d> ShardWriter<'d> {
         Ok((self.documents, self.text_bytes))
     }
 
-    fn rotate(&mut self) -> Result<()> {
-        self.close()?;
-        let path = self.draft.path(&format!("{:05}.{}", self.num_shards, self.format.extension()));
+    /// The documents of a block are written: closes the shard if it is full, and says so.
+    pub fn end_block(&mut self) -> Result<bool> {
+        let is_full = self.shard.is_some() && self.room_bytes == 0;
+        if is_full {
+            self.close()?;
+        }
+        Ok(is_full)
+    }
+
+    fn open(&mut self) -> Result<()> {
+        let path = self.draft.path(&shard_name(self.num_shards, self.format));
         let shard = Shard::create(&path, self.format).map_err(Error::io("create", &path))?;
         self.shard = Some((path, shard));
         self.num_shards += 1;
@@ -100,7 +123,8 @@ impl<'d> ShardWriter<'d> {
 
     fn close(&mut self) -> Result<()> {
         let Some((path, shard)) = self.shard.take() else { return Ok(()) };
-        shard.finish().map_err(Error::io("write", &path))
+        let sync = || File::open(&path).and_then(|file| file.sync_data());
+        shard.finish().and_then(|()| sync()).map_err(Error::io("write", &path))
     }
 }
 

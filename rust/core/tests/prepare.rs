@@ -121,8 +121,7 @@ fn small_shards_hold_the_same_documents_in_the_same_order() {
     };
     let (one, whole) = texts("whole", 1 << 30);
     let (many, parts) = texts("parts", 10_000);
-    assert_eq!(one, 1);
-    assert!(many > 5);
+    assert_eq!((one, many), (1, 2)); // a shard ends with a block, and each file is one
     assert_eq!(whole, parts);
 }
 

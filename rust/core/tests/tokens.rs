@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{json, Value};
-use triptych_core::manifest::{self, Draft};
+use triptych_core::draft::Draft;
+use triptych_core::manifest;
 use triptych_core::order::{Batch, Order, Stage};
 use triptych_core::pack::{Packing, WINDOW_UNITS};
 use triptych_core::shard::{

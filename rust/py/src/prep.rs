@@ -1,11 +1,13 @@
 //! Preparation: conversions only.
 
+use std::sync::{Mutex, PoisonError};
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use triptych_core::config::PrepConfig;
 use triptych_core::dedup::MIN_NGRAM_WORDS;
-use triptych_core::pipeline::{self, Silent};
+use triptych_core::pipeline::{self, Progress};
 use triptych_core::profile::{Fate, Profile};
 
 use crate::to_py_err;
@@ -96,14 +98,36 @@ pub fn clean_texts<'py>(
     Ok((texts, py.import("json")?.call_method1("loads", (counts,))?))
 }
 
+/// Asks the interpreter for signals between blocks, so that Ctrl-C stops a run.
+#[derive(Default)]
+struct Signals {
+    raised: Mutex<Option<PyErr>>,
+}
+
+impl Progress for Signals {
+    fn start(&self, _: u64) {}
+    fn advance(&self, _: u64, _: u64) {}
+    fn is_stopped(&self) -> bool {
+        let raised = Python::attach(|py| py.check_signals()).err();
+        let is_stopped = raised.is_some();
+        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = raised;
+        is_stopped
+    }
+}
+
 #[pyfunction]
 pub fn run_prep(py: Python<'_>, config_json: &str) -> PyResult<String> {
     let table = serde_json::from_str(config_json)
         .map_err(|error| PyValueError::new_err(format!("expected a JSON object of keys: {error}")))?;
+    let signals = Signals::default();
     let run = || {
         let mut config = PrepConfig::default();
         config.set_all(table)?;
-        pipeline::run(&config, &Silent)
+        pipeline::run(&config, &signals)
     };
-    py.detach(run).map(|summary| serde_json::json!(summary).to_string()).map_err(to_py_err)
+    let result = py.detach(run);
+    if let Some(raised) = signals.raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(raised);
+    }
+    result.map(|summary| serde_json::json!(summary).to_string()).map_err(to_py_err)
 }

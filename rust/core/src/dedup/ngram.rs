@@ -39,8 +39,13 @@ impl NgramIndex {
         if ngrams.iter().take(PROBES).any(|ngram| self.seen.contains(ngram)) {
             return Verdict::Duplicate;
         }
-        self.seen.extend(ngrams);
+        self.remember(ngrams);
         Verdict::New
+    }
+
+    /// Adds the n-grams of a document that is kept.
+    pub fn remember(&mut self, ngrams: &[u128]) {
+        self.seen.extend(ngrams);
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) struct Batch {
     pub(super) read: u64,
     pub(super) bad: Vec<BadRecord>,
     pub(super) disk_bytes: u64,
+    pub(super) content: u128,
     rejected: [u64; Reason::ALL.len()],
     /// Lines of the documents that may be kept, one after the other.
     lines: Vec<u8>,
@@ -49,6 +50,17 @@ pub(super) struct Candidate<'b> {
 }
 
 impl Batch {
+    /// Forgets the last block, and keeps the memory.
+    fn begin(&mut self, block: &Block) {
+        (self.file, self.read) = (block.file, block.bad.len() as u64);
+        (self.disk_bytes, self.content) = (block.disk_bytes, block.content);
+        (self.rejected, self.bad) = (Default::default(), Vec::new());
+        self.lines.clear();
+        self.lines.reserve(block.bytes.len() + block.bytes.len() / 16);
+        self.ngrams.clear();
+        self.spans.clear();
+    }
+
     pub(super) fn documents(&self) -> impl Iterator<Item = Candidate<'_>> {
         self.spans.iter().map(|span| Candidate {
             line: &self.lines[span.line.clone()],
@@ -80,25 +92,17 @@ impl Preparer {
         }
     }
 
-    /// Prepares the lines of a block; what is bad goes to its quarantine, in order of lines.
-    pub(super) fn prepare(&self, block: Block) -> Batch {
-        let mut batch = Batch {
-            file: block.file,
-            read: block.bad.len() as u64,
-            disk_bytes: block.disk_bytes,
-            lines: Vec::with_capacity(block.bytes.len() + block.bytes.len() / 16),
-            ..Batch::default()
-        };
-        let mut scratch = Scratch::default();
-        for line in lines(&block).filter(|line| !line.bytes.trim_ascii().is_empty()) {
+    /// Prepares the lines of a block into `batch`; what is bad goes to its quarantine, in order of lines.
+    pub(super) fn prepare(&self, block: &mut Block, scratch: &mut Scratch, batch: &mut Batch) {
+        batch.begin(block);
+        for line in lines(block).filter(|line| !line.bytes.trim_ascii().is_empty()) {
             batch.read += 1;
-            if let Err(fault) = self.prepare_line(&line, &mut scratch, &mut batch) {
+            if let Err(fault) = self.prepare_line(&line, scratch, batch) {
                 batch.bad.push(bad_record(&line, &fault));
             }
         }
-        batch.bad.extend(block.bad);
+        batch.bad.append(&mut block.bad);
         batch.bad.sort_by_key(|bad| bad.line);
-        batch
     }
 
     fn prepare_line(&self, line: &Line, scratch: &mut Scratch, batch: &mut Batch) -> Result<(), Fault> {

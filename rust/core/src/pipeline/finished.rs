@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Summary, FORMAT};
+use super::{journal, Summary, FORMAT};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
@@ -31,13 +31,18 @@ pub(super) fn find(config: &PrepConfig, inputs: &[Input]) -> Result<Option<Summa
         let found = "files that triptych did not write";
         return Err(refused(output, "a new folder, or one that triptych made", found));
     }
-    match Manifest::read(output, FORMAT) {
-        Ok(manifest) if is_same(&manifest, config, inputs)? => summary(output, &manifest).map(Some),
+    let manifest = Manifest::read(output, FORMAT);
+    let differences = match &manifest {
+        Ok(manifest) => differences(manifest, config, inputs)?,
+        Err(error) => vec![error.to_string()],
+    };
+    match manifest {
+        Ok(manifest) if differences.is_empty() => summary(output, &manifest).map(Some),
         _ if config.overwrite => Ok(None),
         _ => Err(refused(
             output,
             "a new folder, or one made from the same inputs and configuration (or `overwrite`, to replace it)",
-            "a finished folder made from others",
+            &differences.join(", "),
         )),
     }
 }
@@ -57,23 +62,28 @@ fn refused(output: &Path, expected: &str, found: &str) -> Error {
     }
 }
 
-/// Compares configuration, names and sizes first; contents are hashed only if those agree.
-fn is_same(manifest: &Manifest, config: &PrepConfig, inputs: &[Input]) -> Result<bool> {
+/// What differs from the run that made the folder. Configuration, names and sizes come
+/// first; contents are hashed only if those agree.
+fn differences(manifest: &Manifest, config: &PrepConfig, inputs: &[Input]) -> Result<Vec<String>> {
+    let mut found = journal::differences(&manifest.made_from["config"], &json!(config.made_from()));
+    if manifest.triptych != crate::VERSION {
+        found.push(format!("version {} instead of {}", crate::VERSION, manifest.triptych));
+    }
     let facts: Vec<FileFacts> =
         serde_json::from_value(manifest.made_from["inputs"].clone()).unwrap_or_default();
     let sizes = facts.iter().map(|fact| (fact.file.clone(), fact.bytes));
-    let is_alike = manifest.triptych == crate::VERSION
-        && manifest.made_from["config"] == json!(config.made_from())
-        && sizes.eq(inputs.iter().map(|input| (input.path.display().to_string(), input.bytes)));
-    if !is_alike {
-        return Ok(false);
+    if !sizes.eq(inputs.iter().map(|input| (input.path.display().to_string(), input.bytes))) {
+        found.push("other inputs".to_owned());
+    }
+    if !found.is_empty() {
+        return Ok(found);
     }
     for (input, fact) in inputs.iter().zip(&facts) {
         if manifest::sha256_file(&input.path)? != fact.sha256 {
-            return Ok(false);
+            found.push(format!("`{}` has changed", input.path.display()));
         }
     }
-    Ok(true)
+    Ok(found)
 }
 
 fn summary(output: &Path, manifest: &Manifest) -> Result<Summary> {

@@ -1,7 +1,9 @@
 //! All blocks of all inputs, in order.
 
+use xxhash_rust::xxh3::Xxh3;
+
 use crate::config::PrepConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::read::{self, Block, FileFacts, Input, Limits, Reader};
 
 /// Reads one file after the other.
@@ -10,13 +12,15 @@ pub(super) struct Source<'i> {
     text_field: String,
     limits: Limits,
     reader: Option<Box<dyn Reader>>,
+    /// Of what was read of the current file.
+    hasher: Xxh3,
     facts: Vec<FileFacts>,
 }
 
 impl<'i> Source<'i> {
     pub(super) fn new(inputs: &'i [Input], config: &PrepConfig) -> Self {
         let (text_field, limits) = (config.text_field.clone(), config.limits());
-        Self { inputs, text_field, limits, reader: None, facts: Vec::new() }
+        Self { inputs, text_field, limits, reader: None, hasher: Xxh3::new(), facts: Vec::new() }
     }
 
     /// The next block, or `None` after the last file.
@@ -28,13 +32,55 @@ impl<'i> Source<'i> {
             };
             if let Some(mut block) = reader.next_block()? {
                 block.file = self.facts.len();
+                self.hasher.update(&block.bytes);
+                block.content = self.hasher.digest128();
                 return Ok(Some(block));
             }
             let (bytes, sha256) = reader.finish()?;
             self.facts.push(FileFacts { file: input.path.display().to_string(), bytes, sha256 });
-            self.reader = None;
+            (self.reader, self.hasher) = (None, Xxh3::new());
         }
         Ok(None)
+    }
+
+    /// Takes back the memory of a block.
+    pub(super) fn recycle(&mut self, bytes: Vec<u8>) {
+        if let Some(reader) = &mut self.reader {
+            reader.recycle(bytes);
+        }
+    }
+
+    /// Reads over the blocks that an earlier run has done; `contents` are the hashes that
+    /// it found, one a file. Returns the bytes on disk that were passed.
+    ///
+    /// # Errors
+    /// `Integrity` if a file is not what it was.
+    pub(super) fn skip(&mut self, num_blocks: u64, contents: &[String]) -> Result<u64> {
+        let mut disk_bytes = 0;
+        let mut last: Option<(usize, u128)> = None;
+        for _ in 0..num_blocks {
+            let Some(block) = self.next_block()? else { break };
+            if let Some((file, content)) = last.filter(|(file, _)| *file != block.file) {
+                self.check(file, content, contents)?;
+            }
+            last = Some((block.file, block.content));
+            disk_bytes += block.disk_bytes;
+            self.recycle(block.bytes);
+        }
+        last.map_or(Ok(()), |(file, content)| self.check(file, content, contents))?;
+        Ok(disk_bytes)
+    }
+
+    fn check(&self, file: usize, content: u128, contents: &[String]) -> Result<()> {
+        let (found, expected) = (format!("{content:032x}"), contents.get(file).cloned().unwrap_or_default());
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::Integrity {
+            path: self.inputs[file].path.clone(),
+            expected: format!("the input as it was when the run began (XXH3 {expected})"),
+            found: format!("other content ({found})"),
+        })
     }
 
     /// Sizes and hashes of the files read, one an input.

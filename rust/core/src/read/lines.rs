@@ -17,6 +17,8 @@ pub(super) struct LineReader {
     max_line_bytes: usize,
     /// The beginning of a line whose end has not been read.
     carry: Vec<u8>,
+    /// Memory of blocks that are done with.
+    spare: Vec<Vec<u8>>,
     /// 1-based number of the line in `carry`.
     line: u64,
     is_done: bool,
@@ -25,7 +27,8 @@ pub(super) struct LineReader {
 impl LineReader {
     pub(super) fn open(path: &Path, compression: Compression, limits: Limits) -> Result<Self> {
         let raw = RawFile::open(path, compression, limits)?;
-        Ok(Self { raw, max_line_bytes: limits.max_line_bytes, carry: Vec::new(), line: 1, is_done: false })
+        let (carry, spare, max_line_bytes) = (Vec::new(), Vec::new(), limits.max_line_bytes);
+        Ok(Self { raw, max_line_bytes, carry, spare, line: 1, is_done: false })
     }
 
     /// Takes the whole lines out of `bytes`; what follows them is carried over.
@@ -34,7 +37,8 @@ impl LineReader {
         let end = memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
         self.line += memchr_iter(b'\n', &bytes[..end]).count() as u64;
         if piece == Piece::More {
-            self.carry = bytes.split_off(end);
+            self.carry.extend_from_slice(&bytes[end..]);
+            bytes.truncate(end);
         } else {
             self.is_done = true;
         }
@@ -50,7 +54,7 @@ impl LineReader {
 
     /// Passes the rest of a line that is too long, without holding it.
     fn skip_line(&mut self, start: u64) -> Result<Block> {
-        let mut bytes = Vec::new();
+        let mut bytes = self.spare.pop().unwrap_or_default();
         let (end, piece) = loop {
             bytes.clear();
             let piece = self.raw.read(BLOCK_BYTES, &mut bytes)?;
@@ -60,7 +64,7 @@ impl LineReader {
             }
         };
         self.is_done = end.is_none();
-        self.carry = end.map_or_else(Vec::new, |at| bytes.split_off(at + 1));
+        self.carry.extend_from_slice(end.map_or(&[], |at| &bytes[at + 1..]));
         let length = self.raw.offset - self.carry.len() as u64 - start;
         let reason = format!("the line is too long: at most {} bytes, found {length}", self.max_line_bytes);
         let bad = BadRecord { line: self.line, byte: start, reason };
@@ -74,9 +78,17 @@ impl LineReader {
     }
 
     fn rest(&mut self, piece: Piece) -> Block {
-        let bytes = std::mem::take(&mut self.carry);
+        let bytes = self.take_carry();
         let first_byte = self.raw.offset - bytes.len() as u64;
         self.cut(bytes, first_byte, piece)
+    }
+
+    /// What was carried over, in memory that a block had before.
+    fn take_carry(&mut self) -> Vec<u8> {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.append(&mut self.carry);
+        bytes
     }
 }
 
@@ -85,7 +97,7 @@ impl Reader for LineReader {
         if self.is_done {
             return Ok(None);
         }
-        let mut bytes = std::mem::take(&mut self.carry);
+        let mut bytes = self.take_carry();
         let first_byte = self.raw.offset - bytes.len() as u64;
         let mut searched = 0; // no line ends before this byte
         let mut block = loop {
@@ -102,6 +114,13 @@ impl Reader for LineReader {
         };
         block.disk_bytes = self.raw.take_disk_bytes();
         Ok(Some(block))
+    }
+
+    fn recycle(&mut self, bytes: Vec<u8>) {
+        // What one long line made large is given back to the system.
+        if bytes.capacity() <= 4 * BLOCK_BYTES {
+            self.spare.push(bytes);
+        }
     }
 
     fn finish(&mut self) -> Result<(u64, String)> {

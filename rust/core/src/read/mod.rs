@@ -62,6 +62,8 @@ pub struct Block {
     pub bad: Vec<BadRecord>,
     /// Bytes of the file, as on disk, read since the last block.
     pub disk_bytes: u64,
+    /// XXH3-128 of the lines of this file up to the end of this block.
+    pub content: u128,
 }
 
 /// Where a record could not be read, and why. Never its text.
@@ -90,6 +92,9 @@ pub struct FileFacts {
 pub trait Reader: Send {
     /// The next block, or `None` at the end.
     fn next_block(&mut self) -> Result<Option<Block>>;
+
+    /// Takes back the memory of a block, for another.
+    fn recycle(&mut self, _bytes: Vec<u8>) {}
 
     /// Size and hash of the file, after its last block.
     fn finish(&mut self) -> Result<(u64, String)>;

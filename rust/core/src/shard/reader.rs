@@ -105,7 +105,7 @@ impl TokenShards {
             ));
         }
         let unit = content.documents_per_unit;
-        if !(1..=2).contains(&unit) || documents % unit != 0 {
+        if !(1..=2).contains(&unit) || !documents.is_multiple_of(unit) {
             let found = format!("documents_per_unit {unit} and {documents} documents");
             return Err(integrity(path, "documents_per_unit 1 or 2 that divides the documents", found));
         }

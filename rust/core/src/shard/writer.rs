@@ -8,8 +8,9 @@ use serde_json::{json, Value};
 
 use super::docs::DocTable;
 use super::{Content, Dtype, ShardEntry, ShardSpec, FORMAT};
+use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::manifest::{Draft, Manifest};
+use crate::manifest::Manifest;
 
 /// Writes documents into shards; nothing stands under the final name before `commit`.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl ShardWriter {
     /// # Errors
     /// `InvalidValue` if the last pair is not complete, `EmptyCorpus` without documents.
     pub fn commit(mut self, inputs: &Value) -> Result<Manifest> {
-        if self.documents % self.spec.documents_per_unit != 0 {
+        if !self.documents.is_multiple_of(self.spec.documents_per_unit) {
             return Err(invalid("documents", "an even number, as pairs are adjacent", self.documents));
         }
         if self.documents == 0 {
@@ -105,7 +106,7 @@ impl ShardWriter {
 
     /// Closes a shard that the next unit would overfill; a pair stays in one shard.
     fn rotate(&mut self, next_tokens: u64) -> Result<()> {
-        let starts_unit = self.documents % self.spec.documents_per_unit == 0;
+        let starts_unit = self.documents.is_multiple_of(self.spec.documents_per_unit);
         let full = self
             .open
             .as_ref()

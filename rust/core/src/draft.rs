@@ -1,0 +1,219 @@
+//! A folder being written: under a temporary name beside its final one, locked, synced,
+//! listed in its manifest, and renamed. A folder under its final name is complete.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::manifest::{self, FileEntry, Manifest};
+
+/// A folder that is not finished yet.
+///
+/// Dropped without [`Draft::commit`] it is removed, unless [`Draft::keep`] was called; a
+/// killed run leaves its temporary name.
+#[derive(Debug)]
+pub struct Draft {
+    target: PathBuf,
+    folder: PathBuf,
+    keeps: Cell<bool>,
+    /// Open and locked as long as the draft is being written; the system unlocks it when a run is killed.
+    _lock: Option<File>,
+}
+
+impl Draft {
+    /// Starts a folder that will be called `target`; a leftover of a killed run is cleared.
+    ///
+    /// # Errors
+    /// `InvalidValue` if another run is writing it.
+    pub fn start(target: &Path) -> Result<Self> {
+        let draft = Self::resume(target)?;
+        draft.clear()?;
+        Ok(draft)
+    }
+
+    /// As [`Draft::start`], but a leftover stays as it is.
+    pub fn resume(target: &Path) -> Result<Self> {
+        let name =
+            target.file_name().map_or_else(|| "out".into(), |name| name.to_string_lossy().into_owned());
+        let folder = target.with_file_name(format!(".tmp-{name}"));
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let lock = lock(&folder, target)?;
+        Ok(Self { target: target.to_owned(), folder, keeps: Cell::new(false), _lock: lock })
+    }
+
+    /// Removes every file of the draft.
+    pub fn clear(&self) -> Result<()> {
+        self.remove_all_but(|_| false)
+    }
+
+    /// Removes the files of whose names `stays` is false.
+    pub fn remove_all_but(&self, stays: impl Fn(&str) -> bool) -> Result<()> {
+        for entry in fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))? {
+            let path = entry.map_err(Error::io("list", &self.folder))?.path();
+            if !stays(&file_name(&path)) {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on what is written stays if the run fails, to be resumed.
+    pub fn keep(&self) {
+        self.keeps.set(true);
+    }
+
+    /// Path of a file inside the draft.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Hashes and syncs every file, writes the manifest, and renames the folder into place.
+    ///
+    /// A finished folder that stood there before is moved aside first and removed after.
+    ///
+    /// # Panics
+    /// Never: a manifest holds only JSON values.
+    pub fn commit(self, format: &str, made_from: Value, content: Value) -> Result<Manifest> {
+        let manifest = Manifest {
+            format: format.to_owned(),
+            triptych: crate::VERSION.to_owned(),
+            made_from,
+            content,
+            files: hash_files(&self.folder)?,
+        };
+        let path = self.folder.join(manifest::FILE_NAME);
+        let mut text = serde_json::to_string_pretty(&manifest).expect("a manifest holds only JSON values");
+        text.push('\n');
+        fs::write(&path, text).map_err(Error::io("write", &path))?;
+        sync(&path)?;
+        sync(&self.folder)?;
+        self.rename()?;
+        Ok(manifest)
+    }
+
+    fn rename(&self) -> Result<()> {
+        let old = self.folder.with_extension("old");
+        if old.exists() {
+            fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?; // of a run killed between the renames
+        }
+        if self.target.exists() {
+            fs::rename(&self.target, &old).map_err(Error::io("move aside", &self.target))?;
+        }
+        fs::rename(&self.folder, &self.target).map_err(Error::io("rename into place", &self.target))?;
+        if old.exists() {
+            fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?;
+        }
+        self.target.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.keeps.get() {
+            let _ = fs::remove_dir_all(&self.folder); // gone already after a commit
+        }
+    }
+}
+
+/// Locks a folder against other runs; `None` where the system has no such locks.
+fn lock(folder: &Path, target: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(folder) else { return Ok(None) };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::InvalidValue {
+            what: format!("output `{}`", target.display()),
+            expected: "a folder that no other run is writing".to_owned(),
+            found: format!("`{}` locked by a run that has not ended", folder.display()),
+        }),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+fn hash_files(folder: &Path) -> Result<BTreeMap<String, FileEntry>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let path = entry.map_err(Error::io("list", folder))?.path();
+        sync(&path)?;
+        let bytes = fs::metadata(&path).map_err(Error::io("read the size of", &path))?.len();
+        files.insert(file_name(&path), FileEntry { bytes, sha256: manifest::sha256_file(&path)? });
+    }
+    Ok(files)
+}
+
+fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn committed(target: &Path) -> Manifest {
+        let draft = Draft::start(target).unwrap();
+        fs::write(draft.path("a.bin"), b"hello").unwrap();
+        draft.commit("test/1", json!({}), json!({})).unwrap()
+    }
+
+    #[test]
+    fn a_committed_folder_verifies_and_a_flipped_bit_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        committed(&target);
+        let manifest = Manifest::read(&target, "test/1").unwrap();
+        manifest.verify(&target).unwrap();
+        fs::write(target.join("a.bin"), b"hellp").unwrap();
+        assert_eq!(manifest.verify(&target).unwrap_err().exit_status(), 4);
+    }
+
+    #[test]
+    fn a_draft_that_is_not_committed_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Draft::start(&dir.path().join("out")).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_draft_to_be_kept_stays_and_is_resumed_or_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let draft = Draft::resume(&target).unwrap();
+        fs::write(draft.path("a.bin"), b"hello").unwrap();
+        draft.keep();
+        drop(draft);
+        let draft = Draft::resume(&target).unwrap();
+        assert!(draft.path("a.bin").exists());
+        drop(draft);
+        assert!(!Draft::start(&target).unwrap().path("a.bin").exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_being_written_is_refused_to_another_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let draft = Draft::start(&target).unwrap();
+        assert_eq!(Draft::start(&target).unwrap_err().exit_status(), 2);
+        drop(draft);
+        Draft::start(&target).unwrap();
+    }
+
+    #[test]
+    fn committing_over_a_finished_folder_replaces_it_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        committed(&target);
+        let draft = Draft::start(&target).unwrap();
+        fs::write(draft.path("b.bin"), b"x").unwrap();
+        draft.commit("test/1", json!({}), json!({})).unwrap();
+        assert!(!target.join("a.bin").exists() && target.join("b.bin").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

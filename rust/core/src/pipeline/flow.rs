@@ -1,0 +1,153 @@
+//! Blocks through the threads and back in their order, so that what is written does not
+//! depend on how many threads there are.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Mutex, PoisonError};
+
+use super::batch::{Batch, Preparer};
+use super::sink::Sink;
+use super::source::Source;
+use crate::error::Result;
+use crate::profile::Scratch;
+use crate::read::Block;
+
+/// Moves every block from `source` through `preparer` into `sink`, in order.
+///
+/// One thread does everything in turn. More prepare, while the calling one reads and writes.
+pub(super) fn flow(
+    source: &mut Source,
+    preparer: &Preparer,
+    sink: &mut Sink,
+    num_threads: usize,
+) -> Result<()> {
+    match num_threads {
+        1 => flow_here(source, preparer, sink),
+        0 => flow_across(source, preparer, sink, available_threads()),
+        _ => flow_across(source, preparer, sink, num_threads),
+    }
+}
+
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn flow_here(source: &mut Source, preparer: &Preparer, sink: &mut Sink) -> Result<()> {
+    let (mut scratch, mut batch) = (Scratch::default(), Batch::default());
+    while let Some(mut block) = source.next_block()? {
+        preparer.prepare(&mut block, &mut scratch, &mut batch);
+        source.recycle(block.bytes);
+        sink.take(&batch)?;
+    }
+    Ok(())
+}
+
+/// A block on its way, and the memory for what it becomes.
+#[derive(Default)]
+struct Job {
+    number: usize,
+    block: Block,
+    batch: Batch,
+}
+
+/// What a thread sends back: the job, or the panic that ended it.
+type Outcome = std::thread::Result<Job>;
+
+fn flow_across(source: &mut Source, preparer: &Preparer, sink: &mut Sink, num_threads: usize) -> Result<()> {
+    let (jobs, todo) = channel::<Job>();
+    let (finished, done) = channel::<Outcome>();
+    let todo = Mutex::new(todo);
+    std::thread::scope(|scope| {
+        for _ in 0..num_threads {
+            let (todo, finished) = (&todo, finished.clone());
+            scope.spawn(move || work(todo, &finished, preparer));
+        }
+        // Dropped when this ends, also by an error: the threads end when no job can follow.
+        Belt { jobs, done, in_flight: VecDeque::new(), spare: Vec::new(), first: 0 }.run(
+            source,
+            sink,
+            2 * num_threads,
+        )
+    })
+}
+
+/// Prepares jobs until there are no more.
+fn work(todo: &Mutex<Receiver<Job>>, finished: &Sender<Outcome>, preparer: &Preparer) {
+    let mut scratch = Scratch::default();
+    loop {
+        let next = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut job) = next else { return };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            preparer.prepare(&mut job.block, &mut scratch, &mut job.batch);
+            job
+        }));
+        if finished.send(outcome).is_err() {
+            return;
+        }
+    }
+}
+
+/// The jobs between reading and writing, in order of their numbers.
+struct Belt {
+    jobs: Sender<Job>,
+    done: Receiver<Outcome>,
+    /// Those that came back before an earlier one; `None` where a thread still works.
+    in_flight: VecDeque<Option<Job>>,
+    /// Memory of batches that are written.
+    spare: Vec<Batch>,
+    /// Number of the first job in flight.
+    first: usize,
+}
+
+impl Belt {
+    fn run(mut self, source: &mut Source, sink: &mut Sink, most: usize) -> Result<()> {
+        loop {
+            while self.in_flight.len() < most {
+                let Some(block) = source.next_block()? else { break };
+                self.send(block);
+            }
+            if self.in_flight.is_empty() {
+                return Ok(());
+            }
+            self.receive();
+            self.write(source, sink)?;
+        }
+    }
+
+    fn send(&mut self, block: Block) {
+        let number = self.first + self.in_flight.len();
+        self.in_flight.push_back(None);
+        let job = Job { number, block, batch: self.spare.pop().unwrap_or_default() };
+        let _ = self.jobs.send(job); // the threads live as long as the sender
+    }
+
+    fn receive(&mut self) {
+        match self.done.recv() {
+            Ok(Ok(job)) => {
+                let at = job.number - self.first;
+                self.in_flight[at] = Some(job);
+            }
+            Ok(Err(panic)) => resume(panic),
+            Err(error) => resume(Box::new(error)),
+        }
+    }
+
+    /// Writes what is next in order, as far as it is there.
+    fn write(&mut self, source: &mut Source, sink: &mut Sink) -> Result<()> {
+        while let Some(Some(_)) = self.in_flight.front() {
+            let Some(Some(job)) = self.in_flight.pop_front() else { break };
+            self.first += 1;
+            source.recycle(job.block.bytes);
+            sink.take(&job.batch)?;
+            self.spare.push(job.batch);
+        }
+        Ok(())
+    }
+}
+
+/// A panic in a thread is one of the run: it is caught where the engine is called.
+fn resume(panic: Box<dyn Any + Send>) -> ! {
+    resume_unwind(panic)
+}

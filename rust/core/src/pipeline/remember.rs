@@ -1,0 +1,51 @@
+//! The n-grams of shards that are written, for a run that goes on after them.
+
+use std::path::Path;
+
+use memchr::memchr_iter;
+
+use crate::dedup::{hash_ngrams, NgramIndex};
+use crate::document::Record;
+use crate::error::{Error, Result};
+use crate::read::{self, Block, Limits};
+use crate::text::{scan, Scan};
+
+/// Adds the n-grams of every document of a shard to `index`; gives the number of documents.
+///
+/// # Errors
+/// `Integrity` if a line of the shard is no document.
+pub(super) fn remember(path: &Path, n: usize, limits: Limits, index: &mut NgramIndex) -> Result<u64> {
+    // What is written here may expand more than what was read, but not beyond what was read.
+    let limits = Limits { max_line_bytes: usize::MAX >> 1, max_expansion: u64::MAX >> 32, ..limits };
+    let mut reader = read::open(path, "text", limits)?;
+    let (mut scanned, mut ngrams, mut documents) = (Scan::default(), Vec::new(), 0);
+    while let Some(block) = reader.next_block()? {
+        if let Some(bad) = block.bad.first() {
+            return Err(damaged(path, bad.line, &bad.reason));
+        }
+        for line in lines(&block) {
+            documents += 1;
+            let record =
+                Record::parse(line, "text").map_err(|fault| damaged(path, documents, &fault.reason))?;
+            ngrams.clear();
+            scan(&record.text, &mut scanned);
+            hash_ngrams(&record.text, &scanned, n, &mut ngrams);
+            index.remember(&ngrams);
+        }
+        reader.recycle(block.bytes);
+    }
+    Ok(documents)
+}
+
+fn lines(block: &Block) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr_iter(b'\n', &block.bytes).map(move |end| &block.bytes[std::mem::replace(&mut start, end + 1)..end])
+}
+
+fn damaged(path: &Path, line: u64, reason: &str) -> Error {
+    Error::Integrity {
+        path: path.to_owned(),
+        expected: "a document on every line".to_owned(),
+        found: format!("line {line}: {reason}"),
+    }
+}

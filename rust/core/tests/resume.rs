@@ -1,0 +1,137 @@
+//! Runs that are stopped and started again: the same bytes, or a refusal that says why.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says where
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use triptych_core::config::PrepConfig;
+use triptych_core::error::Error;
+use triptych_core::pipeline::{self, Progress, Silent};
+use triptych_core::write::OutputFormat;
+
+const FILES: usize = 12;
+
+/// Stops a run after so many blocks.
+struct StopAfter {
+    blocks: AtomicU64,
+}
+
+impl Progress for StopAfter {
+    fn start(&self, _: u64) {}
+    fn advance(&self, _: u64, _: u64) {
+        self.blocks.fetch_sub(1, Ordering::Relaxed);
+    }
+    fn is_stopped(&self) -> bool {
+        self.blocks.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Files of documents of which every fifth repeats one of another file, and some bad lines.
+fn write_corpus(folder: &Path) -> Vec<PathBuf> {
+    let text = |seed: usize| (0..40).map(|word| format!("w{seed}x{word}")).collect::<Vec<_>>().join(" ");
+    let line = |file: usize, index: usize| match index % 10 {
+        0 => format!("{{\"text\": \"{}\"}}", text(index)),
+        5 => "not JSON".to_owned(),
+        _ => format!("{{\"text\": \"{} a@b.org\"}}", text(1000 * (file + 1) + index)),
+    };
+    let write = |file: usize| {
+        let path = folder.join(format!("{file:02}.jsonl"));
+        let lines: Vec<String> = (0..50).map(|index| line(file, index)).collect();
+        fs::write(&path, lines.join("\n")).unwrap();
+        path
+    };
+    (0..FILES).map(write).collect()
+}
+
+fn config(input: Vec<PathBuf>, output: PathBuf) -> PrepConfig {
+    let shard_bytes = 20_000; // a shard is full after two files
+    PrepConfig {
+        input,
+        output,
+        min_length: 3,
+        max_bad: 1.0,
+        threads: 1,
+        shard_bytes,
+        ..PrepConfig::default()
+    }
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entry = |entry: std::io::Result<fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap())
+    };
+    fs::read_dir(folder).unwrap().map(entry).collect()
+}
+
+fn stop(config: &PrepConfig, blocks: u64) {
+    let error = pipeline::run(config, &StopAfter { blocks: AtomicU64::new(blocks) }).unwrap_err();
+    assert!(matches!(error, Error::Interrupted), "{error}");
+    assert!(!config.output.exists());
+}
+
+#[test]
+fn a_run_stopped_at_any_block_ends_with_the_same_bytes_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = write_corpus(dir.path());
+    for (format, threads) in
+        [(OutputFormat::JsonlZst, 1), (OutputFormat::Jsonl, 2), (OutputFormat::Parquet, 1)]
+    {
+        let whole = config(input.clone(), dir.path().join("whole"));
+        let whole = PrepConfig { format, overwrite: true, ..whole };
+        let summary = pipeline::run(&whole, &Silent).unwrap();
+        assert!(summary.ledger.total.duplicates > 0 && summary.ledger.total.quarantined > 0);
+        for blocks in 1..FILES as u64 {
+            let stopped = PrepConfig { output: dir.path().join("stopped"), threads, ..whole.clone() };
+            stop(&stopped, blocks);
+            let resumed = pipeline::run(&stopped, &Silent).unwrap();
+            assert_eq!(resumed.ledger, summary.ledger, "stopped after {blocks}");
+            assert_eq!(files(&stopped.output), files(&whole.output), "stopped after {blocks}");
+            fs::remove_dir_all(&stopped.output).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_run_goes_on_after_its_last_complete_shard_and_not_from_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(write_corpus(dir.path()), dir.path().join("out"));
+    stop(&config, 7);
+    let shard = dir.path().join(".tmp-out/00000.jsonl.zst");
+    let written = fs::metadata(&shard).unwrap().modified().unwrap();
+    pipeline::run(&config, &Silent).unwrap();
+    let kept = fs::metadata(config.output.join("00000.jsonl.zst")).unwrap().modified().unwrap();
+    assert_eq!(written, kept);
+    assert!(!dir.path().join(".tmp-out").exists());
+}
+
+#[test]
+fn another_configuration_is_refused_with_the_keys_that_differ_unless_it_may_overwrite() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(write_corpus(dir.path()), dir.path().join("out"));
+    let other = PrepConfig { min_length: 4, ..config.clone() };
+    stop(&config, 7);
+    for _ in 0..2 {
+        let error = pipeline::run(&other, &Silent).unwrap_err();
+        assert!(error.to_string().contains("`min_length` 4 instead of 3"), "{error}");
+        assert_eq!(error.exit_status(), 2);
+        pipeline::run(&config, &Silent).unwrap(); // what was done is still there; then: a finished folder
+    }
+    let other = PrepConfig { overwrite: true, ..other };
+    assert!(!pipeline::run(&other, &Silent).unwrap().already_done);
+}
+
+#[test]
+fn an_input_that_changed_since_the_run_was_stopped_is_an_integrity_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = write_corpus(dir.path());
+    let config = config(input.clone(), dir.path().join("out"));
+    stop(&config, 7);
+    let changed = fs::read_to_string(&input[1]).unwrap().replacen("w2", "v2", 1);
+    fs::write(&input[1], changed).unwrap();
+    let error = pipeline::run(&config, &Silent).unwrap_err();
+    assert_eq!(error.exit_status(), 4);
+    assert!(error.to_string().contains("01.jsonl"), "{error}");
+}
