@@ -18,7 +18,7 @@ const TEMPLATE: &str = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg} d
 #[derive(Debug)]
 pub(crate) struct Bar {
     signals: Signals,
-    bar: OnceLock<ProgressBar>,
+    terminal: OnceLock<ProgressBar>,
     state: Mutex<State>,
 }
 
@@ -33,7 +33,7 @@ struct State {
 impl Bar {
     /// Progress of a run that stops when it is asked to.
     pub(crate) fn new(signals: Signals) -> Self {
-        Self { signals, bar: OnceLock::new(), state: Mutex::default() }
+        Self { signals, terminal: OnceLock::new(), state: Mutex::default() }
     }
 }
 
@@ -45,7 +45,7 @@ impl Progress for Bar {
         if std::io::stderr().is_terminal() {
             let style =
                 ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let _ = self.bar.set(ProgressBar::new(total_bytes).with_style(style));
+            let _ = self.terminal.set(ProgressBar::new(total_bytes).with_style(style));
             // set once, here
         }
     }
@@ -54,7 +54,7 @@ impl Progress for Bar {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.bytes += bytes;
         state.documents += documents;
-        match self.bar.get() {
+        match self.terminal.get() {
             Some(bar) => {
                 bar.set_message(state.documents.to_string());
                 bar.inc(bytes);
@@ -80,7 +80,7 @@ impl State {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        if let Some(bar) = self.bar.get() {
+        if let Some(bar) = self.terminal.get() {
             bar.finish_and_clear();
         }
     }

@@ -108,6 +108,7 @@ impl Progress for Signals {
     fn start(&self, _: u64) {}
     fn advance(&self, _: u64, _: u64) {}
     fn is_stopped(&self) -> bool {
+        #[allow(clippy::redundant_closure_for_method_calls)] // the method alone fits one lifetime only
         let raised = Python::attach(|py| py.check_signals()).err();
         let is_stopped = raised.is_some();
         *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = raised;
