@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// Threads; 0 is one a core [default: 0]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// The share of this machine, as 2/5: `merge` makes one folder of all [default: 1/1]
+    #[arg(long, value_name = "I/N")]
+    shard: Option<String>,
     /// Format of the shards: jsonl.zst, jsonl or parquet [default: jsonl.zst]
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
@@ -76,6 +79,7 @@ impl Options {
             ("output", self.output.as_ref().map(|path| serde_json::json!(path))),
             ("profile", self.profile.clone().map(Value::from)),
             ("threads", self.threads.map(Value::from)),
+            ("shard", self.shard.clone().map(Value::from)),
             ("format", self.format.clone().map(Value::from)),
             ("min_length", self.min_length.map(Value::from)),
             ("max_length", self.max_length.map(Value::from)),

@@ -33,7 +33,8 @@ fn dry_run(config: &PrepConfig) -> Result<u8> {
     Ok(print_line(&format!("{plan:#}"), 0))
 }
 
-fn report(config: &PrepConfig, summary: &Summary, as_json: bool) -> u8 {
+/// Prints the summary of a run; gives its exit status.
+pub(crate) fn report(config: &PrepConfig, summary: &Summary, as_json: bool) -> u8 {
     let status = if summary.bad_fraction > config.max_bad { TOO_MANY_BAD } else { 0 };
     if !as_json {
         eprint!("{}", table(summary));

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::dedup::MIN_NGRAM_WORDS;
 use crate::error::{Error, Result};
+use crate::pipeline::Share;
 use crate::profile::Profile;
 use crate::quality::SeedRules;
 use crate::read::Limits;
@@ -40,6 +41,8 @@ pub struct PrepConfig {
     pub max_file_bytes: u64,
     /// Most decompressed bytes per byte on disk, past the first 64 MiB.
     pub max_expansion: u64,
+    /// The share of this machine, as `2/5`; `1/1` is all.
+    pub shard: Share,
     /// Threads; 0 is one a core.
     pub threads: usize,
     /// Share of records, in [0, 1], that may be bad before the run ends with status 3.
@@ -63,6 +66,7 @@ impl Default for PrepConfig {
             max_line_bytes: 32 << 20, // the longest books are 10 MB; a thread may hold four copies of a line
             max_file_bytes: 1 << 40,
             max_expansion: 1000, // gzip cannot pass 1032; real text stays below 100
+            shard: Share::default(),
             threads: 0,
             max_bad: 0.001,
             overwrite: false,

@@ -1,4 +1,5 @@
-//! Runs that are stopped and started again: the same bytes, or a refusal that says why.
+//! Runs that are stopped and started again, or shared out and merged: the same bytes, or a
+//! refusal that says why.
 #![allow(clippy::unwrap_used)] // a test that cannot go on says where
 
 use std::collections::BTreeMap;
@@ -8,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use triptych_core::config::PrepConfig;
 use triptych_core::error::Error;
-use triptych_core::pipeline::{self, Progress, Silent};
+use triptych_core::pipeline::{self, Progress, Share, Silent};
 use triptych_core::write::OutputFormat;
 
-const FILES: usize = 12;
+/// More than eight for each of two parts, so that these share files and not blocks.
+const FILES: usize = 18;
 
 /// Stops a run after so many blocks.
 struct StopAfter {
@@ -134,4 +136,51 @@ fn an_input_that_changed_since_the_run_was_stopped_is_an_integrity_error_that_na
     let error = pipeline::run(&config, &Silent).unwrap_err();
     assert_eq!(error.exit_status(), 4);
     assert!(error.to_string().contains("01.jsonl"), "{error}");
+}
+
+/// Runs each share of the whole and gives the folders of the parts.
+fn run_parts(whole: &PrepConfig, folder: &Path, count: usize) -> Vec<PathBuf> {
+    let run = |index: usize| {
+        let output = folder.join(format!("part-{index}-of-{count}"));
+        let part = PrepConfig { shard: Share { index, count }, output: output.clone(), ..whole.clone() };
+        stop(&part, 1);
+        pipeline::run(&part, &Silent).unwrap();
+        output
+    };
+    (0..count).map(run).collect()
+}
+
+#[test]
+fn parts_merge_into_the_same_bytes_as_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = config(write_corpus(dir.path()), dir.path().join("whole"));
+    pipeline::run(&whole, &Silent).unwrap();
+    for count in [2, 3, 7] {
+        let mut parts = run_parts(&whole, dir.path(), count);
+        parts.reverse();
+        let merged = PrepConfig { output: dir.path().join(format!("merged-{count}")), ..whole.clone() };
+        pipeline::merge(&parts, &merged, &Silent).unwrap();
+        assert_eq!(files(&merged.output), files(&whole.output), "{count} parts");
+        assert!(pipeline::merge(&parts, &merged, &Silent).unwrap().already_done);
+        for part in parts {
+            fs::remove_dir_all(part).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_merge_names_the_parts_that_are_missing_and_refuses_those_of_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = config(write_corpus(dir.path()), dir.path().join("whole"));
+    let parts = run_parts(&whole, dir.path(), 3);
+    let merged = PrepConfig { output: dir.path().join("merged"), ..whole.clone() };
+    let message = |parts: &[PathBuf]| pipeline::merge(parts, &merged, &Silent).unwrap_err().to_string();
+    assert!(message(&parts[..1]).contains("no part 2/3, 3/3"));
+    assert!(message(&[parts.clone(), parts[1..2].to_vec()].concat()).contains("2/3 again"));
+    let other = PrepConfig { min_length: 4, ..whole.clone() };
+    let others = run_parts(&other, &dir.path().join("other"), 3);
+    assert!(message(&[&parts[..2], &others[2..]].concat()).contains("another configuration"));
+    fs::write(parts[2].join("00000.jsonl.zst"), "x").unwrap();
+    assert_eq!(pipeline::merge(&parts, &merged, &Silent).unwrap_err().exit_status(), 4);
+    assert!(!merged.output.exists());
 }

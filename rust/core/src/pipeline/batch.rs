@@ -7,8 +7,8 @@ use memchr::memchr_iter;
 use crate::config::PrepConfig;
 use crate::document::{Fallback, Record};
 use crate::json::Fault;
+use crate::ledger::Counts;
 use crate::profile::{Profile, Scratch};
-use crate::quality::Reason;
 use crate::read::{self, BadRecord, Block, Input};
 
 /// Prepares blocks; shared by all threads.
@@ -24,11 +24,13 @@ pub(super) struct Preparer {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) file: usize,
-    pub(super) read: u64,
+    /// Number of the block in its file.
+    pub(super) number: usize,
     pub(super) bad: Vec<BadRecord>,
     pub(super) disk_bytes: u64,
     pub(super) content: u128,
-    rejected: [u64; Reason::ALL.len()],
+    /// What was read, rejected and quarantined; what is kept is not known yet.
+    pub(super) counts: Counts,
     /// Lines of the documents that may be kept, one after the other.
     lines: Vec<u8>,
     ngrams: Vec<u128>,
@@ -52,9 +54,9 @@ pub(super) struct Candidate<'b> {
 impl Batch {
     /// Forgets the last block, and keeps the memory.
     fn begin(&mut self, block: &Block) {
-        (self.file, self.read) = (block.file, block.bad.len() as u64);
+        (self.file, self.number) = (block.file, block.number);
         (self.disk_bytes, self.content) = (block.disk_bytes, block.content);
-        (self.rejected, self.bad) = (Default::default(), Vec::new());
+        (self.counts, self.bad) = (Counts::default(), Vec::new());
         self.lines.clear();
         self.lines.reserve(block.bytes.len() + block.bytes.len() / 16);
         self.ngrams.clear();
@@ -67,10 +69,6 @@ impl Batch {
             ngrams: &self.ngrams[span.ngrams.clone()],
             text_bytes: span.text_bytes,
         })
-    }
-
-    pub(super) fn rejected(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
-        Reason::ALL.into_iter().zip(self.rejected).filter(|(_, count)| *count > 0)
     }
 }
 
@@ -95,14 +93,20 @@ impl Preparer {
     /// Prepares the lines of a block into `batch`; what is bad goes to its quarantine, in order of lines.
     pub(super) fn prepare(&self, block: &mut Block, scratch: &mut Scratch, batch: &mut Batch) {
         batch.begin(block);
+        let num_unread = block.bad.len() as u64;
         for line in lines(block).filter(|line| !line.bytes.trim_ascii().is_empty()) {
-            batch.read += 1;
+            batch.counts.read += 1;
             if let Err(fault) = self.prepare_line(&line, scratch, batch) {
                 batch.bad.push(bad_record(&line, &fault));
             }
         }
         batch.bad.append(&mut block.bad);
         batch.bad.sort_by_key(|bad| bad.line);
+        batch.counts.read += num_unread;
+        batch.counts.quarantined = batch.bad.len() as u64;
+        if let Some(counts) = block.counts.take() {
+            batch.counts = counts; // a part of a run has counted these lines before
+        }
     }
 
     fn prepare_line(&self, line: &Line, scratch: &mut Scratch, batch: &mut Batch) -> Result<(), Fault> {
@@ -112,7 +116,7 @@ impl Preparer {
         let record = Record::parse(line.bytes, &self.text_field)?;
         let first_ngram = batch.ngrams.len();
         match self.profile.prepare(&record.text, scratch, &mut batch.ngrams) {
-            Err(reason) => batch.rejected[reason as usize] += 1,
+            Err(reason) => batch.counts.reject(reason.name(), 1),
             Ok(text) => {
                 let start = batch.lines.len();
                 let changed = matches!(text, std::borrow::Cow::Owned(_)).then_some(&*text);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{journal, Summary, FORMAT};
+use super::{journal, Summary, FORMAT, PART_FORMAT};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
@@ -20,6 +20,39 @@ const NONE: &str = "none";
 /// # Errors
 /// `InvalidValue` if the folder holds anything else and may not be overwritten.
 pub(super) fn find(config: &PrepConfig, inputs: &[Input]) -> Result<Option<Summary>> {
+    find_same(config, |manifest| {
+        let sizes = inputs.iter().map(|input| (input.path.display().to_string(), input.bytes)).collect();
+        let mut found = differences(manifest, config, sizes);
+        // Contents are read only if names and sizes agree.
+        if found.is_empty() {
+            for (input, fact) in
+                inputs.iter().zip(facts(manifest)).filter(|(_, fact)| !fact.sha256.is_empty())
+            {
+                if manifest::sha256_file(&input.path)? != fact.sha256 {
+                    found.push(format!("`{}` has changed", input.path.display()));
+                }
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// As [`find`], for parts of which the inputs are known without being read.
+pub(super) fn find_merged(config: &PrepConfig, inputs: &[FileFacts]) -> Result<Option<Summary>> {
+    find_same(config, |manifest| {
+        let sizes = inputs.iter().map(|fact| (fact.file.clone(), fact.bytes)).collect();
+        let mut found = differences(manifest, config, sizes);
+        if found.is_empty() && facts(manifest) != inputs {
+            found.push("inputs of other content".to_owned());
+        }
+        Ok(found)
+    })
+}
+
+fn find_same(
+    config: &PrepConfig,
+    differences: impl FnOnce(&Manifest) -> Result<Vec<String>>,
+) -> Result<Option<Summary>> {
     let output = &config.output;
     if output.as_os_str().is_empty() {
         return Err(refused(output, "a folder to write to", NONE));
@@ -31,18 +64,19 @@ pub(super) fn find(config: &PrepConfig, inputs: &[Input]) -> Result<Option<Summa
         let found = "files that triptych did not write";
         return Err(refused(output, "a new folder, or one that triptych made", found));
     }
-    let manifest = Manifest::read(output, FORMAT);
-    let differences = match &manifest {
-        Ok(manifest) => differences(manifest, config, inputs)?,
+    let format = if config.shard.is_part() { PART_FORMAT } else { FORMAT };
+    let manifest = Manifest::read(output, format);
+    let found = match &manifest {
+        Ok(manifest) => differences(manifest)?,
         Err(error) => vec![error.to_string()],
     };
     match manifest {
-        Ok(manifest) if differences.is_empty() => summary(output, &manifest).map(Some),
+        Ok(manifest) if found.is_empty() => summary(output, &manifest).map(Some),
         _ if config.overwrite => Ok(None),
         _ => Err(refused(
             output,
             "a new folder, or one made from the same inputs and configuration (or `overwrite`, to replace it)",
-            &differences.join(", "),
+            &found.join(", "),
         )),
     }
 }
@@ -62,28 +96,21 @@ fn refused(output: &Path, expected: &str, found: &str) -> Error {
     }
 }
 
-/// What differs from the run that made the folder. Configuration, names and sizes come
-/// first; contents are hashed only if those agree.
-fn differences(manifest: &Manifest, config: &PrepConfig, inputs: &[Input]) -> Result<Vec<String>> {
+/// What differs in configuration, version, and names and sizes of inputs from the run that made the folder.
+fn differences(manifest: &Manifest, config: &PrepConfig, inputs: Vec<(String, u64)>) -> Vec<String> {
     let mut found = journal::differences(&manifest.made_from["config"], &json!(config.made_from()));
     if manifest.triptych != crate::VERSION {
         found.push(format!("version {} instead of {}", crate::VERSION, manifest.triptych));
     }
-    let facts: Vec<FileFacts> =
-        serde_json::from_value(manifest.made_from["inputs"].clone()).unwrap_or_default();
-    let sizes = facts.iter().map(|fact| (fact.file.clone(), fact.bytes));
-    if !sizes.eq(inputs.iter().map(|input| (input.path.display().to_string(), input.bytes))) {
+    let sizes = facts(manifest).into_iter().map(|fact| (fact.file, fact.bytes));
+    if !sizes.eq(inputs) {
         found.push("other inputs".to_owned());
     }
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    for (input, fact) in inputs.iter().zip(&facts) {
-        if manifest::sha256_file(&input.path)? != fact.sha256 {
-            found.push(format!("`{}` has changed", input.path.display()));
-        }
-    }
-    Ok(found)
+    found
+}
+
+fn facts(manifest: &Manifest) -> Vec<FileFacts> {
+    serde_json::from_value(manifest.made_from["inputs"].clone()).unwrap_or_default()
 }
 
 fn summary(output: &Path, manifest: &Manifest) -> Result<Summary> {

@@ -9,16 +9,23 @@ use std::sync::{Mutex, PoisonError};
 
 use super::batch::{Batch, Preparer};
 use super::sink::Sink;
-use super::source::Source;
 use crate::error::Result;
 use crate::profile::Scratch;
 use crate::read::Block;
+
+/// Where blocks come from, in order.
+pub(super) trait Blocks {
+    /// The next block, or `None` after the last.
+    fn next_block(&mut self) -> Result<Option<Block>>;
+    /// Takes back the memory of a block.
+    fn recycle(&mut self, bytes: Vec<u8>);
+}
 
 /// Moves every block from `source` through `preparer` into `sink`, in order.
 ///
 /// One thread does everything in turn. More prepare, while the calling one reads and writes.
 pub(super) fn flow(
-    source: &mut Source,
+    source: &mut dyn Blocks,
     preparer: &Preparer,
     sink: &mut Sink,
     num_threads: usize,
@@ -34,7 +41,7 @@ fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn flow_here(source: &mut Source, preparer: &Preparer, sink: &mut Sink) -> Result<()> {
+fn flow_here(source: &mut dyn Blocks, preparer: &Preparer, sink: &mut Sink) -> Result<()> {
     let (mut scratch, mut batch) = (Scratch::default(), Batch::default());
     while let Some(mut block) = source.next_block()? {
         preparer.prepare(&mut block, &mut scratch, &mut batch);
@@ -55,7 +62,12 @@ struct Job {
 /// What a thread sends back: the job, or the panic that ended it.
 type Outcome = std::thread::Result<Job>;
 
-fn flow_across(source: &mut Source, preparer: &Preparer, sink: &mut Sink, num_threads: usize) -> Result<()> {
+fn flow_across(
+    source: &mut dyn Blocks,
+    preparer: &Preparer,
+    sink: &mut Sink,
+    num_threads: usize,
+) -> Result<()> {
     let (jobs, todo) = channel::<Job>();
     let (finished, done) = channel::<Outcome>();
     let todo = Mutex::new(todo);
@@ -102,7 +114,7 @@ struct Belt {
 }
 
 impl Belt {
-    fn run(mut self, source: &mut Source, sink: &mut Sink, most: usize) -> Result<()> {
+    fn run(mut self, source: &mut dyn Blocks, sink: &mut Sink, most: usize) -> Result<()> {
         loop {
             while self.in_flight.len() < most {
                 let Some(block) = source.next_block()? else { break };
@@ -135,7 +147,7 @@ impl Belt {
     }
 
     /// Writes what is next in order, as far as it is there.
-    fn write(&mut self, source: &mut Source, sink: &mut Sink) -> Result<()> {
+    fn write(&mut self, source: &mut dyn Blocks, sink: &mut Sink) -> Result<()> {
         while let Some(Some(_)) = self.in_flight.front() {
             let Some(Some(job)) = self.in_flight.pop_front() else { break };
             self.first += 1;

@@ -9,13 +9,13 @@ use serde_json::{json, Map, Value};
 use crate::config::PrepConfig;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::ledger::FileCounts;
+use crate::ledger::{Counts, FileCounts};
 use crate::read::Input;
 
 /// Name of the journal inside a draft.
 pub(super) const FILE_NAME: &str = "journal.json";
 
-/// What is done, up to the end of a shard.
+/// What is done; on the disk, up to the end of a shard.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Journal {
@@ -29,8 +29,9 @@ pub(super) struct Journal {
     pub(super) num_shards: usize,
     pub(super) documents: u64,
     pub(super) text_bytes: u64,
-    /// Size of the quarantine.
+    /// Size of the quarantine, and of the list of blocks.
     pub(super) quarantine_bytes: u64,
+    pub(super) block_list_bytes: u64,
     /// Counts of each input.
     pub(super) files: Vec<FileCounts>,
 }
@@ -46,6 +47,30 @@ pub(super) fn made_from(config: &PrepConfig, inputs: &[Input]) -> Value {
 }
 
 impl Journal {
+    /// Nothing is done yet.
+    pub(super) fn begin(config: &PrepConfig, inputs: &[Input]) -> Self {
+        let file =
+            |input: &Input| FileCounts { file: input.path.display().to_string(), counts: Counts::default() };
+        Self {
+            made_from: made_from(config, inputs),
+            blocks: 0,
+            contents: Vec::new(),
+            num_shards: 0,
+            documents: 0,
+            text_bytes: 0,
+            quarantine_bytes: 0,
+            block_list_bytes: 0,
+            files: inputs.iter().map(file).collect(),
+        }
+    }
+
+    /// One more block is done, the last of its file so far.
+    pub(super) fn end_block(&mut self, file: usize, content: u128) {
+        self.blocks += 1;
+        self.contents.resize(file + 1, String::new());
+        self.contents[file] = format!("{content:032x}");
+    }
+
     /// The journal of a draft; `None` if there is none that can be read.
     pub(super) fn read(draft: &Draft) -> Option<Self> {
         serde_json::from_slice(&fs::read(draft.path(FILE_NAME)).ok()?).ok()

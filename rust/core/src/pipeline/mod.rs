@@ -6,7 +6,11 @@ mod batch;
 mod finished;
 mod flow;
 mod journal;
+mod list;
+mod merge;
+mod part;
 mod remember;
+mod share;
 mod sink;
 mod source;
 
@@ -21,12 +25,16 @@ use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::ledger::{self, Ledger};
 use crate::profile::Profile;
-use crate::read::{self, Input};
+use crate::read::{self, FileFacts, Input};
 
 use batch::Preparer;
 use journal::Journal;
+use merge::Whole;
 use sink::Sink;
 use source::Source;
+
+pub use part::FORMAT as PART_FORMAT;
+pub use share::Share;
 
 /// Format of a documents folder, as its manifest names it.
 pub const FORMAT: &str = "triptych-documents/1";
@@ -84,37 +92,79 @@ pub fn run(config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
     }
     let draft = Draft::resume(&config.output)?;
     let mut source = Source::new(&inputs, config);
-    let mut sink = begin(config, &profile, &inputs, (&draft, &mut source), progress)?;
+    let mut sink = begin(config, profile.ngram, &inputs, (&draft, &mut source), progress)?;
     let preparer = Preparer::new(profile, config, &inputs);
     flow::flow(&mut source, &preparer, &mut sink, config.threads)?;
     let facts = source.into_facts();
-    let (ledger, documents, text_bytes) = sink.finish(&facts)?;
-    if ledger.total.read == 0 {
-        return Err(empty(config));
-    }
-    write_ledger(&draft, &ledger)?;
-    let content = json!({"documents": documents, "text_bytes": text_bytes, "profile": config.profile});
-    draft.commit(FORMAT, json!({"config": config.made_from(), "inputs": facts}), content)?;
-    let bad_fraction = ledger.total.bad_fraction();
-    Ok(Summary { output: config.output.clone(), already_done: false, documents, bad_fraction, ledger })
+    let written = sink.finish(&facts)?;
+    finish(config, draft, written, &facts)
 }
 
-/// A new sink, or one that goes on where a run was stopped.
+/// A sink for a new run, or for one that goes on where it was stopped.
 fn begin<'d>(
     config: &PrepConfig,
-    profile: &Profile,
+    ngram: Option<usize>,
     inputs: &[Input],
     (draft, source): (&'d Draft, &mut Source),
     progress: &'d dyn Progress,
 ) -> Result<Sink<'d>> {
     let journal = Journal::read(draft).filter(|journal| !config.overwrite || journal.fits(config, inputs));
-    let Some(journal) = journal else { return Sink::new(draft, config, inputs, progress) };
+    let Some(journal) = journal else {
+        draft.clear()?;
+        return Sink::new(draft, config, ngram, Journal::begin(config, inputs), progress);
+    };
     draft.keep(); // whatever is wrong, what is done is not lost
     journal.check(config, inputs)?;
-    let sink = Sink::resume(draft, config, profile, &journal, progress)?;
     let disk_bytes = source.skip(journal.blocks, &journal.contents)?;
     progress.advance(disk_bytes, journal.files.iter().map(|file| file.counts.read).sum());
-    Ok(sink)
+    Sink::new(draft, config, ngram, journal, progress)
+}
+
+/// Merges the parts that runs with `shard` wrote, in any order, into the folder `config.output`: the same
+/// bytes as one run. Of `config` only `output`, `threads`, `max_bad` and `overwrite` count; the rest stands
+/// in the parts.
+///
+/// # Errors
+/// `InvalidValue` if a part is missing, stands twice or is of another run; `Integrity` if one is damaged.
+pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
+    let whole = Whole::open(parts)?;
+    let PrepConfig { output, threads, max_bad, overwrite, .. } = config.clone();
+    let config = PrepConfig { output, threads, max_bad, overwrite, ..whole.config.clone() };
+    let facts = whole.facts.iter();
+    let inputs: Vec<Input> =
+        facts.map(|fact| Input { path: PathBuf::from(&fact.file), bytes: fact.bytes }).collect();
+    progress.start(whole.disk_bytes());
+    if let Some(summary) = finished::find_merged(&config, &whole.facts)? {
+        return Ok(summary);
+    }
+    let draft = Draft::start(&config.output)?;
+    let ngram = config.profile()?.ngram;
+    let journal = Journal::begin(&config, &inputs);
+    let mut sink = Sink::new(&draft, &config, ngram, journal, progress)?.not_resumable();
+    // The texts are prepared; what is left to do is to compare them.
+    let text = PrepConfig { text_field: "text".to_owned(), ..config.clone() };
+    let preparer = Preparer::new(Profile { pii: false, quality: None, ngram }, &text, &inputs);
+    flow::flow(&mut whole.blocks()?, &preparer, &mut sink, config.threads)?;
+    let written = sink.finish(&whole.facts)?;
+    finish(&config, draft, written, &whole.facts)
+}
+
+/// Checks that everything adds up, and gives the folder its name.
+fn finish(
+    config: &PrepConfig,
+    draft: Draft,
+    (ledger, documents, text_bytes): (Ledger, u64, u64),
+    facts: &[FileFacts],
+) -> Result<Summary> {
+    if ledger.total.read == 0 && !config.shard.is_part() {
+        return Err(empty(config));
+    }
+    write_ledger(&draft, &ledger)?;
+    let content = json!({"documents": documents, "text_bytes": text_bytes, "profile": config.profile});
+    let format = if config.shard.is_part() { PART_FORMAT } else { FORMAT };
+    draft.commit(format, json!({"config": config.made_from(), "inputs": facts}), content)?;
+    let bad_fraction = ledger.total.bad_fraction();
+    Ok(Summary { output: config.output.clone(), already_done: false, documents, bad_fraction, ledger })
 }
 
 fn empty(config: &PrepConfig) -> Error {

@@ -10,15 +10,13 @@ use crate::error::{Error, Result};
 use crate::read::{self, Block, Limits};
 use crate::text::{scan, Scan};
 
-/// Adds the n-grams of every document of a shard to `index`; gives the number of documents.
+/// Adds the n-grams of every document of a shard to `index`.
 ///
 /// # Errors
 /// `Integrity` if a line of the shard is no document.
-pub(super) fn remember(path: &Path, n: usize, limits: Limits, index: &mut NgramIndex) -> Result<u64> {
-    // What is written here may expand more than what was read, but not beyond what was read.
-    let limits = Limits { max_line_bytes: usize::MAX >> 1, max_expansion: u64::MAX >> 32, ..limits };
-    let mut reader = read::open(path, "text", limits)?;
-    let (mut scanned, mut ngrams, mut documents) = (Scan::default(), Vec::new(), 0);
+pub(super) fn remember(path: &Path, n: usize, index: &mut NgramIndex) -> Result<()> {
+    let mut reader = read::open(path, "text", Limits::of_own_files())?;
+    let (mut scanned, mut ngrams, mut documents) = (Scan::default(), Vec::new(), 0_u64);
     while let Some(block) = reader.next_block()? {
         if let Some(bad) = block.bad.first() {
             return Err(damaged(path, bad.line, &bad.reason));
@@ -34,7 +32,7 @@ pub(super) fn remember(path: &Path, n: usize, limits: Limits, index: &mut NgramI
         }
         reader.recycle(block.bytes);
     }
-    Ok(documents)
+    Ok(())
 }
 
 fn lines(block: &Block) -> impl Iterator<Item = &[u8]> {

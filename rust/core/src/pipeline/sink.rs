@@ -1,92 +1,76 @@
 //! The end of the flow: deduplication, shards, quarantine, counts and journal, in order.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
-
-use serde_json::{json, Value};
+use serde_json::json;
 
 use super::batch::Batch;
 use super::journal::{self, Journal};
+use super::list::List;
+use super::part::{BlockEntry, BLOCKS_NAME};
 use super::remember::remember;
 use super::{Progress, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::dedup::{NgramIndex, Verdict};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::ledger::{Counts, FileCounts, Ledger};
-use crate::profile::Profile;
-use crate::read::{FileFacts, Input};
+use crate::ledger::Ledger;
+use crate::read::FileFacts;
 use crate::write::{self, ShardWriter};
 
 /// Takes batches in the order of the inputs.
 pub(super) struct Sink<'d> {
     draft: &'d Draft,
-    made_from: Value,
-    index: NgramIndex,
+    /// How far the run is.
+    journal: Journal,
+    /// The journal is written where the run can go on from it.
+    is_resumable: bool,
+    /// Absent in a part: the merge of all parts decides what is a duplicate.
+    index: Option<NgramIndex>,
     writer: ShardWriter<'d>,
-    quarantine: Quarantine,
-    files: Vec<FileCounts>,
-    blocks: u64,
-    contents: Vec<String>,
+    quarantine: List,
+    /// Present in a part.
+    block_list: Option<List>,
     progress: &'d dyn Progress,
 }
 
 impl<'d> Sink<'d> {
-    /// A sink that has taken nothing yet.
+    /// A sink that goes on where the journal ends; what was written after it is removed.
+    /// `ngram` is the number of words by which kept documents are remembered.
     pub(super) fn new(
         draft: &'d Draft,
         config: &PrepConfig,
-        inputs: &[Input],
+        ngram: Option<usize>,
+        journal: Journal,
         progress: &'d dyn Progress,
     ) -> Result<Self> {
-        draft.clear()?;
-        let file =
-            |input: &Input| FileCounts { file: input.path.display().to_string(), counts: Counts::default() };
+        let shards: Vec<String> =
+            (0..journal.num_shards).map(|number| write::shard_name(number, config.format)).collect();
+        let lists = [QUARANTINE_NAME, BLOCKS_NAME, journal::FILE_NAME];
+        draft.remove_all_but(|name| lists.contains(&name) || shards.iter().any(|shard| shard == name))?;
+        let is_part = config.shard.is_part();
+        let mut index = (!is_part).then(NgramIndex::default);
+        if let (Some(index), Some(n)) = (&mut index, ngram) {
+            for name in &shards {
+                remember(&draft.path(name), n, index)?;
+            }
+        }
+        let written = (journal.num_shards, journal.documents, journal.text_bytes);
+        let blocks = || List::open(draft.path(BLOCKS_NAME), journal.block_list_bytes);
         Ok(Self {
             draft,
-            made_from: journal::made_from(config, inputs),
-            index: NgramIndex::default(),
-            writer: ShardWriter::new(draft, config.format, config.shard_bytes),
-            quarantine: Quarantine::open(draft, 0)?,
-            files: inputs.iter().map(file).collect(),
-            blocks: 0,
-            contents: Vec::new(),
+            is_resumable: true,
+            index,
+            writer: ShardWriter::resume(draft, config.format, config.shard_bytes, written),
+            quarantine: List::open(draft.path(QUARANTINE_NAME), journal.quarantine_bytes)?,
+            block_list: is_part.then(blocks).transpose()?,
+            journal,
             progress,
         })
     }
 
-    /// A sink that goes on where the journal ends; what was written after it is removed.
-    pub(super) fn resume(
-        draft: &'d Draft,
-        config: &PrepConfig,
-        profile: &Profile,
-        journal: &Journal,
-        progress: &'d dyn Progress,
-    ) -> Result<Self> {
-        draft.keep();
-        let shards: Vec<String> =
-            (0..journal.num_shards).map(|number| write::shard_name(number, config.format)).collect();
-        let stays = |name: &str| [QUARANTINE_NAME, journal::FILE_NAME].contains(&name);
-        draft.remove_all_but(|name| stays(name) || shards.iter().any(|shard| shard == name))?;
-        let mut index = NgramIndex::default();
-        if let Some(n) = profile.ngram {
-            for name in &shards {
-                remember(&draft.path(name), n, config.limits(), &mut index)?;
-            }
-        }
-        let written = (journal.num_shards, journal.documents, journal.text_bytes);
-        Ok(Self {
-            draft,
-            made_from: journal.made_from.clone(),
-            index,
-            writer: ShardWriter::resume(draft, config.format, config.shard_bytes, written),
-            quarantine: Quarantine::open(draft, journal.quarantine_bytes)?,
-            files: journal.files.clone(),
-            blocks: journal.blocks,
-            contents: journal.contents.clone(),
-            progress,
-        })
+    /// The same without a journal on the disk: stopped, it begins anew.
+    pub(super) fn not_resumable(mut self) -> Self {
+        self.is_resumable = false;
+        self
     }
 
     /// Judges and writes the next batch.
@@ -94,92 +78,70 @@ impl<'d> Sink<'d> {
     /// # Errors
     /// The disk; `Interrupted` if whoever watches the run wants it to stop.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<()> {
-        let FileCounts { file, counts } = &mut self.files[batch.file];
-        counts.read += batch.read;
-        counts.quarantined += batch.bad.len() as u64;
-        batch.rejected().for_each(|(reason, count)| counts.reject(reason.name(), count));
+        let mut counts = batch.counts.clone();
+        (counts.kept, counts.duplicates) = (0, 0); // what a part counted as kept is decided here
         for document in batch.documents() {
-            if self.index.judge(document.ngrams) == Verdict::Duplicate {
+            let verdict = self.index.as_mut().map(|index| index.judge(document.ngrams));
+            if verdict == Some(Verdict::Duplicate) {
                 counts.duplicates += 1;
             } else {
                 counts.kept += 1;
                 self.writer.write(document.line, document.text_bytes)?;
             }
         }
-        self.quarantine.take(file, batch)?;
+        self.list(batch, &counts)?;
+        self.journal.files[batch.file].counts.add(&counts);
         self.end_block(batch)
     }
 
-    fn end_block(&mut self, batch: &Batch) -> Result<()> {
-        self.blocks += 1;
-        self.contents.resize(batch.file + 1, String::new());
-        self.contents[batch.file] = format!("{:032x}", batch.content);
-        if self.writer.end_block()? {
-            self.quarantine.sync()?;
-            self.journal().write(self.draft)?;
+    /// Adds the batch to the quarantine and, in a part, to the list of blocks.
+    fn list(&mut self, batch: &Batch, counts: &crate::ledger::Counts) -> Result<()> {
+        let file = &self.journal.files[batch.file].file;
+        for bad in &batch.bad {
+            let entry = json!({"file": file, "line": bad.line, "byte": bad.byte, "reason": bad.reason});
+            self.quarantine.push(&entry)?;
         }
-        self.progress.advance(batch.disk_bytes, batch.read);
+        let Some(list) = &mut self.block_list else { return Ok(()) };
+        let (documents, counts) = (counts.kept, counts.clone());
+        list.push(&BlockEntry { file: batch.file, block: batch.number, documents, counts })
+    }
+
+    fn end_block(&mut self, batch: &Batch) -> Result<()> {
+        self.journal.end_block(batch.file, batch.content);
+        if self.writer.end_block()? && self.is_resumable {
+            self.write_journal()?;
+        }
+        self.progress.advance(batch.disk_bytes, batch.counts.read);
         if self.progress.is_stopped() {
             return Err(Error::Interrupted);
         }
         Ok(())
     }
 
-    fn journal(&self) -> Journal {
-        Journal {
-            made_from: self.made_from.clone(),
-            blocks: self.blocks,
-            contents: self.contents.clone(),
-            num_shards: self.writer.num_shards,
-            documents: self.writer.documents,
-            text_bytes: self.writer.text_bytes,
-            quarantine_bytes: self.quarantine.bytes,
-            files: self.files.clone(),
-        }
+    fn write_journal(&mut self) -> Result<()> {
+        self.sync()?;
+        let journal = &mut self.journal;
+        journal.num_shards = self.writer.num_shards;
+        (journal.documents, journal.text_bytes) = (self.writer.documents, self.writer.text_bytes);
+        journal.quarantine_bytes = self.quarantine.bytes;
+        journal.block_list_bytes = self.block_list.as_ref().map_or(0, |list| list.bytes);
+        journal.write(self.draft)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.quarantine.sync()?;
+        self.block_list.as_mut().map_or(Ok(()), List::sync)
     }
 
     /// Completes the files; gives the ledger, the documents and the bytes of their text.
     pub(super) fn finish(mut self, facts: &[FileFacts]) -> Result<(Ledger, u64, u64)> {
-        self.quarantine.sync()?;
-        self.files.iter_mut().zip(facts).for_each(|(file, facts)| file.counts.bytes_read = facts.bytes);
+        self.sync()?;
+        let mut files = self.journal.files;
+        for (file, facts) in files.iter_mut().zip(facts).filter(|(_, facts)| !facts.sha256.is_empty()) {
+            file.counts.bytes_read = facts.bytes;
+        }
         let (documents, text_bytes) = self.writer.finish()?;
         self.draft.remove_all_but(|name| name != journal::FILE_NAME)?;
-        Ok((Ledger::new(self.files), documents, text_bytes))
-    }
-}
-
-/// The list of bad records.
-struct Quarantine {
-    path: PathBuf,
-    file: BufWriter<File>,
-    bytes: u64,
-}
-
-impl Quarantine {
-    /// Opens it for writing after its first `bytes`.
-    fn open(draft: &Draft, bytes: u64) -> Result<Self> {
-        let path = draft.path(QUARANTINE_NAME);
-        let open = || -> std::io::Result<File> {
-            let file = OpenOptions::new().create(true).append(true).open(&path)?;
-            file.set_len(bytes)?;
-            Ok(file)
-        };
-        let file = open().map_err(Error::io("open", &path))?;
-        Ok(Self { path, file: BufWriter::new(file), bytes })
-    }
-
-    fn take(&mut self, file: &str, batch: &Batch) -> Result<()> {
-        for bad in &batch.bad {
-            let entry = json!({"file": file, "line": bad.line, "byte": bad.byte, "reason": bad.reason});
-            let line = format!("{entry}\n");
-            self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))?;
-            self.bytes += line.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        let sync = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
-        sync.map_err(Error::io("write", &self.path))
+        Ok((Ledger::new(files), documents, text_bytes))
     }
 }

@@ -2,6 +2,8 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::flow::Blocks;
+use super::Share;
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::read::{self, Block, FileFacts, Input, Limits, Reader};
@@ -11,7 +13,10 @@ pub(super) struct Source<'i> {
     inputs: &'i [Input],
     text_field: String,
     limits: Limits,
+    share: Share,
     reader: Option<Box<dyn Reader>>,
+    /// Number of the next block in its file.
+    block: usize,
     /// Of what was read of the current file.
     hasher: Xxh3,
     facts: Vec<FileFacts>,
@@ -20,34 +25,37 @@ pub(super) struct Source<'i> {
 impl<'i> Source<'i> {
     pub(super) fn new(inputs: &'i [Input], config: &PrepConfig) -> Self {
         let (text_field, limits) = (config.text_field.clone(), config.limits());
-        Self { inputs, text_field, limits, reader: None, hasher: Xxh3::new(), facts: Vec::new() }
+        let (share, hasher) = (config.shard, Xxh3::new());
+        Self { inputs, text_field, limits, share, reader: None, block: 0, hasher, facts: Vec::new() }
     }
 
-    /// The next block, or `None` after the last file.
-    pub(super) fn next_block(&mut self) -> Result<Option<Block>> {
-        while let Some(input) = self.inputs.get(self.facts.len()) {
-            let reader = match &mut self.reader {
-                Some(reader) => reader,
-                none => none.insert(read::open(&input.path, &self.text_field, self.limits)?),
-            };
-            if let Some(mut block) = reader.next_block()? {
-                block.file = self.facts.len();
-                self.hasher.update(&block.bytes);
-                block.content = self.hasher.digest128();
-                return Ok(Some(block));
-            }
-            let (bytes, sha256) = reader.finish()?;
-            self.facts.push(FileFacts { file: input.path.display().to_string(), bytes, sha256 });
-            (self.reader, self.hasher) = (None, Xxh3::new());
+    /// The next block of the current file, or its facts if there is none.
+    fn read(&mut self, input: &Input) -> Result<Option<Block>> {
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(read::open(&input.path, &self.text_field, self.limits)?),
+        };
+        if let Some(mut block) = reader.next_block()? {
+            (block.file, block.number) = (self.facts.len(), self.block);
+            self.hasher.update(&block.bytes);
+            block.content = self.hasher.digest128();
+            self.block += 1;
+            return Ok(Some(block));
         }
+        let (bytes, sha256) = reader.finish()?;
+        self.end_file(FileFacts { file: input.path.display().to_string(), bytes, sha256 });
         Ok(None)
     }
 
-    /// Takes back the memory of a block.
-    pub(super) fn recycle(&mut self, bytes: Vec<u8>) {
-        if let Some(reader) = &mut self.reader {
-            reader.recycle(bytes);
-        }
+    fn end_file(&mut self, facts: FileFacts) {
+        self.facts.push(facts);
+        (self.reader, self.block, self.hasher) = (None, 0, Xxh3::new());
+    }
+
+    /// Passes over a file of which others take all.
+    fn pass(&mut self, input: &Input) {
+        let (file, bytes) = (input.path.display().to_string(), input.bytes);
+        self.end_file(FileFacts { file, bytes, sha256: String::new() });
     }
 
     /// Reads over the blocks that an earlier run has done; `contents` are the hashes that
@@ -86,5 +94,32 @@ impl<'i> Source<'i> {
     /// Sizes and hashes of the files read, one an input.
     pub(super) fn into_facts(self) -> Vec<FileFacts> {
         self.facts
+    }
+}
+
+impl Blocks for Source<'_> {
+    fn next_block(&mut self) -> Result<Option<Block>> {
+        let num_files = self.inputs.len();
+        let mut disk_bytes = 0; // of blocks that others take
+        while let Some(input) = self.inputs.get(self.facts.len()) {
+            if !self.share.has_file(self.facts.len(), num_files) {
+                self.pass(input);
+                continue;
+            }
+            let Some(mut block) = self.read(input)? else { continue };
+            block.disk_bytes += std::mem::take(&mut disk_bytes);
+            if self.share.has_block(block.file, block.number, num_files) {
+                return Ok(Some(block));
+            }
+            disk_bytes = block.disk_bytes;
+            self.recycle(block.bytes);
+        }
+        Ok(None)
+    }
+
+    fn recycle(&mut self, bytes: Vec<u8>) {
+        if let Some(reader) = &mut self.reader {
+            reader.recycle(bytes);
+        }
     }
 }

@@ -13,6 +13,7 @@ mod whole;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::ledger::Counts;
 
 pub use inputs::{resolve, Input};
 pub use raw::Limits;
@@ -52,6 +53,8 @@ enum Compression {
 pub struct Block {
     /// Index of the file among the inputs.
     pub file: usize,
+    /// Number of the block in its file, from 0.
+    pub number: usize,
     /// The lines.
     pub bytes: Vec<u8>,
     /// 1-based number of the first line (row, for Parquet).
@@ -62,6 +65,8 @@ pub struct Block {
     pub bad: Vec<BadRecord>,
     /// Bytes of the file, as on disk, read since the last block.
     pub disk_bytes: u64,
+    /// What a part of the run has counted of this block, if one has prepared it.
+    pub counts: Option<Counts>,
     /// XXH3-128 of the lines of this file up to the end of this block.
     pub content: u128,
 }

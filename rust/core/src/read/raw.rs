@@ -21,6 +21,14 @@ pub struct Limits {
     pub max_expansion: u64,
 }
 
+impl Limits {
+    /// For files that were written here: their lines are longer by what was added to them, and
+    /// they may expand to what was read, however much that is.
+    pub(crate) fn of_own_files() -> Self {
+        Self { max_line_bytes: usize::MAX >> 1, max_file_bytes: u64::MAX, max_expansion: u64::from(u32::MAX) }
+    }
+}
+
 /// Decompressed size below which any ratio is fine: 64 MiB fit anywhere.
 pub const EXPANSION_FREE_BYTES: u64 = 64 << 20;
 
