@@ -2,6 +2,7 @@
 //! then what is left is a special case, an address, or cut at its infixes.
 
 use super::affixes::{prefix_length, suffix_length};
+use super::classes::count_letters;
 use super::infixes::next_infix;
 use super::lexicon::Lexicon;
 use super::urls::is_url;
@@ -49,10 +50,15 @@ impl Core<'_> {
         &self.text[self.start..self.end]
     }
 
+    /// True for ASCII letters alone, which have no affix and no infix.
+    fn is_letters(&self) -> bool {
+        count_letters(self.chunk().as_bytes()) == self.end - self.start
+    }
+
     /// Takes prefixes and keeps suffixes until there are none or a special case is left.
     fn peel(&mut self, take: &mut impl FnMut(Span)) -> Option<[u8; 3]> {
         let mut special = self.lexicon.special(self.chunk());
-        while special.is_none() {
+        while special.is_none() && !self.is_letters() {
             let chunk = self.chunk();
             let prefix = prefix_length(chunk);
             special = self.special_within(self.start + prefix, self.end, prefix);
@@ -103,6 +109,9 @@ impl Core<'_> {
     fn split(&self, take: &mut impl FnMut(Span)) {
         let chunk = self.chunk();
         let (mut start, mut from) = (0, 0);
+        if self.is_letters() {
+            return self.take_piece(0, chunk.len(), take);
+        }
         while let Some((infix, end)) = next_infix(chunk, from) {
             from = end;
             if infix == 0 {

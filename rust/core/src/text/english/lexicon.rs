@@ -1,7 +1,7 @@
 //! The special cases of English and the patterns of tokens that rejoin to one.
 //!
 //! Both are looked up by their bytes in one hash table, so that the usual word, which is
-//! neither, costs one hash and one load.
+//! neither, most often costs one load: no entry has its length and its first byte.
 
 use std::sync::LazyLock;
 
@@ -41,6 +41,8 @@ struct Node {
 #[derive(Debug)]
 pub(super) struct Lexicon {
     slots: Vec<u16>,
+    /// Bit n for each first byte: whether a text of n bytes begins with it.
+    lengths: [u32; 256],
     entries: Vec<Entry>,
     /// The first is never a pattern's, so that 0 can say "none".
     nodes: Vec<Node>,
@@ -48,15 +50,25 @@ pub(super) struct Lexicon {
 
 impl Lexicon {
     fn empty() -> Self {
-        Self { slots: vec![0; NUM_SLOTS], entries: Vec::new(), nodes: vec![Node::default()] }
+        Self {
+            slots: vec![0; NUM_SLOTS],
+            lengths: [0; 256],
+            entries: Vec::new(),
+            nodes: vec![Node::default()],
+        }
     }
 
     /// The entry of a text.
     #[inline]
     pub(super) fn find(&self, text: &str) -> Option<u16> {
-        if text.len() > MAX_BYTES {
+        let first = *text.as_bytes().first()?;
+        if text.len() > MAX_BYTES || self.lengths[first as usize] >> text.len() & 1 == 0 {
             return None;
         }
+        self.look_up(text)
+    }
+
+    fn look_up(&self, text: &str) -> Option<u16> {
         let mut slot = hash(text.as_bytes());
         loop {
             match self.slots[slot % NUM_SLOTS] {
@@ -112,6 +124,7 @@ impl Lexicon {
         }
         self.entries.push(Entry { text: text.to_owned(), special: None, root: 0 });
         self.slots[slot % NUM_SLOTS] = self.entries.len() as u16;
+        self.lengths[text.as_bytes()[0] as usize] |= 1 << text.len();
         self.entries.len() as u16 - 1
     }
 

@@ -20,7 +20,8 @@ mod tables;
 mod urls;
 mod words;
 
-use sentences::{is_space, Sentences};
+use rejoin::Kind;
+use sentences::Sentences;
 
 /// Splits texts one after the other, and keeps its memory between them.
 #[derive(Debug, Default)]
@@ -38,8 +39,8 @@ impl Splitter {
 
     /// Calls `take` with the byte range of each word of `text`, in order.
     pub fn for_each_word(&mut self, text: &str, mut take: impl FnMut((usize, usize))) {
-        words::tokens(text, &mut self.scratch, |token| {
-            if !is_space(&text[token.0..token.1]) {
+        words::tokens(text, &mut self.scratch, |token, kind| {
+            if kind != Kind::Space {
                 take(token);
             }
         });
@@ -49,8 +50,8 @@ impl Splitter {
     /// to its last.
     pub fn for_each_sentence(&mut self, text: &str, mut take: impl FnMut((usize, usize))) {
         let mut sentences = Sentences::default();
-        words::tokens(text, &mut self.scratch, |token| {
-            if let Some(sentence) = sentences.take(text, token) {
+        words::tokens(text, &mut self.scratch, |token, kind| {
+            if let Some(sentence) = sentences.take(text, token, kind) {
                 take(sentence);
             }
         });

@@ -44,7 +44,18 @@ pub(super) struct Rejoin<'t, F> {
     give: F,
 }
 
-impl<'t, F: FnMut(Span)> Rejoin<'t, F> {
+/// What is known of a token that is given on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// ASCII letters alone.
+    Letters,
+    /// Any other word or mark, and perhaps letters.
+    Other,
+    /// White space alone.
+    Space,
+}
+
+impl<'t, F: FnMut(Span, Kind)> Rejoin<'t, F> {
     pub(super) fn new(text: &'t str, lexicon: &'t Lexicon, scratch: &'t mut Scratch, give: F) -> Self {
         Self { text, lexicon, scratch, last: None, give }
     }
@@ -57,7 +68,7 @@ impl<'t, F: FnMut(Span)> Rejoin<'t, F> {
             return self.push(token);
         }
         if let Some(last) = self.last.replace(token) {
-            (self.give)(last);
+            (self.give)(last, Kind::Letters);
         }
     }
 
@@ -72,7 +83,7 @@ impl<'t, F: FnMut(Span)> Rejoin<'t, F> {
     /// Takes a token of white space, which is in no pattern, or the end of the text.
     pub(super) fn pause(&mut self) {
         if let Some(last) = self.last.take() {
-            (self.give)(last);
+            (self.give)(last, Kind::Letters);
         }
         if !self.scratch.held.is_empty() {
             self.scratch.walks.clear();
@@ -83,14 +94,14 @@ impl<'t, F: FnMut(Span)> Rejoin<'t, F> {
     /// Gives a token of white space on.
     pub(super) fn space(&mut self, token: Span) {
         self.pause();
-        (self.give)(token);
+        (self.give)(token, Kind::Space);
     }
 
     fn push(&mut self, token: Span) {
         let entry = self.lexicon.find(&self.text[token.0..token.1]);
         let root = entry.and_then(|entry| self.lexicon.root(entry));
         if self.scratch.held.is_empty() && root.is_none() {
-            return (self.give)(token);
+            return (self.give)(token, Kind::Other);
         }
         let index = self.scratch.held.len();
         self.scratch.held.push(token);
@@ -142,14 +153,16 @@ impl<'t, F: FnMut(Span)> Rejoin<'t, F> {
     }
 
     fn give_as_they_are(&mut self, start: usize, end: usize) {
-        self.scratch.held[start..end].iter().for_each(|token| (self.give)(*token));
+        self.scratch.held[start..end].iter().for_each(|token| (self.give)(*token, Kind::Other));
     }
 
     fn give_rejoined(&mut self, chosen: Match) {
         let tokens = &self.scratch.held[chosen.start..chosen.end];
         let is_unbroken = tokens.windows(2).all(|pair| pair[0].1 == pair[1].0);
         match self.lexicon.special_of_node(chosen.node) {
-            Some(lengths) if is_unbroken => take_special(tokens[0].0, lengths, &mut self.give),
+            Some(lengths) if is_unbroken => {
+                take_special(tokens[0].0, lengths, &mut |token| (self.give)(token, Kind::Other));
+            }
             _ => self.give_as_they_are(chosen.start, chosen.end),
         }
     }

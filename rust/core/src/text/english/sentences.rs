@@ -2,7 +2,8 @@
 //! stop, question or exclamation mark that is not punctuation.
 
 use super::chunk::Span;
-use super::classes::{class, PUNCTUATION, SENTENCE_END, SPACE};
+use super::classes::{class, PUNCTUATION, SENTENCE_END};
+use super::rejoin::Kind;
 
 /// The sentence that is being read.
 #[derive(Debug, Default)]
@@ -17,15 +18,15 @@ impl Sentences {
     /// Takes the next token, white space or not; gives the sentence that ends before it. A
     /// sentence of white space alone is none.
     #[inline]
-    pub(super) fn take(&mut self, text: &str, token: Span) -> Option<Span> {
+    pub(super) fn take(&mut self, text: &str, token: Span, kind: Kind) -> Option<Span> {
         let word = &text[token.0..token.1];
-        let is_end = is_sentence_end(word);
+        let is_end = kind == Kind::Other && is_sentence_end(word);
         let mut sentence = None;
-        if self.is_ended && !is_end && !is_punctuation(word) {
+        if self.is_ended && !is_end && (kind != Kind::Other || !is_punctuation(word)) {
             sentence = self.finish();
         }
         self.is_ended |= is_end;
-        if !is_space(word) {
+        if kind != Kind::Space {
             self.span = Some((self.span.map_or(token.0, |span| span.0), token.1));
         }
         sentence
@@ -42,17 +43,10 @@ impl Sentences {
 #[inline]
 fn is_sentence_end(word: &str) -> bool {
     let mut chars = word.chars();
-    // A letter is most often the first, and no letter ends a sentence.
     chars.next().is_some_and(|char| class(char) & SENTENCE_END != 0) && chars.next().is_none()
 }
 
 /// True if every character is of a category P.
 fn is_punctuation(word: &str) -> bool {
     word.chars().all(|char| class(char) & PUNCTUATION != 0)
-}
-
-/// True for a token of white space; a token is that as a whole or not at all.
-#[inline]
-pub(super) fn is_space(word: &str) -> bool {
-    word.chars().next().is_some_and(|char| class(char) & SPACE != 0)
 }

@@ -2,9 +2,9 @@
 //! them, need one look into the lexicon and nothing else.
 
 use super::chunk::{split_chunk, take_special, Span};
-use super::classes::{is, BLANK, BYTES, HIGH, LETTER, SPACE};
+use super::classes::{count_letters, is, BLANK, BYTES, HIGH, SPACE};
 use super::lexicon::{Lexicon, ENGLISH};
-use super::rejoin::{self, Rejoin};
+use super::rejoin::{self, Kind, Rejoin};
 
 /// Memory that is kept from text to text.
 #[derive(Debug, Default)]
@@ -13,10 +13,10 @@ pub(super) struct Scratch {
     rejoin: rejoin::Scratch,
 }
 
-/// Gives every token to `give`: its span, and whether it is white space.
+/// Gives every token to `give`, in order.
 ///
 /// White space is a token but for one space after a chunk, as in spaCy.
-pub(super) fn tokens(text: &str, scratch: &mut Scratch, give: impl FnMut(Span)) {
+pub(super) fn tokens(text: &str, scratch: &mut Scratch, give: impl FnMut(Span, Kind)) {
     let lexicon = &*ENGLISH;
     let rejoin = Rejoin::new(text, lexicon, &mut scratch.rejoin, give);
     let mut reader = Reader { text, lexicon, suffixes: &mut scratch.suffixes, rejoin };
@@ -38,7 +38,7 @@ struct Reader<'t, F> {
     rejoin: Rejoin<'t, F>,
 }
 
-impl<F: FnMut(Span)> Reader<'_, F> {
+impl<F: FnMut(Span, Kind)> Reader<'_, F> {
     /// Takes the white space that begins at `start`; gives its end.
     #[inline]
     fn take_spaces(&mut self, start: usize) -> usize {
@@ -55,8 +55,7 @@ impl<F: FnMut(Span)> Reader<'_, F> {
     /// Takes the chunk that begins at `start`; gives its end.
     #[inline]
     fn take_chunk(&mut self, start: usize) -> usize {
-        let bytes = self.text.as_bytes();
-        let letters = bytes[start..].iter().take_while(|byte| BYTES[**byte as usize] == LETTER).count();
+        let letters = count_letters(&self.text.as_bytes()[start..]);
         let end = chunk_end(self.text, start + letters);
         if end > start + letters {
             self.split(start, end);
