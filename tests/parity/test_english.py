@@ -19,8 +19,8 @@ ROOM = CASES.parents[2] / "rust" / "core" / "src" / "text" / "english"
 
 
 def test_every_case_is_what_spacy_makes_of_the_text() -> None:
-    stored = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
-    assert stored == make_cases()
+    with CASES.open(encoding="utf-8") as lines:
+        assert [json.loads(line) for line in lines] == make_cases()
 
 
 def test_the_special_cases_are_those_of_spacy_with_the_same_splits() -> None:

@@ -110,4 +110,10 @@ mod tests {
         assert!(UNITS.iter().all(|unit| !unit.contains(|char: char| char.is_ascii_digit())));
         assert!(UNITS.is_sorted());
     }
+
+    /// `suffix_length` looks for a unit only where there is no other suffix.
+    #[test]
+    fn no_unit_ends_as_another_suffix_does() {
+        assert!(UNITS.iter().all(|unit| suffix_length(unit) == 0));
+    }
 }

@@ -71,7 +71,7 @@ pub(super) fn count_letters(bytes: &[u8]) -> usize {
 /// The highest bit of each byte that is no ASCII letter.
 #[inline]
 fn not_letters(block: u64) -> u64 {
-    let lower = (block | 0x20 * ONES) & !HIGHEST;
+    let lower = (block | (0x20 * ONES)) & !HIGHEST;
     let is_a_or_more = lower + (0x80 - u64::from(b'a')) * ONES;
     let is_beyond_z = lower + (0x7f - u64::from(b'z')) * ONES;
     (!is_a_or_more | is_beyond_z | block) & HIGHEST

@@ -190,3 +190,33 @@ impl Scratch {
         self.matches.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::words;
+
+    fn split(text: &str) -> Vec<&str> {
+        let mut ranges = Vec::new();
+        words(text, &mut ranges);
+        ranges.into_iter().map(|(start, end)| &text[start..end]).collect()
+    }
+
+    #[test]
+    fn tokens_that_spell_a_special_case_rejoin() {
+        assert_eq!(split("done:)"), ["done", ":)"]);
+        assert_eq!(split("done:)))"), ["done", ":)))"]);
+        assert_eq!(split("(Mr.)"), ["(", "Mr.", ")"]);
+    }
+
+    #[test]
+    fn white_space_keeps_them_apart() {
+        assert_eq!(split("done: )"), ["done", ":", ")"]);
+        assert_eq!(split("Mr ."), ["Mr", "."]);
+    }
+
+    #[test]
+    fn a_match_with_white_space_hides_its_tokens_from_the_next() {
+        assert_eq!(split(":)y"), [":)", "y"]);
+        assert_eq!(split("x( :)y"), ["x", "(", ":", ")", "y"]);
+    }
+}

@@ -77,39 +77,38 @@ fn is_ip(host: &str) -> bool {
     let (first, second, third, fourth) = (next(), next(), next(), next());
     octets.next().is_none()
         && is_first_octet(first)
-        && is_octet(second, '0')
-        && is_octet(third, '0')
-        && is_octet(fourth, '1')
+        && is_octet(second)
+        && is_octet(third)
+        && is_last_octet(fourth)
         && !is_private(first, second)
 }
 
 /// 1 to 223.
 fn is_first_octet(octet: &str) -> bool {
     match chars_of(octet) {
-        [Some('1'..='9'), None, None] => true,
+        [Some('1'..='9'), None, None] | [Some('2'), Some('2'), Some('0'..='3')] => true,
         [Some('1'..='9'), second, None] => is_any_digit(second),
         [Some('1'), second, third] => is_any_digit(second) && is_any_digit(third),
         [Some('2'), Some('0' | '1'), third] => is_any_digit(third),
-        [Some('2'), Some('2'), Some('0'..='3')] => true,
         _ => false,
     }
 }
 
-/// `lowest` 0: 0 to 255, leading zeros allowed to two digits; 1: 1 to 254.
-fn is_octet(octet: &str, lowest: char) -> bool {
-    let highest = if lowest == '0' { '5' } else { '4' };
-    let is_lead = |char: Option<char>| match lowest {
-        '0' => is_any_digit(char),
-        _ => matches!(char, Some('1'..='9')),
-    };
+/// 0 to 255; two digits may begin with 0.
+fn is_octet(octet: &str) -> bool {
     match chars_of(octet) {
-        [first, None, None] => is_lead(first),
-        [first, second, None] => is_lead(first) && is_any_digit(second),
+        [first, None, None] => is_any_digit(first),
+        [first, second, None] => is_any_digit(first) && is_any_digit(second),
         [Some('1'), second, third] => is_any_digit(second) && is_any_digit(third),
         [Some('2'), Some('0'..='4'), third] => is_any_digit(third),
-        [Some('2'), Some('5'), Some(third)] => ('0'..=highest).contains(&third),
+        [Some('2'), Some('5'), Some('0'..='5')] => true,
         _ => false,
     }
+}
+
+/// 1 to 254, without leading zeros.
+fn is_last_octet(octet: &str) -> bool {
+    is_octet(octet) && octet.starts_with(|char| matches!(char, '1'..='9')) && octet != "255"
 }
 
 /// Networks 10, 127, 169.254, 192.168 and 172.16 to 172.31.
