@@ -7,6 +7,7 @@ sentences stripped, empty ones dropped. A case has the words, since all of them 
 parts of the text, and the number of sentences.
 """
 
+# ruff: noqa: E501 (a case is a line)
 import json
 import random
 from pathlib import Path
@@ -34,7 +35,7 @@ WRITTEN = {
     "emoticons that meet": ":):) :-):-( :)) ) : ) (: ( : :'-( >:( :(:",
     "special cases that rejoin": "x(a.m.) (Mr.)y and/or w/o foo/Mr. (it's) \"that's\" -vs. 'cause 'em",
     "white space": "  two  spaces\tTab\n\nlines\r\nend\u00a0nbsp\u3000wide\u2003em\u001cfs\u0085nel ",
-    "sentences": "One. Two! Three? \"Four.\" Five... Six.Seven. Eight!? (Nine.) Ten: eleven; 3.5.",
+    "sentences": 'One. Two! Three? "Four." Five... Six.Seven. Eight!? (Nine.) Ten: eleven; 3.5.',
     "sentences of white space": ". \n\n . \n",
     "sentences of other scripts": "第一句。第二句！ पहला वाक्य। दूसरा। Ուր է։ ماذا؟ نعم۔",
     "marks alone": "! ? . , ; : - -- — ( ) [ ] { } ' \" … / \\ | @ # $ % ^ & * + = ~ ` < > _",
@@ -49,8 +50,30 @@ WRITTEN = {
 def pieces(tokenizer: spacy.tokenizer.Tokenizer) -> list[str]:
     """What random texts are made of: special cases, marks, letters of many kinds."""
     marks = list(".,;:!?'\"()[]{}<>-_/\\=+*^~#@&%$…—–’‘“”aAbBzZ015éÉ°ß中ಠ²٣\n\t  ")
-    words = ["...", "http://", "www.", "a.b", "10", "US$", "'s", "’S", "\u3000", "\u00a0"]
-    words += ["km", "com", ".co", ":80", "😀", "1.2.3.4", "10.0.0.1", "user", "\u0085", "m/s"]
+    words = [
+        "...",
+        "http://",
+        "www.",
+        "a.b",
+        "10",
+        "US$",
+        "'s",
+        "’S",
+        "\u3000",
+        "\u00a0",
+    ]
+    words += [
+        "km",
+        "com",
+        ".co",
+        ":80",
+        "😀",
+        "1.2.3.4",
+        "10.0.0.1",
+        "user",
+        "\u0085",
+        "m/s",
+    ]
     return [*marks, *words, *sorted(tokenizer.rules)[::9]]
 
 
@@ -59,7 +82,9 @@ def texts(tokenizer: spacy.tokenizer.Tokenizer) -> dict[str, str]:
     rng = random.Random(1)
     choices = pieces(tokenizer)
     made = {
-        f"random {number}": "".join(rng.choice(choices) for _ in range(rng.randrange(2, 20)))
+        f"random {number}": "".join(
+            rng.choice(choices) for _ in range(rng.randrange(2, 20))
+        )
         for number in range(300)
     }
     return WRITTEN | made
@@ -80,7 +105,9 @@ def make_cases() -> list[dict[str, object]]:
     rows = []
     for name, text in texts(nlp.tokenizer).items():
         words, num_sentences = split(nlp, text)
-        rows.append({"name": name, "text": text, "words": words, "num_sentences": num_sentences})
+        rows.append(
+            {"name": name, "text": text, "words": words, "num_sentences": num_sentences}
+        )
     return rows
 
 

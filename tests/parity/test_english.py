@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-spacy = pytest.importorskip("spacy", reason="spaCy, the reference of the splitter, is not installed")
+spacy = pytest.importorskip("spacy", reason="spaCy, the reference, is not installed")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from make_english_cases import CASES, SPACY_VERSION, make_cases  # noqa: E402
