@@ -2,7 +2,9 @@
 //! `sentencizer`, which is what datatrove takes for words of English.
 //!
 //! A hand-written machine in place of spaCy's regular expressions, linear in the text. The
-//! data, which are spaCy's, are in `tables.rs` and `special_cases.txt`; see `make_tables.py`.
+//! data in `tables.rs` and `special_cases.txt` are those of spaCy 3.8.18, written by `make_tables.py`
+//! whose text is beside them in `LICENSE-spacy`).
+//! Honnibal, MIT License).
 //!
 //! One difference is meant. datatrove deletes the letters `IS_ALPHA` from every text that has
 //! them as a token, the first such text of a process apart, for a fault of spaCy; here they
