@@ -3,7 +3,7 @@
 //!
 //! A hand-written machine in place of spaCy's regular expressions, linear in the text. The
 //! data in `tables.rs` and `special_cases.txt` are those of spaCy 3.8.18, written by `make_tables.py`
-//! (<https://github.com/explosion/spaCy>, © 2016-2024 `ExplosionAI` GmbH and others, MIT License,
+//! (<https://github.com/explosion/spaCy>, © 2016-2024 `ExplosionAI GmbH` and others, MIT License,
 //! whose text is beside them in `LICENSE-spacy`).
 //!
 //! One difference is meant. datatrove deletes the letters `IS_ALPHA` from every text that has
