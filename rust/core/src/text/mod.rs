@@ -3,6 +3,7 @@
 //! `str.split()` and `str.isalnum()` of Python are not Rust's `char` methods: the
 //! separators U+001C-001F are space there, and Unicode 14 decides what a letter is.
 
+pub mod english;
 mod scan;
 #[rustfmt::skip]
 #[allow(clippy::unreadable_literal)] // bit patterns
