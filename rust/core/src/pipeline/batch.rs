@@ -7,8 +7,8 @@ use memchr::memchr_iter;
 use crate::config::PrepConfig;
 use crate::document::{Fallback, Record};
 use crate::json::Fault;
+use crate::ledger::Counts;
 use crate::profile::{Profile, Scratch};
-use crate::quality::Reason;
 use crate::read::{self, BadRecord, Block, Input};
 
 /// Prepares blocks; shared by all threads.
@@ -27,7 +27,7 @@ pub(super) struct Batch {
     pub(super) read: u64,
     pub(super) bad: Vec<BadRecord>,
     pub(super) disk_bytes: u64,
-    rejected: [u64; Reason::ALL.len()],
+    rejected: Counts,
     /// Lines of the documents that may be kept, one after the other.
     lines: Vec<u8>,
     ngrams: Vec<u128>,
@@ -57,8 +57,9 @@ impl Batch {
         })
     }
 
-    pub(super) fn rejected(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
-        Reason::ALL.into_iter().zip(self.rejected).filter(|(_, count)| *count > 0)
+    /// Documents rejected, by reason.
+    pub(super) fn rejected(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.rejected.rejected.iter().map(|(reason, count)| (reason.as_str(), *count))
     }
 }
 
@@ -108,7 +109,7 @@ impl Preparer {
         let record = Record::parse(line.bytes, &self.text_field)?;
         let first_ngram = batch.ngrams.len();
         match self.profile.prepare(&record.text, scratch, &mut batch.ngrams) {
-            Err(reason) => batch.rejected[reason as usize] += 1,
+            Err(reason) => batch.rejected.reject(reason.name(), 1),
             Ok(text) => {
                 let start = batch.lines.len();
                 let changed = matches!(text, std::borrow::Cow::Owned(_)).then_some(&*text);

@@ -179,7 +179,7 @@ impl<'d> Sink<'d> {
     fn take(&mut self, batch: &Batch) -> Result<()> {
         let counts = &mut self.files[batch.file].counts;
         counts.read += batch.read;
-        batch.rejected().for_each(|(reason, count)| counts.reject(reason.name(), count));
+        batch.rejected().for_each(|(reason, count)| counts.reject(reason, count));
         for document in batch.documents() {
             if self.index.judge(document.ngrams) == Verdict::Duplicate {
                 counts.duplicates += 1;
