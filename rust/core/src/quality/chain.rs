@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{c4, fineweb, gopher, gopher_repetition, Bound, Reason, SeedRules, WordSet};
+use super::{c4, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, WordSet};
 use crate::text::Views;
 
 /// Quality profiles in order. An empty chain keeps everything.
@@ -36,7 +36,7 @@ impl From<SeedRules> for Chain {
 
 impl Chain {
     /// Names of the profiles that [`Chain::push`] knows.
-    pub const NAMES: [&'static str; 4] = ["gopher", "gopher-repetition", "c4", "fineweb"];
+    pub const NAMES: [&'static str; 5] = ["gopher", "gopher-repetition", "c4", "fineweb", "native"];
 
     /// Appends the profile of that name; false if there is none.
     pub fn push(&mut self, name: &str) -> bool {
@@ -45,6 +45,7 @@ impl Chain {
             "gopher-repetition" => Stage::Table(&gopher_repetition::RULES),
             "c4" => Stage::C4,
             "fineweb" => Stage::Table(&fineweb::RULES),
+            "native" => Stage::Table(&native::RULES),
             _ => return false,
         };
         self.stages.push(stage);

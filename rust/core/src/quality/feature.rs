@@ -53,7 +53,7 @@ fn ratio(count: usize, of: usize) -> f64 {
     count as f64 / of as f64
 }
 
-fn of_chars(count: usize, text: &str, views: &mut Views) -> f64 {
+pub(super) fn of_chars(count: usize, text: &str, views: &mut Views) -> f64 {
     ratio(count, views.num_chars(text))
 }
 
@@ -127,7 +127,7 @@ pub(super) fn newline_split_word_ratio(text: &str, views: &mut Views) -> f64 {
 }
 
 /// Share of the lines that are as asked.
-fn share(text: &str, lines: &[Span], is_counted: impl Fn(&str) -> bool) -> f64 {
+pub(super) fn share(text: &str, lines: &[Span], is_counted: impl Fn(&str) -> bool) -> f64 {
     let count = lines.iter().filter(|(start, end)| is_counted(&text[*start..*end])).count();
     ratio(count, lines.len())
 }
@@ -185,7 +185,8 @@ pub(super) fn duplicate_filled_line_char_fraction(text: &str, views: &mut Views)
 }
 
 pub(super) fn top_ngram_char_fraction<const N: usize>(text: &str, views: &mut Views) -> f64 {
-    of_chars(views.top_ngram_chars(text, N), text, views)
+    let top = views.top_ngram(text, N);
+    of_chars(top.num_chars * top.num_copies, text, views)
 }
 
 pub(super) fn repeated_ngram_char_fraction<const N: usize>(text: &str, views: &mut Views) -> f64 {

@@ -11,6 +11,7 @@ mod feature;
 mod fineweb;
 mod gopher;
 mod gopher_repetition;
+mod native;
 mod seed;
 
 pub use bound::{Bound, RuleConfig};

@@ -20,7 +20,7 @@ pub struct Ngrams {
     /// Words of those n-grams; 0 if there are none yet.
     ids_level: usize,
     counts: Vec<Count>,
-    top_chars: [Option<usize>; MAX_WORDS + 1],
+    tops: [Option<Top>; MAX_WORDS + 1],
     /// Hash of the n-gram that begins at each word.
     hashes: Vec<u64>,
     hashes_level: usize,
@@ -28,6 +28,15 @@ pub struct Ngrams {
     steps: Vec<(u64, u64)>,
     form_steps: Vec<(u64, u64)>,
     repeated_chars: [Option<usize>; MAX_WORDS + 1],
+}
+
+/// The most frequent n-gram; among equally frequent ones the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Top {
+    /// How often it stands; 0 if there are fewer words.
+    pub num_copies: usize,
+    /// Code points of one copy, its words joined by spaces.
+    pub num_chars: usize,
 }
 
 /// A distinct n-gram: how often it stands, and where first.
@@ -42,15 +51,14 @@ impl Ngrams {
     /// Forgets the text.
     pub(super) fn reset(&mut self) {
         (self.ids_level, self.hashes_level) = (0, 0);
-        (self.top_chars, self.repeated_chars) = ([None; MAX_WORDS + 1], [None; MAX_WORDS + 1]);
+        (self.tops, self.repeated_chars) = ([None; MAX_WORDS + 1], [None; MAX_WORDS + 1]);
     }
 
-    /// Code points in all copies of the most frequent n-gram, joined by spaces; among equally
-    /// frequent ones of the first. 0 if there are fewer than `n` words.
-    pub(super) fn top_chars(&mut self, n: usize, words: &Vocabulary, slots: &mut Slots) -> usize {
+    /// The most frequent n-gram.
+    pub(super) fn top(&mut self, n: usize, words: &Vocabulary, slots: &mut Slots) -> Top {
         loop {
-            if let Some(chars) = self.top_chars[n] {
-                return chars;
+            if let Some(top) = self.tops[n] {
+                return top;
             }
             self.raise_ids(words, slots);
         }
@@ -62,7 +70,7 @@ impl Ngrams {
         self.ids_level = n;
         if n == 1 {
             self.ids.clone_from(&words.ids);
-            self.top_chars[1] = Some(0); // not a rule: level 1 only begins the others
+            self.tops[1] = Some(Top::default()); // no rule asks for it: level 1 only begins the others
             return;
         }
         let num_ngrams = (words.ids.len() + 1).saturating_sub(n);
@@ -73,7 +81,7 @@ impl Ngrams {
             let key = u64::from(self.ids[at]) << 32 | u64::from(words.ids[at + n - 1]);
             self.ids[at] = self.count(key, at, slots);
         }
-        self.top_chars[n] = Some(self.top(n, words));
+        self.tops[n] = Some(self.find_top(n, words));
     }
 
     #[inline]
@@ -87,17 +95,17 @@ impl Ngrams {
         id as u32
     }
 
-    fn top(&self, n: usize, words: &Vocabulary) -> usize {
-        let mut top = Count { key: 0, num_copies: 0, first: 0 };
+    fn find_top(&self, n: usize, words: &Vocabulary) -> Top {
+        let mut top: Option<&Count> = None;
         for count in &self.counts {
-            if count.num_copies > top.num_copies {
-                top = *count;
+            if top.is_none_or(|top| count.num_copies > top.num_copies) {
+                top = Some(count);
             }
         }
-        match top.num_copies {
-            0 => 0,
-            count => (words.chars_in(top.first as usize, n) + n - 1) * count as usize,
-        }
+        top.map_or(Top::default(), |top| Top {
+            num_copies: top.num_copies as usize,
+            num_chars: words.chars_in(top.first as usize, n) + n - 1,
+        })
     }
 
     /// Code points in the n-grams that repeat an earlier one, read from left to right: a

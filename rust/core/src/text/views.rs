@@ -5,7 +5,7 @@
 
 use super::english;
 use super::lines::{self, count_repeats, Repeats, Span};
-use super::ngrams::Ngrams;
+use super::ngrams::{Ngrams, Top};
 use super::slots::Slots;
 use super::vocabulary::Vocabulary;
 use super::{scan, Scan};
@@ -89,10 +89,10 @@ impl Views {
         &self.english
     }
 
-    /// Code points in all copies of the most frequent n-gram of English words, n from 2 to 10.
-    pub fn top_ngram_chars(&mut self, text: &str, n: usize) -> usize {
+    /// The most frequent n-gram of English words, n from 2 to 10.
+    pub fn top_ngram(&mut self, text: &str, n: usize) -> Top {
         self.english(text);
-        self.ngrams.top_chars(n, &self.english, &mut self.slots)
+        self.ngrams.top(n, &self.english, &mut self.slots)
     }
 
     /// Code points in n-grams of English words that repeat an earlier one, n from 2 to 10.

@@ -19,6 +19,8 @@ pub(super) struct Form {
     is_no_symbol: bool,
     /// Bit of the stop word that it is; 0 if it is none.
     stop_bit: u8,
+    /// The same without regard to case.
+    any_case_stop_bit: u8,
 }
 
 /// Words in order, their distinct forms, and sums over them.
@@ -38,6 +40,8 @@ pub struct Vocabulary {
     pub no_symbol_chars: usize,
     /// Distinct stop words, in lower case.
     pub num_stop_words: usize,
+    /// The same in any case.
+    pub num_any_case_stop_words: usize,
 }
 
 impl Vocabulary {
@@ -56,7 +60,7 @@ impl Vocabulary {
         self.forms.len()
     }
 
-    /// The words of `text` in `n`-grams, without what stands between them.
+    /// Code points of the n-gram that begins at a word, without what stands between its words.
     pub(super) fn chars_in(&self, start: usize, n: usize) -> usize {
         self.chars_before[start + n] - self.chars_before[start]
     }
@@ -66,13 +70,14 @@ impl Vocabulary {
         self.clear();
         split(text, &mut self.words);
         slots.reset(self.words.len());
-        let (mut chars, mut stop_bits) = (0, 0);
+        let (mut chars, mut stop_bits, mut any_case_bits) = (0, 0_u8, 0_u8);
         self.chars_before.push(0);
         for index in 0..self.words.len() {
             let id = self.intern(text, self.words[index], slots);
             let form = self.forms[id];
             chars += form.num_chars as usize;
             stop_bits |= form.stop_bit;
+            any_case_bits |= form.any_case_stop_bit;
             self.num_with_letter += usize::from(form.has_letter);
             self.num_no_symbol += usize::from(form.is_no_symbol);
             self.no_symbol_chars += usize::from(form.is_no_symbol) * form.num_chars as usize;
@@ -80,6 +85,7 @@ impl Vocabulary {
             self.chars_before.push(chars);
         }
         self.num_stop_words = stop_bits.count_ones() as usize;
+        self.num_any_case_stop_words = any_case_bits.count_ones() as usize;
     }
 
     fn clear(&mut self) {
@@ -111,13 +117,16 @@ impl Form {
             found |= facts(char);
             num_chars += 1;
         }
-        let stop_bit = STOP_WORDS.iter().position(|stop| *stop == word).map_or(0, |index| 1 << index);
+        let any_case = STOP_WORDS.iter().position(|stop| stop.eq_ignore_ascii_case(word));
+        let any_case_stop_bit = any_case.map_or(0, |index| 1 << index);
+        let is_lower = any_case.is_some_and(|index| STOP_WORDS[index] == word);
         Self {
             span,
             num_chars,
             has_letter: found & bits::LETTER != 0,
             is_no_symbol: found & bits::NO_SYMBOL != 0,
-            stop_bit,
+            stop_bit: u8::from(is_lower) * any_case_stop_bit,
+            any_case_stop_bit,
         }
     }
 }
