@@ -226,8 +226,8 @@ fn native_keeps_what_the_quirks_of_the_others_reject() {
     assert!(judge(&native, &speech.join("\n")).is_ok());
     assert_eq!(judge(&profile("fineweb").unwrap(), &speech.join("\n")).unwrap_err(), "line_punct_ratio");
     // A star is a bullet, and white space does not part copies.
-    let list = words(90).chunks(3).map(|line| format!("* the {} of\n", line.join(" "))).collect::<String>();
-    assert_eq!(judge(&native, &list).unwrap_err(), "bullet_lines");
+    let list: Vec<String> = words(90).chunks(3).map(|line| format!("* the {} of", line.join(" "))).collect();
+    assert_eq!(judge(&native, &list.join("\n")).unwrap_err(), "bullet_lines");
     assert_eq!(judge(&native, &"the same bag of words ".repeat(40)).unwrap_err(), "frequent_2_grams");
     assert_eq!(judge(&native, "too short").unwrap_err(), "few_words");
 }
