@@ -46,7 +46,7 @@ def judge_plainly(profile, text):
     datatrove_text.split_into_parts.cache_clear()
     with mock.patch(
         "datatrove.utils.word_tokenizers.load_word_tokenizer",
-        lambda _language: PlainTokenizer(),
+        return_value=PlainTokenizer(),
     ):
         found = judge(profile, text)
     datatrove_text.split_into_parts.cache_clear()

@@ -57,8 +57,21 @@ def case_texts():
 
 PIECES = [
     *("the ", "of ", "and ", "cat ", "don't ", "U.S. ", "e-mail ", "3.14 ", "# ", "… "),
-    *("The cat sat on the mat.\n", "It isn't here!\n", "- point one\n", "• point\n", "\n\n"),
-    *("use cookies ", "javascript ", "[1]", "[edit]", '"No," he said. ', "word" * 8 + " "),
+    *(
+        "The cat sat on the mat.\n",
+        "It isn't here!\n",
+        "- point one\n",
+        "• point\n",
+        "\n\n",
+    ),
+    *(
+        "use cookies ",
+        "javascript ",
+        "[1]",
+        "[edit]",
+        '"No," he said. ',
+        "word" * 8 + " ",
+    ),
     *("日本語。", "été ", "\u2028", "\x1c", "\r\n", "...\n", "a b c d e f g h i j. "),
 ]
 
