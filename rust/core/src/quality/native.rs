@@ -9,7 +9,7 @@ use super::feature::{
     short_line_fraction,
 };
 use super::Bound;
-use crate::text::{is_terminal, strip_end, strip_start, Views};
+use crate::text::{class, is_terminal, strip_end, strip_start, Class, Views};
 
 /// The rules, the cheap ones first.
 pub(super) static RULES: [Bound; 25] = [
@@ -53,12 +53,12 @@ fn ellipsis_line_fraction(text: &str, views: &mut Views) -> f64 {
     })
 }
 
-/// What may follow a sentence end.
+/// What may follow a sentence end, besides white space.
 const CLOSERS: [char; 10] = ['"', '\'', '”', '’', '»', '«', '“', ')', ']', '」'];
 
 fn sentence_end_line_fraction(text: &str, views: &mut Views) -> f64 {
     share(text, views.filled_lines(text), |line| {
-        let line = strip_end(line).trim_end_matches(CLOSERS);
+        let line = line.trim_end_matches(|char| class(char) == Class::Space || CLOSERS.contains(&char));
         line.chars().next_back().is_some_and(is_terminal)
     })
 }
