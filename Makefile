@@ -26,6 +26,9 @@ demo: ## raw text to a chat model in about ten minutes
 test-packaging: ## a wheel from the sdist, installed elsewhere
 	$(PYTHON) -m pytest tests/packaging
 
+test-parity: ## the quality profiles against datatrove (extra `parity`)
+	$(PYTHON) -m pytest tests/parity
+
 test-demo: ## the demo scaled down, undisturbed and killed
 	$(PYTHON) -m pytest tests/demo
 
@@ -35,4 +38,4 @@ bench-prep: ## preparation against the pure-Python twin
 ci: ## what decides whether a change lands
 	bash .ci/run
 
-.PHONY: help develop test-rust test test-demo test-packaging lint-rust lint demo bench-prep ci
+.PHONY: help develop test-rust test test-parity test-demo test-packaging lint-rust lint demo bench-prep ci

@@ -26,7 +26,10 @@ class PrepConfig:
     Attributes:
         input: files, folders or globs.
         output: the documents folder to write.
-        profile: `seed`, `clean` (PII only) or `dedup` (n-grams only).
+        profile: `seed`, `clean` (PII only), `dedup` (n-grams only) or one of
+            docs/quality.md; several are asked in order.
+        rule: bounds on features of docs/quality.md, asked last: `feature`, `min`,
+            `max` or both, and a `name` for the ledger.
         min_length: fewest words of a document (founding design: 128).
         max_length: most words of a document (founding design: 4096).
         ngram: words in an n-gram of deduplication (founding design: 13).
@@ -44,7 +47,8 @@ class PrepConfig:
 
     input: tuple[str, ...]
     output: str
-    profile: str = "seed"
+    profile: str | tuple[str, ...] = "seed"
+    rule: tuple[dict[str, Any], ...] = ()
     min_length: int = 128
     max_length: int = 4096
     ngram: int = 13

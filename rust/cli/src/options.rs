@@ -16,7 +16,8 @@ pub(crate) struct Options {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Steps to take: seed, clean or dedup [default: seed]
+    /// Steps to take: seed, clean, dedup, gopher, gopher-repetition, c4, fineweb,
+    /// native; several with commas between [default: seed]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// TOML file of keys

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{de, Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::dedup::MIN_NGRAM_WORDS;
 use crate::error::{Error, Result};
 use crate::pipeline::Share;
 use crate::profile::Profile;
-use crate::quality::SeedRules;
+use crate::quality::{Bound, RuleConfig, SeedRules};
 use crate::read::Limits;
 use crate::write::OutputFormat;
 
@@ -21,8 +21,12 @@ pub struct PrepConfig {
     pub input: Vec<PathBuf>,
     /// Folder to write.
     pub output: PathBuf,
-    /// `seed`, `clean` (PII only) or `dedup` (n-grams only).
+    /// Profiles, commas between them: `seed`, `clean` (PII only), `dedup` (n-grams only) and
+    /// those of docs/quality.md. A list is as good.
+    #[serde(deserialize_with = "comma_separated")]
     pub profile: String,
+    /// The user's own bounds on features, asked after the profile's.
+    pub rule: Vec<RuleConfig>,
     /// Fewest words of a document.
     pub min_length: usize,
     /// Most words of a document.
@@ -57,6 +61,7 @@ impl Default for PrepConfig {
             input: Vec::new(),
             output: PathBuf::new(),
             profile: "seed".to_owned(),
+            rule: Vec::new(),
             min_length: 128,
             max_length: 4096,
             ngram: 13, // GPT-3's n for overlap (Brown et al. 2020, appendix C)
@@ -130,7 +135,8 @@ impl PrepConfig {
     /// Checks ranges and pairs, and gives the profile.
     pub fn profile(&self) -> Result<Profile> {
         let rules = SeedRules { min_length: self.min_length, max_length: self.max_length };
-        let profile = Profile::named(&self.profile, rules, self.ngram)?;
+        let own_rules = self.rule.iter().map(Bound::from_config).collect::<Result<_>>()?;
+        let profile = Profile::named(&self.profile, rules, self.ngram)?.with_rules(own_rules);
         if self.min_length > self.max_length {
             return Err(invalid(
                 "`min_length`",
@@ -172,6 +178,31 @@ impl PrepConfig {
             _ => Map::new(), // a struct of JSON types serialises to an object
         }
     }
+}
+
+/// Reads one name, or a list of names.
+fn comma_separated<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    struct Names;
+    impl<'de> de::Visitor<'de> for Names {
+        type Value = String;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+            formatter.write_str("a name or a list of names")
+        }
+
+        fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<String, E> {
+            Ok(name.to_owned())
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut names: A) -> std::result::Result<String, A::Error> {
+            let mut found: Vec<String> = Vec::new();
+            while let Some(name) = names.next_element()? {
+                found.push(name);
+            }
+            Ok(found.join(","))
+        }
+    }
+    deserializer.deserialize_any(Names)
 }
 
 fn invalid(what: &str, expected: &str, found: &dyn std::fmt::Display) -> Error {

@@ -8,19 +8,18 @@ use crate::dedup::{hash_ngrams, NgramIndex, Verdict};
 use crate::error::{Error, Result};
 use crate::ledger::Counts;
 use crate::pii::remove_pii;
-use crate::quality::{Reason, SeedRules, WordSet};
-use crate::text::{scan, Scan};
+use crate::quality::{Bound, Chain, Reason, SeedRules, Workspace};
 
-/// Names of the profiles.
-pub const NAMES: [&str; 3] = ["seed", "clean", "dedup"];
+/// Names of the profiles that are more, or other, than quality rules.
+const STEPS: [&str; 3] = ["seed", "clean", "dedup"];
 
-/// The steps, in order: PII, quality, n-gram deduplication. `None` or false leaves one out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The steps, in order: PII, quality, n-gram deduplication. Without any, all is kept.
+#[derive(Debug, Clone, Default)]
 pub struct Profile {
     /// Replace personal data by tags.
     pub pii: bool,
     /// Reject by quality.
-    pub quality: Option<SeedRules>,
+    pub quality: Chain,
     /// Words in an n-gram of deduplication.
     pub ngram: Option<usize>,
 }
@@ -28,8 +27,7 @@ pub struct Profile {
 /// Working memory of one thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    scan: Scan,
-    words: WordSet,
+    work: Workspace,
 }
 
 /// What became of one text of a batch.
@@ -42,17 +40,38 @@ pub enum Fate<'t> {
 }
 
 impl Profile {
-    /// The profile of that name.
+    /// The profile of one name, or of several with commas between: each adds its steps, and
+    /// quality rules are asked in the order of the names.
     ///
     /// # Errors
     /// `UnknownName`, with the nearest.
-    pub fn named(name: &str, rules: SeedRules, ngram: usize) -> Result<Self> {
-        match name {
-            "seed" => Ok(Self { pii: true, quality: Some(rules), ngram: Some(ngram) }),
-            "clean" => Ok(Self { pii: true, quality: None, ngram: None }),
-            "dedup" => Ok(Self { pii: false, quality: None, ngram: Some(ngram) }),
-            _ => Err(Error::unknown_name("profile", name, &NAMES)),
+    pub fn named(names: &str, rules: SeedRules, ngram: usize) -> Result<Self> {
+        let mut profile = Self::default();
+        names.split(',').try_for_each(|name| profile.push(name.trim(), rules, ngram))?;
+        Ok(profile)
+    }
+
+    fn push(&mut self, name: &str, rules: SeedRules, ngram: usize) -> Result<()> {
+        let is_seed = name == "seed";
+        if !STEPS.contains(&name) && !self.quality.push(name) {
+            let names = [&STEPS[..], &Chain::NAMES[..]].concat();
+            return Err(Error::unknown_name("profile", name, &names));
         }
+        if is_seed {
+            self.quality.push_seed(rules);
+        }
+        self.pii |= is_seed || name == "clean";
+        if is_seed || name == "dedup" {
+            self.ngram = Some(ngram);
+        }
+        Ok(())
+    }
+
+    /// Adds the user's own rules, which are asked last.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Vec<Bound>) -> Self {
+        self.quality.push_rules(rules);
+        self
     }
 
     /// Cleans and judges one text, and appends its n-grams; what other texts decide is left open.
@@ -61,19 +80,13 @@ impl Profile {
         text: &'t str,
         scratch: &mut Scratch,
         ngrams: &mut Vec<u128>,
-    ) -> std::result::Result<Cow<'t, str>, Reason> {
+    ) -> std::result::Result<Cow<'t, str>, Reason<'_>> {
+        let work = &mut scratch.work;
+        work.views.reset();
         let text = if self.pii { remove_pii(text) } else { Cow::Borrowed(text) };
-        if self.quality.is_none() && self.ngram.is_none() {
-            return Ok(text);
-        }
-        scan(&text, &mut scratch.scan);
-        let rules = self.quality.as_ref();
-        let broken = rules.and_then(|rules| rules.first_broken(&text, &scratch.scan, &mut scratch.words));
-        if let Some(reason) = broken {
-            return Err(reason);
-        }
-        let has_words = self.ngram.is_none_or(|n| hash_ngrams(&text, &scratch.scan, n, ngrams));
-        has_words.then_some(text).ok_or(Reason::FewerWordsThanNgram)
+        let text = self.quality.judge(text, work)?;
+        let has_words = self.ngram.is_none_or(|n| hash_ngrams(&text, work.views.scan(&text), n, ngrams));
+        has_words.then_some(text).ok_or(Reason::FEWER_WORDS_THAN_NGRAM)
     }
 
     /// Prepares texts in order, in memory; one fate a text, and the counts.

@@ -44,7 +44,7 @@ struct QualityCase {
 fn quality_gives_the_reason_of_the_table() {
     for case in table::<QualityCase>("quality.jsonl") {
         let rules = SeedRules { min_length: case.min_length, max_length: case.max_length };
-        let profile = Profile { pii: false, quality: Some(rules), ngram: None };
+        let profile = Profile { quality: rules.into(), ..Profile::default() };
         let found = profile.prepare(&case.text, &mut Scratch::default(), &mut Vec::new());
         assert_eq!(found.err().map(|reason| reason.name().to_owned()), case.reason, "{}", case.name);
     }
@@ -61,7 +61,7 @@ struct NgramCase {
 #[test]
 fn deduplication_keeps_the_texts_of_the_table() {
     for case in table::<NgramCase>("ngram.jsonl") {
-        let profile = Profile { pii: false, quality: None, ngram: Some(case.n) };
+        let profile = Profile { ngram: Some(case.n), ..Profile::default() };
         let (fates, counts) = profile.prepare_all(&case.texts);
         let kept = (0..fates.len()).filter(|index| fates[*index] != Fate::Dropped);
         assert_eq!(kept.collect::<Vec<_>>(), case.kept, "{}", case.name);

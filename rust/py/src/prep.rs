@@ -22,7 +22,7 @@ fn utf8(texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
     texts.into_iter().enumerate().map(convert).collect()
 }
 
-fn fates(texts: &[String], profile: Profile) -> (Vec<Option<String>>, String) {
+fn fates(texts: &[String], profile: &Profile) -> (Vec<Option<String>>, String) {
     let (fates, counts) = profile.prepare_all(texts);
     let texts = fates.into_iter().map(|fate| match fate {
         Fate::Kept(text) => Some(text.into_owned()),
@@ -31,7 +31,7 @@ fn fates(texts: &[String], profile: Profile) -> (Vec<Option<String>>, String) {
     (texts.collect(), serde_json::json!(counts).to_string())
 }
 
-fn kept(texts: &[String], profile: Profile) -> Vec<String> {
+fn kept(texts: &[String], profile: &Profile) -> Vec<String> {
     fates(texts, profile).0.into_iter().flatten().collect()
 }
 
@@ -61,8 +61,8 @@ impl TextPreprocessor {
 
     fn check_quality(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<bool> {
         let texts = utf8(vec![text])?;
-        let profile = Profile { pii: false, ngram: None, ..self.profile };
-        Ok(py.detach(|| !kept(&texts, profile).is_empty()))
+        let profile = Profile { pii: false, ngram: None, ..self.profile.clone() };
+        Ok(py.detach(|| !kept(&texts, &profile).is_empty()))
     }
 
     #[pyo3(signature = (texts, n = 13))]
@@ -76,12 +76,12 @@ impl TextPreprocessor {
             return Err(PyValueError::new_err(format!("n must be at least 1, got {n}")));
         }
         let texts = utf8(texts)?;
-        Ok(py.detach(|| kept(&texts, Profile { pii: false, quality: None, ngram: Some(n) })))
+        Ok(py.detach(|| kept(&texts, &Profile { ngram: Some(n), ..Profile::default() })))
     }
 
     fn process(&self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
         let texts = utf8(texts)?;
-        Ok(py.detach(|| kept(&texts, self.profile)))
+        Ok(py.detach(|| kept(&texts, &self.profile)))
     }
 }
 
@@ -94,7 +94,7 @@ pub fn clean_texts<'py>(
     max_length: usize,
 ) -> PyResult<(Vec<Option<String>>, Bound<'py, PyAny>)> {
     let (texts, profile) = (utf8(texts)?, seed(min_length, max_length)?);
-    let (texts, counts) = py.detach(|| fates(&texts, profile));
+    let (texts, counts) = py.detach(|| fates(&texts, &profile));
     Ok((texts, py.import("json")?.call_method1("loads", (counts,))?))
 }
 

@@ -143,7 +143,7 @@ pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) ->
     let mut sink = Sink::new(&draft, &config, ngram, journal, progress)?.not_resumable();
     // The texts are prepared; what is left to do is to compare them.
     let text = PrepConfig { text_field: "text".to_owned(), ..config.clone() };
-    let preparer = Preparer::new(Profile { pii: false, quality: None, ngram }, &text, &inputs);
+    let preparer = Preparer::new(Profile { ngram, ..Profile::default() }, &text, &inputs);
     flow::flow(&mut whole.blocks()?, &preparer, &mut sink, config.threads)?;
     let written = sink.finish(&whole.facts)?;
     finish(&config, draft, written, &whole.facts)

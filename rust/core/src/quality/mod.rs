@@ -1,48 +1,35 @@
-//! Quality rules, one unit each; a document is rejected by the first that it breaks.
+//! Quality rules; a document is rejected by the first that it breaks.
+//!
+//! A profile is a table of bounds on features ([`FEATURES`]), or, where its rules edit the
+//! text, a function. A [`Chain`] goes through profiles in order and passes the edited text on.
 
+mod bound;
+mod c4;
+mod chain;
 mod distinct;
+mod feature;
+mod fineweb;
+mod gopher;
+mod gopher_repetition;
+mod native;
 mod seed;
 
+pub use bound::{Bound, RuleConfig};
+pub use chain::{Chain, Workspace};
 pub use distinct::WordSet;
+pub use feature::{Measure, FEATURES};
 pub use seed::SeedRules;
 
-/// Why a document was rejected; the names stand in the ledger.
+/// Why a document was rejected; its name stands in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
-    /// Fewer words than `min_length`.
-    TooFewWords,
-    /// More words than `max_length`.
-    TooManyWords,
-    /// Mean word length outside its range.
-    MeanWordLength,
-    /// Too large a share of characters neither alphanumeric nor white space.
-    SymbolFraction,
-    /// Too small a share of distinct words.
-    DistinctWords,
-    /// Too few words to hold one n-gram; decided by deduplication.
-    FewerWordsThanNgram,
-}
+pub struct Reason<'p>(&'p str);
 
-impl Reason {
-    /// All reasons, in the order in which they are looked for.
-    pub const ALL: [Self; 6] = [
-        Self::TooFewWords,
-        Self::TooManyWords,
-        Self::MeanWordLength,
-        Self::SymbolFraction,
-        Self::DistinctWords,
-        Self::FewerWordsThanNgram,
-    ];
+impl<'p> Reason<'p> {
+    /// Too few words to hold one n-gram; decided by deduplication.
+    pub const FEWER_WORDS_THAN_NGRAM: Reason<'static> = Reason("fewer_words_than_ngram");
 
     /// The name in the ledger.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::TooFewWords => "too_few_words",
-            Self::TooManyWords => "too_many_words",
-            Self::MeanWordLength => "mean_word_length",
-            Self::SymbolFraction => "symbol_fraction",
-            Self::DistinctWords => "distinct_words",
-            Self::FewerWordsThanNgram => "fewer_words_than_ngram",
-        }
+    pub fn name(self) -> &'p str {
+        self.0
     }
 }

@@ -22,17 +22,17 @@ const MIN_DISTINCT_FRACTION: f64 = 0.2;
 type Rule = fn(&SeedRules, &str, &Scan, &mut WordSet) -> bool;
 
 /// Each reason with the rule that finds it, in order.
-const RULES: [(Reason, Rule); 5] = [
-    (Reason::TooFewWords, too_few_words),
-    (Reason::TooManyWords, too_many_words),
-    (Reason::MeanWordLength, mean_word_length),
-    (Reason::SymbolFraction, symbol_fraction),
-    (Reason::DistinctWords, distinct_words),
+const RULES: [(Reason<'static>, Rule); 5] = [
+    (Reason("too_few_words"), too_few_words),
+    (Reason("too_many_words"), too_many_words),
+    (Reason("mean_word_length"), mean_word_length),
+    (Reason("symbol_fraction"), symbol_fraction),
+    (Reason("distinct_words"), distinct_words),
 ];
 
 impl SeedRules {
     /// The first rule that the scanned `text` breaks, or `None` if it passes.
-    pub fn first_broken(&self, text: &str, scan: &Scan, words: &mut WordSet) -> Option<Reason> {
+    pub fn first_broken(&self, text: &str, scan: &Scan, words: &mut WordSet) -> Option<Reason<'static>> {
         RULES.iter().find(|(_, breaks)| breaks(self, text, scan, words)).map(|(reason, _)| *reason)
     }
 }

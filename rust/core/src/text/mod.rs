@@ -4,12 +4,23 @@
 //! separators U+001C-001F are space there, and Unicode 14 decides what a letter is.
 
 pub mod english;
+mod letters;
+mod lines;
+mod ngrams;
 mod scan;
+mod slots;
 #[rustfmt::skip]
 #[allow(clippy::unreadable_literal)] // bit patterns
 mod unicode_tables;
+mod views;
+mod vocabulary;
 
+pub use letters::{is_letter, is_terminal};
+pub use lines::{count_chars, strip, strip_end, strip_start, Repeats, Span};
+pub use ngrams::Top;
 pub use scan::{scan, Scan};
+pub use views::Views;
+pub use vocabulary::Vocabulary;
 
 /// Class of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,75 @@
+//! The `native` profile: the published bounds, measured without the quirks of their sources.
+//!
+//! Each difference stands in docs/quality.md; none of the rules edits the text.
+
+use super::feature::{
+    duplicate_line_char_fraction, duplicate_line_fraction, duplicate_paragraph_char_fraction,
+    duplicate_paragraph_fraction, ellipsis_word_ratio, hash_word_ratio, letter_word_fraction,
+    mean_word_length, num_no_symbol_words, of_chars, repeated_ngram_char_fraction, share,
+    short_line_fraction,
+};
+use super::Bound;
+use crate::text::{class, is_terminal, strip_end, strip_start, Class, Views};
+
+/// The rules, the cheap ones first.
+pub(super) static RULES: [Bound; 25] = [
+    Bound::max("bullet_lines", bullet_line_fraction, 0.9),
+    Bound::max("ellipsis_lines", ellipsis_line_fraction, 0.3),
+    Bound::min("few_sentence_ends", sentence_end_line_fraction, 0.12),
+    Bound::max("short_lines", short_line_fraction, 0.67),
+    Bound::max("duplicate_paragraphs", duplicate_paragraph_fraction, 0.3),
+    Bound::max("duplicate_paragraph_chars", duplicate_paragraph_char_fraction, 0.2),
+    Bound::max("duplicate_lines", duplicate_line_fraction, 0.3),
+    Bound::max("duplicate_line_chars", duplicate_line_char_fraction, 0.2),
+    Bound::min("few_words", num_no_symbol_words, 50.0),
+    Bound::max("many_words", num_no_symbol_words, 100_000.0),
+    Bound::min("short_words", mean_word_length, 3.0),
+    Bound::max("long_words", mean_word_length, 10.0),
+    Bound::max("hashes", hash_word_ratio, 0.1),
+    Bound::max("ellipses", ellipsis_word_ratio, 0.1),
+    Bound::min("few_letters", letter_word_fraction, 0.8),
+    Bound::min("few_stop_words", num_any_case_stop_words, 2.0),
+    Bound::max("frequent_2_grams", frequent_ngram_char_fraction::<2>, 0.2),
+    Bound::max("frequent_3_grams", frequent_ngram_char_fraction::<3>, 0.18),
+    Bound::max("frequent_4_grams", frequent_ngram_char_fraction::<4>, 0.16),
+    Bound::max("repeated_5_grams", repeated_ngram_char_fraction::<5>, 0.15),
+    Bound::max("repeated_6_grams", repeated_ngram_char_fraction::<6>, 0.14),
+    Bound::max("repeated_7_grams", repeated_ngram_char_fraction::<7>, 0.13),
+    Bound::max("repeated_8_grams", repeated_ngram_char_fraction::<8>, 0.12),
+    Bound::max("repeated_9_grams", repeated_ngram_char_fraction::<9>, 0.11),
+    Bound::max("repeated_10_grams", repeated_ngram_char_fraction::<10>, 0.1),
+];
+
+const BULLETS: [char; 7] = ['•', '●', '◦', '▪', '‣', '*', '-'];
+
+fn bullet_line_fraction(text: &str, views: &mut Views) -> f64 {
+    share(text, views.filled_lines(text), |line| strip_start(line).starts_with(BULLETS))
+}
+
+fn ellipsis_line_fraction(text: &str, views: &mut Views) -> f64 {
+    share(text, views.filled_lines(text), |line| {
+        let line = strip_end(line);
+        line.ends_with("...") || line.ends_with('…')
+    })
+}
+
+/// What may follow a sentence end, besides white space.
+const CLOSERS: [char; 10] = ['"', '\'', '”', '’', '»', '«', '“', ')', ']', '」'];
+
+fn sentence_end_line_fraction(text: &str, views: &mut Views) -> f64 {
+    share(text, views.filled_lines(text), |line| {
+        let line = line.trim_end_matches(|char| class(char) == Class::Space || CLOSERS.contains(&char));
+        line.chars().next_back().is_some_and(is_terminal)
+    })
+}
+
+fn num_any_case_stop_words(text: &str, views: &mut Views) -> f64 {
+    views.english(text).num_any_case_stop_words as f64
+}
+
+/// An n-gram that stands once is not frequent, however short the text.
+fn frequent_ngram_char_fraction<const N: usize>(text: &str, views: &mut Views) -> f64 {
+    let top = views.top_ngram(text, N);
+    let is_frequent = top.num_copies > 1;
+    of_chars(usize::from(is_frequent) * top.num_chars * top.num_copies, text, views)
+}

@@ -1,0 +1,174 @@
+//! The lines of a text, as Python splits them, and what repeats among them.
+
+use memchr::memchr_iter;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::slots::Slots;
+use super::{class, Class};
+
+/// A byte range of a text.
+pub type Span = (usize, usize);
+
+/// `str.strip()` of Python.
+pub fn strip(text: &str) -> &str {
+    strip_end(strip_start(text))
+}
+
+/// `str.lstrip()` of Python.
+pub fn strip_start(text: &str) -> &str {
+    text.trim_start_matches(is_space)
+}
+
+/// `str.rstrip()` of Python.
+pub fn strip_end(text: &str) -> &str {
+    text.trim_end_matches(is_space)
+}
+
+fn is_space(char: char) -> bool {
+    class(char) == Class::Space
+}
+
+/// Code points of a text.
+#[inline]
+pub fn count_chars(text: &str) -> usize {
+    // Every byte that does not continue a character begins one.
+    text.as_bytes().iter().filter(|byte| **byte & 0xc0 != 0x80).count()
+}
+
+/// Fills `lines` with the lines of `str.splitlines()`.
+pub(super) fn split_lines(text: &str, lines: &mut Vec<Span>) {
+    lines.clear();
+    let bytes = text.as_bytes();
+    let (mut start, mut at) = (0, 0);
+    while at < bytes.len() {
+        if !MAY_END_LINE[bytes[at] as usize] {
+            at += 1;
+            continue;
+        }
+        let length = line_end_bytes(&bytes[at..]);
+        if length > 0 {
+            lines.push((start, at));
+            start = at + length;
+        }
+        at += length.max(1);
+    }
+    if start < bytes.len() {
+        lines.push((start, bytes.len()));
+    }
+}
+
+/// The first bytes of what ends a line.
+static MAY_END_LINE: [bool; 256] = {
+    let mut table = [false; 256];
+    let firsts = [0x0a, 0x0b, 0x0c, 0x0d, 0x1c, 0x1d, 0x1e, 0xc2, 0xe2];
+    let mut index = 0;
+    while index < firsts.len() {
+        table[firsts[index]] = true;
+        index += 1;
+    }
+    table
+};
+
+/// Length of the line end that `bytes` begin with; 0 if they do not.
+fn line_end_bytes(bytes: &[u8]) -> usize {
+    match bytes {
+        [b'\r', b'\n', ..] | [0xc2, 0x85, ..] => 2,
+        [b'\n' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1e, ..] => 1,
+        [0xe2, 0x80, 0xa8 | 0xa9, ..] => 3,
+        _ => 0,
+    }
+}
+
+/// Fills `lines` with what stands between line feeds and is not blank.
+pub(super) fn split_filled(text: &str, lines: &mut Vec<Span>) {
+    lines.clear();
+    let ends = memchr_iter(b'\n', text.as_bytes()).chain(std::iter::once(text.len()));
+    let mut start = 0;
+    for end in ends {
+        if !strip_start(&text[start..end]).is_empty() {
+            lines.push((start, end));
+        }
+        start = end + 1;
+    }
+}
+
+/// Fills `parts` with the pieces between runs of at least `num_feeds` line feeds: `re.split`.
+pub(super) fn split_feeds(text: &str, num_feeds: usize, parts: &mut Vec<Span>) {
+    parts.clear();
+    let bytes = text.as_bytes();
+    let (mut start, mut at) = (0, 0);
+    while let Some(found) = memchr::memchr(b'\n', &bytes[at..]) {
+        let run = at + found;
+        at = run + bytes[run..].iter().take_while(|byte| **byte == b'\n').count();
+        if at - run >= num_feeds {
+            parts.push((start, run));
+            start = at;
+        }
+    }
+    parts.push((start, bytes.len()));
+}
+
+/// Parts that equal an earlier one, and their share of the text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// All parts.
+    pub num_parts: usize,
+    /// Parts that equal an earlier one; the first copy is not counted.
+    pub num_repeated: usize,
+    /// Code points in those.
+    pub repeated_chars: usize,
+}
+
+/// Counts the parts of `text` that equal an earlier one.
+pub(super) fn count_repeats(text: &str, parts: &[Span], slots: &mut Slots) -> Repeats {
+    let part = |index: usize| &text[parts[index].0..parts[index].1];
+    let mut repeats = Repeats { num_parts: parts.len(), ..Repeats::default() };
+    slots.reset(parts.len());
+    for index in 0..parts.len() {
+        let hash = xxh3_64(part(index).as_bytes());
+        if slots.find_or_insert(hash, index, |other| part(other) == part(index)) != index {
+            repeats.num_repeated += 1;
+            repeats.repeated_chars += count_chars(part(index));
+        }
+    }
+    repeats
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(text: &str, split: impl Fn(&str, &mut Vec<Span>)) -> Vec<&str> {
+        let mut spans = Vec::new();
+        split(text, &mut spans);
+        spans.into_iter().map(|(start, end)| &text[start..end]).collect()
+    }
+
+    #[test]
+    fn lines_end_where_splitlines_of_python_ends_them() {
+        let text = "a\r\nb\rc\u{b}d\u{c}e\u{1c}f\u{1d}g\u{1e}h\u{85}i\u{2028}j\u{2029}k\u{1f}\u{a0}…\n\nl\n";
+        let expected = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k\u{1f}\u{a0}…", "", "l"];
+        assert_eq!(pieces(text, split_lines), expected);
+    }
+
+    #[test]
+    fn runs_of_line_feeds_split_and_leave_an_empty_piece_at_either_end() {
+        assert_eq!(pieces("\na\n\nb\n", |text, parts| split_feeds(text, 1, parts)), ["", "a", "b", ""]);
+        assert_eq!(pieces("a\nb\n\n\nc", |text, parts| split_feeds(text, 2, parts)), ["a\nb", "c"]);
+        assert_eq!(pieces("", |text, parts| split_feeds(text, 2, parts)), [""]);
+    }
+
+    #[test]
+    fn blank_lines_are_not_filled() {
+        assert_eq!(pieces("a\n \u{1c}\n\n b", split_filled), ["a", " b"]);
+    }
+
+    #[test]
+    fn the_first_copy_is_free_and_the_length_counts_characters() {
+        let text = "né\nx\nné\nné";
+        let mut parts = Vec::new();
+        split_filled(text, &mut parts);
+        let repeats = count_repeats(text, &parts, &mut Slots::default());
+        assert_eq!((repeats.num_parts, repeats.num_repeated, repeats.repeated_chars), (4, 2, 4));
+    }
+}

@@ -1,0 +1,132 @@
+//! The words of a text and the distinct ones among them, each looked at once.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::letters::{bits, facts};
+use super::lines::Span;
+use super::slots::Slots;
+
+/// Stop words of the Gopher rules (Rae et al. 2021, appendix A), lower case.
+const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "with"];
+
+/// A distinct word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    pub(super) span: Span,
+    pub(super) num_chars: u32,
+    has_letter: bool,
+    /// Has a character that is no symbol.
+    is_no_symbol: bool,
+    /// Bit of the stop word that it is; 0 if it is none.
+    stop_bit: u8,
+    /// The same without regard to case.
+    any_case_stop_bit: u8,
+}
+
+/// Words in order, their distinct forms, and sums over them.
+#[derive(Debug, Default)]
+pub struct Vocabulary {
+    pub(super) words: Vec<Span>,
+    pub(super) forms: Vec<Form>,
+    /// Number of its form, for each word.
+    pub(super) ids: Vec<u32>,
+    /// Code points in the words before each, and in all.
+    pub(super) chars_before: Vec<usize>,
+    /// Words with a letter.
+    pub num_with_letter: usize,
+    /// Words that are not made of symbols alone.
+    pub num_no_symbol: usize,
+    /// Code points in those.
+    pub no_symbol_chars: usize,
+    /// Distinct stop words, in lower case.
+    pub num_stop_words: usize,
+    /// The same in any case.
+    pub num_any_case_stop_words: usize,
+}
+
+impl Vocabulary {
+    /// Words.
+    pub fn num_words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Code points in all words.
+    pub fn word_chars(&self) -> usize {
+        self.chars_before.last().copied().unwrap_or(0)
+    }
+
+    /// Distinct words.
+    pub fn num_forms(&self) -> usize {
+        self.forms.len()
+    }
+
+    /// Code points of the n-gram that begins at a word, without what stands between its words.
+    pub(super) fn chars_in(&self, start: usize, n: usize) -> usize {
+        self.chars_before[start + n] - self.chars_before[start]
+    }
+
+    /// Looks at every word; `split` finds them.
+    pub(super) fn fill(&mut self, text: &str, slots: &mut Slots, split: impl FnOnce(&str, &mut Vec<Span>)) {
+        self.clear();
+        split(text, &mut self.words);
+        slots.reset(self.words.len());
+        let (mut chars, mut stop_bits, mut any_case_bits) = (0, 0_u8, 0_u8);
+        self.chars_before.push(0);
+        for index in 0..self.words.len() {
+            let id = self.intern(text, self.words[index], slots);
+            let form = self.forms[id];
+            chars += form.num_chars as usize;
+            stop_bits |= form.stop_bit;
+            any_case_bits |= form.any_case_stop_bit;
+            self.num_with_letter += usize::from(form.has_letter);
+            self.num_no_symbol += usize::from(form.is_no_symbol);
+            self.no_symbol_chars += usize::from(form.is_no_symbol) * form.num_chars as usize;
+            self.ids.push(id as u32);
+            self.chars_before.push(chars);
+        }
+        self.num_stop_words = stop_bits.count_ones() as usize;
+        self.num_any_case_stop_words = any_case_bits.count_ones() as usize;
+    }
+
+    fn clear(&mut self) {
+        self.words.clear();
+        self.forms.clear();
+        self.ids.clear();
+        self.chars_before.clear();
+        (self.num_with_letter, self.num_no_symbol, self.no_symbol_chars) = (0, 0, 0);
+    }
+
+    #[inline]
+    fn intern(&mut self, text: &str, span: Span, slots: &mut Slots) -> usize {
+        let (word, new) = (&text.as_bytes()[span.0..span.1], self.forms.len());
+        let forms = &self.forms;
+        let is_same = |id: usize| text.as_bytes()[forms[id].span.0..forms[id].span.1] == *word;
+        let id = slots.find_or_insert(xxh3_64(word), new, is_same);
+        if id == new {
+            self.forms.push(Form::new(text, span));
+        }
+        id
+    }
+}
+
+impl Form {
+    fn new(text: &str, span: Span) -> Self {
+        let word = &text[span.0..span.1];
+        let (mut found, mut num_chars) = (0, 0);
+        for char in word.chars() {
+            found |= facts(char);
+            num_chars += 1;
+        }
+        let any_case = STOP_WORDS.iter().position(|stop| stop.eq_ignore_ascii_case(word));
+        let any_case_stop_bit = any_case.map_or(0, |index| 1 << index);
+        let is_lower = any_case.is_some_and(|index| STOP_WORDS[index] == word);
+        Self {
+            span,
+            num_chars,
+            has_letter: found & bits::LETTER != 0,
+            is_no_symbol: found & bits::NO_SYMBOL != 0,
+            stop_bit: u8::from(is_lower) * any_case_stop_bit,
+            any_case_stop_bit,
+        }
+    }
+}
