@@ -128,7 +128,7 @@ fn is_issued(digits: &[u8]) -> bool {
 }
 
 fn starts(text: &str, start: usize) -> bool {
-    let joined = matches!(before(text, start, 1), b'.' | b'-' | b',' | b'+');
+    let joined = matches!(before(text, start, 1), b'.' | b'-' | b',' | b'+' | b'/' | b'=');
     starts_word(text, start) && !(joined && before(text, start, 2).is_ascii_alphanumeric())
 }
 

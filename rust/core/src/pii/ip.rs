@@ -88,20 +88,27 @@ fn is_version(text: &str, start: usize, address: Ipv4Addr) -> bool {
     let octets = address.octets();
     let named = words_before(text, start, 12).next().is_some_and(|word| is_one_of(word, &VERSION_NAMES));
     let padded = octets[1..] == [0, 0, 0] && octets[0] > 0;
-    let counted = octets.iter().all(|octet| *octet < 10) && !is_one_number(octets) && octets[0] > 0;
+    let counted = octets.iter().all(|octet| *octet < 50) && !is_known(octets) && octets[0] > 0;
     let near = words_before(text, start, 24).any(|word| is_one_of(word, &VERSION_NAMES));
     named || padded || near && octets[0] < 50 || counted && !names_address(text, start)
 }
 
-/// 1.1.1.1, 8.8.8.8 and 9.9.9.9 are resolvers that texts name.
-fn is_one_number(octets: [u8; 4]) -> bool {
-    octets.iter().all(|octet| *octet == octets[0])
+/// 10.0.0.0/8 is in every network, and texts name the resolvers 1.1.1.1, 8.8.8.8 and their like.
+fn is_known(octets: [u8; 4]) -> bool {
+    let same = octets.iter().all(|octet| *octet == octets[0]);
+    same || octets[0] == 10 || matches!(octets, [8, 8, 4, 4] | [1, 0, 0, 1])
 }
 
+/// Words before four small numbers that make them an address all the same.
+#[rustfmt::skip]
+const ADDRESS_NAMES: [&str; 34] = [
+    "ip", "ips", "ipv", "address", "addresses", "host", "hosts", "server", "dns", "gateway", "ping", "http", "https", "addr",
+    "connect", "connected", "connection", "client", "login", "ssh", "inet", "route", "via", "subnet", "network", "listen",
+    "nameserver", "proxy", "peer", "remote", "destination", "blocked", "request", "traceroute",
+];
+
 fn names_address(text: &str, start: usize) -> bool {
-    let names =
-        ["ip", "ips", "ipv", "address", "host", "server", "dns", "gateway", "ping", "http", "https", "addr"];
-    words_before(text, start, 24).any(|word| is_one_of(word, &names))
+    words_before(text, start, 24).any(|word| is_one_of(word, &ADDRESS_NAMES))
 }
 
 /// True if the address may stand on the open Internet (IANA special-purpose registry).
@@ -153,5 +160,5 @@ fn is_address(written: &str, address: Ipv6Addr) -> bool {
     let mapped = segments[..5] == [0; 5] && segments[5] == 0xFFFF && written.contains('.');
     let groups = written.split(':').filter(|group| !group.is_empty()).count();
     let digit = written.bytes().any(|byte| byte.is_ascii_digit());
-    !pseudonym && (full || mapped || allocated && written.len() > 5 && digit || groups > 4)
+    !pseudonym && (full || mapped || allocated && written.len() > 5 && digit || groups > 4 && !pairs)
 }

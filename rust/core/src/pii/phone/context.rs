@@ -11,11 +11,11 @@ const MAX_AFTER_BYTES: usize = 14;
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
     "tel", "tele", "telephone", "telephones", "phone", "phones", "ph", "mobile", "mob", "cell", "cellphone", "cellular", "call",
-    "called", "calling", "calls", "dial", "dialing", "dialled", "fax", "telefax", "facsimile", "text", "txt", "sms", "whatsapp", "hotline",
+    "called", "calling", "calls", "dial", "dialing", "dialled", "fax", "telefax", "facsimile", "txt", "sms", "whatsapp", "hotline",
     "helpline", "landline", "ring", "rang", "pager", "voicemail", "answering", "tollfree", "desk", "office",
     "contact", "reach", "tél", "téléphone", "téléphoner", "portable", "télécopie", "telefon", "telefonnummer", "rufnummer", "handy", "handynummer",
     "mobil", "mobilnummer", "fon", "anrufen", "teléfono", "telefono", "teléfonos", "móvil", "movil", "celular", "cel", "llame",
-    "llamar", "cellulare", "telefone", "telemóvel", "appelez", "telefoon", "mobiel", "puhelin", "puh", "tlf", "imessage", "skype", "signal",
+    "llamar", "cellulare", "telefone", "telemóvel", "appelez", "telefoon", "mobiel", "puhelin", "puh", "tlf", "imessage", "skype", 
 ];
 
 /// Words after one.
@@ -37,7 +37,7 @@ const OTHERS: &[&str] = &[
 pub(super) struct Context<'t> {
     text: &'t str,
     start: usize,
-    nearest: OnceCell<Option<bool>>,
+    nearest: OnceCell<Option<(bool, usize)>>,
 }
 
 impl<'t> Context<'t> {
@@ -47,29 +47,35 @@ impl<'t> Context<'t> {
 
     /// True if a word close before says that it is a number of another kind.
     pub(super) fn denies(&self) -> bool {
-        self.before() == Some(false)
+        self.before().is_some_and(|(names, _)| !names)
     }
 
     /// True if a word before it, or right after `end`, says that it is a telephone number.
-    pub(super) fn names(&self, end: usize) -> bool {
-        let after =
-            || words_after(self.text, end, MAX_AFTER_BYTES).take(1).any(|word| is_one_of(word, AFTER));
-        self.before() == Some(true) || after()
+    /// Before digits in a row the word must stand nearer: they may be anything.
+    pub(super) fn names(&self, end: usize, bare: bool) -> bool {
+        let named = self.before().is_some_and(|(names, distance)| names && (!bare || distance < 5));
+        named || words_after(self.text, end, MAX_AFTER_BYTES).take(1).any(|word| is_one_of(word, AFTER))
     }
 
-    /// What the nearest telling word before says; another kind must be named within three words.
-    fn before(&self) -> Option<bool> {
+    /// Whether the nearest telling word before names a telephone, and how many words lie between; another kind
+    /// of number must be named within three.
+    fn before(&self) -> Option<(bool, usize)> {
         *self.nearest.get_or_init(|| {
+            let mut numbered = false; // the word after is `number`
             words_before(self.text, self.start, MAX_BEFORE_BYTES).enumerate().find_map(|(index, word)| {
                 let word = word.to_lowercase();
-                if is_one_of(&word, NAMES) {
-                    return Some(true);
+                let owned = std::mem::replace(&mut numbered, word == "number") && is_one_of(&word, OWNERS);
+                if owned || is_one_of(&word, NAMES) {
+                    return Some((true, index));
                 }
-                (index < 3 && is_one_of(&word, OTHERS)).then_some(false)
+                (index < 3 && is_one_of(&word, OTHERS)).then_some((false, index))
             })
         })
     }
 }
+
+/// Whose number it is: `my number` is a telephone's.
+const OWNERS: &[&str] = &["my", "our", "your", "his", "her", "their", "this", "the"];
 
 /// True if the word that ends at `end` names a telephone, as in `Tel-030`.
 pub(super) fn ends_in_name(text: &str, end: usize) -> bool {

@@ -41,7 +41,7 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
         if verdict == Verdict::No || count < shape.len && !shape.stands_apart(count) {
             continue;
         }
-        let denied = context.denies() || verdict == Verdict::IfNamed && !context.names(end);
+        let denied = context.denies() || verdict == Verdict::IfNamed && !context.names(end, count == 1);
         return (!denied).then(|| (shape.start, extension_end(text, end)));
     }
     None
@@ -126,15 +126,20 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
     if !planned {
         return Verdict::No;
     }
+    if lengths.len() > 1 && lengths[0] == 1 && shape.joined_by(1, ".") {
+        return Verdict::No; // a decimal
+    }
     let trunk = digits[0] == 0 && digits[1] != 0;
     let long = digits.len() >= 9;
     match lengths {
         [10 | 11] if trunk && plan::is_fixed_length(digits) => Verdict::Yes,
         [_] => Verdict::IfNamed,
+        [5, 4] if shape.joined_by(1, "-") => Verdict::No, // a ZIP+4 code
         [2..=6, ..] if trunk && long && lengths[1] > 1 => Verdict::Yes,
         [5, 5] if digits[0] > 5 => Verdict::Yes,
         [2, 3, 2, 2] | [3, 2, 2, 2] | [3, 3, 3] if shape.follows_digits => Verdict::IfNamed,
-        [2, 3, 2, 2] | [3, 2, 2, 2] => Verdict::Yes,
+        [2, 3, 2, 2] | [3, 2, 2, 2] | [2, 3, 4] => Verdict::Yes,
+        [4, 3, 3 | 4] if digits[0] == 1 => Verdict::Yes, // 1300 and 1800 of Australia and India
         _ if shape.paren && long => Verdict::Yes,
         _ => Verdict::IfNamed,
     }
@@ -144,7 +149,9 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
 fn grouped(shape: &Shape, count: usize) -> Verdict {
     let digits = shape.num_digits(count);
     let plausible = ((7..=13).contains(&digits) || digits == 6 && count == 3) && (2..7).contains(&count);
-    if plausible && !shape.follows_digits {
+    let dots = count > 1 && shape.joined_by(count - 1, ".");
+    let version = dots && (count < 3 || shape.lengths(count).contains(&1));
+    if plausible && !version && !shape.follows_digits {
         Verdict::IfNamed
     } else {
         Verdict::No
@@ -156,7 +163,8 @@ fn may_start(text: &str, start: usize) -> bool {
     let (last, second) = (before(text, start, 1), before(text, start, 2));
     let joined = match last {
         b'-' | b'/' => second.is_ascii_alphanumeric() && !context::ends_in_name(text, start - 1),
-        b'.' | b',' | b':' | b'+' | b'*' | b'\'' => second.is_ascii_digit() || second == last,
+        b'.' => !context::ends_in_name(text, start - 1),
+        b',' | b':' | b'+' | b'*' | b'\'' => second.is_ascii_digit() || second == last,
         b'$' | b'#' | b'&' | b'^' | b'~' | b'\\' | b'@' | b'%' | b')' | b']' | b'<' => {
             last != b')' || second != b' '
         }

@@ -60,10 +60,8 @@ pub(super) fn is_number(digits: &[u8]) -> bool {
 
 /// True if the digits begin with the calling code of a country.
 pub(super) fn is_calling_code(digits: &[u8]) -> bool {
-    let mut state = root();
-    digits.iter().take(3).all(|digit| {
-        state = step(state, *digit);
-        state != 0
+    REGIONS.iter().any(|(_, code, _)| {
+        digits.len() > code.len() && code.bytes().zip(digits).all(|(byte, digit)| byte - b'0' == *digit)
     })
 }
 

@@ -38,16 +38,32 @@ impl Shape {
         loop {
             at = shape.read_group(text, at, open)?;
             match separator(text, at, open) {
-                Some((next, opens, mark)) if shape.len < MAX_GROUPS && shape.num_digits(shape.len) < 15 => {
+                Some((next, opens, mark)) if shape.may_go_on(mark) => {
                     shape.separators[shape.len] = mark;
-                    shape.paren |= open || opens && byte(text, next) != b'0';
+                    shape.paren |=
+                        open && shape.lengths[shape.len - 1] < 6 && Some(shape.len - 1) != shape.trunk;
                     (open, at) = (opens, next);
                 }
                 _ => break,
             }
         }
+        if open && byte(text, at) != b')' {
+            shape.len -= 1; // a bracket that nothing closes begins something else
+        }
         shape.closed = usize::from(open && byte(text, at) == b')');
         (shape.num_digits(shape.len) > 5).then_some(shape)
+    }
+
+    /// True if one more group may follow this mark: slashes part only the first, dots stand alone.
+    fn may_go_on(&self, mark: u8) -> bool {
+        let last = self.separators[self.len - 1];
+        let fits = match mark {
+            b'/' => self.len == 1 || self.plus && self.len == 2,
+            b'.' => self.len == 1 || matches!(last, b'.' | b'(' | b'/') || self.len == 2,
+            b' ' | b'-' => last != b'.' || self.plus,
+            _ => true,
+        };
+        fits && self.len < MAX_GROUPS && self.num_digits(self.len) < 15
     }
 
     /// Takes `(` and `+` before the first digit; true if a bracket opened.
@@ -139,7 +155,8 @@ impl Shape {
         let steps = digits.windows(2).map(|pair| (pair[1] + 10 - pair[0]) % 10);
         let row = lengths.len() == 1
             && (steps.clone().all(|step| step == 1) || steps.clone().all(|step| step == 0));
-        row || self.is_date(lengths, digits)
+        let binary = digits.iter().all(|digit| *digit < 2);
+        row || binary || self.is_date(lengths, digits) || is_pairs(lengths)
     }
 
     fn is_date(&self, lengths: &[usize], digits: &[u8]) -> bool {
@@ -158,34 +175,46 @@ impl Shape {
     }
 }
 
+/// True for more or fewer pairs than a French number has: a dump, or a time with its date.
+fn is_pairs(lengths: &[usize]) -> bool {
+    lengths.len() > 5 && lengths.iter().all(|length| *length == 2)
+}
+
 /// Start of the next group, whether it stands in brackets, and the mark before it.
 fn separator(text: &str, at: usize, open: bool) -> Option<(usize, bool, u8)> {
     let closed = usize::from(open && byte(text, at) == b')');
     if open && closed == 0 && byte(text, at) != b' ' {
         return None;
     }
-    let (mut next, mut mark) = (at + closed, if closed == 1 { b'(' } else { 0 });
-    for _ in 0..3 {
-        let (width, each) = mark_at(text, next)?;
-        if width == 0 || mark == b' ' && each == b' ' {
-            break;
-        }
-        mark = if mark == 0 || mark == b' ' { each } else { mark };
-        next += width;
-    }
+    let (width, mark) = marks_at(text, at + closed);
+    let next = at + closed + width;
     let opens = byte(text, next) == b'(' && (!open || closed == 1);
-    next += usize::from(opens);
-    let parted = mark != 0 || opens;
-    (parted && byte(text, next).is_ascii_digit()).then_some((next, opens, if opens { b'(' } else { mark }))
+    let mark = if opens || closed == 1 { b'(' } else { mark };
+    let next = next + usize::from(opens);
+    (mark != 0 && byte(text, next).is_ascii_digit()).then_some((next, opens, mark))
+}
+
+/// Width of a mark, alone or between spaces, and which it is; 0 if there is none.
+fn marks_at(text: &str, at: usize) -> (usize, u8) {
+    let (first, mark) = mark_at(text, at);
+    if mark != b' ' {
+        return (first, mark);
+    }
+    let (second, inner) = mark_at(text, at + first);
+    let (third, last) = mark_at(text, at + first + second);
+    if matches!(inner, b'-' | b'/') && last == b' ' {
+        return (first + second + third, inner);
+    }
+    (first, mark)
 }
 
 /// Width and ASCII stand-in of a mark that parts groups; width 0 if there is none.
-fn mark_at(text: &str, at: usize) -> Option<(usize, u8)> {
-    Some(match text.as_bytes().get(at..)? {
+fn mark_at(text: &str, at: usize) -> (usize, u8) {
+    match text.as_bytes().get(at..).unwrap_or_default() {
         [mark @ (b' ' | b'-' | b'.' | b'/'), ..] => (1, *mark),
         [0xC2, 0xA0, ..] => (2, b' '),
         [0xE2, 0x80, 0x89 | 0xAF, ..] => (3, b' '),
         [0xE2, 0x80, 0x90 | 0x91 | 0x93, ..] => (3, b'-'),
         _ => (0, 0),
-    })
+    }
 }

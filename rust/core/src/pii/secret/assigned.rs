@@ -28,7 +28,8 @@ fn after_space(text: &str, name_end: usize, suffix: usize) -> Option<(usize, usi
     if suffix > 0 || byte(text, name_end) != b' ' || !text[..name_end].ends_with(['d', 'D']) {
         return None; // only `password` and `passwd` are so used
     }
-    let start = name_end + 1;
+    let says = [" is ", " was ", ": "].iter().find(|word| text[name_end..].starts_with(**word));
+    let start = name_end + says.map_or(1, |word| word.len());
     let end = start + value_length(text, start, 0);
     let value = &text[start..end];
     (value.contains(['!', '#', '$', '*', '?', '@']) && is_chosen(value, true)).then_some((start, end))
@@ -43,8 +44,6 @@ fn value_start(text: &str, name_end: usize) -> Option<(usize, u8)> {
         [b'=', b'>', ..] | [b':', b'=', ..] => 2,
         [b'=', b'=', ..] | [b':', b':', ..] => return None,
         [b'=' | b':', ..] => 1,
-        [b'i', b's', b' ' | b':', ..] => 3,
-        [b'w', b'a', b's', b' ' | b':', ..] => 4,
         [b'"' | b'\'' | b'`', ..] if at > name_end => 0,
         _ => return None,
     };
@@ -67,7 +66,7 @@ fn value_length(text: &str, start: usize, quote: u8) -> usize {
 
 /// True if letters and digits are mixed as in a password, and nothing says example, variable or pseudonym.
 fn is_chosen(value: &str, plain: bool) -> bool {
-    const EXAMPLES: [&str; 12] = [
+    const EXAMPLES: [&str; 16] = [
         "xxx",
         "your",
         "example",
@@ -78,6 +77,10 @@ fn is_chosen(value: &str, plain: bool) -> bool {
         "://",
         "redacted",
         "->",
+        "\"",
+        "=",
+        "%20",
+        "\\",
         "sha-",
         "secret-",
     ];

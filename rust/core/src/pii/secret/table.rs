@@ -229,7 +229,7 @@ pub(super) static SECRETS: &[SecretKind] = &[
     assigned("password", 2.4), assigned("passwd", 2.4), assigned("passphrase", 2.4), assigned("pwd", 2.4),
     assigned("secret", 3.0), assigned("api_key", 3.0), assigned("api-key", 3.0), assigned("apikey", 3.0),
     assigned("api key", 3.0), assigned("access_key", 3.0), assigned("accesskey", 3.0), assigned("auth_key", 3.0),
-    assigned("token", 3.0), assigned("private_key", 3.0), assigned("credential", 3.0),
+    assigned("token", 3.0), assigned("private_key", 3.0), 
     assigned("encryption_key", 3.0), assigned("signing_key", 3.0), assigned("subscription-key", 3.0),
     assigned("contraseña", 2.4), assigned("passwort", 2.4), assigned("mot de passe", 2.4),
 ];
