@@ -269,11 +269,11 @@ fn adversarial_texts_take_linear_time() {
                 policy.apply(&text, &mut scratch, &mut KindCounts::default()).unwrap();
                 start.elapsed()
             };
-            run().min(run()).min(run())
+            run().min(run()).min(run()).min(run())
         };
         let (half, whole) = (seconds(64 << 10), seconds(256 << 10));
         // Quadratic time would be 16 times as long; 2.3 a doubling is 5.3, the rest is a busy machine.
-        let bound = (half * 6).max(Duration::from_millis(60));
+        let bound = (half * 6).max(Duration::from_millis(250));
         assert!(whole <= bound, "`{unit}` repeated: {half:?}, four times as long {whole:?}");
     }
 }

@@ -168,23 +168,29 @@ where
     T: Deserialize<'de> + From<Action>,
     D: Deserializer<'de>,
 {
-    deserializer.deserialize_any(SettingVisitor(PhantomData)).map(Some)
+    deserializer.deserialize_any(SettingVisitor(PhantomData))
 }
 
 struct SettingVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de> + From<Action>> Visitor<'de> for SettingVisitor<T> {
-    type Value = T;
+    type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an action, as \"placeholder\", or a table, as { action = \"mask\" }")
     }
 
-    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<T, E> {
-        Action::deserialize(name.into_deserializer()).map(T::from).map_err(|error: E| E::custom(error))
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Option<T>, E> {
+        Ok(None)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map_err(A::Error::custom)
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Option<T>, E> {
+        Action::deserialize(name.into_deserializer())
+            .map(|action| Some(T::from(action)))
+            .map_err(|error: E| E::custom(error))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Some).map_err(A::Error::custom)
     }
 }

@@ -134,8 +134,9 @@ pub(super) fn v6_span(text: &str, colon: usize) -> Option<(usize, usize)> {
         let end = start + trimmed(&text[start..start + length]);
         let address: Ipv6Addr = text[start..end].parse().ok()?;
         let zone = byte(text, end) == b'%';
-        return ((zone || ends_word(text, end)) && is_address(&text[start..end], address))
-            .then_some((start, end));
+        return ((zone || ends_word(text, end) && byte(text, end) != b'*')
+            && is_address(&text[start..end], address))
+        .then_some((start, end));
     }
     None
 }

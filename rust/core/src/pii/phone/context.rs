@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use super::super::bytes::{is_one_of, words_after, words_before};
+use super::super::bytes::{before, is_one_of, words_after, words_before};
 
 const MAX_BEFORE_BYTES: usize = 48;
 const MAX_AFTER_BYTES: usize = 14;
@@ -63,6 +63,10 @@ impl<'t> Context<'t> {
         *self.nearest.get_or_init(|| {
             let mut numbered = false; // the word after is `number`
             words_before(self.text, self.start, MAX_BEFORE_BYTES).enumerate().find_map(|(index, word)| {
+                let at = word.as_ptr() as usize - self.text.as_ptr() as usize;
+                if before(self.text, at, 1) == b'[' && word == "PHONE" {
+                    return None; // our own placeholder
+                }
                 let word = word.to_lowercase();
                 let owned = std::mem::replace(&mut numbered, word == "number") && is_one_of(&word, OWNERS);
                 if owned || is_one_of(&word, NAMES) {
