@@ -1,0 +1,73 @@
+//! Reading around an anchor: bytes of ASCII, boundaries of what is not.
+
+use crate::text::{char_at, char_before, is_word};
+
+/// The byte at `at`, 0 past the end.
+#[inline]
+pub(super) fn byte(text: &str, at: usize) -> u8 {
+    text.as_bytes().get(at).copied().unwrap_or(0)
+}
+
+/// The byte `back` before `at`, 0 before the start.
+#[inline]
+pub(super) fn before(text: &str, at: usize, back: usize) -> u8 {
+    at.checked_sub(back).map_or(0, |at| byte(text, at))
+}
+
+/// True if no word character stands before byte `at`.
+pub(super) fn starts_word(text: &str, at: usize) -> bool {
+    !char_before(text, at).is_some_and(is_word)
+}
+
+/// True if no word character stands at byte `at`.
+pub(super) fn ends_word(text: &str, at: usize) -> bool {
+    !char_at(text, at).is_some_and(is_word)
+}
+
+/// Bytes from `at` on, at most `most`, that `accepts` is true of.
+pub(super) fn run(text: &str, at: usize, most: usize, accepts: impl Fn(u8) -> bool) -> usize {
+    text.as_bytes()[at.min(text.len())..].iter().take(most).take_while(|byte| accepts(**byte)).count()
+}
+
+/// Bytes before `at`, at most `most`, that `accepts` is true of.
+pub(super) fn run_before(text: &str, at: usize, most: usize, accepts: impl Fn(u8) -> bool) -> usize {
+    text.as_bytes()[..at].iter().rev().take(most).take_while(|byte| accepts(**byte)).count()
+}
+
+/// Luhn's check of decimal digits, given as numbers from left to right (ISO/IEC 7812-1).
+pub(super) fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits.iter().rev().enumerate().map(|(index, digit)| luhn_term(index, *digit)).sum();
+    sum % 10 == 0
+}
+
+fn luhn_term(index: usize, digit: u8) -> u32 {
+    let doubled = u32::from(digit) << (index & 1);
+    if doubled > 9 {
+        doubled - 9
+    } else {
+        doubled
+    }
+}
+
+/// The last words before byte `at`, up to `most` bytes away, nearest first.
+pub(super) fn words_before(text: &str, at: usize, most: usize) -> impl Iterator<Item = &str> {
+    let mut from = at.saturating_sub(most);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    text[from..at].rsplit(|char: char| !char.is_alphabetic()).filter(|word| !word.is_empty())
+}
+
+/// The first words after byte `at`, up to `most` bytes away.
+pub(super) fn words_after(text: &str, at: usize, most: usize) -> impl Iterator<Item = &str> {
+    let mut to = text.len().min(at + most);
+    while !text.is_char_boundary(to) {
+        to -= 1;
+    }
+    text[at..to].split(|char: char| !char.is_alphabetic()).filter(|word| !word.is_empty())
+}
+
+/// True if `word` is in the list, in lower or upper case.
+pub(super) fn is_one_of(word: &str, list: &[&str]) -> bool {
+    list.iter().any(|each| each.len() == word.len() && each.eq_ignore_ascii_case(word))
+}

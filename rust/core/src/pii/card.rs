@@ -1,0 +1,138 @@
+//! Payment cards: issuer prefix, length, grouping and Luhn's check.
+//!
+//! Prefixes and lengths are those that the schemes publish (ISO/IEC 7812 ranges). A bare
+//! run of 13, of 12 or of more than 16 digits is more often something else (an article
+//! number, a time, an id), so it is a card only where the words around speak of one.
+
+use super::bytes::{before, byte, ends_word, is_one_of, luhn, starts_word, words_before};
+
+/// First and last prefix of a range, fewest and most digits.
+#[rustfmt::skip]
+static ISSUERS: &[(u32, u32, usize, usize)] = &[
+    (4, 4, 13, 13), (4, 4, 16, 16), (4, 4, 19, 19), // Visa
+    (51, 55, 16, 16), (2221, 2720, 16, 16), // Mastercard
+    (34, 34, 15, 15), (37, 37, 15, 15), // American Express
+    (6011, 6011, 16, 19), (644, 649, 16, 19), (65, 65, 16, 19), // Discover
+    (300, 305, 14, 19), (3095, 3095, 14, 19), (36, 36, 14, 19), (38, 39, 14, 19), // Diners Club
+    (3528, 3589, 16, 19), // JCB
+    (2131, 2131, 15, 15), (1800, 1800, 15, 15), // JCB, old
+    (62, 62, 16, 19), (81, 81, 16, 19), // UnionPay
+    (5018, 5018, 12, 19), (5020, 5020, 12, 19), (5038, 5038, 12, 19), (5893, 5893, 12, 19), // Maestro
+    (6304, 6304, 12, 19), (6759, 6759, 12, 19), (6761, 6763, 12, 19), (6706, 6706, 12, 19),
+    (2200, 2204, 16, 19), // Mir
+    (60, 60, 16, 16), (508, 508, 16, 16), (82, 82, 16, 16), // RuPay
+    (5019, 5019, 16, 16), // Dankort
+    (5066, 5067, 16, 16), (6363, 6363, 16, 16), (6362, 6362, 16, 16), // Elo
+    (5061, 5061, 16, 19), // Verve
+    (9792, 9792, 16, 16), // Troy
+];
+
+/// Group lengths in print; one group is a bare run.
+static GROUPINGS: [&[usize]; 10] = [
+    &[4, 4, 4, 4],
+    &[4, 6, 5],
+    &[4, 6, 4],
+    &[4, 4, 4, 4, 3],
+    &[4, 4, 4, 4, 2],
+    &[4, 4, 4, 1],
+    &[4, 4, 4, 3],
+    &[4, 4, 5],
+    &[4, 4, 4],
+    &[6, 13],
+];
+
+const NAMES: [&str; 19] = [
+    "card",
+    "cards",
+    "credit",
+    "debit",
+    "visa",
+    "mastercard",
+    "amex",
+    "discover",
+    "maestro",
+    "diners",
+    "cc",
+    "jcb",
+    "payment",
+    "carte",
+    "karte",
+    "kreditkarte",
+    "tarjeta",
+    "carta",
+    "cartão",
+];
+
+/// End of a number that begins at the digit `start`.
+pub(super) fn end(text: &str, start: usize) -> Option<usize> {
+    let mut number = Number::default();
+    let end = number.read(text, start)?;
+    let digits = &number.digits[..number.len];
+    let whole = number.is_printed() && is_issued(digits) && luhn(digits);
+    (whole && starts(text, start) && ends(text, end) && number.is_likely(text, start)).then_some(end)
+}
+
+#[derive(Default)]
+struct Number {
+    digits: [u8; 20],
+    len: usize,
+    groups: [usize; 6],
+    num_groups: usize,
+}
+
+impl Number {
+    /// Reads groups of digits that one separator parts; the end of the last.
+    fn read(&mut self, text: &str, start: usize) -> Option<usize> {
+        let mut at = start;
+        let mut separator = 0;
+        loop {
+            let group = self.read_group(text, at)?;
+            at += group;
+            let next = byte(text, at);
+            let parts = matches!(next, b' ' | b'-') && byte(text, at + 1).is_ascii_digit();
+            if !parts || separator != 0 && next != separator {
+                return Some(at);
+            }
+            (separator, at) = (next, at + 1);
+        }
+    }
+
+    fn read_group(&mut self, text: &str, at: usize) -> Option<usize> {
+        let mut group = 0;
+        while byte(text, at + group).is_ascii_digit() {
+            *self.digits.get_mut(self.len)? = byte(text, at + group) - b'0';
+            (self.len, group) = (self.len + 1, group + 1);
+        }
+        *self.groups.get_mut(self.num_groups)? = group;
+        self.num_groups += 1;
+        Some(group)
+    }
+
+    fn is_printed(&self) -> bool {
+        let groups = &self.groups[..self.num_groups];
+        self.len >= 12 && (groups.len() == 1 || GROUPINGS.contains(&groups))
+    }
+
+    fn is_likely(&self, text: &str, start: usize) -> bool {
+        let common = self.num_groups > 1 || matches!(self.len, 14..=16);
+        common || words_before(text, start, 60).any(|word| is_one_of(word, &NAMES))
+    }
+}
+
+fn is_issued(digits: &[u8]) -> bool {
+    ISSUERS.iter().any(|(first, last, fewest, most)| {
+        let width = first.ilog10() as usize + 1;
+        let prefix = digits[..width].iter().fold(0, |prefix, digit| prefix * 10 + u32::from(*digit));
+        (*first..=*last).contains(&prefix) && (*fewest..=*most).contains(&digits.len())
+    })
+}
+
+fn starts(text: &str, start: usize) -> bool {
+    let joined = matches!(before(text, start, 1), b'.' | b'-' | b',' | b'+' | b'/' | b'=');
+    starts_word(text, start) && !(joined && before(text, start, 2).is_ascii_alphanumeric())
+}
+
+fn ends(text: &str, end: usize) -> bool {
+    let joined = matches!(byte(text, end), b'.' | b'-' | b',');
+    ends_word(text, end) && !(joined && byte(text, end + 1).is_ascii_alphanumeric())
+}

@@ -1,0 +1,213 @@
+//! Telephone numbers, from the first digit of a run.
+//!
+//! Groups of digits are read with the separators of print, then judged: international
+//! numbers by the numbering plan of their country (E.164), national ones by the plans of
+//! the configured regions *and* by how they are written, since ten digits alone may be
+//! anything. What a form leaves open, the words around decide (`Tel.`, `call`, `office`).
+
+mod context;
+mod plan;
+mod regions;
+mod shape;
+
+use self::context::Context;
+use self::shape::Shape;
+use super::bytes::{before, byte, run, starts_word};
+
+pub(super) use self::plan::Region;
+
+/// Whether a form is a telephone number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    No,
+    /// If the words around say so.
+    IfNamed,
+    Yes,
+}
+
+/// Start and end of a number whose first digit, `+` and brackets aside, stands at `digit`.
+pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usize, usize)> {
+    let shape = Shape::read(text, digit)?;
+    if !may_start(text, shape.start) {
+        return None;
+    }
+    let context = Context::new(text, shape.start);
+    for count in (1..=shape.len).rev() {
+        let end = shape.end_of(count);
+        if shape.num_digits(count) < 6 || !may_end(text, end, count < shape.len) {
+            continue;
+        }
+        let verdict = judge(&shape, count, regions);
+        if verdict == Verdict::No || count < shape.len && !shape.stands_apart(count) {
+            continue;
+        }
+        let denied = context.denies() || verdict == Verdict::IfNamed && !context.names(end, count == 1);
+        return (!denied).then(|| (shape.start, extension_end(text, end)));
+    }
+    None
+}
+
+fn judge(shape: &Shape, count: usize, regions: &[Region]) -> Verdict {
+    if shape.is_international() {
+        return international(shape, count);
+    }
+    if shape.is_counting(count) {
+        return Verdict::No;
+    }
+    let digits = shape.digits(count);
+    let planned = regions.iter().any(|region| region.has(digits));
+    let american = regions.iter().any(Region::is_american).then(|| american(shape, count));
+    let verdict =
+        american.unwrap_or(Verdict::No).max(national(shape, count, planned)).max(grouped(shape, count));
+    if shape.continues_row(count) {
+        return Verdict::No; // a column of figures
+    }
+    verdict
+}
+
+impl Verdict {
+    fn max(self, other: Self) -> Self {
+        if self as u8 >= other as u8 {
+            self
+        } else {
+            other
+        }
+    }
+}
+
+/// `+` or an international prefix, then a calling code.
+fn international(shape: &Shape, count: usize) -> Verdict {
+    let (digits, length) = shape.digits_abroad(count);
+    let digits = &digits[..length];
+    if plan::is_number(digits) {
+        let written = shape.plus || count > 1;
+        return if written { Verdict::Yes } else { Verdict::IfNamed };
+    }
+    let possible = (8..=15).contains(&length) && plan::is_calling_code(digits) && count == shape.len;
+    match (possible, shape.plus, count > 1) {
+        (true, true, true) => Verdict::Yes,
+        (true, false, true) if digits[0] == 1 && length == 11 => Verdict::Yes,
+        (true, _, _) => Verdict::IfNamed,
+        _ => Verdict::No,
+    }
+}
+
+/// The forms of North America: area code, exchange, line, as 3-3-4.
+fn american(shape: &Shape, count: usize) -> Verdict {
+    let (lengths, digits) = (shape.lengths(count), shape.digits(count));
+    let local = match lengths {
+        [1, 3, 3, 4] | [1, 3, 7] | [11] if digits[0] == 1 => &digits[1..],
+        [3, 3, 4] | [3, 7] | [6, 4] | [10] => digits,
+        [3, 4] if shape.joined_by(1, "-. ") && digits[0] > 1 => return Verdict::IfNamed,
+        _ => return Verdict::No,
+    };
+    let shaped = local[0] > 1 && local[3] > 1; // area codes and exchanges begin with 2-9
+    let given = plan::is_american(local);
+    let last = lengths.len() - 1;
+    match lengths.len() {
+        1 | 2 if !shape.paren => Verdict::IfNamed,
+        1 | 2 => {
+            if given {
+                Verdict::Yes
+            } else {
+                Verdict::IfNamed
+            }
+        }
+        _ if shape.paren || shape.joined_by(last, "-") => Verdict::Yes,
+        _ if shape.joined_by(last, ".") && shaped => Verdict::Yes,
+        _ if given && !shape.follows_digits => Verdict::Yes,
+        _ => Verdict::IfNamed,
+    }
+}
+
+/// The forms of the other regions: a trunk `0`, or groups that nothing else is written in.
+fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
+    let (lengths, digits) = (shape.lengths(count), shape.digits(count));
+    if !planned {
+        return Verdict::No;
+    }
+    if lengths.len() > 1 && lengths[0] == 1 && shape.joined_by(1, ".") {
+        return Verdict::No; // a decimal
+    }
+    let trunk = digits[0] == 0 && digits[1] != 0;
+    let long = digits.len() >= 9;
+    match lengths {
+        [10 | 11] if trunk && plan::is_fixed_length(digits) => Verdict::Yes,
+        [_] => Verdict::IfNamed,
+        [5, 4] if shape.joined_by(1, "-") => Verdict::No, // a ZIP+4 code
+        [2..=6, ..] if trunk && long && lengths[1] > 1 => Verdict::Yes,
+        [5, 5] if digits[0] > 5 => Verdict::Yes,
+        [2, 3, 2, 2] | [3, 2, 2, 2] | [3, 3, 3] if shape.follows_digits => Verdict::IfNamed,
+        [2, 3, 2, 2] | [3, 2, 2, 2] | [2, 3, 4] => Verdict::Yes,
+        [4, 3, 3 | 4] if digits[0] == 1 => Verdict::Yes, // 1300 and 1800 of Australia and India
+        _ if shape.paren && long => Verdict::Yes,
+        _ => Verdict::IfNamed,
+    }
+}
+
+/// Any other groups of digits as long as a number of some country.
+fn grouped(shape: &Shape, count: usize) -> Verdict {
+    let digits = shape.num_digits(count);
+    let plausible = ((7..=13).contains(&digits) || digits == 6 && count == 3) && (2..7).contains(&count);
+    let dots = count > 1 && shape.joined_by(count - 1, ".");
+    let version = dots && (count < 3 || shape.lengths(count).contains(&1));
+    if plausible && !version && !shape.follows_digits {
+        Verdict::IfNamed
+    } else {
+        Verdict::No
+    }
+}
+
+/// False inside a word, a longer number, an amount, a tag or a path.
+fn may_start(text: &str, start: usize) -> bool {
+    let (last, second) = (before(text, start, 1), before(text, start, 2));
+    let joined = match last {
+        b'-' | b'/' => second.is_ascii_alphanumeric() && !context::ends_in_name(text, start - 1),
+        b'.' => !context::ends_in_name(text, start - 1),
+        b',' | b':' | b'+' | b'*' | b'\'' => second.is_ascii_digit() || second == last,
+        b'$' | b'#' | b'&' | b'^' | b'~' | b'\\' | b'@' | b'%' | b')' | b']' | b'<' => {
+            last != b')' || second != b' '
+        }
+        _ => false,
+    };
+    let currency = text[..start].ends_with(['€', '£', '¥', '§']);
+    starts_word(text, start) && !joined && !currency
+}
+
+/// False where the number goes on, or has a unit. `inside`: a further group follows.
+fn may_end(text: &str, end: usize, inside: bool) -> bool {
+    let (last, next) = (byte(text, end), byte(text, end + 1));
+    let joined = match last {
+        b'-' | b'/' | b'.' | b':' | b',' | b'\'' => next.is_ascii_digit(),
+        b'%' | b'@' | b'$' | b'+' | b'*' | b'=' | b'^' | b'\\' | b'_' => true,
+        _ => false,
+    };
+    let unit = text[end..].starts_with(['€', '£', '¥', '°']);
+    let word = last.is_ascii_alphanumeric() && extension_end(text, end) == end;
+    inside && last == b' '
+        || !joined
+            && !unit
+            && !word
+            && !text[end..].starts_with(|char: char| !char.is_ascii() && char.is_numeric())
+}
+
+/// Past `x123`, `ext. 123`, `extension 123`, `#123` after a number.
+fn extension_end(text: &str, end: usize) -> usize {
+    let at = end + run(text, end, 2, |byte| matches!(byte, b' ' | b','));
+    let names = ["extension", "extn", "ext", "poste", "durchwahl", "x", "#"];
+    let found = names.iter().find(|name| {
+        text.as_bytes()
+            .get(at..at + name.len())
+            .is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()))
+    });
+    let Some(name) = found else { return end };
+    let digits = at + name.len();
+    let digits = digits + run(text, digits, 2, |byte| matches!(byte, b'.' | b':' | b' '));
+    let length = run(text, digits, 8, |byte| byte.is_ascii_digit());
+    let whole = (1..=7).contains(&length) && !byte(text, digits + length).is_ascii_alphanumeric();
+    if whole {
+        digits + length
+    } else {
+        end
+    }
+}
