@@ -8,6 +8,7 @@ pub mod dedup;
 pub mod document;
 pub mod error;
 mod json;
+pub mod language;
 pub mod ledger;
 pub mod manifest;
 pub mod order;
