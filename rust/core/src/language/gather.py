@@ -20,7 +20,7 @@ import zstandard
 TREEBANKS = {
     "af": "Afrikaans-AfriBooms", "ar": "Arabic-PUD", "be": "Belarusian-HSE", "ca": "Catalan-AnCora",
     "cs": "Czech-CAC", "cy": "Welsh-CCG", "da": "Danish-DDT", "de": "German-GSD", "en": "English-EWT",
-    "es": "Spanish-GSD", "et": "Estonian-EWT", "fa": "Persian-PerDT", "fi": "Finnish-TDT",
+    "es": "Spanish-GSD", "fa": "Persian-PerDT", "fi": "Finnish-TDT",
     "fr": "French-GSD", "ga": "Irish-IDT", "gl": "Galician-TreeGal", "hi": "Hindi-PUD",
     "hr": "Croatian-SET", "id": "Indonesian-GSD", "is": "Icelandic-Modern", "it": "Italian-PUD",
     "kk": "Kazakh-KTB", "lt": "Lithuanian-ALKSNIS", "lv": "Latvian-LVTB", "nb": "Norwegian-Bokmaal",
@@ -146,6 +146,20 @@ def word_lists(clones: Path) -> Iterator[tuple[str, str]]:
                     yield code, line
 
 
+CYRILLIC = str.maketrans(
+    "abcčćdđefghijklmnoprsštuvzžABCČĆDĐEFGHIJKLMNOPRSŠTUVZŽ", "абцчћдђефгхијклмнопрсштувзжАБЦЧЋДЂЕФГХИЈКЛМНОПРСШТУВЗЖ"
+)
+
+
+def with_cyrillic(lines: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The lines, Serbian ones in Cyrillic too: that alphabet is a letter for a letter."""
+    for code, line in lines:
+        yield code, line
+        if code in ("sr", "sr_latn"):
+            digraphs = line.replace("lj", "љ").replace("nj", "њ").replace("dž", "џ")
+            yield "sr_cyrl", digraphs.translate(CYRILLIC)
+
+
 def write(folder: Path, lines: Iterator[tuple[str, str]]) -> None:
     """Writes one file a language, each line once."""
     by_code: dict[str, dict[str, None]] = defaultdict(dict)
@@ -165,9 +179,9 @@ def main() -> None:
     args = parser.parse_args()
     write(args.out / "guides", guides(args.guides, args.cases))
     write(args.out / "udhr", declaration(args.udhr))
-    write(args.out / "treebanks", treebanks(args.clones))
+    write(args.out / "treebanks", with_cyrillic(treebanks(args.clones)))
     write(args.out / "tatoeba", tatoeba(args.clones))
-    write(args.out / "words", word_lists(args.clones))
+    write(args.out / "words", with_cyrillic(word_lists(args.clones)))
 
 
 if __name__ == "__main__":

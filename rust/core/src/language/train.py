@@ -1,9 +1,11 @@
 """Trains `model.bin`, the built-in language model, on the text that `gather.py` collected.
 
-    OMP_NUM_THREADS=1 python train.py CORPUS model.bin     # about ten minutes on one core
+    OMP_NUM_THREADS=1 python train.py CORPUS model.bin [SCRIPT...]     # about ten minutes on one core
+
+With scripts named, only their tables are trained and the others stay as `model.bin` has them.
 
 A softmax over hashed n-grams of letters (1 to 4) and whole words, one table a script. What a
-feature is must be the same here and in `features.rs`; `model.rs` reads what `write` makes.
+feature is must be the same here and in `built_in.rs`, which reads what this writes.
 """
 
 import struct
@@ -33,8 +35,10 @@ LAGS = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F], dtype=np.uint3
 MIX = np.uint32(0x2C1B3C6D)
 WORD = np.uint32(0x01000193)
 WORD_SEED = np.uint32(0x811C9DC5)
-MAX_REAL, MAX_WORDY, MAX_OTHER = 6_000, 3_000, 6_000  # samples a language
+MAX_REAL, MAX_WORDY, MAX_OTHER = 4_000, 2_000, 4_000  # samples a language
 LETTERS_CAP = 250
+EPOCHS = 3
+MAGIC = b"TRILANG1"
 
 
 def fold_table(ranges: list[tuple[int, int]]) -> np.ndarray:
@@ -117,11 +121,14 @@ def wordy(lines: list[str], samples: int, rng: np.random.Generator) -> list[str]
     return bags
 
 
-def samples(corpus: Path, rng: np.random.Generator) -> dict[str, dict[str, list[str]]]:
+def samples(corpus: Path, scripts: list[str], rng: np.random.Generator) -> dict[str, dict[str, list[str]]]:
     """script -> code -> texts."""
-    real: dict[str, dict[str, list[str]]] = {name: {} for name in SCRIPTS}
+    real: dict[str, dict[str, list[str]]] = {name: {} for name in scripts}
+    wanted = {code for script in scripts for code in CODES[script].split()}
     for path in sorted(corpus.glob("*/*.txt")):
         code = path.stem.split("_")[0]
+        if code not in wanted:
+            continue
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         if path.parent.name == "words":
             texts = wordy(lines, MAX_WORDY, rng)
@@ -131,7 +138,7 @@ def samples(corpus: Path, rng: np.random.Generator) -> dict[str, dict[str, list[
             texts = [t for i in keep for t in (lines[i][:LETTERS_CAP], cut(lines[i], rng))]
         for text in texts:
             script = script_of(text)
-            if script and code in CODES[script].split():
+            if script in scripts and code in CODES[script].split():
                 real[script].setdefault(code, []).append(text)
     return real
 
@@ -182,30 +189,34 @@ def quantise(weight: np.ndarray) -> tuple[np.ndarray, float]:
     return np.clip(np.round(centred / unit), -127, 127).astype(np.int8), unit
 
 
-def write(out: Path, tables: dict[str, tuple[list[str], np.ndarray, float]]) -> None:
-    """Magic, then per script: bits, codes, unit, rows of i8."""
-    with out.open("wb") as file:
-        file.write(b"TRILANG1")
-        for script, (codes, rows, unit) in tables.items():
-            names = ",".join(codes).encode()
-            file.write(struct.pack("<BBHf", SCRIPTS[script][1], len(codes), len(names), unit))
-            file.write(names + rows.tobytes())
+def packed(script: str, codes: list[str], rows: np.ndarray, unit: float) -> bytes:
+    """Bits, number of codes, length of their names, unit; names; rows of i8."""
+    names = ",".join(codes).encode()
+    return struct.pack("<BBHf", SCRIPTS[script][1], len(codes), len(names), unit) + names + rows.tobytes()
+
+
+def unpacked(path: Path) -> dict[str, bytes]:
+    """The tables of a model, as they are."""
+    model, at, tables = path.read_bytes(), len(MAGIC), {}
+    for script in SCRIPTS:
+        bits, languages, names, _ = struct.unpack_from("<BBHf", model, at)
+        end = at + 8 + names + (languages << bits)
+        tables[script], at = model[at:end], end
+    return tables
 
 
 def main() -> None:
-    """Trains every script."""
-    corpus, out = Path(sys.argv[1]), Path(sys.argv[2])
-    epochs = int(sys.argv[3]) if len(sys.argv) > 3 else 6
-    rng = np.random.default_rng(20)
-    tables = {}
-    for script, by_code in samples(corpus, rng).items():
+    """Trains the scripts that are named, or all."""
+    corpus, out, scripts = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or list(SCRIPTS)
+    tables = {} if len(scripts) == len(SCRIPTS) else unpacked(out)
+    for script, by_code in samples(corpus, scripts, np.random.default_rng(20)).items():
         codes = sorted(by_code)
         texts = [text for code in codes for text in by_code[code]]
         y = np.repeat(np.arange(len(codes)), [len(by_code[code]) for code in codes])
         print(script, {code: len(by_code[code]) for code in codes}, flush=True)
-        weight = fit(matrix(texts, script), y, len(codes), epochs, rng)
-        tables[script] = (codes, *quantise(weight))
-    write(out, tables)
+        weight = fit(matrix(texts, script), y, len(codes), EPOCHS, np.random.default_rng(20))
+        tables[script] = packed(script, codes, *quantise(weight))
+    out.write_bytes(MAGIC + b"".join(tables[script] for script in SCRIPTS))
 
 
 if __name__ == "__main__":
