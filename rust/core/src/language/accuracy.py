@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of codes
 """Prints the accuracy table of `docs/language.md`, every tool on the same lines.
 
     python accuracy.py LINES triptych=target/release/examples/identify whatlang=… [py3langid] [lingua]
@@ -42,17 +43,30 @@ def test_lines(folder: Path) -> list[tuple[int, str, str]]:
     rng, tests = random.Random(1), []
     for length in LENGTHS:
         for code in LANGUAGES:
-            lines = (folder / f"{code}.txt").read_text(encoding="utf-8").split("\n")[:-1]
+            lines = (
+                (folder / f"{code}.txt").read_text(encoding="utf-8").split("\n")[:-1]
+            )
             group = 3 if length > 100 else 1  # sentences are shorter than 200
-            texts = [" ".join(lines[i : i + group]) for i in range(0, len(lines) - group + 1, group)]
+            texts = [
+                " ".join(lines[i : i + group])
+                for i in range(0, len(lines) - group + 1, group)
+            ]
             chosen = rng.sample(texts, min(LINES_A_LANGUAGE, len(texts)))
-            tests += [(length, code, " ".join(cut(text, length).split())) for text in chosen]
+            tests += [
+                (length, code, " ".join(cut(text, length).split())) for text in chosen
+            ]
     return tests
 
 
 def program(path: str, texts: list[str]) -> Iterable[str]:
     """What a program answers to all texts."""
-    done = subprocess.run([path], input="\n".join(texts) + "\n", capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [path],
+        input="\n".join(texts) + "\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return [line.split("\t")[0] for line in done.stdout.rstrip("\n").split("\n")]
 
 
@@ -73,7 +87,9 @@ def package(name: str) -> Callable[[str], str]:
     return detect
 
 
-def accuracies(tests: list[tuple[int, str, str]], answers: Iterable[str]) -> dict[tuple[int, str], float]:
+def accuracies(
+    tests: list[tuple[int, str, str]], answers: Iterable[str]
+) -> dict[tuple[int, str], float]:
     """Share of right answers by length and language. Norwegian without a norm counts as Bokmål."""
     right, number = Counter(), Counter()
     for (length, code, _), answer in zip(tests, answers, strict=True):
@@ -90,13 +106,27 @@ def main() -> None:
     table = {}
     for tool in sys.argv[2:]:
         name, _, path = tool.partition("=")
-        table[name] = accuracies(tests, program(path, texts) if path else map(package(name), texts))
-    print("| language | " + " | ".join(table) + " |\n|---" * 1 + "|---" * len(table) + "|")
+        table[name] = accuracies(
+            tests, program(path, texts) if path else map(package(name), texts)
+        )
+    print(
+        "| language | " + " | ".join(table) + " |\n|---" * 1 + "|---" * len(table) + "|"
+    )
     for code in LANGUAGES:
-        cells = (" / ".join(f"{100 * t[length, code]:.0f}" for length in LENGTHS) for t in table.values())
+        cells = (
+            " / ".join(f"{100 * t[length, code]:.0f}" for length in LENGTHS)
+            for t in table.values()
+        )
         print(f"| {code} | " + " | ".join(cells) + " |")
-    means = ([sum(t[n, c] for c in LANGUAGES) / len(LANGUAGES) for n in LENGTHS] for t in table.values())
-    print("| mean | " + " | ".join(" / ".join(f"{100 * m:.1f}" for m in mean) for mean in means) + " |")
+    means = (
+        [sum(t[n, c] for c in LANGUAGES) / len(LANGUAGES) for n in LENGTHS]
+        for t in table.values()
+    )
+    print(
+        "| mean | "
+        + " | ".join(" / ".join(f"{100 * m:.1f}" for m in mean) for mean in means)
+        + " |"
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 //! The built-in model: a softmax over hashed n-grams of letters and words, one table a script.
 //!
 //! `train.py` makes `model.bin` and says what a feature is; the two must agree. A text of more
-//! than [`SAMPLE_BYTES`] is judged by as many bytes, in four pieces spread evenly over it.
+//! than [`SAMPLE_BYTES`] is judged by as many bytes, in eight pieces spread evenly over it.
 
 use super::script::{weight, Letters, Script, HAN, KANA, NONE, NUM_SCRIPTS, NUM_TABLES, ONE_LANGUAGE};
 use super::UNKNOWN;
 
 /// Most bytes of a text that are read.
-pub const SAMPLE_BYTES: usize = 512;
-const NUM_PIECES: usize = 4;
+pub const SAMPLE_BYTES: usize = 1024;
+const NUM_PIECES: usize = 8;
 /// Most languages of a table.
 const MAX_LANGUAGES: usize = 48;
 /// Rows of i8 that a sum of i16 can take.
@@ -110,7 +110,7 @@ impl Sample {
     }
 }
 
-/// The whole of a short text, or four pieces of a long one, cut at characters.
+/// The whole of a short text, or eight pieces of a long one, cut at characters.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let (count, length) =
         if text.len() <= SAMPLE_BYTES { (1, text.len()) } else { (NUM_PIECES, SAMPLE_BYTES / NUM_PIECES) };

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, D301 - tables of codes, and a docstring that names a line break
 """Collects the text that `train.py` reads: `corpus/<source>/<code>.txt`, one sentence a line.
 
     python gather.py --clones DIR --guides GUIDES.jsonl.zst --udhr UDHR.jsonl.zst --cases CASES.jsonl.zst OUT
@@ -53,9 +54,16 @@ UDHR = {
     "tr": "tur", "tt": "tat", "uk": "ukr", "ur": "urd", "uz": "uzn_latn", "vi": "vie",
 }  # fmt: skip
 # Too close to a language of ours, or the same, to teach what "other" means.
-NOT_OTHER = set("aln arl ast bho cos eml ext hns jav mag mai mly_arab pcm sco sun uzn_cyrl azj_cyrl ron_1953 roh src vec hbs".split())  # noqa: E501
-CODE = re.compile(r"^(```|~~~).*?^\1|^---\n.*?^---$|`[^`]*`|<[^>]*>|\]\([^)]*\)|https?://\S+", re.M | re.S)
-ENGLISH = set("the of and to in is that for you with are this your it on be or as can have".split())
+NOT_OTHER = set(
+    "aln arl ast bho cos eml ext hns jav mag mai mly_arab pcm sco sun uzn_cyrl azj_cyrl ron_1953 roh src vec hbs".split()
+)
+CODE = re.compile(
+    r"^(```|~~~).*?^\1|^---\n.*?^---$|`[^`]*`|<[^>]*>|\]\([^)]*\)|https?://\S+",
+    re.M | re.S,
+)
+ENGLISH = set(
+    "the of and to in is that for you with are this your it on be or as can have".split()
+)
 
 
 def rows(path: Path) -> Iterator[dict]:
@@ -69,13 +77,19 @@ def rows(path: Path) -> Iterator[dict]:
 def show(repository: Path, path: str) -> str:
     """A file of a bare clone; empty if the clone lacks it."""
     command = ["git", "-C", str(repository), "show", f"HEAD:{path}"]
-    return subprocess.run(command, capture_output=True, check=False).stdout.decode("utf-8", "replace")
+    return subprocess.run(command, capture_output=True, check=False).stdout.decode(
+        "utf-8", "replace"
+    )
 
 
 def listing(repository: Path) -> list[str]:
     """Paths of a bare clone."""
     command = ["git", "-C", str(repository), "ls-tree", "-r", "--name-only", "HEAD"]
-    return subprocess.run(command, capture_output=True, check=True).stdout.decode().splitlines()
+    return (
+        subprocess.run(command, capture_output=True, check=True)
+        .stdout.decode()
+        .splitlines()
+    )
 
 
 def is_untranslated(line: str) -> bool:
@@ -119,7 +133,9 @@ def treebanks(clones: Path) -> Iterator[tuple[str, str]]:
         repository = clones / f"UniversalDependencies+UD_{name}" / "repo"
         for path in listing(repository):
             if re.fullmatch(r"[a-z]+_[a-z]+-ud-\w+\.conllu", path):
-                for text in re.findall(r"^# text = (.*)$", show(repository, path), re.M):
+                for text in re.findall(
+                    r"^# text = (.*)$", show(repository, path), re.M
+                ):
                     yield code, text
 
 
@@ -128,7 +144,9 @@ def tatoeba(clones: Path) -> Iterator[tuple[str, str]]:
     repository = clones / "facebookresearch+LASER" / "repo"
     for code, names in TATOEBA.items():
         for name in names.split():
-            lines = show(repository, f"data/tatoeba/v1/tatoeba.{name}-eng.{name}").split("\n")
+            lines = show(
+                repository, f"data/tatoeba/v1/tatoeba.{name}-eng.{name}"
+            ).split("\n")
             yield from ((code, line) for line in lines if line)
     english = show(repository, "data/tatoeba/v1/tatoeba.deu-eng.eng").split("\n")
     yield from (("en", line) for line in english if line)
@@ -137,17 +155,24 @@ def tatoeba(clones: Path) -> Iterator[tuple[str, str]]:
 def word_lists(clones: Path) -> Iterator[tuple[str, str]]:
     """Lines `word count` of FrequencyWords."""
     repository = clones / "hermitdave+FrequencyWords" / "repo"
-    names = {name.split("/")[2] for name in listing(repository) if name.startswith("content/2018/")}
+    names = {
+        name.split("/")[2]
+        for name in listing(repository)
+        if name.startswith("content/2018/")
+    }
     ours = sorted(set(UDHR) & (names | set(WORDS)))
     for code in ours:
         for name in WORDS.get(code, code).split():
-            for line in show(repository, f"content/2018/{name}/{name}_50k.txt").split("\n")[:30_000]:
+            for line in show(repository, f"content/2018/{name}/{name}_50k.txt").split(
+                "\n"
+            )[:30_000]:
                 if line:
                     yield code, line
 
 
 CYRILLIC = str.maketrans(
-    "abcčćdđefghijklmnoprsštuvzžABCČĆDĐEFGHIJKLMNOPRSŠTUVZŽ", "абцчћдђефгхијклмнопрсштувзжАБЦЧЋДЂЕФГХИЈКЛМНОПРСШТУВЗЖ"
+    "abcčćdđefghijklmnoprsštuvzžABCČĆDĐEFGHIJKLMNOPRSŠTUVZŽ",
+    "абцчћдђефгхијклмнопрсштувзжАБЦЧЋДЂЕФГХИЈКЛМНОПРСШТУВЗЖ",
 )
 
 
@@ -167,7 +192,9 @@ def write(folder: Path, lines: Iterator[tuple[str, str]]) -> None:
         by_code[code][" ".join(line.split())] = None
     folder.mkdir(parents=True, exist_ok=True)
     for code, distinct in by_code.items():
-        (folder / f"{code}.txt").write_text("\n".join(distinct) + "\n", encoding="utf-8")
+        (folder / f"{code}.txt").write_text(
+            "\n".join(distinct) + "\n", encoding="utf-8"
+        )
 
 
 def main() -> None:

@@ -89,12 +89,14 @@ fn fold(code: u32) -> u16 {
     u16::try_from(folded).unwrap_or(1)
 }
 
-/// What a letter counts for when scripts are compared: a syllable or a word sign is several letters of Latin.
+/// What a letter counts for when scripts are compared. A syllable or a word sign is several letters of
+/// Latin; and Latin counts least, as addresses, names and commands stand in texts of every script.
 pub(super) fn weight(script: Script) -> u32 {
     match script {
-        HAN | HANGUL => 3,
-        KANA => 2,
-        _ => 1,
+        Script(0) => 1,
+        HAN | HANGUL => 4,
+        KANA => 3,
+        _ => 2,
     }
 }
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of codes
 """Trains `model.bin`, the built-in language model, on the text that `gather.py` collected.
 
     OMP_NUM_THREADS=1 python train.py CORPUS model.bin [SCRIPT...]     # about ten minutes on one core
@@ -17,9 +18,21 @@ import scipy.sparse as sp
 
 # Scripts that more than one language of ours writes: name, first and last letters, bits of a table.
 SCRIPTS = {
-    "latin": ([(0x41, 0x5A), (0x61, 0x7A), (0xC0, 0x24F), (0x300, 0x36F), (0x1E00, 0x1EFF)], 15),
+    "latin": (
+        [(0x41, 0x5A), (0x61, 0x7A), (0xC0, 0x24F), (0x300, 0x36F), (0x1E00, 0x1EFF)],
+        15,
+    ),
     "cyrillic": ([(0x400, 0x52F)], 13),
-    "arabic": ([(0x620, 0x65F), (0x66E, 0x6D3), (0x6D5, 0x6EF), (0x6FA, 0x6FF), (0x750, 0x77F)], 12),
+    "arabic": (
+        [
+            (0x620, 0x65F),
+            (0x66E, 0x6D3),
+            (0x6D5, 0x6EF),
+            (0x6FA, 0x6FF),
+            (0x750, 0x77F),
+        ],
+        12,
+    ),
     "devanagari": ([(0x900, 0x963), (0x970, 0x97F)], 12),
 }
 NOT_LETTERS = {0xD7, 0xF7}
@@ -95,9 +108,16 @@ def words(stream: np.ndarray) -> np.ndarray:
 def script_of(text: str) -> str:
     """Script with the most letters; empty if none."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    counts = {n: sum(int(((codes >= a) & (codes <= b)).sum()) for a, b in r) for n, (r, _) in SCRIPTS.items()}
+    counts = {
+        n: sum(int(((codes >= a) & (codes <= b)).sum()) for a, b in r)
+        for n, (r, _) in SCRIPTS.items()
+    }
     best = max(counts, key=lambda name: counts[name])
-    return best if counts[best] * 2 > sum(c > 127 or chr(c).isalpha() for c in codes.tolist()) else ""
+    return (
+        best
+        if counts[best] * 2 > sum(c > 127 or chr(c).isalpha() for c in codes.tolist())
+        else ""
+    )
 
 
 def cut(text: str, rng: np.random.Generator) -> str:
@@ -121,8 +141,10 @@ def wordy(lines: list[str], samples: int, rng: np.random.Generator) -> list[str]
     return bags
 
 
-def samples(corpus: Path, scripts: list[str], rng: np.random.Generator) -> dict[str, dict[str, list[str]]]:
-    """script -> code -> texts."""
+def samples(
+    corpus: Path, scripts: list[str], rng: np.random.Generator
+) -> dict[str, dict[str, list[str]]]:
+    """Texts by script and code."""
     real: dict[str, dict[str, list[str]]] = {name: {} for name in scripts}
     wanted = {code for script in scripts for code in CODES[script].split()}
     for path in sorted(corpus.glob("*/*.txt")):
@@ -135,7 +157,9 @@ def samples(corpus: Path, scripts: list[str], rng: np.random.Generator) -> dict[
         else:
             most = MAX_OTHER if code == "other" else MAX_REAL // 2
             keep = rng.permutation(len(lines))[:most]
-            texts = [t for i in keep for t in (lines[i][:LETTERS_CAP], cut(lines[i], rng))]
+            texts = [
+                t for i in keep for t in (lines[i][:LETTERS_CAP], cut(lines[i], rng))
+            ]
         for text in texts:
             script = script_of(text)
             if script in scripts and code in CODES[script].split():
@@ -151,10 +175,15 @@ def matrix(texts: list[str], script: str) -> sp.csr_matrix:
     lengths = np.array([len(row) for row in rows])
     data = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
-    return sp.csr_matrix((data, np.concatenate(rows).astype(np.int32), offsets), shape=(len(rows), 1 << bits))
+    return sp.csr_matrix(
+        (data, np.concatenate(rows).astype(np.int32), offsets),
+        shape=(len(rows), 1 << bits),
+    )
 
 
-def fit(x: sp.csr_matrix, y: np.ndarray, classes: int, epochs: int, rng: np.random.Generator) -> np.ndarray:
+def fit(
+    x: sp.csr_matrix, y: np.ndarray, classes: int, epochs: int, rng: np.random.Generator
+) -> np.ndarray:
     """Softmax regression by Adam, each class of the same weight, weights decayed."""
     weight = np.zeros((x.shape[1], classes), dtype=np.float32)
     first, second = np.zeros_like(weight), np.zeros_like(weight)
@@ -177,7 +206,11 @@ def fit(x: sp.csr_matrix, y: np.ndarray, classes: int, epochs: int, rng: np.rand
             first += 0.1 * (gradient - first)
             second += 0.01 * (gradient**2 - second)
             rate = 0.15 * (1 - step / (epochs * batches + 1))
-            weight -= rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.99**step)) + 1e-6)
+            weight -= (
+                rate
+                * (first / (1 - 0.9**step))
+                / (np.sqrt(second / (1 - 0.99**step)) + 1e-6)
+            )
         print(f"  epoch {epoch}: loss {loss / batches:.4f}", flush=True)
     return weight
 
@@ -192,7 +225,11 @@ def quantise(weight: np.ndarray) -> tuple[np.ndarray, float]:
 def packed(script: str, codes: list[str], rows: np.ndarray, unit: float) -> bytes:
     """Bits, number of codes, length of their names, unit; names; rows of i8."""
     names = ",".join(codes).encode()
-    return struct.pack("<BBHf", SCRIPTS[script][1], len(codes), len(names), unit) + names + rows.tobytes()
+    return (
+        struct.pack("<BBHf", SCRIPTS[script][1], len(codes), len(names), unit)
+        + names
+        + rows.tobytes()
+    )
 
 
 def unpacked(path: Path) -> dict[str, bytes]:
@@ -207,14 +244,20 @@ def unpacked(path: Path) -> dict[str, bytes]:
 
 def main() -> None:
     """Trains the scripts that are named, or all."""
-    corpus, out, scripts = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or list(SCRIPTS)
+    corpus, out, scripts = (
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        sys.argv[3:] or list(SCRIPTS),
+    )
     tables = {} if len(scripts) == len(SCRIPTS) else unpacked(out)
     for script, by_code in samples(corpus, scripts, np.random.default_rng(20)).items():
         codes = sorted(by_code)
         texts = [text for code in codes for text in by_code[code]]
         y = np.repeat(np.arange(len(codes)), [len(by_code[code]) for code in codes])
         print(script, {code: len(by_code[code]) for code in codes}, flush=True)
-        weight = fit(matrix(texts, script), y, len(codes), EPOCHS, np.random.default_rng(20))
+        weight = fit(
+            matrix(texts, script), y, len(codes), EPOCHS, np.random.default_rng(20)
+        )
         tables[script] = packed(script, codes, *quantise(weight))
     out.write_bytes(MAGIC + b"".join(tables[script] for script in SCRIPTS))
 
