@@ -153,7 +153,7 @@ fn a_model_file_serves_as_identifier() {
 fn texts_without_letters_have_no_language() {
     let (identifier, mut scratch) = (Identifier::built_in(), Scratch::default());
     for text in ["", " \n\t", "🎉🎊 🥳", "12.50 + 3 = 15.5", "\u{200b}\u{feff}", &"-".repeat(1 << 20)] {
-        assert_eq!(identifier.identify(text, &mut scratch), (UNKNOWN, 0.0), "{:.20}", text);
+        assert_eq!(identifier.identify(text, &mut scratch), (UNKNOWN, 0.0), "{text:.20}");
     }
 }
 
