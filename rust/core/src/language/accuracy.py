@@ -109,9 +109,7 @@ def main() -> None:
         table[name] = accuracies(
             tests, program(path, texts) if path else map(package(name), texts)
         )
-    print(
-        "| language | " + " | ".join(table) + " |\n|---" * 1 + "|---" * len(table) + "|"
-    )
+    print("| language | " + " | ".join(table) + " |\n|---" + "|---" * len(table) + "|")
     for code in LANGUAGES:
         cells = (
             " / ".join(f"{100 * t[length, code]:.0f}" for length in LENGTHS)
