@@ -9,6 +9,7 @@ pub mod document;
 pub mod draft;
 pub mod error;
 mod json;
+pub mod language;
 pub mod ledger;
 pub mod manifest;
 pub mod order;
