@@ -264,14 +264,14 @@ fn a_record_of_a_warc_that_holds_text_is_a_document_and_others_are_skipped() {
         case(
             "too small a length",
             "a.warc",
-            [&edited(&page, "Content-Length: 57", "Content-Length: 9")[..], &wet].concat(),
+            [&edited(&page, "Content-Length: 55", "Content-Length: 9")[..], &wet].concat(),
         )
         .texts(&["plain Grüße"])
         .bad(&["wrong `Content-Length`"]),
         case(
             "too large a length",
             "a.warc",
-            [&edited(&page, "Content-Length: 57", "Content-Length: 99")[..], &wet, &page].concat(),
+            [&edited(&page, "Content-Length: 55", "Content-Length: 99")[..], &wet, &page].concat(),
         )
         .texts(&["plain Grüße", "page"])
         .bad(&["wrong `Content-Length`"]),

@@ -208,15 +208,17 @@ impl Builder {
             _ => (),
         }
         let Some(slot) = tag.slot() else { return };
-        if matches!(tag, Tag::Block(_)) {
-            self.end_block();
-        }
         let floor = if slot >= Block::Table as usize && slot <= Block::Cell as usize {
             0 // tables may close cells
         } else {
             self.cells.last().map_or(0, |cell| cell + 1)
         };
-        if let Some(place) = self.places[slot].last().copied().filter(|place| *place >= floor) {
+        let place = self.places[slot].last().copied().filter(|place| *place >= floor);
+        let ends_block = place.is_some() && matches!(tag, Tag::Block(_));
+        if ends_block || slot == Block::Paragraph as usize {
+            self.end_block(); // the end of a paragraph that was not begun is an empty one
+        }
+        if let Some(place) = place {
             self.truncate(place);
         }
     }

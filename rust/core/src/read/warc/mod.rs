@@ -64,7 +64,7 @@ impl WarcReader {
             }
             Err(reason) => {
                 self.window.pass(1);
-                self.find_next(0)?;
+                self.find_next()?;
                 Err(self.damage_or(reason))
             }
         };
@@ -74,7 +74,7 @@ impl WarcReader {
     /// The record of `header`, whose block begins here.
     fn block_of(&mut self, header: header::Header) -> Result<std::result::Result<Record, String>> {
         let Some(length) = header.content_length() else {
-            self.find_next(0)?;
+            self.find_next()?;
             return Ok(Err("no `Content-Length`, or one that is no number".to_owned()));
         };
         if length > self.limits.max_line_bytes as u64 {
@@ -88,7 +88,7 @@ impl WarcReader {
         self.window.fill(length + 16)?; // line ends and the next mark
         if !self.ends_at(length) {
             let is_whole = self.window.bytes().len() >= length;
-            self.find_next(0)?;
+            self.find_next()?;
             let reason = if is_whole { "wrong `Content-Length`" } else { "the file ends inside the record" };
             return Ok(Err(self.damage_or(reason.to_owned())));
         }
@@ -104,22 +104,20 @@ impl WarcReader {
         rest.starts_with(MARK) || rest.is_empty() && (self.window.damage().is_none() || ends >= 4)
     }
 
-    /// Passes everything before the next record that begins `from` bytes ahead or later.
-    fn find_next(&mut self, from: usize) -> Result<()> {
-        let mut from = from;
+    /// Passes everything before the next record.
+    fn find_next(&mut self) -> Result<()> {
         loop {
-            let bytes = self.window.fill(from + BLOCK_BYTES)?;
-            let start = from.min(bytes.len());
-            if let Some(at) = find_mark(&bytes[start..]) {
-                self.window.pass(start + at);
+            let bytes = self.window.fill(BLOCK_BYTES)?;
+            let length = bytes.len();
+            if let Some(at) = find_mark(bytes) {
+                self.window.pass(at);
                 return Ok(());
             }
-            if bytes.len() < from + BLOCK_BYTES {
-                self.window.pass(bytes.len());
+            if length < BLOCK_BYTES {
+                self.window.pass(length);
                 return Ok(());
             }
-            self.window.pass(bytes.len() - MARK_LINE_BYTES); // a mark may be cut here
-            from = 0;
+            self.window.pass(length - MARK_LINE_BYTES); // a mark may be cut here
         }
     }
 
@@ -137,7 +135,7 @@ impl WarcReader {
         }
         self.pass_line_ends()?;
         if !self.window.bytes().is_empty() && !self.window.bytes().starts_with(MARK) {
-            self.find_next(0)?;
+            self.find_next()?;
         }
         Ok(())
     }

@@ -112,8 +112,8 @@ impl Record {
             ("date", self.header.get("warc-date").unwrap_or("")),
             ("mime", media_type),
             ("charset", charset),
-            ("decoding_errors", &errors),
-            ("title", &page.title),
+            ("decoding_errors", errors.as_str()),
+            ("title", page.title.as_str()),
         ];
         fields.retain(|(name, value)| !value.is_empty() && *name != text_field);
         fields.push((text_field, &page.text));
