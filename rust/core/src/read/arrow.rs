@@ -62,6 +62,7 @@ impl ArrowReader {
         let is_file = window.fill(8)?.starts_with(FILE_MARK);
         if is_file {
             window.pass(8);
+            pass_padding(&mut window)?;
         }
         let (path, text_field) = (path.to_owned(), field.to_owned());
         let (decoder, batches) = (StreamDecoder::new(), VecDeque::new());
