@@ -232,3 +232,13 @@ fn claimed_bytes(header: &BatchHeader, body: &[u8]) -> Option<u64> {
     });
     Some(sizes.flatten().fold(0, u64::saturating_add))
 }
+
+/// Passes the zeros with which some writers (arrow-rs) fill up to 64 bytes behind the mark.
+fn pass_padding(window: &mut Window) -> Result<()> {
+    for _ in 1..8 {
+        if window.fill(8)?.get(..8) == Some(&[0; 8]) {
+            window.pass(8);
+        }
+    }
+    Ok(())
+}
