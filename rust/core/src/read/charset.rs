@@ -129,8 +129,9 @@ mod tests {
         assert_eq!(charset_of(latin, Some("windows-1250")).0, "windows-1250");
         assert_eq!(charset_of(latin, None).0, "ISO-8859-2");
         let russian = encoding_rs::KOI8_R.encode("Все люди рождаются свободными и равными").0;
-        assert_eq!(charset_of(&russian, None).0, "KOI8-R");
-        assert_eq!(charset_of(&russian, Some("utf-8")).0, "KOI8-R");
+        // Letters cannot tell KOI8-R from KOI8-U; the detector says the larger of the two.
+        assert_eq!(charset_of(&russian, None).0, "KOI8-U");
+        assert_eq!(charset_of(&russian, Some("utf-8")).0, "KOI8-U");
     }
 
     #[test]
