@@ -69,16 +69,14 @@ pub(super) fn fields(bytes: &[u8]) -> Header {
     let first_line = lines.next().unwrap_or("").trim().to_owned();
     let mut header = Header { first_line, fields: Vec::new() };
     for line in lines.filter(|line| !line.is_empty()) {
-        match (line.starts_with([' ', '\t']), header.fields.last_mut()) {
-            (true, Some((_, value))) => {
-                value.push(' ');
-                value.push_str(line.trim());
-            }
-            _ => {
-                let (name, value) = line.split_once(':').unwrap_or((line, ""));
-                header.fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
-            }
+        let is_folded = line.starts_with([' ', '\t']);
+        if let Some((_, value)) = header.fields.last_mut().filter(|_| is_folded) {
+            value.push(' ');
+            value.push_str(line.trim());
+            continue;
         }
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        header.fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
     }
     header
 }

@@ -10,11 +10,9 @@ const BROTLI_BUFFER_BYTES: usize = 16 << 10;
 /// The payload without its `Content-Encoding`, which crawlers often undo and leave in the header.
 pub(super) fn decoded(body: Vec<u8>, encoding: &str, limits: Limits) -> Result<Vec<u8>, String> {
     match encoding.trim().to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(body),
         "gzip" | "x-gzip" if body.starts_with(b"\x1f\x8b") => {
             read(flate2::read::MultiGzDecoder::new(&*body), body.len(), encoding, limits)
         }
-        "gzip" | "x-gzip" => Ok(body),
         "deflate" if is_zlib(&body) => {
             read(flate2::read::ZlibDecoder::new(&*body), body.len(), encoding, limits)
         }
@@ -35,7 +33,8 @@ pub(super) fn decoded(body: Vec<u8>, encoding: &str, limits: Limits) -> Result<V
             let decoder = zstd::Decoder::new(&*body).map_err(|error| error.to_string())?;
             read(decoder, body.len(), encoding, limits)
         }
-        "zstd" => Ok(body),
+        // Without the bytes that a compression begins with, it was undone before.
+        "" | "identity" | "gzip" | "x-gzip" | "zstd" => Ok(body),
         other => Err(format!("unknown `Content-Encoding` `{}`", other.chars().take(32).collect::<String>())),
     }
 }
