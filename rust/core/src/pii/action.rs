@@ -63,7 +63,7 @@ fn mask(kind: Kind, value: &str, out: &mut String) {
         Kind::Ipv4 => keep_first(value, '.', 2, "*.*", out),
         Kind::Ipv6 => keep_first(value, ':', 2, "*", out),
         Kind::Mac | Kind::Crypto | Kind::Iban | Kind::Card | Kind::Ssn | Kind::Phone => {
-            keep_last_four(value, out)
+            keep_last_four(value, out);
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn run_before(text: &str, at: usize, most: usize, accepts: impl Fn(u8
 /// Luhn's check of decimal digits, given as numbers from left to right (ISO/IEC 7812-1).
 pub(super) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits.iter().rev().enumerate().map(|(index, digit)| luhn_term(index, *digit)).sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn luhn_term(index: usize, digit: u8) -> u32 {

@@ -28,7 +28,7 @@ pub(super) fn candidates(text: &str, range: Range<usize>, finders: &Finders, fou
     }
     if finders.wants(Kind::Secret) {
         secret::each(text, range.start, range.end, |start, end| {
-            found.push(Span { start, end, kind: Kind::Secret })
+            found.push(Span { start, end, kind: Kind::Secret });
         });
     }
     if finders.obfuscated && finders.wants(Kind::Email) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{file_name, kind, unreadable};
+use super::{file_name, kind, unreadable, STANDARD_INPUT};
 use crate::error::{Error, Result};
 use crate::manifest;
 
@@ -13,14 +13,14 @@ use crate::manifest;
 pub struct Input {
     /// The path as given, or found below a folder that was given.
     pub path: PathBuf,
-    /// Size on disk in bytes.
+    /// Size on disk in bytes; 0 for standard input, whose size nobody knows before its end.
     pub bytes: u64,
 }
 
 /// Files of ours that stand beside documents and are none.
 const OWN_FILES: [&str; 2] = ["quarantine.jsonl", "ledger.json"];
 
-/// All files that `names` stand for, each once, sorted by path.
+/// All files that `names` stand for, each once, sorted by path; `-` is standard input.
 ///
 /// # Errors
 /// `InvalidValue` without a name; `NoInput` for a path that does not exist and for a folder or glob without a
@@ -35,6 +35,10 @@ pub fn resolve(names: &[PathBuf]) -> Result<Vec<Input>> {
     }
     let mut files = BTreeMap::new();
     for name in names {
+        if name.as_os_str() == STANDARD_INPUT {
+            files.insert(name.clone(), Input { path: name.clone(), bytes: 0 });
+            continue;
+        }
         for path in expand(name)? {
             let bytes = fs::metadata(&path).map_err(Error::io("open", &path))?.len();
             let key = fs::canonicalize(&path).map_err(Error::io("open", &path))?;
@@ -50,7 +54,11 @@ fn expand(name: &Path) -> Result<Vec<PathBuf>> {
     if name.is_dir() {
         let mut found = Vec::new();
         walk(name, &mut found)?;
-        return some_of(found, name, "a folder that holds `.jsonl`, `.txt` or `.parquet` files");
+        return some_of(
+            found,
+            name,
+            "a folder that holds files of a format that is read, as `.jsonl.gz` or `.parquet`",
+        );
     }
     if name.exists() {
         kind(name).ok_or_else(|| unreadable(name))?;

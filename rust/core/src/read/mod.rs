@@ -4,33 +4,65 @@
 //! each, a few megabytes together, and the places of what could not be read. So one
 //! path follows, and it is the same for all.
 
+mod arrow;
+mod charset;
+mod decompress;
+mod html;
 mod inputs;
 mod lines;
 mod parquet;
 mod raw;
+mod rows;
+mod warc;
 mod whole;
+mod window;
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::ledger::Counts;
 
+pub use charset::{decode, Decoded};
+pub use html::{extract, Page};
 pub use inputs::{resolve, Input};
 pub use raw::Limits;
 
 /// Bytes of decompressed text in a block, before it is cut at a line.
 pub const BLOCK_BYTES: usize = 4 << 20;
 
+/// The name that stands for standard input: JSON lines, plain or compressed.
+pub const STANDARD_INPUT: &str = "-";
+
 /// Formats that can be read, by the end of the file's name.
-const FORMATS: [(&str, Format); 4] = [
+const FORMATS: [(&str, Format); 14] = [
     (".jsonl", Format::Lines),
     (".ndjson", Format::Lines),
     (".txt", Format::Text),
+    (".md", Format::Text),
+    (".markdown", Format::Text),
+    (".html", Format::Html),
+    (".htm", Format::Html),
+    (".xhtml", Format::Html),
+    (".warc", Format::Warc),
+    (".warc.wet", Format::Warc),
+    (".wet", Format::Warc),
     (".parquet", Format::Parquet),
+    (".arrow", Format::Arrow),
+    (".feather", Format::Arrow),
 ];
 
 /// Ends of names that say how a file is compressed.
-const COMPRESSIONS: [(&str, Compression); 2] = [(".gz", Compression::Gzip), (".zst", Compression::Zstd)];
+const COMPRESSIONS: [(&str, Compression); 5] = [
+    (".gz", Compression::Gzip),
+    (".zst", Compression::Zstd),
+    (".zstd", Compression::Zstd),
+    (".xz", Compression::Xz),
+    (".bz2", Compression::Bzip2),
+];
+
+/// Ends of names of archives, which hold files and are none.
+const ARCHIVES: [&str; 9] =
+    [".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".7z", ".rar"];
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +70,9 @@ enum Format {
     Lines,
     Text,
     Parquet,
+    Arrow,
+    Html,
+    Warc,
 }
 
 /// How a file is compressed.
@@ -46,6 +81,20 @@ enum Compression {
     Plain,
     Gzip,
     Zstd,
+    Xz,
+    Bzip2,
+}
+
+impl std::fmt::Display for Compression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "plain text",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        })
+    }
 }
 
 /// Whole lines of JSON from one file.
@@ -69,6 +118,9 @@ pub struct Block {
     pub counts: Option<Counts>,
     /// XXH3-128 of the lines of this file up to the end of this block.
     pub content: u128,
+    /// Records that hold no text by their kind (requests of a WARC, say). They are not counted as read;
+    /// each takes a number, as an empty line does.
+    pub skipped: u64,
 }
 
 /// Where a record could not be read, and why. Never its text.
@@ -111,7 +163,10 @@ pub fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Box<dyn Rea
     match format {
         Format::Lines => Ok(Box::new(lines::LineReader::open(path, compression, limits)?)),
         Format::Text => Ok(Box::new(whole::TextReader::open(path, compression, text_field, limits)?)),
-        Format::Parquet => Ok(Box::new(parquet::ParquetReader::open(path, text_field)?)),
+        Format::Html => Ok(Box::new(html::HtmlReader::open(path, compression, text_field, limits)?)),
+        Format::Warc => Ok(Box::new(warc::WarcReader::open(path, compression, text_field, limits)?)),
+        Format::Parquet => parquet::open(path, text_field, limits),
+        Format::Arrow => Ok(Box::new(arrow::ArrowReader::open(path, compression, text_field, limits)?)),
     }
 }
 
@@ -122,12 +177,18 @@ pub fn source_name(path: &Path) -> String {
     FORMATS.iter().find_map(|(end, _)| plain.strip_suffix(end)).unwrap_or(plain).to_owned()
 }
 
-/// The name of a file without its folder.
+/// The name of a file without its folder; `stdin` for standard input.
 pub fn file_name(path: &Path) -> String {
+    if path.as_os_str() == STANDARD_INPUT {
+        return "stdin".to_owned();
+    }
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn kind(path: &Path) -> Option<(Format, Compression)> {
+    if path.as_os_str() == STANDARD_INPUT {
+        return Some((Format::Lines, Compression::Plain));
+    }
     let name = file_name(path);
     let compressed = COMPRESSIONS.iter().find_map(|(end, kind)| Some((name.strip_suffix(end)?, *kind)));
     let (plain, compression) = compressed.unwrap_or((&name, Compression::Plain));
@@ -136,11 +197,18 @@ fn kind(path: &Path) -> Option<(Format, Compression)> {
 }
 
 fn unreadable(path: &Path) -> Error {
-    let found =
-        path.extension().map_or_else(|| "no extension".into(), |end| format!("`.{}`", end.to_string_lossy()));
+    let name = file_name(path);
+    let archive = ARCHIVES.iter().find(|end| name.ends_with(*end));
+    let found = match (archive, path.extension()) {
+        (Some(end), _) => format!("`{end}`, an archive: unpack it and name the files that were in it"),
+        (None, Some(end)) => format!("`.{}`", end.to_string_lossy()),
+        (None, None) => "no extension".to_owned(),
+    };
+    let names: Vec<String> = FORMATS.iter().map(|(end, _)| format!("`{end}`")).collect();
+    let ends: Vec<String> = COMPRESSIONS.iter().map(|(end, _)| format!("`{end}`")).collect();
     Error::InvalidValue {
         what: format!("input `{}`", path.display()),
-        expected: "`.jsonl`, `.ndjson` or `.txt` (also with `.gz` or `.zst`), or `.parquet`".to_owned(),
+        expected: format!("a name in {}, which may be followed by {}", names.join(", "), ends.join(", ")),
         found,
     }
 }

@@ -4,24 +4,26 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use ::parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
-use arrow_array::RecordBatch;
-use arrow_json::writer::{LineDelimited, WriterBuilder};
-use arrow_schema::DataType;
 
-use super::{invalid_file, BadRecord, Block, Reader};
+use super::raw::{Limits, EXPANSION_FREE_BYTES};
+use super::rows::{self, Lines, ROWS};
+use super::whole::LostFile;
+use super::{BadRecord, Block, Reader};
 use crate::error::{Error, Result};
 
-/// Rows turned into JSON at once: at 4 kB a row, about a block.
-const ROWS: usize = 1024;
+/// Most rows that are quarantined one by one; beyond, a row group's rest is one record.
+const MAX_LOST_ROWS: u64 = 1 << 20;
 
 /// Reader of `.parquet`.
-pub(super) struct ParquetReader {
+struct ParquetReader {
     path: PathBuf,
+    text_field: String,
+    limits: Limits,
     metadata: ArrowReaderMetadata,
     /// Rows of the current row group.
-    batches: Option<::parquet::arrow::arrow_reader::ParquetRecordBatchReader>,
+    batches: Option<ParquetRecordBatchReader>,
     group: usize,
     /// Rows of the current group that were given.
     given: u64,
@@ -29,20 +31,41 @@ pub(super) struct ParquetReader {
     before: u64,
 }
 
-impl ParquetReader {
-    pub(super) fn open(path: &Path, text_field: &str) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-            .map_err(|error| invalid_file(path, "Parquet", &error))?;
-        check_text(path, &metadata, text_field)?;
-        Ok(Self { path: path.to_owned(), metadata, batches: None, group: 0, given: 0, before: 0 })
-    }
+/// Opens a Parquet file; one without a footer that can be read is lost, as one record.
+///
+/// # Errors
+/// The disk, and `InvalidFile` if the text column is missing or holds no text.
+pub(super) fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Box<dyn Reader>> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let load =
+        || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| error.to_string());
+    let metadata = match rows::guarded(load) {
+        Ok(metadata) => metadata,
+        Err(reason) => {
+            return Ok(Box::new(LostFile::new(path, format!("not Parquet, or damaged: {reason}"))))
+        }
+    };
+    rows::check_text(path, "Parquet", metadata.schema(), text_field)?;
+    let (path, text_field) = (path.to_owned(), text_field.to_owned());
+    Ok(Box::new(ParquetReader {
+        path,
+        text_field,
+        limits,
+        metadata,
+        batches: None,
+        group: 0,
+        given: 0,
+        before: 0,
+    }))
+}
 
+impl ParquetReader {
     fn group_rows(&self) -> u64 {
         self.metadata.metadata().row_group(self.group).num_rows().unsigned_abs()
     }
 
     fn open_group(&mut self) -> std::result::Result<(), String> {
+        self.check_size()?;
         let file = File::open(&self.path).map_err(|error| error.to_string())?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let reader = builder.with_row_groups(vec![self.group]).with_batch_size(ROWS).build();
@@ -50,25 +73,48 @@ impl ParquetReader {
         Ok(())
     }
 
+    /// Refuses a row group that is larger than its bytes on disk allow, before any of it is read.
+    fn check_size(&self) -> std::result::Result<(), String> {
+        let group = self.metadata.metadata().row_group(self.group);
+        let on_disk = group.compressed_size().unsigned_abs();
+        let allowed = on_disk.saturating_mul(self.limits.max_expansion).max(EXPANSION_FREE_BYTES);
+        let allowed = allowed.min(self.limits.max_file_bytes);
+        let size = group.total_byte_size().unsigned_abs();
+        if size <= allowed {
+            return Ok(());
+        }
+        Err(format!(
+            "{on_disk} bytes claim to hold {size}: limit {allowed} (`max_expansion`, `max_file_bytes`)"
+        ))
+    }
+
     /// The next rows of the group as lines; `None` at its end.
-    fn next_lines(&mut self) -> std::result::Result<Option<(Vec<u8>, u64)>, String> {
+    fn next_lines(&mut self) -> std::result::Result<Option<(Lines, u64)>, String> {
         if self.batches.is_none() {
             self.open_group()?;
         }
         let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else { return Ok(None) };
         let batch = batch.map_err(|error| error.to_string())?;
-        Ok(Some((json_lines(&batch)?, batch.num_rows() as u64)))
+        let first_row = self.before + self.given + 1;
+        Ok(Some((rows::lines(&batch, &self.text_field, first_row)?, batch.num_rows() as u64)))
     }
 
     fn next_group(&mut self) {
-        self.before += self.group_rows();
+        self.before = self.before.saturating_add(self.group_rows());
         (self.group, self.given, self.batches) = (self.group + 1, 0, None);
     }
 
-    /// One bad record for each row that the group still owes.
+    /// One bad record for each row that the group still owes, or one for all if they are too many.
     fn lost_rows(&mut self, reason: &str) -> Block {
-        let rows = self.before + self.given + 1..=self.before + self.group_rows();
-        let bad = rows.map(|line| BadRecord { line, byte: 0, reason: reason.to_owned() }).collect();
+        let first = self.before.saturating_add(self.given + 1);
+        let owed = self.group_rows().saturating_sub(self.given);
+        let bad = if owed > MAX_LOST_ROWS {
+            vec![BadRecord { line: first, byte: 0, reason: format!("{reason} ({owed} rows)") }]
+        } else {
+            (first..first.saturating_add(owed))
+                .map(|line| BadRecord { line, byte: 0, reason: reason.to_owned() })
+                .collect()
+        };
         self.next_group();
         Block { bad, ..Block::default() }
     }
@@ -77,11 +123,11 @@ impl ParquetReader {
 impl Reader for ParquetReader {
     fn next_block(&mut self) -> Result<Option<Block>> {
         while self.group < self.metadata.metadata().num_row_groups() {
-            match self.next_lines() {
-                Ok(Some((bytes, rows))) => {
+            match rows::guarded(|| self.next_lines()) {
+                Ok(Some(((bytes, bad), rows))) => {
                     let first_line = self.before + self.given + 1;
                     self.given += rows;
-                    return Ok(Some(Block { bytes, first_line, ..Block::default() }));
+                    return Ok(Some(Block { bytes, first_line, bad, ..Block::default() }));
                 }
                 Ok(None) if self.given >= self.group_rows() => self.next_group(),
                 Ok(None) => return Ok(Some(self.lost_rows("the row group has fewer rows than it says"))),
@@ -95,25 +141,4 @@ impl Reader for ParquetReader {
         let bytes = std::fs::metadata(&self.path).map_err(Error::io("read", &self.path))?.len();
         Ok((bytes, crate::manifest::sha256_file(&self.path)?))
     }
-}
-
-fn json_lines(batch: &RecordBatch) -> std::result::Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut bytes);
-    writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())?;
-    drop(writer);
-    Ok(bytes)
-}
-
-fn check_text(path: &Path, metadata: &ArrowReaderMetadata, text_field: &str) -> Result<()> {
-    let columns = metadata.schema().fields();
-    let expected = format!("Parquet with a text column `{text_field}`");
-    let Some(column) = columns.iter().find(|column| column.name() == text_field) else {
-        let names: Vec<&str> = columns.iter().map(|column| column.name().as_str()).collect();
-        return Err(invalid_file(path, &expected, &format!("columns {}", names.join(", "))));
-    };
-    if matches!(column.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
-        return Ok(());
-    }
-    Err(invalid_file(path, &expected, &format!("type {}", column.data_type())))
 }

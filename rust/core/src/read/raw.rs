@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::Compression;
+use super::decompress::{self, Undecodable, HEAD_BYTES};
+use super::{Compression, STANDARD_INPUT};
 use crate::error::{Error, Result};
 
 /// What a single file may cost.
@@ -32,33 +33,44 @@ impl Limits {
 /// Decompressed size below which any ratio is fine: 64 MiB fit anywhere.
 pub const EXPANSION_FREE_BYTES: u64 = 64 << 20;
 
-/// What is known of the file on disk while it is being read.
-#[derive(Debug, Default)]
+/// The file on disk, or standard input, and what is known of it while it is being read.
 struct Disk {
+    source: Box<dyn Read + Send>,
     hasher: Sha256,
     bytes: u64,
     /// The disk itself failed, so that a decoder's complaint is not about the data.
     failed: bool,
 }
 
-#[derive(Debug)]
-struct HashingFile {
-    file: File,
-    disk: Arc<Mutex<Disk>>,
-}
+impl Disk {
+    fn open(path: &Path) -> Result<Self> {
+        let source: Box<dyn Read + Send> = if path.as_os_str() == STANDARD_INPUT {
+            Box::new(io::stdin())
+        } else {
+            Box::new(File::open(path).map_err(Error::io("open", path))?)
+        };
+        Ok(Self { source, hasher: Sha256::new(), bytes: 0, failed: false })
+    }
 
-impl Read for HashingFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let result = self.file.read(buffer);
-        let mut disk = lock(&self.disk);
+        let result = self.source.read(buffer);
         match &result {
             Ok(count) => {
-                disk.hasher.update(&buffer[..*count]);
-                disk.bytes += *count as u64;
+                self.hasher.update(&buffer[..*count]);
+                self.bytes += *count as u64;
             }
-            Err(error) => disk.failed |= error.kind() != io::ErrorKind::Interrupted,
+            Err(error) => self.failed |= error.kind() != io::ErrorKind::Interrupted,
         }
         result
+    }
+}
+
+/// A decoder's end of the disk; the other end is kept, to read what the decoder leaves.
+struct SharedDisk(Arc<Mutex<Disk>>);
+
+impl Read for SharedDisk {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        lock(&self.0).read(buffer)
     }
 }
 
@@ -93,12 +105,28 @@ pub(super) struct RawFile {
 const DISK_BYTES: usize = 256 << 10;
 
 impl RawFile {
-    pub(super) fn open(path: &Path, compression: Compression, limits: Limits) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let disk = Arc::new(Mutex::new(Disk::default()));
-        let source = HashingFile { file, disk: Arc::clone(&disk) };
-        let is_compressed = compression != Compression::Plain;
-        let decoder = decoder(source, compression).map_err(Error::io("read", path))?;
+    /// Opens a file of UTF-8 text.
+    pub(super) fn open(path: &Path, named: Compression, limits: Limits) -> Result<Self> {
+        Self::open_as(path, named, limits, true)
+    }
+
+    /// Opens a file that need not be UTF-8 text.
+    pub(super) fn open_binary(path: &Path, named: Compression, limits: Limits) -> Result<Self> {
+        Self::open_as(path, named, limits, false)
+    }
+
+    fn open_as(path: &Path, named: Compression, limits: Limits, is_text: bool) -> Result<Self> {
+        let disk = Arc::new(Mutex::new(Disk::open(path)?));
+        let mut source = SharedDisk(Arc::clone(&disk));
+        let mut head = Vec::new();
+        source.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(Error::io("read", path))?;
+        let found = decompress::detect(&head, named, is_text);
+        let is_compressed = found != Ok(Compression::Plain);
+        let source = BufReader::with_capacity(DISK_BYTES, io::Cursor::new(head).chain(source));
+        let decoder = match found {
+            Ok(compression) => decompress::decoder(source, compression).map_err(Error::io("read", path))?,
+            Err(reason) => Box::new(Undecodable(reason)),
+        };
         Ok(Self { path: path.to_owned(), decoder, disk, is_compressed, limits, offset: 0, reported: 0 })
     }
 
@@ -114,6 +142,7 @@ impl RawFile {
             Err(source) if lock(&self.disk).failed || !self.is_compressed => {
                 Err(Error::Io { action: "read", path: self.path.clone(), source })
             }
+            Err(error) if decompress::is_over_window(&error) => Err(self.over_window(&error)),
             Err(error) => Ok(Piece::Damaged(error.to_string())),
         }
     }
@@ -126,13 +155,27 @@ impl RawFile {
 
     /// Reads what the decoder left, and gives size and hash of the whole file.
     pub(super) fn finish(&mut self) -> Result<(u64, String)> {
-        let bytes = lock(&self.disk).bytes;
-        let size = std::fs::metadata(&self.path).map_err(Error::io("read", &self.path))?.len();
-        if bytes != size {
-            return Ok((size, crate::manifest::sha256_file(&self.path)?));
+        let mut buffer = vec![0; DISK_BYTES];
+        let mut disk = lock(&self.disk);
+        loop {
+            match disk.read(&mut buffer) {
+                Ok(0) => break,
+                Err(source) if source.kind() != io::ErrorKind::Interrupted => {
+                    return Err(Error::Io { action: "read", path: self.path.clone(), source });
+                }
+                _ => (),
+            }
         }
-        let hasher = std::mem::take(&mut lock(&self.disk).hasher);
-        Ok((bytes, crate::manifest::hex(&hasher.finalize())))
+        let hasher = std::mem::take(&mut disk.hasher);
+        Ok((disk.bytes, crate::manifest::hex(&hasher.finalize())))
+    }
+
+    fn over_window(&self, error: &io::Error) -> Error {
+        Error::Resource {
+            what: format!("decompressing `{}`", self.path.display()),
+            limit: format!("a window of {} bytes, a quarter of free memory", decompress::max_window_bytes()),
+            needed: format!("more ({error}); compress it again without `--long`"),
+        }
     }
 
     fn check_limits(&self) -> Result<()> {
@@ -153,18 +196,5 @@ impl RawFile {
             ),
             needed: format!("more than {} bytes", self.offset),
         })
-    }
-}
-
-/// Decoders read all members of a gzip file and all frames of a zstd file.
-fn decoder(source: HashingFile, compression: Compression) -> io::Result<Box<dyn Read + Send>> {
-    match compression {
-        Compression::Plain => Ok(Box::new(source)),
-        Compression::Gzip => {
-            Ok(Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(DISK_BYTES, source))))
-        }
-        Compression::Zstd => {
-            Ok(Box::new(zstd::Decoder::with_buffer(BufReader::with_capacity(DISK_BYTES, source))?))
-        }
     }
 }

@@ -1,13 +1,13 @@
-//! Plain text: one file is one document.
+//! Plain text and Markdown: one file is one document, its text as it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::raw::{Limits, Piece, RawFile};
 use super::{BadRecord, Block, Compression, Reader};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::json;
 
-/// Reader of `.txt` and its compressed forms.
+/// Reader of `.txt`, `.md` and their compressed forms.
 pub(super) struct TextReader {
     raw: RawFile,
     text_field: String,
@@ -34,11 +34,8 @@ impl TextReader {
     }
 
     fn line(&self, text: &str) -> Vec<u8> {
-        let mut line = b"{".to_vec();
-        json::write_string(&self.text_field, &mut line);
-        line.push(b':');
-        json::write_string(text.strip_prefix('\u{feff}').unwrap_or(text), &mut line);
-        line.extend_from_slice(b"}\n");
+        let mut line = Vec::new();
+        write_object(&[(&self.text_field, text.strip_prefix('\u{feff}').unwrap_or(text))], &mut line);
         line
     }
 }
@@ -61,5 +58,43 @@ impl Reader for TextReader {
 
     fn finish(&mut self) -> Result<(u64, String)> {
         self.raw.finish()
+    }
+}
+
+/// Appends one line of JSON: an object of strings.
+pub(super) fn write_object(fields: &[(&str, &str)], out: &mut Vec<u8>) {
+    let mut separator = b'{';
+    for (key, value) in fields {
+        out.push(separator);
+        json::write_string(key, out);
+        out.push(b':');
+        json::write_string(value, out);
+        separator = b',';
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// A file of which nothing can be read: one bad record.
+pub(super) struct LostFile {
+    path: PathBuf,
+    reason: Option<String>,
+}
+
+impl LostFile {
+    pub(super) fn new(path: &Path, reason: String) -> Self {
+        Self { path: path.to_owned(), reason: Some(reason) }
+    }
+}
+
+impl Reader for LostFile {
+    fn next_block(&mut self) -> Result<Option<Block>> {
+        let Some(reason) = self.reason.take() else { return Ok(None) };
+        let bad = vec![BadRecord { line: 1, byte: 0, reason }];
+        Ok(Some(Block { bad, first_line: 1, ..Block::default() }))
+    }
+
+    fn finish(&mut self) -> Result<(u64, String)> {
+        let bytes = std::fs::metadata(&self.path).map_err(Error::io("read", &self.path))?.len();
+        Ok((bytes, crate::manifest::sha256_file(&self.path)?))
     }
 }

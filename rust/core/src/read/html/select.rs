@@ -1,0 +1,182 @@
+//! Which blocks of a page are its main text.
+//!
+//! Elements around the main text are known by tag, role and class; lists of links by their
+//! share of links. The main text stands in the deepest element that holds most of what is left.
+
+use super::hints::Hint;
+use super::tag::Block;
+use super::tree::{TextBlock, Tree};
+
+/// Largest share of a page's text that may be dropped for the class of an element around it.
+const MAX_AROUND_SHARE: f64 = 0.6;
+
+/// The same for `nav`, `footer` and `aside`.
+const MAX_STRONG_SHARE: f64 = 0.9;
+
+/// Share of bytes in links from which a block leads away.
+const MAX_LINK_SHARE: f64 = 0.5;
+
+/// Share of the good text that the main element holds.
+const MAIN_SHARE: f64 = 0.75;
+
+/// Share of the good text at which `main`, `article` and their like are believed.
+const NAMED_SHARE: f64 = 0.4;
+
+/// Length in bytes from which a block with few links is prose rather than a label.
+const PROSE_BYTES: usize = 80;
+
+/// Bytes of text below one element.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weight {
+    bytes: usize,
+    link_bytes: usize,
+    good_bytes: usize,
+}
+
+impl Weight {
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.link_bytes += other.link_bytes;
+        self.good_bytes += other.good_bytes;
+    }
+}
+
+/// True for each block that belongs to the main text.
+pub(super) fn main_text(tree: &Tree) -> Vec<bool> {
+    let all = vec![true; tree.blocks.len()];
+    let weights = weigh(tree, &all);
+    let dropped = dropped_elements(tree, &weights);
+    let is_left = |block: &TextBlock| !dropped[block.element as usize] && !leads_away(block);
+    let left: Vec<bool> = tree.blocks.iter().map(is_left).collect();
+    let weights = weigh(tree, &left);
+    let inside = inside_main(tree, &weights);
+    let mut kept: Vec<bool> = left
+        .iter()
+        .zip(&tree.blocks)
+        .map(|(is_left, block)| *is_left && inside[block.element as usize])
+        .collect();
+    drop_last_headings(tree, &mut kept);
+    kept
+}
+
+/// Sums over all blocks below each element, of those that are in `mask`.
+fn weigh(tree: &Tree, mask: &[bool]) -> Vec<Weight> {
+    let mut weights = vec![Weight::default(); tree.elements.len()];
+    for (block, _) in tree.blocks.iter().zip(mask).filter(|(_, is_in)| **is_in) {
+        let bytes = block.text.len();
+        let is_good = block.is_pre || bytes >= PROSE_BYTES && !leads_away(block);
+        let good_bytes = if is_good { bytes - block.link_bytes } else { 0 };
+        weights[block.element as usize].add(Weight { bytes, link_bytes: block.link_bytes, good_bytes });
+    }
+    for index in (1..weights.len()).rev() {
+        let weight = weights[index]; // elements stand behind the ones around them
+        weights[tree.elements[index].parent as usize].add(weight);
+    }
+    weights
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 {
+        return 0.0;
+    }
+    part as f64 / whole as f64
+}
+
+fn leads_away(block: &TextBlock) -> bool {
+    share(block.link_bytes, block.text.len()) > MAX_LINK_SHARE
+}
+
+/// Elements around the main text, with all inside them.
+fn dropped_elements(tree: &Tree, weights: &[Weight]) -> Vec<bool> {
+    let mut dropped = vec![false; tree.elements.len()];
+    let mut in_article = vec![false; tree.elements.len()];
+    for (index, element) in tree.elements.iter().enumerate().skip(1) {
+        let parent = element.parent as usize;
+        in_article[index] = in_article[parent] || matches!(element.tag, Block::Article | Block::Main);
+        let page_share = share(weights[index].bytes, weights[0].bytes);
+        let is_around = match element.tag {
+            Block::Nav | Block::Footer | Block::Aside => page_share < MAX_STRONG_SHARE,
+            Block::Form => page_share < MAX_AROUND_SHARE,
+            Block::Header if !in_article[index] => page_share < MAX_AROUND_SHARE,
+            Block::Root | Block::Main | Block::Article => false,
+            tag => {
+                let is_hinted = element.hint == Hint::Around && tag != Block::Heading;
+                (is_hinted || is_list_of_links(tag, weights[index])) && page_share < MAX_AROUND_SHARE
+            }
+        };
+        dropped[index] = dropped[parent] || is_around;
+    }
+    dropped
+}
+
+fn is_list_of_links(tag: Block, weight: Weight) -> bool {
+    let is_container =
+        matches!(tag, Block::List | Block::OrderedList | Block::Table | Block::Division | Block::Section);
+    is_container && share(weight.link_bytes, weight.bytes) > MAX_LINK_SHARE
+}
+
+/// Elements that stand inside the main one.
+fn inside_main(tree: &Tree, weights: &[Weight]) -> Vec<bool> {
+    let mut inside = vec![false; tree.elements.len()];
+    for root in main_elements(tree, weights) {
+        inside[root] = true;
+    }
+    for index in 1..inside.len() {
+        inside[index] |= inside[tree.elements[index].parent as usize];
+    }
+    inside
+}
+
+/// The elements that say they are the main text, if they hold enough, or else the deepest that holds most.
+fn main_elements(tree: &Tree, weights: &[Weight]) -> Vec<usize> {
+    let total = weights[0].good_bytes;
+    if total == 0 {
+        return vec![0];
+    }
+    for tag in [Block::Article, Block::Main] {
+        let named = outermost(tree, tag);
+        let held = named.iter().map(|index| weights[*index].good_bytes).sum();
+        if share(held, total) >= NAMED_SHARE {
+            return named;
+        }
+    }
+    let mut main = 0;
+    for (index, element) in tree.elements.iter().enumerate().skip(1) {
+        let is_deeper = element.parent as usize == main && is_container(element.tag);
+        if is_deeper && share(weights[index].good_bytes, total) >= MAIN_SHARE {
+            main = index;
+        }
+    }
+    vec![main]
+}
+
+/// Elements of a tag that stand in no other of it.
+fn outermost(tree: &Tree, tag: Block) -> Vec<usize> {
+    let mut is_below = vec![false; tree.elements.len()];
+    let mut found = Vec::new();
+    for (index, element) in tree.elements.iter().enumerate().skip(1) {
+        let parent_is_below = is_below[element.parent as usize];
+        is_below[index] = parent_is_below || element.tag == tag;
+        if element.tag == tag && !parent_is_below {
+            found.push(index);
+        }
+    }
+    found
+}
+
+fn is_container(tag: Block) -> bool {
+    !matches!(
+        tag,
+        Block::Paragraph | Block::Pre | Block::Heading | Block::Item | Block::List | Block::OrderedList
+    )
+}
+
+/// Drops headings that nothing follows.
+fn drop_last_headings(tree: &Tree, kept: &mut [bool]) {
+    for index in (0..kept.len()).rev().filter(|index| kept[*index]).collect::<Vec<_>>() {
+        if tree.elements[tree.blocks[index].element as usize].tag != Block::Heading {
+            return;
+        }
+        kept[index] = false;
+    }
+}

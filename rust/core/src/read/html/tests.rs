@@ -1,0 +1,89 @@
+//! Pages and what is kept of them.
+
+use super::{extract, Page};
+
+/// Long enough to be prose.
+const PROSE: &str =
+    "The quick brown fox jumps over the lazy dog, and then it walks home through the fields, \
+    tired and content, while the dog sleeps on.";
+
+fn text(html: &str) -> String {
+    extract(html).text
+}
+
+#[test]
+fn paragraphs_are_kept_and_what_stands_around_them_is_not() {
+    let html = format!(
+        "<!doctype html><title> A  fox&amp;dog </title><style>p{{}}</style><nav><a href=/>Home</a> News</nav>\
+         <div class=cookie-banner>We use cookies and so do our 800 partners</div>\
+         <div id=content><h1>Fox</h1><p>{PROSE}<p>{PROSE} <b>Bold</b>&nbsp;end.</p><script>x()</script></div>\
+         <ul class=x><li><a href=/a>One page</a><li><a href=/b>Other page</a></ul><footer>© 2020</footer>"
+    );
+    let page = extract(&html);
+    let expected = format!("Fox\n\n{PROSE}\n\n{PROSE} Bold end.");
+    assert_eq!(page, Page { title: "A fox&dog".to_owned(), text: expected });
+}
+
+#[test]
+fn lists_tables_and_code_stay_readable() {
+    let html = format!(
+        "<p>{PROSE}</p><ul><li>one<li><p>two</p></ul><ol><li>first</li><li>second</li></ol>\
+         <table><tr><th>a<th>b<tr><td>1<td>2</table><pre>\n  if x:\n    y\n</pre><p>a<br>b<br><br>c</p>"
+    );
+    let expected = format!(
+        "{PROSE}\n\n- one\n- two\n1. first\n2. second\n\na | b\n1 | 2\n\n  if x:\n    y\n\na\nb\n\nc"
+    );
+    assert_eq!(text(&html), expected);
+}
+
+#[test]
+fn a_page_without_body_or_markup_is_its_text_and_one_of_script_is_empty() {
+    assert_eq!(text("just &lt;text&gt;"), "just <text>");
+    assert_eq!(text("<p>hello"), "hello");
+    assert_eq!(text("<html><script>document.write('<p>x</p>')</script>"), "");
+    assert_eq!(text(""), "");
+}
+
+#[test]
+fn end_tags_of_what_is_around_a_cell_do_not_leave_it() {
+    let html = format!("<div><table><tr><td>{PROSE}</div> and more<td>x</table></div><p>{PROSE}</p>");
+    assert_eq!(text(&html), format!("{PROSE} and more | x\n\n{PROSE}"));
+}
+
+#[test]
+fn unclosed_anchors_do_not_make_a_page_a_list_of_links() {
+    assert_eq!(text(&format!("<p><a name=top>{PROSE}<p>{PROSE}")), format!("{PROSE}\n\n{PROSE}"));
+    assert_eq!(text(&format!("<div><p><a href=x>Go</p><p>{PROSE}</p></div>")), PROSE);
+}
+
+#[test]
+fn hostile_pages_take_linear_time_and_no_stack() {
+    let units = [
+        "<div>",
+        "<",
+        "<p><a href=x>",
+        "<ul><li>",
+        "</span></div>",
+        "<table><tr><td>",
+        "<b class=nav>",
+        "&amp",
+        "<!--",
+        "<a b=c ",
+        "<li></li>",
+        "<svg>",
+    ];
+    for unit in units {
+        let time = |bytes: usize| {
+            let html = unit.repeat(bytes / unit.len());
+            let times = (0..3).map(|_| {
+                let start = std::time::Instant::now();
+                std::hint::black_box(extract(&html));
+                start.elapsed()
+            });
+            times.min().unwrap_or_default()
+        };
+        let (small, large) = (time(256 << 10), time(1 << 20));
+        let limit = small * 9 + std::time::Duration::from_millis(20); // 4, if linear
+        assert!(large < limit, "{unit}: {small:?}, then {large:?}");
+    }
+}

@@ -1,0 +1,331 @@
+//! A page as a flat list of text blocks and of the elements that hold them.
+//!
+//! The stack of open elements is a vector with the places of each tag beside it, so neither
+//! nesting nor end tags without a beginning cost more than a step.
+
+use std::convert::Infallible;
+use std::ops::Range;
+
+use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
+use html5gum::{Span, Tokenizer};
+
+use super::hints::{self, Hint};
+use super::tag::{Block, Tag, SLOTS};
+
+/// Most elements remembered; further ones still end blocks. A long page has some 100,000.
+const MAX_ELEMENTS: usize = 4 << 20;
+
+/// How far up an element whose end tag was left out is looked for.
+const MAX_LOOK: usize = 64;
+
+/// An element that divides the page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Element {
+    pub(super) tag: Block,
+    pub(super) hint: Hint,
+    /// Index of the element around it; the first is its own.
+    pub(super) parent: u32,
+}
+
+/// Text between two boundaries.
+#[derive(Debug, Clone)]
+pub(super) struct TextBlock {
+    /// Index of the innermost element.
+    pub(super) element: u32,
+    /// Where its text lies in [`Tree::text`].
+    pub(super) text: Range<usize>,
+    /// Bytes of it inside links.
+    pub(super) link_bytes: usize,
+    /// White space is kept as it is.
+    pub(super) is_pre: bool,
+}
+
+/// A page.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) title: String,
+    pub(super) elements: Vec<Element>,
+    pub(super) blocks: Vec<TextBlock>,
+    pub(super) text: String,
+}
+
+/// Reads a page.
+pub(super) fn parse(html: &str) -> Tree {
+    let mut builder = Builder::new();
+    let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| {
+        builder.take(&event);
+        None::<Infallible>
+    });
+    emitter.naively_switch_states(true);
+    Tokenizer::new_with_emitter(html, emitter).for_each(|_| ());
+    builder.finish()
+}
+
+/// An element on the stack.
+struct Open {
+    slot: usize,
+    /// Its index among the elements, or that of the one around it.
+    element: u32,
+}
+
+struct Builder {
+    tree: Tree,
+    stack: Vec<Open>,
+    /// Places of each tag on the stack.
+    places: Vec<Vec<usize>>,
+    /// Places of table cells, which end tags of what is around them do not leave.
+    cells: Vec<usize>,
+    /// Place of the outermost hidden element.
+    hidden: Option<usize>,
+    /// Height of the stack where a link was opened.
+    link: Option<usize>,
+    in_title: bool,
+    start: usize,
+    link_bytes: usize,
+    pending: Tag,
+    attribute: Vec<u8>,
+    hint: Hint,
+    has_href: bool,
+}
+
+impl Builder {
+    fn new() -> Self {
+        let root = Element { tag: Block::Root, hint: Hint::None, parent: 0 };
+        let tree =
+            Tree { title: String::new(), elements: vec![root], blocks: Vec::new(), text: String::new() };
+        Self {
+            tree,
+            stack: Vec::new(),
+            places: vec![Vec::new(); SLOTS],
+            cells: Vec::new(),
+            hidden: None,
+            link: None,
+            in_title: false,
+            start: 0,
+            link_bytes: 0,
+            pending: Tag::Inline,
+            attribute: Vec::new(),
+            hint: Hint::None,
+            has_href: false,
+        }
+    }
+
+    fn take(&mut self, event: &CallbackEvent) {
+        match event {
+            CallbackEvent::OpenStartTag { name } => {
+                (self.pending, self.hint, self.has_href) = (Tag::of(name), Hint::None, false);
+            }
+            CallbackEvent::AttributeName { name } => self.attribute_name(name),
+            CallbackEvent::AttributeValue { value } => {
+                self.hint = self.hint.max(hints::of_attribute(&self.attribute, value));
+            }
+            CallbackEvent::CloseStartTag { self_closing } => self.open(*self_closing),
+            CallbackEvent::EndTag { name } => self.close(Tag::of(name)),
+            CallbackEvent::String { value } => self.push_text(value),
+            _ => (),
+        }
+    }
+
+    fn attribute_name(&mut self, name: &[u8]) {
+        self.attribute.clear();
+        self.attribute.extend_from_slice(name);
+        self.has_href |= name == b"href";
+        if name == b"hidden" {
+            self.hint = Hint::Invisible;
+        }
+    }
+
+    fn open(&mut self, self_closing: bool) {
+        match self.pending {
+            Tag::Inline => (),
+            Tag::Break => self.push_break(),
+            Tag::Rule => self.end_block(),
+            Tag::Title => self.in_title = self.hidden.is_none() && self.tree.title.is_empty(),
+            Tag::Link if self.has_href => self.link = Some(self.stack.len()),
+            Tag::Link => self.link = None,
+            Tag::Hidden(_) if self_closing => (),
+            Tag::Hidden(_) => {
+                self.hidden = self.hidden.or(Some(self.stack.len()));
+                self.push(self.element());
+            }
+            Tag::Block(tag) => self.open_block(tag),
+        }
+    }
+
+    fn open_block(&mut self, tag: Block) {
+        self.end_block();
+        self.close_implied(tag);
+        let parent = self.element();
+        if self.tree.elements.len() >= MAX_ELEMENTS {
+            return self.push(parent);
+        }
+        self.tree.elements.push(Element { tag, hint: self.hint, parent });
+        if tag == Block::Cell {
+            self.cells.push(self.stack.len());
+        }
+        if self.hint == Hint::Invisible {
+            self.hidden = self.hidden.or(Some(self.stack.len()));
+        }
+        self.push(self.tree.elements.len() as u32 - 1);
+    }
+
+    /// Closes what the beginning of `tag` ends without an end tag.
+    fn close_implied(&mut self, tag: Block) {
+        self.close_up_to(&[Block::Paragraph], &[Block::Cell, Block::Table]);
+        match tag {
+            Block::Item => self.close_up_to(&[Block::Item], &[Block::List, Block::OrderedList]),
+            Block::Term | Block::Definition => {
+                self.close_up_to(&[Block::Term, Block::Definition], &[Block::Definitions]);
+            }
+            Block::Cell => self.close_up_to(&[Block::Cell], &[Block::Row, Block::Table]),
+            Block::Row => self.close_up_to(&[Block::Row], &[Block::Table]),
+            _ => (),
+        }
+    }
+
+    /// Closes the nearest of `tags`, unless one of `borders` or too much stands between.
+    fn close_up_to(&mut self, tags: &[Block], borders: &[Block]) {
+        let is_in = |open: &Open, tags: &[Block]| tags.iter().any(|tag| *tag as usize == open.slot);
+        let nearest =
+            self.stack.iter().rev().take(MAX_LOOK).position(|open| is_in(open, tags) || is_in(open, borders));
+        let Some(height) = nearest.map(|above| self.stack.len() - 1 - above) else { return };
+        if is_in(&self.stack[height], tags) {
+            self.truncate(height);
+        }
+    }
+
+    fn push(&mut self, element: u32) {
+        let Some(slot) = self.pending.slot() else { return };
+        self.places[slot].push(self.stack.len());
+        self.stack.push(Open { slot, element });
+    }
+
+    fn close(&mut self, tag: Tag) {
+        match tag {
+            Tag::Link => self.link = None,
+            Tag::Title => self.in_title = false,
+            Tag::Break => self.push_break(),
+            _ => (),
+        }
+        let Some(slot) = tag.slot() else { return };
+        let floor = if slot >= Block::Table as usize && slot <= Block::Cell as usize {
+            0 // tables may close cells
+        } else {
+            self.cells.last().map_or(0, |cell| cell + 1)
+        };
+        let place = self.places[slot].last().copied().filter(|place| *place >= floor);
+        let ends_block = place.is_some() && matches!(tag, Tag::Block(_));
+        if ends_block || slot == Block::Paragraph as usize {
+            self.end_block(); // the end of a paragraph that was not begun is an empty one
+        }
+        if let Some(place) = place {
+            self.truncate(place);
+        }
+    }
+
+    fn truncate(&mut self, height: usize) {
+        for open in self.stack.drain(height..) {
+            self.places[open.slot].pop();
+        }
+        let reaches = |place: &usize| *place < height;
+        self.cells.truncate(self.cells.partition_point(reaches));
+        self.hidden = self.hidden.filter(reaches);
+        self.link = self.link.filter(|at| *at <= height);
+    }
+
+    /// Index of the innermost open element.
+    fn element(&self) -> u32 {
+        self.stack.last().map_or(0, |open| open.element)
+    }
+
+    fn is_pre(&self) -> bool {
+        !self.places[Block::Pre as usize].is_empty()
+    }
+
+    fn push_text(&mut self, bytes: &[u8]) {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if self.in_title {
+            push_collapsed(text, &mut self.tree.title, 0);
+            return;
+        }
+        if self.hidden.is_some() {
+            return;
+        }
+        let before = self.tree.text.len();
+        if self.is_pre() {
+            self.tree.text.push_str(text);
+        } else {
+            push_collapsed(text, &mut self.tree.text, self.start);
+        }
+        if self.link.is_some() {
+            self.link_bytes += self.tree.text[before..].trim().len();
+        }
+    }
+
+    fn push_break(&mut self) {
+        if self.hidden.is_some() {
+            return;
+        }
+        if !self.is_pre() {
+            trim_spaces(&mut self.tree.text, self.start);
+        }
+        if self.tree.text.len() > self.start {
+            self.tree.text.push('\n');
+        }
+    }
+
+    /// Ends the current block of text, if there is any.
+    fn end_block(&mut self) {
+        let Range { start, end } = self.start..self.tree.text.len();
+        let trimmed = self.tree.text[start..end].trim_end();
+        let length = trimmed.trim_end_matches(['¶', '#']).trim_end().len();
+        let length = if length == 0 { trimmed.len() } else { length };
+        self.tree.text.truncate(start + length);
+        if self.tree.text[start..].trim().is_empty() {
+            self.tree.text.truncate(start);
+        } else {
+            let (element, is_pre) = (self.element(), self.is_pre());
+            let (text, link_bytes) = (start..start + length, self.link_bytes.min(length));
+            self.tree.blocks.push(TextBlock { element, text, link_bytes, is_pre });
+        }
+        (self.start, self.link_bytes) = (self.tree.text.len(), 0);
+    }
+
+    fn finish(mut self) -> Tree {
+        self.end_block();
+        self.tree.title.truncate(self.tree.title.trim_end().len());
+        self.tree
+    }
+}
+
+/// Appends `text`, each run of white space as one space, none where `out` begins or a line does.
+fn push_collapsed(text: &str, out: &mut String, start: usize) {
+    let mut is_first = !text.starts_with(is_space);
+    for word in text.split(is_space).filter(|word| !word.is_empty()) {
+        if !is_first {
+            push_space(out, start);
+        }
+        is_first = false;
+        out.push_str(word);
+    }
+    if text.ends_with(is_space) {
+        push_space(out, start);
+    }
+}
+
+fn push_space(out: &mut String, start: usize) {
+    if out.len() > start && !out.ends_with([' ', '\n']) {
+        out.push(' ');
+    }
+}
+
+fn trim_spaces(text: &mut String, start: usize) {
+    while text.len() > start && text.ends_with(' ') {
+        text.pop();
+    }
+}
+
+/// White space of HTML, and the space that only forbids a line end.
+fn is_space(char: char) -> bool {
+    matches!(char, ' ' | '\t' | '\n' | '\r' | '\x0c' | '\u{a0}')
+}

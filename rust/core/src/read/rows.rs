@@ -1,0 +1,115 @@
+//! Rows of Arrow columns as lines of JSON, for Parquet and Arrow alike.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_json::writer::{LineDelimited, WriterBuilder};
+use arrow_schema::{DataType, Field, Schema};
+
+use super::{invalid_file, BadRecord};
+use crate::error::Result;
+
+/// Rows turned into JSON at once: at 4 kB a row, about a block.
+pub(super) const ROWS: usize = 1024;
+
+/// Reasons for which a row is no record.
+const NULL: &str = "the text is null";
+const NOT_UTF8: &str = "the text is not UTF-8";
+
+/// Lines of JSON, and the rows that have none: each left an empty line in its place.
+pub(super) type Lines = (Vec<u8>, Vec<BadRecord>);
+
+/// Checks that there is a text column of a type that holds text.
+///
+/// # Errors
+/// `InvalidFile`, naming the columns that there are, or the type.
+pub(super) fn check_text(path: &Path, format: &str, schema: &Schema, text_field: &str) -> Result<()> {
+    let expected = format!("{format} with a text column `{text_field}`");
+    let columns = schema.fields();
+    let Some(column) = columns.iter().find(|column| column.name() == text_field) else {
+        let names: Vec<&str> = columns.iter().map(|column| column.name().as_str()).collect();
+        return Err(invalid_file(path, &expected, &format!("columns {}", names.join(", "))));
+    };
+    if holds_text(column.data_type()) {
+        return Ok(());
+    }
+    Err(invalid_file(path, &expected, &format!("type {}", column.data_type())))
+}
+
+fn holds_text(kind: &DataType) -> bool {
+    match kind {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, values) => holds_text(values) && !is_binary(values),
+        _ => is_binary(kind),
+    }
+}
+
+fn is_binary(kind: &DataType) -> bool {
+    matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
+/// The rows of a batch, the first of them number `first_row`.
+pub(super) fn lines(
+    batch: &RecordBatch,
+    text_field: &str,
+    first_row: u64,
+) -> std::result::Result<Lines, String> {
+    let (batch, reason) = with_text(batch, text_field)?;
+    let bytes = json_lines(&batch)?;
+    let Some(nulls) = batch.column_by_name(text_field).and_then(Array::logical_nulls) else {
+        return Ok((bytes, Vec::new()));
+    };
+    let bad = (0..batch.num_rows()).filter(|row| nulls.is_null(*row));
+    let bad: Vec<BadRecord> = bad
+        .map(|row| BadRecord { line: first_row + row as u64, byte: 0, reason: reason(row).to_owned() })
+        .collect();
+    let kept = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
+    let kept = kept.flat_map(|(row, line)| if nulls.is_null(row) { &b"\n"[..] } else { line });
+    Ok((kept.copied().collect(), bad))
+}
+
+/// The batch with its text as a string column, and why a row of it is null.
+fn with_text<'b>(
+    batch: &'b RecordBatch,
+    text_field: &str,
+) -> std::result::Result<(RecordBatch, impl Fn(usize) -> &'static str + 'b), String> {
+    let index = batch.schema().index_of(text_field).map_err(|error| error.to_string())?;
+    let column = batch.column(index);
+    let reason =
+        |row: usize| if column.is_null(row) || !is_binary(column.data_type()) { NULL } else { NOT_UTF8 };
+    if !is_binary(column.data_type()) {
+        return Ok((batch.clone(), reason));
+    }
+    let text = arrow_cast::cast(column, &DataType::LargeUtf8).map_err(|error| error.to_string())?;
+    Ok((replace_column(batch, index, text)?, reason))
+}
+
+fn replace_column(
+    batch: &RecordBatch,
+    index: usize,
+    column: ArrayRef,
+) -> std::result::Result<RecordBatch, String> {
+    let schema = batch.schema();
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    fields[index] = Arc::new(Field::new(fields[index].name(), column.data_type().clone(), true));
+    let mut columns = batch.columns().to_vec();
+    columns[index] = column;
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())
+}
+
+fn json_lines(batch: &RecordBatch) -> std::result::Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut bytes);
+    writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())?;
+    drop(writer);
+    Ok(bytes)
+}
+
+/// Runs a foreign decoder, whose panic on damaged data is a reason like any other.
+pub(super) fn guarded<T>(
+    decode: impl FnOnce() -> std::result::Result<T, String>,
+) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("the decoder gave up".to_owned()))
+}

@@ -1,0 +1,232 @@
+//! WARC files (ISO 28500) and what is made of them: pages of `response` and `resource`, text of
+//! `conversion` (WET). Records of other kinds hold no text of their own and are skipped.
+//!
+//! Every record takes a number, so that places can be told; one that is skipped or bad leaves
+//! an empty line. A record is bad for itself only: behind it the next one is looked for.
+
+mod header;
+mod http;
+mod payload;
+mod record;
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::raw::Limits;
+use super::window::Window;
+use super::{BadRecord, Block, Compression, Reader, BLOCK_BYTES};
+use crate::error::Result;
+use record::{Outcome, Record};
+
+/// Longest header of a record; those of Common Crawl take one or two kilobytes.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+
+/// How a record begins.
+const MARK: &[u8] = b"WARC/";
+
+/// Reader of `.warc`, `.wet` and their compressed forms.
+pub(super) struct WarcReader {
+    window: Window,
+    text_field: String,
+    limits: Limits,
+    /// 1-based number of the next record.
+    number: u64,
+    is_done: bool,
+}
+
+/// A record that was cut out of the file, or why it could not be.
+struct Cut {
+    byte: u64,
+    record: std::result::Result<Record, String>,
+}
+
+impl WarcReader {
+    pub(super) fn open(path: &Path, compression: Compression, field: &str, limits: Limits) -> Result<Self> {
+        let window = Window::open(path, compression, limits)?;
+        Ok(Self { window, text_field: field.to_owned(), limits, number: 1, is_done: false })
+    }
+
+    /// The next record; `None` at the end of the file.
+    fn next_record(&mut self) -> Result<Option<Cut>> {
+        self.pass_line_ends()?;
+        let byte = self.window.offset();
+        if self.window.bytes().is_empty() {
+            self.is_done = true;
+            let reason = self.window.damage().map(damaged);
+            return Ok(reason.map(|reason| Cut { byte, record: Err(reason) }));
+        }
+        let head = self.window.fill(MAX_HEADER_BYTES)?;
+        let record = match header::parse(&head[..head.len().min(MAX_HEADER_BYTES)]) {
+            Ok((header, length)) => {
+                self.window.pass(length);
+                self.block_of(header)?
+            }
+            Err(reason) => {
+                self.window.pass(1);
+                self.find_next()?;
+                Err(self.damage_or(reason))
+            }
+        };
+        Ok(Some(Cut { byte, record }))
+    }
+
+    /// The record of `header`, whose block begins here.
+    fn block_of(&mut self, header: header::Header) -> Result<std::result::Result<Record, String>> {
+        let Some(length) = header.content_length() else {
+            self.find_next()?;
+            return Ok(Err("no `Content-Length`, or one that is no number".to_owned()));
+        };
+        if length > self.limits.max_line_bytes as u64 {
+            self.pass_far(length)?;
+            return Ok(Err(format!(
+                "the record is too long: at most {} bytes, found {length}",
+                self.limits.max_line_bytes
+            )));
+        }
+        let length = length as usize;
+        self.window.fill(length + 16)?; // line ends and the next mark
+        if !self.ends_at(length) {
+            let is_whole = self.window.bytes().len() >= length;
+            self.find_next()?;
+            let reason = if is_whole { "wrong `Content-Length`" } else { "the file ends inside the record" };
+            return Ok(Err(self.damage_or(reason.to_owned())));
+        }
+        let block = if header.holds_text() { self.window.bytes()[..length].to_vec() } else { Vec::new() };
+        self.window.pass(length);
+        Ok(Ok(Record { header, block }))
+    }
+
+    /// True if behind `length` bytes the file ends, or the next record begins after line ends.
+    fn ends_at(&self, length: usize) -> bool {
+        let Some(rest) = self.window.bytes().get(length..) else { return false };
+        let (ends, rest) = (rest.len() - skip_line_ends(rest).len(), skip_line_ends(rest));
+        rest.starts_with(MARK) || rest.is_empty() && (self.window.damage().is_none() || ends >= 4)
+    }
+
+    /// Passes everything before the next record.
+    fn find_next(&mut self) -> Result<()> {
+        loop {
+            let bytes = self.window.fill(BLOCK_BYTES)?;
+            let length = bytes.len();
+            if let Some(at) = find_mark(bytes) {
+                self.window.pass(at);
+                return Ok(());
+            }
+            if length < BLOCK_BYTES {
+                self.window.pass(length);
+                return Ok(());
+            }
+            self.window.pass(length - MARK_LINE_BYTES); // a mark may be cut here
+        }
+    }
+
+    /// Passes a block that is too long to be held.
+    fn pass_far(&mut self, length: u64) -> Result<()> {
+        let mut left = length;
+        while left > 0 {
+            let step = left.min(BLOCK_BYTES as u64) as usize;
+            let count = self.window.fill(step)?.len().min(step);
+            if count == 0 {
+                return Ok(());
+            }
+            self.window.pass(count);
+            left -= count as u64;
+        }
+        self.pass_line_ends()?;
+        if !self.window.bytes().is_empty() && !self.window.bytes().starts_with(MARK) {
+            self.find_next()?;
+        }
+        Ok(())
+    }
+
+    fn pass_line_ends(&mut self) -> Result<()> {
+        loop {
+            let bytes = self.window.fill(MARK_LINE_BYTES)?;
+            let count = bytes.len() - skip_line_ends(bytes).len();
+            if count == 0 {
+                return Ok(());
+            }
+            self.window.pass(count);
+        }
+    }
+
+    /// The damage of the file, if that is what cut the record short, or else `reason`.
+    fn damage_or(&mut self, reason: String) -> String {
+        match self.window.damage() {
+            Some(damage) if self.window.bytes().is_empty() => {
+                self.is_done = true; // the damage was told; once is enough
+                damaged(damage)
+            }
+            _ => reason,
+        }
+    }
+
+    /// Records until a block is full.
+    fn next_records(&mut self) -> Result<Vec<Cut>> {
+        let (mut cuts, mut bytes) = (Vec::new(), 0);
+        while !self.is_done && bytes < BLOCK_BYTES && cuts.len() < BLOCK_BYTES / 1024 {
+            let Some(cut) = self.next_record()? else { break };
+            bytes += cut.record.as_ref().map_or(0, |record| record.block.len());
+            cuts.push(cut);
+        }
+        Ok(cuts)
+    }
+}
+
+impl Reader for WarcReader {
+    fn next_block(&mut self) -> Result<Option<Block>> {
+        let cuts = self.next_records()?;
+        if cuts.is_empty() {
+            return Ok(None);
+        }
+        let mut block = Block { first_line: self.number, ..Block::default() };
+        for (outcome, byte) in outcomes(cuts, &self.text_field, self.limits) {
+            match outcome {
+                Outcome::Line(line) => block.bytes.extend(line),
+                Outcome::Skipped => block.skipped += 1,
+                Outcome::Bad(reason) => block.bad.push(BadRecord { line: self.number, byte, reason }),
+            }
+            block.bytes.push(b'\n'); // alone, it keeps the number of a record without a line
+            self.number += 1;
+        }
+        block.disk_bytes = self.window.raw.take_disk_bytes();
+        Ok(Some(block))
+    }
+
+    fn finish(&mut self) -> Result<(u64, String)> {
+        self.window.raw.finish()
+    }
+}
+
+/// What becomes of records, in order. Pages are extracted on all threads of the pool this runs in, if it runs in one.
+fn outcomes(cuts: Vec<Cut>, text_field: &str, limits: Limits) -> Vec<(Outcome, u64)> {
+    let outcome = |cut: Cut| {
+        let outcome = cut.record.map_or_else(Outcome::Bad, |record| record.outcome(text_field, limits));
+        (outcome, cut.byte)
+    };
+    if rayon::current_thread_index().is_some() {
+        return cuts.into_par_iter().map(outcome).collect();
+    }
+    cuts.into_iter().map(outcome).collect()
+}
+
+/// Longest line that can begin with a mark: `\nWARC/1.1`.
+const MARK_LINE_BYTES: usize = 16;
+
+/// Where the next record begins: at a mark that begins a line and is followed by a digit.
+fn find_mark(bytes: &[u8]) -> Option<usize> {
+    memchr::memmem::find_iter(bytes, MARK).find(|at| {
+        let begins_line = *at > 0 && bytes[at - 1] == b'\n';
+        begins_line && bytes.get(at + MARK.len()).is_none_or(u8::is_ascii_digit)
+    })
+}
+
+fn skip_line_ends(bytes: &[u8]) -> &[u8] {
+    let count = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    &bytes[count..]
+}
+
+fn damaged(reason: &str) -> String {
+    format!("the compressed data ends early or is damaged: {reason}")
+}

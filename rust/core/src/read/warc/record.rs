@@ -1,0 +1,148 @@
+//! A record, and the line of JSON that is made of it.
+
+use std::borrow::Cow;
+
+use super::super::charset;
+use super::super::html;
+use super::super::raw::Limits;
+use super::super::whole::write_object;
+use super::header::Header;
+use super::{http, payload};
+
+/// A record with its block.
+pub(super) struct Record {
+    pub(super) header: Header,
+    /// Empty if the record's kind is skipped.
+    pub(super) block: Vec<u8>,
+}
+
+/// What becomes of a record.
+pub(super) enum Outcome {
+    /// An object, without a line end.
+    Line(Vec<u8>),
+    /// It holds no text by its kind.
+    Skipped,
+    /// It should hold text and does not, for this reason.
+    Bad(String),
+}
+
+/// Bytes that may be text, and what is said of them.
+struct Payload<'r> {
+    bytes: Cow<'r, [u8]>,
+    media_type: Option<String>,
+    charset: Option<String>,
+}
+
+impl Record {
+    /// Makes the record's line.
+    pub(super) fn outcome(&self, text_field: &str, limits: Limits) -> Outcome {
+        let payload = match self.payload(limits) {
+            Ok(Some(payload)) => payload,
+            Ok(None) => return Outcome::Skipped,
+            Err(reason) => return Outcome::Bad(reason),
+        };
+        let Some((media_type, is_html)) = text_type(&payload) else { return Outcome::Skipped };
+        let decoded = charset::decode(&payload.bytes, payload.charset.as_deref(), is_html);
+        let page = if is_html {
+            html::extract(&decoded.text)
+        } else {
+            html::Page { title: String::new(), text: decoded.text }
+        };
+        Outcome::Line(self.line(&page, &media_type, decoded.charset, decoded.errors, text_field))
+    }
+
+    fn payload(&self, limits: Limits) -> Result<Option<Payload<'_>>, String> {
+        match self.header.get("warc-type").unwrap_or("") {
+            "response" => self.response(limits),
+            "conversion" | "resource" => Ok(Some(Payload {
+                bytes: Cow::Borrowed(&self.block),
+                media_type: self.header.media_type(),
+                charset: self.header.charset().map(str::to_owned),
+            })),
+            _ => Ok(None),
+        }
+    }
+
+    /// The body of an HTTP response of status 2xx; others are notices of the server, not pages.
+    fn response(&self, limits: Limits) -> Result<Option<Payload<'_>>, String> {
+        let is_http = self.header.media_type().is_none_or(|kind| kind == "application/http");
+        if !is_http {
+            return Ok(None); // `text/dns` and the like
+        }
+        let response = http::response(&self.block)?;
+        let media_type = response.header.media_type();
+        let is_page = media_type.as_deref().is_none_or(|kind| is_text_type(kind).is_some());
+        if !is_page || response.status.is_some_and(|status| !(200..300).contains(&status)) {
+            return Ok(None);
+        }
+        let is_chunked =
+            response.header.get("transfer-encoding").unwrap_or("").to_ascii_lowercase().contains("chunked");
+        let joined = if is_chunked { http::joined(response.body) } else { None };
+        let encodings = response.header.get("content-encoding").unwrap_or("");
+        let bytes = match (joined, encodings) {
+            (None, "") => Cow::Borrowed(response.body),
+            (joined, _) => {
+                let body = joined.unwrap_or_else(|| response.body.to_vec());
+                // The last encoding that was applied stands last.
+                Cow::Owned(
+                    encodings
+                        .rsplit(',')
+                        .take(4)
+                        .try_fold(body, |body, encoding| payload::decoded(body, encoding, limits))?,
+                )
+            }
+        };
+        Ok(Some(Payload { bytes, media_type, charset: response.header.charset().map(str::to_owned) }))
+    }
+
+    fn line(
+        &self,
+        page: &html::Page,
+        media_type: &str,
+        charset: &str,
+        errors: u64,
+        text_field: &str,
+    ) -> Vec<u8> {
+        let url =
+            self.header.get("warc-target-uri").unwrap_or("").trim_start_matches('<').trim_end_matches('>');
+        let errors = if errors == 0 { String::new() } else { errors.to_string() };
+        let mut fields = vec![
+            ("id", self.header.get("warc-record-id").unwrap_or("")),
+            ("url", url),
+            ("date", self.header.get("warc-date").unwrap_or("")),
+            ("mime", media_type),
+            ("charset", charset),
+            ("decoding_errors", errors.as_str()),
+            ("title", page.title.as_str()),
+        ];
+        fields.retain(|(name, value)| !value.is_empty() && *name != text_field);
+        fields.push((text_field, &page.text));
+        let mut line = Vec::new();
+        write_object(&fields, &mut line);
+        line.pop(); // the line end is written for every record
+        line
+    }
+}
+
+/// The media type of a payload that is text, and whether it is HTML. One that names none is HTML if it looks so.
+fn text_type(payload: &Payload) -> Option<(String, bool)> {
+    match &payload.media_type {
+        Some(media_type) => Some((media_type.clone(), is_text_type(media_type)?)),
+        None if looks_like_html(&payload.bytes) => Some(("text/html".to_owned(), true)),
+        None => None,
+    }
+}
+
+/// Whether a media type is HTML; `None` if it is no text.
+fn is_text_type(media_type: &str) -> Option<bool> {
+    match media_type {
+        "text/html" | "application/xhtml+xml" => Some(true),
+        "text/plain" => Some(false),
+        _ => None,
+    }
+}
+
+fn looks_like_html(bytes: &[u8]) -> bool {
+    let head = bytes[..bytes.len().min(512)].trim_ascii_start().to_ascii_lowercase();
+    head.starts_with(b"<!doctype html") || head.starts_with(b"<html")
+}
