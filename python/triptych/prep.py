@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -28,6 +28,9 @@ class PrepConfig:
         output: the documents folder to write.
         profile: `seed`, `clean` (PII only), `dedup` (n-grams only) or one of
             docs/quality.md; several are asked in order.
+        pii: what is done with personal data, in place of the four patterns of `seed`
+            and `clean`: the table `[pii]` of docs/pii.md.
+        language: the languages to keep: the table `[language]` of docs/language.md.
         rule: bounds on features of docs/quality.md, asked last: `feature`, `min`,
             `max` or both, and a `name` for the ledger.
         min_length: fewest words of a document (founding design: 128).
@@ -41,6 +44,7 @@ class PrepConfig:
         max_expansion: most decompressed bytes per byte on disk, past 64 MiB.
         max_bad: share of records, in [0, 1], that may be bad; the summary's
             `bad_fraction` is to be held against it.
+        shard: this machine's share, as "2/5"; `triptych prep merge` makes one folder of all.
         threads: worker threads; None takes all cores.
         overwrite: replace a folder made with other settings or inputs.
     """
@@ -48,6 +52,8 @@ class PrepConfig:
     input: tuple[str, ...]
     output: str
     profile: str | tuple[str, ...] = "seed"
+    pii: dict[str, Any] = field(default_factory=dict)
+    language: dict[str, Any] | None = None
     rule: tuple[dict[str, Any], ...] = ()
     min_length: int = 128
     max_length: int = 4096
@@ -55,10 +61,11 @@ class PrepConfig:
     format: Literal["jsonl.zst", "jsonl", "parquet"] = "jsonl.zst"
     shard_bytes: int = 256 << 20
     text_field: str = "text"
-    max_line_bytes: int = 256 << 20
+    max_line_bytes: int = 32 << 20
     max_file_bytes: int = 1 << 40
     max_expansion: int = 1000
     max_bad: float = 0.001
+    shard: str = "1/1"
     threads: int | None = None
     overwrite: bool = False
 

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::dedup::MIN_NGRAM_WORDS;
 use crate::error::{Error, Result};
+use crate::language::{LanguageFilter, LanguageRule};
+use crate::pii::{Policy, PolicyConfig};
 use crate::pipeline::Share;
 use crate::profile::Profile;
 use crate::quality::{Bound, RuleConfig, SeedRules};
@@ -25,6 +27,10 @@ pub struct PrepConfig {
     /// those of docs/quality.md. A list is as good.
     #[serde(deserialize_with = "comma_separated")]
     pub profile: String,
+    /// What is done with personal data, in place of the four patterns of `seed` and `clean`: docs/pii.md.
+    pub pii: PolicyConfig,
+    /// The languages to keep: docs/language.md.
+    pub language: Option<LanguageRule>,
     /// The user's own bounds on features, asked after the profile's.
     pub rule: Vec<RuleConfig>,
     /// Fewest words of a document.
@@ -61,6 +67,8 @@ impl Default for PrepConfig {
             input: Vec::new(),
             output: PathBuf::new(),
             profile: "seed".to_owned(),
+            pii: PolicyConfig::default(),
+            language: None,
             rule: Vec::new(),
             min_length: 128,
             max_length: 4096,
@@ -136,7 +144,11 @@ impl PrepConfig {
     pub fn profile(&self) -> Result<Profile> {
         let rules = SeedRules { min_length: self.min_length, max_length: self.max_length };
         let own_rules = self.rule.iter().map(Bound::from_config).collect::<Result<_>>()?;
-        let profile = Profile::named(&self.profile, rules, self.ngram)?.with_rules(own_rules);
+        let language = self.language.clone().map(LanguageFilter::new).transpose()?;
+        let profile = Profile::named(&self.profile, rules, self.ngram)?
+            .with_rules(own_rules)
+            .with_policy(Policy::new(&self.pii)?)
+            .with_language(language);
         if self.min_length > self.max_length {
             return Err(invalid(
                 "`min_length`",

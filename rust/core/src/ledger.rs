@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::pii::KindCounts;
 
 /// Name of the ledger inside a documents folder.
 pub const FILE_NAME: &str = "ledger.json";
@@ -29,6 +30,9 @@ pub struct Counts {
     pub quarantined: u64,
     /// Size of the file as it is on disk, in bytes.
     pub bytes_read: u64,
+    /// What a policy for personal data found, by kind, in documents kept or not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pii: BTreeMap<String, u64>,
 }
 
 /// Counts of one input file.
@@ -69,6 +73,9 @@ impl Counts {
         for (reason, count) in &other.rejected {
             self.reject(reason, *count);
         }
+        for (kind, count) in &other.pii {
+            *self.pii.entry(kind.clone()).or_default() += count;
+        }
     }
 
     /// Counts documents rejected for `reason`.
@@ -76,6 +83,13 @@ impl Counts {
         match self.rejected.get_mut(reason) {
             Some(found) => *found += count,
             None => drop(self.rejected.insert(reason.to_owned(), count)),
+        }
+    }
+
+    /// Counts what was found of personal data.
+    pub fn count_pii(&mut self, found: &KindCounts) {
+        for (kind, count) in found.iter() {
+            *self.pii.entry(kind.to_owned()).or_default() += count;
         }
     }
 

@@ -1,23 +1,39 @@
 //! A profile: which steps a text goes through, and with which bounds.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::dedup::{hash_ngrams, NgramIndex, Verdict};
 use crate::error::{Error, Result};
+use crate::language::{self, LanguageFilter};
 use crate::ledger::Counts;
-use crate::pii::remove_pii;
+use crate::pii::{self, remove_pii, KindCounts, Policy};
 use crate::quality::{Bound, Chain, Reason, SeedRules, Workspace};
 
 /// Names of the profiles that are more, or other, than quality rules.
 const STEPS: [&str; 3] = ["seed", "clean", "dedup"];
 
-/// The steps, in order: PII, quality, n-gram deduplication. Without any, all is kept.
+/// What is done with personal data.
+#[derive(Debug, Clone, Default)]
+pub enum Pii {
+    /// Nothing.
+    #[default]
+    Leave,
+    /// The four patterns of the `seed` profile become tags.
+    Seed,
+    /// What a policy says.
+    Policy(Arc<Policy>),
+}
+
+/// The steps, in order: PII, language, quality, n-gram deduplication. Without any, all is kept.
 #[derive(Debug, Clone, Default)]
 pub struct Profile {
-    /// Replace personal data by tags.
-    pub pii: bool,
+    /// Personal data.
+    pub pii: Pii,
+    /// Reject by language.
+    pub language: Option<Arc<LanguageFilter>>,
     /// Reject by quality.
     pub quality: Chain,
     /// Words in an n-gram of deduplication.
@@ -28,6 +44,16 @@ pub struct Profile {
 #[derive(Debug, Default)]
 pub struct Scratch {
     work: Workspace,
+    pii: pii::Scratch,
+    pii_counts: KindCounts,
+    language: language::Scratch,
+}
+
+impl Scratch {
+    /// What a policy found since this was last asked, by kind.
+    pub fn take_pii_counts(&mut self) -> KindCounts {
+        std::mem::take(&mut self.pii_counts)
+    }
 }
 
 /// What became of one text of a batch.
@@ -37,6 +63,23 @@ pub enum Fate<'t> {
     Kept(Cow<'t, str>),
     /// Rejected or a duplicate.
     Dropped,
+}
+
+impl Pii {
+    /// The text as this leaves it, or why the document is rejected.
+    fn apply<'t>(
+        &self,
+        text: &'t str,
+        scratch: &mut Scratch,
+    ) -> std::result::Result<Cow<'t, str>, Reason<'static>> {
+        match self {
+            Self::Leave => Ok(Cow::Borrowed(text)),
+            Self::Seed => Ok(remove_pii(text)),
+            Self::Policy(policy) => policy
+                .apply(text, &mut scratch.pii, &mut scratch.pii_counts)
+                .map_err(|kind| Reason::named(kind.reason())),
+        }
+    }
 }
 
 impl Profile {
@@ -60,7 +103,9 @@ impl Profile {
         if is_seed {
             self.quality.push_seed(rules);
         }
-        self.pii |= is_seed || name == "clean";
+        if is_seed || name == "clean" {
+            self.pii = Pii::Seed;
+        }
         if is_seed || name == "dedup" {
             self.ngram = Some(ngram);
         }
@@ -74,6 +119,22 @@ impl Profile {
         self
     }
 
+    /// Deals with personal data by a policy, unless it is off, in place of the four patterns.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        if !policy.is_off() {
+            self.pii = Pii::Policy(Arc::new(policy));
+        }
+        self
+    }
+
+    /// Keeps texts of some languages only.
+    #[must_use]
+    pub fn with_language(mut self, filter: Option<LanguageFilter>) -> Self {
+        self.language = filter.map(Arc::new);
+        self
+    }
+
     /// Cleans and judges one text, and appends its n-grams; what other texts decide is left open.
     pub fn prepare<'t>(
         &self,
@@ -81,9 +142,13 @@ impl Profile {
         scratch: &mut Scratch,
         ngrams: &mut Vec<u128>,
     ) -> std::result::Result<Cow<'t, str>, Reason<'_>> {
+        scratch.work.views.reset();
+        let text = self.pii.apply(text, scratch)?;
+        let language = self.language.as_ref();
+        if let Some(reason) = language.and_then(|filter| filter.judge(&text, &mut scratch.language)) {
+            return Err(Reason::named(reason.name()));
+        }
         let work = &mut scratch.work;
-        work.views.reset();
-        let text = if self.pii { remove_pii(text) } else { Cow::Borrowed(text) };
         let text = self.quality.judge(text, work)?;
         let has_words = self.ngram.is_none_or(|n| hash_ngrams(&text, work.views.scan(&text), n, ngrams));
         has_words.then_some(text).ok_or(Reason::FEWER_WORDS_THAN_NGRAM)
@@ -93,7 +158,7 @@ impl Profile {
     pub fn prepare_all<'t>(&self, texts: &'t [String]) -> (Vec<Fate<'t>>, Counts) {
         let (mut scratch, mut ngrams, mut index) = (Scratch::default(), Vec::new(), NgramIndex::default());
         let mut counts = Counts { read: texts.len() as u64, ..Counts::default() };
-        let fates = texts.iter().map(|text| {
+        let prepare = |text: &'t String| {
             ngrams.clear();
             counts.bytes_read += text.len() as u64;
             match self.prepare(text, &mut scratch, &mut ngrams) {
@@ -105,7 +170,9 @@ impl Profile {
                 }
             }
             Fate::Dropped
-        });
-        (fates.collect(), counts)
+        };
+        let fates = texts.iter().map(prepare).collect();
+        counts.count_pii(&scratch.take_pii_counts());
+        (fates, counts)
     }
 }

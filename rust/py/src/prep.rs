@@ -8,7 +8,7 @@ use pyo3::types::PyString;
 use triptych_core::config::PrepConfig;
 use triptych_core::dedup::MIN_NGRAM_WORDS;
 use triptych_core::pipeline::{self, Progress};
-use triptych_core::profile::{Fate, Profile};
+use triptych_core::profile::{Fate, Pii, Profile};
 
 use crate::to_py_err;
 
@@ -61,7 +61,7 @@ impl TextPreprocessor {
 
     fn check_quality(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<bool> {
         let texts = utf8(vec![text])?;
-        let profile = Profile { pii: false, ngram: None, ..self.profile.clone() };
+        let profile = Profile { pii: Pii::Leave, ngram: None, ..self.profile.clone() };
         Ok(py.detach(|| !kept(&texts, &profile).is_empty()))
     }
 

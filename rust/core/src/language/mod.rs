@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 pub use self::built_in::SAMPLE_BYTES;
 use self::built_in::{BuiltIn, Sample};
 use self::fasttext::{FastText, FastTextScratch};
-pub use self::rule::{LanguageReason, LanguageRule, BUILT_IN};
+pub use self::rule::{LanguageFilter, LanguageReason, LanguageRule, BUILT_IN};
 use crate::error::Result;
 
 /// ISO 639-2 code of a text whose language cannot be determined, or is none of the model's.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Identifier;
+use super::{Identifier, Scratch};
 use crate::error::{Error, Result};
 
 /// Name of the model that is built in.
@@ -81,6 +81,31 @@ impl LanguageRule {
             return Some(LanguageReason::Language);
         }
         (score <= self.threshold).then_some(LanguageReason::Score)
+    }
+}
+
+/// The rule with its model; made once, used by all threads.
+pub struct LanguageFilter {
+    rule: LanguageRule,
+    identifier: Identifier,
+}
+
+impl LanguageFilter {
+    /// Loads the model of the rule; errors as of [`LanguageRule::identifier`].
+    pub fn new(rule: LanguageRule) -> Result<Self> {
+        Ok(Self { identifier: rule.identifier()?, rule })
+    }
+
+    /// Why `text` is rejected, or `None` if it is kept.
+    pub fn judge(&self, text: &str, scratch: &mut Scratch) -> Option<LanguageReason> {
+        let (code, score) = self.identifier.identify(text, scratch);
+        self.rule.broken(code, score)
+    }
+}
+
+impl std::fmt::Debug for LanguageFilter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.rule.fmt(formatter)
     }
 }
 

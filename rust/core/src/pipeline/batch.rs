@@ -103,6 +103,7 @@ impl Preparer {
         batch.bad.append(&mut block.bad);
         batch.bad.sort_by_key(|bad| bad.line);
         batch.counts.read += num_unread;
+        batch.counts.count_pii(&scratch.take_pii_counts());
         batch.counts.quarantined = batch.bad.len() as u64;
         if let Some(counts) = block.counts.take() {
             batch.counts = counts; // a part of a run has counted these lines before

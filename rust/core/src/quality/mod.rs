@@ -28,6 +28,11 @@ impl<'p> Reason<'p> {
     /// Too few words to hold one n-gram; decided by deduplication.
     pub const FEWER_WORDS_THAN_NGRAM: Reason<'static> = Reason("fewer_words_than_ngram");
 
+    /// The reason of another room, by its name in the ledger.
+    pub(crate) const fn named(name: &'p str) -> Self {
+        Self(name)
+    }
+
     /// The name in the ledger.
     pub fn name(self) -> &'p str {
         self.0
