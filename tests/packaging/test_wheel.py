@@ -41,9 +41,7 @@ def pip(*arguments: str | Path) -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    build = "import sys; sys.path.insert(0, 'packaging'); import backend;"
-    code = f"{build} print(backend.build_sdist(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True)
+    run(sys.executable, "-m", "build", "--sdist", "--outdir", folder, ROOT)
     (sdist,) = folder.glob("*.tar.gz")
     pip("wheel", "--no-deps", "--wheel-dir", folder, sdist)
     (path,) = folder.glob("*.whl")
