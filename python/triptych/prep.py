@@ -37,7 +37,7 @@ class PrepConfig:
         max_length: most words of a document (founding design: 4096).
         ngram: words in an n-gram of deduplication (founding design: 13).
         format: of the documents written.
-        shard_bytes: text in a shard after which the next begins, in whole blocks of 4 MiB.
+        shard_bytes: text in a shard after which the next begins, in whole blocks of 1 MiB.
         text_field: JSON key of the text.
         max_line_bytes: longest line; a longer one is quarantined.
         max_file_bytes: most bytes that one compressed file may decompress to.

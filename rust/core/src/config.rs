@@ -43,7 +43,7 @@ pub struct PrepConfig {
     pub text_field: String,
     /// Format of the shards.
     pub format: OutputFormat,
-    /// Text in a shard, in bytes, after which the next begins at the end of a block (of 4 MiB).
+    /// Text in a shard, in bytes, after which the next begins at the end of a block (of 1 MiB).
     pub shard_bytes: u64,
     /// Longest line, in bytes; a longer one is quarantined.
     pub max_line_bytes: usize,

@@ -1,7 +1,7 @@
 //! Readers: a file of any format becomes blocks of JSON lines.
 //!
 //! Whatever the format, what comes out is the same: whole lines of JSON, one record
-//! each, a few megabytes together, and the places of what could not be read. So one
+//! each, about a megabyte together, and the places of what could not be read. So one
 //! path follows, and it is the same for all.
 
 mod arrow;
@@ -28,7 +28,7 @@ pub use inputs::{resolve, Input};
 pub use raw::Limits;
 
 /// Bytes of decompressed text in a block, before it is cut at a line.
-pub const BLOCK_BYTES: usize = 4 << 20;
+pub const BLOCK_BYTES: usize = 1 << 20;
 
 /// The name that stands for standard input: JSON lines, plain or compressed.
 pub const STANDARD_INPUT: &str = "-";
