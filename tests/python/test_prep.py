@@ -216,6 +216,87 @@ def test_a_killed_run_leaves_nothing_under_the_final_name_and_its_rerun_is_the_s
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> Path:
+    """50 MB: half a second of work, so that it can be stopped in the middle."""
+    folder = tmp_path_factory.mktemp("large")
+    lines = write(folder / "some.jsonl", corpus(20_000)).read_bytes()
+    (folder / "in.jsonl").write_bytes(lines * 3)
+    return folder / "in.jsonl"
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("signal_sent", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+)
+def test_a_run_asked_to_stop_says_how_to_go_on_and_then_ends_the_same(
+    tmp_path, large, door, signal_sent, status
+):
+    settings = ["--profile", "clean", "--set", "shard_bytes=1000000"]
+    arguments = ["run", "--input", str(large), "--threads", "1", *settings]
+    output = tmp_path / "out"
+    process = subprocess.Popen(
+        [*DOORS[door], *arguments, "--output", str(output)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not (tmp_path / ".tmp-out/journal.json").exists():
+        time.sleep(0.005)
+    process.send_signal(signal_sent)
+    _, said = process.communicate()
+    assert process.returncode == status, said
+    assert "run the same command again to continue" in said
+    assert not output.exists()
+    for folder in (output, tmp_path / "undisturbed"):
+        assert run(door, *arguments, "--output", folder).returncode == 0
+    assert files(output) == files(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_several_machines_share_merges_into_what_one_would_write(tmp_path, door):
+    inputs = [
+        write(tmp_path / f"{name}.jsonl", corpus(count))
+        for name, count in (("a", 4000), ("b", 200), ("c", 300))
+    ]
+    parts = [tmp_path / f"part-{index}" for index in (1, 2, 3)]
+    for index, part in enumerate(parts, 1):
+        share = ["--shard", f"{index}/3", "--output", part]
+        assert run(door, "run", "--input", *inputs, *share).returncode == 0
+    missing = run(door, "merge", "--input", *parts[:2], "--output", tmp_path / "merged")
+    assert missing.returncode == 2
+    assert "no part 3/3" in missing.stderr
+    merged = run(door, "merge", "--input", *parts, "--output", tmp_path / "merged")
+    assert merged.returncode == 0, merged.stderr
+    run(door, "run", "--input", *inputs, "--output", tmp_path / "one")
+    assert files(tmp_path / "merged") == files(tmp_path / "one")
+
+
+def test_policy_languages_and_own_rules_stand_in_one_configuration(tmp_path):
+    texts = {
+        "kept": "The quick brown fox jumps over the lazy dog near the old river bank.",
+        "german": "Der schnelle braune Fuchs springt am alten Flussufer über den Hund.",
+        "short": "The dog was sleeping in the house all day.",
+        "secret": "Please write to the office at ann@example.org about the old house.",
+    }
+    source = write(
+        tmp_path / "in.jsonl", [{"id": k, "text": v} for k, v in texts.items()]
+    )
+    (tmp_path / "prep.toml").write_text(
+        "profile = 'clean'\n"
+        "pii = { email = 'drop' }\n"
+        "language = { keep = ['en'] }\n"
+        "[[rule]]\nname = 'few'\nfeature = 'num_words'\nmin = 10\n"
+    )
+    output = tmp_path / "out"
+    options = ["--config", tmp_path / "prep.toml", "--input", source]
+    result = run("binary", "run", *options, "--output", output)
+    assert result.returncode == 0, result.stderr
+    total = json.loads((output / "ledger.json").read_text())["total"]
+    assert [record["id"] for record in read(output)] == ["kept"]
+    assert total["rejected"] == {"few": 1, "language": 1, "pii_email": 1}
+    assert total["pii"] == {"email": 1}
+
+
 def test_verify_tells_a_whole_folder_from_a_damaged_one(tmp_path):
     source = write(tmp_path / "in.jsonl", corpus(30))
     output = tmp_path / "out"

@@ -48,13 +48,29 @@ def test_the_python_lines_on_text_are_true():
     assert repr(eval(f"clean.{call}", {"clean": clean})) == result
 
 
-def test_the_configuration_shown_is_accepted():
+def configurations() -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_configuration_of_preparation_is_accepted(tmp_path):
+    (tmp_path / "prep.toml").write_text(configurations()[0], encoding="utf-8")
+    (tmp_path / "raw.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
+    command = "run --config prep.toml --input raw.jsonl --output documents --dry-run"
+    prep = Path(sys.executable).parent / "triptych-prep"
+    result = subprocess.run(
+        [prep, *command.split()], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_configuration_of_training_is_accepted():
     pytest.importorskip("torch")
     from triptych import config
     from triptych.commands.pretrain import PretrainConfig
 
-    text = re.search(r"```toml\n(.*?)```", README, re.DOTALL)[1]
-    settings = config.from_mapping(PretrainConfig, config.tomllib.loads(text))
+    settings = config.from_mapping(
+        PretrainConfig, config.tomllib.loads(configurations()[1])
+    )
     assert settings.stage[0].warmup_steps == 50
 
 
