@@ -285,7 +285,7 @@ def test_policy_languages_and_own_rules_stand_in_one_configuration(tmp_path):
         "profile = 'clean'\n"
         "pii = { email = 'drop' }\n"
         "language = { keep = ['en'] }\n"
-        "[[rule]]\nname = 'few'\nfeature = 'num_words'\nmin = 10\n"
+        "[[rule]]\nname = 'few'\nfeature = 'num_words'\nmin = 12\n"
     )
     output = tmp_path / "out"
     options = ["--config", tmp_path / "prep.toml", "--input", source]
