@@ -54,11 +54,11 @@ def build_sdist(
 
 
 def _build_binary() -> None:
-    subprocess.run(
-        ["cargo", "build", "--release", "--package", "triptych-cli"],
-        cwd=ROOT,
-        check=True,
-    )
+    # With the extension's package named too, both share the features of their dependencies,
+    # which are then compiled once: half of the time of an install.
+    command = ["cargo", "build", "--release", "--bins"]
+    command += ["--package", "triptych-cli", "--package", "triptych-py"]
+    subprocess.run(command, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     SCRIPTS.mkdir(parents=True, exist_ok=True)
     shutil.copy2(target / "release" / BINARY, SCRIPTS / BINARY)
