@@ -140,15 +140,19 @@ impl PrepConfig {
         )
     }
 
+    /// The steps that the profile's names stand for. It needs neither the key of pseudonyms nor a
+    /// model of languages, so that parts can be merged where these are not.
+    pub(crate) fn steps(&self) -> Result<Profile> {
+        let rules = SeedRules { min_length: self.min_length, max_length: self.max_length };
+        Profile::named(&self.profile, rules, self.ngram)
+    }
+
     /// Checks ranges and pairs, and gives the profile.
     pub fn profile(&self) -> Result<Profile> {
-        let rules = SeedRules { min_length: self.min_length, max_length: self.max_length };
         let own_rules = self.rule.iter().map(Bound::from_config).collect::<Result<_>>()?;
         let language = self.language.clone().map(LanguageFilter::new).transpose()?;
-        let profile = Profile::named(&self.profile, rules, self.ngram)?
-            .with_rules(own_rules)
-            .with_policy(Policy::new(&self.pii)?)
-            .with_language(language);
+        let profile =
+            self.steps()?.with_rules(own_rules).with_policy(Policy::new(&self.pii)?).with_language(language);
         if self.min_length > self.max_length {
             return Err(invalid(
                 "`min_length`",

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use triptych_core::config::PrepConfig;
 use triptych_core::error::Error;
+use triptych_core::language::LanguageRule;
 use triptych_core::pipeline::{self, Progress, Share, Silent};
 use triptych_core::write::OutputFormat;
 
@@ -166,6 +167,23 @@ fn parts_merge_into_the_same_bytes_as_one_run() {
             fs::remove_dir_all(part).unwrap();
         }
     }
+}
+
+#[test]
+fn parts_are_merged_where_the_model_that_made_them_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model.ftz");
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases");
+    fs::copy(cases.join("fasttext/softmax_quantised.ftz"), &model).unwrap();
+    let rule = LanguageRule { model: model.display().to_string(), threshold: 0.0, ..LanguageRule::default() };
+    let whole = config(write_corpus(dir.path()), dir.path().join("whole"));
+    let whole = PrepConfig { language: Some(rule), ..whole };
+    let parts = run_parts(&whole, dir.path(), 2);
+    pipeline::run(&whole, &Silent).unwrap();
+    fs::remove_file(&model).unwrap();
+    let merged = PrepConfig { output: dir.path().join("merged"), ..whole.clone() };
+    pipeline::merge(&parts, &merged, &Silent).unwrap();
+    assert_eq!(files(&merged.output), files(&whole.output));
 }
 
 #[test]

@@ -138,7 +138,7 @@ pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) ->
         return Ok(summary);
     }
     let draft = Draft::start(&config.output)?;
-    let ngram = config.profile()?.ngram;
+    let ngram = config.steps()?.ngram;
     let journal = Journal::begin(&config, &inputs);
     let mut sink = Sink::new(&draft, &config, ngram, journal, progress)?.not_resumable();
     // The texts are prepared; what is left to do is to compare them.

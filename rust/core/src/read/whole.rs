@@ -23,12 +23,7 @@ impl TextReader {
 
     /// The file's text, or why there is none.
     fn text(&self, bytes: Vec<u8>, piece: Piece) -> std::result::Result<String, String> {
-        if let Piece::Damaged(reason) = piece {
-            return Err(format!("the compressed data ends early or is damaged: {reason}"));
-        }
-        if bytes.len() > self.max_bytes {
-            return Err(format!("the file is too long: at most {} bytes", self.max_bytes));
-        }
+        check_whole(&bytes, piece, self.max_bytes)?;
         String::from_utf8(bytes)
             .map_err(|error| format!("invalid UTF-8 at byte {}", error.utf8_error().valid_up_to()))
     }
@@ -58,6 +53,15 @@ impl Reader for TextReader {
 
     fn finish(&mut self) -> Result<(u64, String)> {
         self.raw.finish()
+    }
+}
+
+/// Why a file that was read to its end, or to one byte beyond the limit, is no document.
+pub(super) fn check_whole(bytes: &[u8], piece: Piece, max_bytes: usize) -> std::result::Result<(), String> {
+    match piece {
+        Piece::Damaged(reason) => Err(format!("the compressed data ends early or is damaged: {reason}")),
+        _ if bytes.len() > max_bytes => Err(format!("the file is too long: at most {max_bytes} bytes")),
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::charset;
 use super::super::raw::{Limits, Piece, RawFile};
-use super::super::whole::write_object;
+use super::super::whole::{check_whole, write_object};
 use super::super::{BadRecord, Block, Compression, Reader};
 use super::extract;
 use crate::error::Result;
@@ -29,12 +29,7 @@ impl HtmlReader {
     }
 
     fn line(&self, bytes: &[u8], piece: Piece) -> std::result::Result<Vec<u8>, String> {
-        if let Piece::Damaged(reason) = piece {
-            return Err(format!("the compressed data ends early or is damaged: {reason}"));
-        }
-        if bytes.len() > self.max_bytes {
-            return Err(format!("the file is too long: at most {} bytes", self.max_bytes));
-        }
+        check_whole(bytes, piece, self.max_bytes)?;
         let decoded = charset::decode(bytes, None, true);
         let page = extract(&decoded.text);
         let mut line = Vec::new();
