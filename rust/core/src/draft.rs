@@ -1,7 +1,7 @@
 //! A folder being written: under a temporary name beside its final one, locked, synced,
 //! listed in its manifest, and renamed. A folder under its final name is complete.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ pub struct Draft {
     target: PathBuf,
     folder: PathBuf,
     keeps: Cell<bool>,
+    /// Files that are complete, synced and hashed.
+    known: RefCell<BTreeMap<String, FileEntry>>,
     /// Open and locked as long as the draft is being written; the system unlocks it when a run is killed.
     _lock: Option<File>,
 }
@@ -42,7 +44,13 @@ impl Draft {
         let folder = target.with_file_name(format!(".tmp-{name}"));
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         let lock = lock(&folder, target)?;
-        Ok(Self { target: target.to_owned(), folder, keeps: Cell::new(false), _lock: lock })
+        Ok(Self {
+            target: target.to_owned(),
+            folder,
+            keeps: Cell::new(false),
+            known: RefCell::default(),
+            _lock: lock,
+        })
     }
 
     /// Removes every file of the draft.
@@ -66,12 +74,17 @@ impl Draft {
         self.keeps.set(true);
     }
 
+    /// A file inside the draft is complete and on the disk, with this size and hash.
+    pub fn know(&self, path: &Path, entry: FileEntry) {
+        self.known.borrow_mut().insert(file_name(path), entry);
+    }
+
     /// Path of a file inside the draft.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// Hashes and syncs every file, writes the manifest, and renames the folder into place.
+    /// Hashes and syncs every file that is not known, writes the manifest, and renames the folder into place.
     ///
     /// A finished folder that stood there before is moved aside first and removed after.
     ///
@@ -83,7 +96,7 @@ impl Draft {
             triptych: crate::VERSION.to_owned(),
             made_from,
             content,
-            files: hash_files(&self.folder)?,
+            files: self.entries()?,
         };
         let path = self.folder.join(manifest::FILE_NAME);
         let mut text = serde_json::to_string_pretty(&manifest).expect("a manifest holds only JSON values");
@@ -93,6 +106,17 @@ impl Draft {
         sync(&self.folder)?;
         self.rename()?;
         Ok(manifest)
+    }
+
+    fn entries(&self) -> Result<BTreeMap<String, FileEntry>> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))? {
+            let path = entry.map_err(Error::io("list", &self.folder))?.path();
+            let name = file_name(&path);
+            let known = self.known.borrow_mut().remove(&name);
+            files.insert(name, known.map_or_else(|| hash(&path), Ok)?);
+        }
+        Ok(files)
     }
 
     fn rename(&self) -> Result<()> {
@@ -133,15 +157,10 @@ fn lock(folder: &Path, target: &Path) -> Result<Option<File>> {
     }
 }
 
-fn hash_files(folder: &Path) -> Result<BTreeMap<String, FileEntry>> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
-        let path = entry.map_err(Error::io("list", folder))?.path();
-        sync(&path)?;
-        let bytes = fs::metadata(&path).map_err(Error::io("read the size of", &path))?.len();
-        files.insert(file_name(&path), FileEntry { bytes, sha256: manifest::sha256_file(&path)? });
-    }
-    Ok(files)
+fn hash(path: &Path) -> Result<FileEntry> {
+    sync(path)?;
+    let bytes = fs::metadata(path).map_err(Error::io("read the size of", path))?.len();
+    Ok(FileEntry { bytes, sha256: manifest::sha256_file(path)? })
 }
 
 fn sync(path: &Path) -> Result<()> {

@@ -30,15 +30,20 @@ pub(super) fn flow(
     sink: &mut Sink,
     num_threads: usize,
 ) -> Result<()> {
-    match num_threads {
-        1 => flow_here(source, preparer, sink),
-        0 => flow_across(source, preparer, sink, available_threads()),
-        _ => flow_across(source, preparer, sink, num_threads),
+    match num_helpers(num_threads) {
+        0 => flow_here(source, preparer, sink),
+        num_helpers => flow_across(source, preparer, sink, num_helpers),
     }
 }
 
-fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+/// Threads that help the calling one: none where all is to be done by one thread, else `num_threads`, where 0
+/// is one a core.
+pub(super) fn num_helpers(num_threads: usize) -> usize {
+    match num_threads {
+        1 => 0,
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        _ => num_threads,
+    }
 }
 
 fn flow_here(source: &mut dyn Blocks, preparer: &Preparer, sink: &mut Sink) -> Result<()> {

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::batch::Batch;
+use super::flow;
 use super::journal::{self, Journal};
 use super::list::List;
 use super::part::{BlockEntry, BLOCKS_NAME};
@@ -53,13 +54,14 @@ impl<'d> Sink<'d> {
                 remember(&draft.path(name), n, index)?;
             }
         }
+        let num_packers = flow::num_helpers(config.threads);
         let written = (journal.num_shards, journal.documents, journal.text_bytes);
         let blocks = || List::open(draft.path(BLOCKS_NAME), journal.block_list_bytes);
         Ok(Self {
             draft,
             is_resumable: true,
             index,
-            writer: ShardWriter::resume(draft, config.format, config.shard_bytes, written),
+            writer: ShardWriter::resume(draft, (config.format, config.shard_bytes), written, num_packers)?,
             quarantine: List::open(draft.path(QUARANTINE_NAME), journal.quarantine_bytes)?,
             block_list: is_part.then(blocks).transpose()?,
             journal,
