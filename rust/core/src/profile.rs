@@ -163,7 +163,7 @@ impl Profile {
             counts.bytes_read += text.len() as u64;
             match self.prepare(text, &mut scratch, &mut ngrams) {
                 Err(reason) => counts.reject(reason.name(), 1),
-                Ok(_) if index.judge(&ngrams) == Verdict::Duplicate => counts.duplicates += 1,
+                Ok(_) if matches!(index.judge(&ngrams), Ok(Verdict::Duplicate)) => counts.duplicates += 1,
                 Ok(text) => {
                     counts.kept += 1;
                     return Fate::Kept(text);

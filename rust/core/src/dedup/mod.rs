@@ -1,5 +1,9 @@
 //! Deduplication: which documents repeat what an earlier one said.
 
+mod filter;
+mod index;
 mod ngram;
+mod run;
 
-pub use ngram::{hash_ngrams, NgramIndex, Verdict, MIN_NGRAM_WORDS};
+pub use index::{NgramIndex, Verdict};
+pub use ngram::{hash_ngrams, MIN_NGRAM_WORDS};

@@ -5,49 +5,12 @@
 //! a kept document is a duplicate. An n-gram is remembered by the 128-bit hash of
 //! its words joined by spaces: at 10^12 n-grams a collision has odds of 10^-15.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use xxhash_rust::xxh3::{xxh3_128, Xxh3};
 
 use crate::text::Scan;
 
 /// Fewest words in an n-gram.
 pub const MIN_NGRAM_WORDS: usize = 1;
-
-/// How many n-grams of a document are looked up.
-const PROBES: usize = 5;
-
-/// What deduplication says of a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// New: kept, and its n-grams remembered.
-    New,
-    /// One of its first n-grams was seen.
-    Duplicate,
-}
-
-/// The n-grams of all documents kept so far.
-#[derive(Debug, Default)]
-pub struct NgramIndex {
-    seen: HashSet<u128, BuildHasherDefault<Identity>>,
-}
-
-impl NgramIndex {
-    /// Judges the next document by its n-grams, all of them, in order.
-    pub fn judge(&mut self, ngrams: &[u128]) -> Verdict {
-        if ngrams.iter().take(PROBES).any(|ngram| self.seen.contains(ngram)) {
-            return Verdict::Duplicate;
-        }
-        self.remember(ngrams);
-        Verdict::New
-    }
-
-    /// Adds the n-grams of a document that is kept.
-    pub fn remember(&mut self, ngrams: &[u128]) {
-        self.seen.extend(ngrams);
-    }
-}
 
 /// Appends the hashes of the n-grams of a scanned text; false if it has fewer than `n` words.
 pub fn hash_ngrams(text: &str, scan: &Scan, n: usize, hashes: &mut Vec<u128>) -> bool {
@@ -96,24 +59,6 @@ fn hash_pieces(bytes: &[u8], words: &[(usize, usize)]) -> u128 {
         hasher.update(&bytes[*start..*end]);
     }
     hasher.digest128()
-}
-
-/// The keys are hashes already.
-#[derive(Debug, Default)]
-struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |state, byte| state << 8 | u64::from(*byte));
-    }
-
-    fn write_u128(&mut self, hash: u128) {
-        self.0 = hash as u64;
-    }
 }
 
 #[cfg(test)]

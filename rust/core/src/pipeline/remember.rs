@@ -28,7 +28,7 @@ pub(super) fn remember(path: &Path, n: usize, index: &mut NgramIndex) -> Result<
             ngrams.clear();
             scan(&record.text, &mut scanned);
             hash_ngrams(&record.text, &scanned, n, &mut ngrams);
-            index.remember(&ngrams);
+            index.remember(&ngrams)?;
         }
         reader.recycle(block.bytes);
     }

@@ -48,7 +48,7 @@ impl<'d> Sink<'d> {
         let lists = [QUARANTINE_NAME, BLOCKS_NAME, journal::FILE_NAME];
         draft.remove_all_but(|name| lists.contains(&name) || shards.iter().any(|shard| shard == name))?;
         let is_part = config.shard.is_part();
-        let mut index = (!is_part).then(NgramIndex::default);
+        let mut index = (!is_part).then(|| NgramIndex::spilling(draft.path("")));
         if let (Some(index), Some(n)) = (&mut index, ngram) {
             for name in &shards {
                 remember(&draft.path(name), n, index)?;
@@ -83,7 +83,7 @@ impl<'d> Sink<'d> {
         let mut counts = batch.counts.clone();
         (counts.kept, counts.duplicates) = (0, 0); // what a part counted as kept is decided here
         for document in batch.documents() {
-            let verdict = self.index.as_mut().map(|index| index.judge(document.ngrams));
+            let verdict = self.index.as_mut().map(|index| index.judge(document.ngrams)).transpose()?;
             if verdict == Some(Verdict::Duplicate) {
                 counts.duplicates += 1;
             } else {
