@@ -104,13 +104,15 @@ impl Spilled {
     fn take(&mut self, mut ngrams: Vec<u128>) -> Result<()> {
         ngrams.sort_unstable();
         let filter = self.filter.get_or_insert_with(Filter::default);
-        ngrams.iter().for_each(|ngram| filter.insert(*ngram));
+        for ngram in &ngrams {
+            filter.insert(*ngram);
+        }
         let path = self.next_path();
-        self.push(0, Run::write(path, ngrams.into_iter().map(Ok))?);
+        self.push(0, Run::write(&path, ngrams.into_iter().map(Ok))?);
         let mut level = 0;
         while self.levels[level].len() == FAN_IN {
             let runs = std::mem::take(&mut self.levels[level]);
-            let merged = run::merge(&runs, self.next_path())?;
+            let merged = run::merge(&runs, &self.next_path())?;
             level += 1;
             self.push(level, merged);
         }

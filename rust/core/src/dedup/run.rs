@@ -28,8 +28,8 @@ pub(super) struct Run {
 
 impl Run {
     /// Writes hashes that come in order, each once.
-    pub(super) fn write(path: PathBuf, hashes: impl Iterator<Item = io::Result<u128>>) -> Result<Self> {
-        Self::try_write(&path, hashes).map_err(Error::io("write", &path))
+    pub(super) fn write(path: &Path, hashes: impl Iterator<Item = io::Result<u128>>) -> Result<Self> {
+        Self::try_write(path, hashes).map_err(Error::io("write", path))
     }
 
     fn try_write(path: &Path, hashes: impl Iterator<Item = io::Result<u128>>) -> io::Result<Self> {
@@ -43,7 +43,7 @@ impl Run {
             if last.replace(hash) == Some(hash) {
                 continue;
             }
-            if run.num_hashes % PAGE_HASHES == 0 {
+            if run.num_hashes.is_multiple_of(PAGE_HASHES) {
                 run.fences.push(upper(hash));
             }
             run.num_hashes += 1;
@@ -95,7 +95,7 @@ impl Drop for Run {
 }
 
 /// One run of the hashes of all.
-pub(super) fn merge(runs: &[Run], path: PathBuf) -> Result<Run> {
+pub(super) fn merge(runs: &[Run], path: &Path) -> Result<Run> {
     let open = |run: &Run| run.hashes().map_err(Error::io("read", &run.path));
     let mut sources: Vec<_> = runs.iter().map(open).collect::<Result<_>>()?;
     let mut heads = BinaryHeap::new();
@@ -128,7 +128,7 @@ mod tests {
     fn hashes_that_agree_in_their_upper_half_are_found_across_pages() {
         let dir = tempfile::tempdir().unwrap();
         let hashes: Vec<u128> = (0..1000).map(|number| (7 << 64) + 2 * number).collect();
-        let mut run = Run::write(dir.path().join("a"), hashes.iter().map(|hash| Ok(*hash))).unwrap();
+        let mut run = Run::write(&dir.path().join("a"), hashes.iter().map(|hash| Ok(*hash))).unwrap();
         assert!(hashes.iter().all(|hash| run.contains(*hash).unwrap()));
         assert!(!hashes.iter().any(|hash| run.contains(hash + 1).unwrap()));
         assert!(!run.contains(6 << 64).unwrap() && !run.contains(8 << 64).unwrap());
@@ -139,9 +139,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let part = |first: u128| {
             let hashes = (0..700).map(move |number| Ok((first + 3 * number) << 64));
-            Run::write(dir.path().join(format!("{first}")), hashes).unwrap()
+            Run::write(&dir.path().join(format!("{first}")), hashes).unwrap()
         };
-        let merged = merge(&[part(0), part(1), part(2)], dir.path().join("merged")).unwrap();
+        let merged = merge(&[part(0), part(1), part(2)], &dir.path().join("merged")).unwrap();
         let hashes: Vec<u128> = merged.hashes().unwrap().map(|hash| hash.unwrap() >> 64).collect();
         assert_eq!(hashes, (0..2100).collect::<Vec<u128>>());
     }
