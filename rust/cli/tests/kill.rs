@@ -58,7 +58,13 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Starts the run until it ends by itself; each time it is killed after a part of what one whole run took.
-fn run_under_fire(input: &Path, output: &Path, options: &[&str], whole: Duration, random: &mut Random) -> u32 {
+fn run_under_fire(
+    input: &Path,
+    output: &Path,
+    options: &[&str],
+    whole: Duration,
+    random: &mut Random,
+) -> u32 {
     let mut kills = 0;
     loop {
         let mut child = start(input, output, options);

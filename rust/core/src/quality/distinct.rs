@@ -19,7 +19,10 @@ impl WordSet {
     /// Stops at the first word that settles it; ordinary prose settles within its first third.
     pub fn reaches(&mut self, text: &str, scan: &Scan, share: f64) -> bool {
         let num_words = scan.words.len();
-        let capacity = (num_words * 2).next_power_of_two().max(16);
+        // So many distinct words settle it: twice as many slots are never more than half full.
+        #[allow(clippy::cast_sign_loss)] // neither a count nor a share is negative
+        let most = (num_words as f64 * share.clamp(0.0, 1.0)) as usize + 1;
+        let capacity = (most * 2).next_power_of_two().max(16);
         self.slots.clear();
         self.slots.resize(capacity, (0, 0));
         let mut distinct = 0_usize;
