@@ -1,28 +1,29 @@
 //! The built-in model: a softmax over hashed n-grams of letters and words, one table a script.
 //!
 //! `train.py` makes `model.bin` and says what a feature is; the two must agree. A text of more
-//! than [`SAMPLE_BYTES`] is judged by as many bytes, in eight pieces spread evenly over it.
+//! than [`SAMPLE_BYTES`] is judged by as many bytes, in eight pieces spread evenly over it. Two
+//! pieces are read first, and the others only if these leave a doubt.
 
+use super::features::{buckets, Sums, MAX_LANGUAGES};
 use super::script::{weight, Letters, Script, HAN, KANA, NONE, NUM_SCRIPTS, NUM_TABLES, ONE_LANGUAGE};
 use super::UNKNOWN;
 
 /// Most bytes of a text that are read.
 pub const SAMPLE_BYTES: usize = 1024;
-const NUM_PIECES: usize = 8;
-/// Most languages of a table.
-const MAX_LANGUAGES: usize = 48;
-/// Rows of i8 that a sum of i16 can take.
-const MAX_ROWS: u32 = 256;
+/// The order in which pieces of a text are read: any beginning of it is spread over the text.
+const PIECES: [usize; 8] = [2, 6, 0, 4, 1, 5, 3, 7];
+/// Pieces after which a text may be decided.
+const LOOKS: [usize; 3] = [2, 4, 8];
+/// Bytes of a piece of a long text, and the fewest of a short one.
+const PIECE_BYTES: usize = SAMPLE_BYTES / PIECES.len();
+const MIN_PIECE_BYTES: usize = 96;
+/// Probability past which, and share of one script from which, no more pieces are read.
+const SURE: f32 = 0.995;
+const SURE_SHARE: f32 = 0.9;
 /// Features past this many add no certainty: they stem from one text, and training saw no more.
 const MAX_EVIDENCE: f32 = 1000.0;
 const MAGIC: &[u8] = b"TRILANG1";
 static MODEL: &[u8] = include_bytes!("model.bin");
-
-/// Multipliers of the characters of an n-gram, the last first.
-const LAGS: [u32; 4] = [0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f];
-const MIX: u32 = 0x2c1b_3c6d;
-const WORD_SEED: u32 = 0x811c_9dc5;
-const WORD: u32 = 0x0100_0193;
 
 /// Tables of the scripts that hold several languages.
 pub(super) struct BuiltIn {
@@ -35,20 +36,21 @@ struct Table {
     codes: Vec<String>,
     shift: u32,
     unit: f32,
-    rows: Vec<[i8; MAX_LANGUAGES]>,
+    rows: Vec<Row>,
 }
 
-/// The letters of a sample, 0 between words, and how many each script has.
-#[derive(Debug)]
+/// Weights of one bucket, 128 more than they are: a cache line.
+#[derive(Clone)]
+#[repr(align(64))]
+pub(super) struct Row(pub [u8; MAX_LANGUAGES]);
+
+/// The letters of the pieces read so far, 0 between words, and how many each script has.
+#[derive(Debug, Default)]
 pub(super) struct Sample {
     letters: Vec<(u16, Script)>,
     weights: [u32; NUM_SCRIPTS],
-}
-
-impl Default for Sample {
-    fn default() -> Self {
-        Self { letters: Vec::new(), weights: [0; NUM_SCRIPTS] }
-    }
+    /// Room for the buckets of features.
+    buckets: Vec<u32>,
 }
 
 impl BuiltIn {
@@ -70,21 +72,81 @@ impl BuiltIn {
 
     /// The language of `text` and how sure that is.
     pub fn identify(&self, text: &str, sample: &mut Sample) -> (&str, f32) {
-        sample.letters.clear();
-        sample.weights = [0; NUM_SCRIPTS];
-        for piece in pieces(text) {
-            sample.take(piece, &self.letters);
+        self.identify_in(&LOOKS, text, sample)
+    }
+
+    /// The same, with a look after as many pieces as `looks` says.
+    fn identify_in(&self, looks: &[usize], text: &str, sample: &mut Sample) -> (&str, f32) {
+        let mut judged = NOTHING;
+        let (mut tally, mut read) = (Tally::default(), 0);
+        sample.clear();
+        for look in looks.iter().copied() {
+            for piece in PIECES[read..look].iter().filter_map(|index| piece(text, *index)) {
+                sample.take(piece, &self.letters);
+            }
+            read = look;
+            judged = self.judge(sample, &mut tally);
+            if judged.is_sure() {
+                break;
+            }
         }
-        let Some((script, share)) = sample.main_script() else { return (UNKNOWN, 0.0) };
-        let (code, score) = match self.tables.get(usize::from(script.0)) {
-            Some(table) => table.best(&sample.letters, script),
-            None => (ONE_LANGUAGE[usize::from(script.0) - NUM_TABLES], 1.0),
+        (judged.code, judged.share * judged.score)
+    }
+
+    /// The most likely language of the letters read so far, of which `tally` has those before.
+    fn judge(&self, sample: &mut Sample, tally: &mut Tally) -> Judged<'_> {
+        let Some((script, share)) = sample.main_script() else { return NOTHING };
+        let Some(table) = self.tables.get(usize::from(script.0)) else {
+            let code = ONE_LANGUAGE[usize::from(script.0) - NUM_TABLES];
+            return Judged { code, share, score: 1.0, may_change: script == HAN };
         };
-        (code, share * score)
+        if tally.script != script {
+            *tally = Tally { script, ..Tally::default() };
+        }
+        let new = &sample.letters[tally.letters..];
+        tally.sums.add(&table.rows, buckets(new, script, table.shift, &mut sample.buckets));
+        tally.letters = sample.letters.len();
+        let (code, score) = table.best(&tally.sums);
+        Judged { code, share, score, may_change: false }
+    }
+}
+
+/// A language, the share of its script among the letters, and its probability in that script.
+struct Judged<'m> {
+    code: &'m str,
+    share: f32,
+    score: f32,
+    /// True for Han without kana, which may be Japanese all the same.
+    may_change: bool,
+}
+
+const NOTHING: Judged = Judged { code: UNKNOWN, share: 0.0, score: 0.0, may_change: true };
+
+impl Judged<'_> {
+    fn is_sure(&self) -> bool {
+        self.score > SURE && self.share > SURE_SHARE && !self.may_change
+    }
+}
+
+/// Sums over the features of the first `letters` letters, in one script.
+struct Tally {
+    script: Script,
+    letters: usize,
+    sums: Sums,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { script: NONE, letters: 0, sums: Sums::default() }
     }
 }
 
 impl Sample {
+    fn clear(&mut self) {
+        self.letters.clear();
+        self.weights = [0; NUM_SCRIPTS];
+    }
+
     /// Appends the letters of a piece, between boundaries.
     fn take(&mut self, piece: &str, letters: &Letters) {
         self.letters.push((0, NONE));
@@ -99,26 +161,27 @@ impl Sample {
     }
 
     /// The script with most weight, and its share. Han goes to Japanese if a tenth beside it is kana.
-    fn main_script(&mut self) -> Option<(Script, f32)> {
-        let [han, kana] = [HAN, KANA].map(|script| self.weights[usize::from(script.0)]);
+    fn main_script(&self) -> Option<(Script, f32)> {
+        let mut weights = self.weights;
+        let [han, kana] = [HAN, KANA].map(|script| weights[usize::from(script.0)]);
         let (from, to) = if kana * 9 >= han { (HAN, KANA) } else { (KANA, HAN) };
-        self.weights[usize::from(to.0)] = han + kana;
-        self.weights[usize::from(from.0)] = 0;
-        let total: u32 = self.weights.iter().sum();
-        let (script, most) = self.weights.iter().enumerate().rev().max_by_key(|(_, weight)| **weight)?;
+        weights[usize::from(to.0)] = han + kana;
+        weights[usize::from(from.0)] = 0;
+        let total: u32 = weights.iter().sum();
+        let (script, most) = weights.iter().enumerate().rev().max_by_key(|(_, weight)| **weight)?;
         (total > 0).then(|| (Script(script as u8), *most as f32 / total as f32))
     }
 }
 
-/// The whole of a short text, or eight pieces of a long one, cut at characters.
-fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    let (count, length) =
-        if text.len() <= SAMPLE_BYTES { (1, text.len()) } else { (NUM_PIECES, SAMPLE_BYTES / NUM_PIECES) };
-    let stride = text.len() / count;
-    (0..count).map(move |index| {
-        let start = index * stride + (stride - length) / 2;
-        &text[ceil_char(text, start)..ceil_char(text, start + length)]
-    })
+/// Piece `index` of a text, cut at characters: of a long text eight pieces have a distance,
+/// of one up to [`SAMPLE_BYTES`] they are the whole, of a short one there are fewer.
+fn piece(text: &str, index: usize) -> Option<&str> {
+    let count = (text.len() / MIN_PIECE_BYTES).clamp(1, PIECES.len());
+    let (stride, rest) = (text.len() / count, text.len() % count);
+    let length = if text.len() > SAMPLE_BYTES { PIECE_BYTES } else { stride };
+    let start = index * stride + (stride - length) / 2;
+    let end = start + length + if index + 1 == count && length == stride { rest } else { 0 };
+    (index < count).then(|| &text[ceil_char(text, start)..ceil_char(text, end)])
 }
 
 /// The first character that begins at byte `at` or after.
@@ -142,72 +205,26 @@ impl Table {
         fits.then(|| Self { shift: 32 - u32::from(bits), unit, rows: padded(cells, codes.len()), codes })
     }
 
-    /// The most likely language of the words in `script`, and its probability among those of the table.
-    fn best(&self, letters: &[(u16, Script)], script: Script) -> (&str, f32) {
-        let mut sums = Sums::default();
-        self.add_features(letters, script, &mut sums);
-        let (totals, count) = sums.totals();
-        let count = (count as f32).max(1.0);
+    /// The most likely language by the sums of its weights, and its probability among those of the table.
+    fn best(&self, sums: &Sums) -> (&str, f32) {
+        let count = (sums.count() as f32).max(1.0);
         let scale = self.unit * count.min(MAX_EVIDENCE).sqrt() / count;
-        let totals = &totals[..self.codes.len()];
-        let (best, most) = totals.iter().enumerate().fold((0, i32::MIN), |best, (index, total)| {
-            if *total > best.1 {
-                (index, *total)
-            } else {
-                best
-            }
-        });
-        let others: f32 = totals.iter().map(|total| (scale * (total - most) as f32).exp()).sum();
+        let totals = &sums.totals()[..self.codes.len()];
+        let most = totals.iter().copied().max().unwrap_or_default();
+        let best = totals.iter().position(|total| *total == most).unwrap_or_default();
+        let others: f32 = totals.iter().map(|total| (-scale * (most - total) as f32).exp()).sum();
         (&self.codes[best], 1.0 / others)
-    }
-
-    /// Adds the rows of all n-grams of 1 to 4 and all words. A boundary may begin or end an n-gram.
-    fn add_features(&self, letters: &[(u16, Script)], script: Script, sums: &mut Sums) {
-        let mut window = [0_u32; 4]; // the last letters, the newest first
-        let mut word = WORD_SEED;
-        for (folded, of) in letters {
-            let letter = if *of == script { u32::from(*folded) } else { 0 };
-            if letter == 0 && window[0] == 0 {
-                continue;
-            }
-            window = [letter, window[0], window[1], window[2]];
-            self.add_ngrams(&window, sums);
-            if letter == 0 {
-                sums.add(self.row(word));
-                word = WORD_SEED;
-            } else {
-                word = (word ^ letter).wrapping_mul(WORD);
-            }
-        }
-    }
-
-    /// Adds the n-grams that end with the newest letter, as far back as the word goes.
-    fn add_ngrams(&self, window: &[u32; 4], sums: &mut Sums) {
-        let mut hash = 0_u32;
-        for (lag, (letter, multiplier)) in window.iter().zip(LAGS).enumerate() {
-            hash = hash.wrapping_add((letter + 1).wrapping_mul(multiplier));
-            if lag > 0 || *letter != 0 {
-                sums.add(self.row(hash));
-            }
-            if lag > 0 && *letter == 0 {
-                break;
-            }
-        }
-    }
-
-    fn row(&self, hash: u32) -> &[i8; MAX_LANGUAGES] {
-        &self.rows[(hash.wrapping_mul(MIX) >> self.shift) as usize]
     }
 }
 
 /// Rows of `languages` bytes, each filled up with zeros.
-fn padded(cells: &[u8], languages: usize) -> Vec<[i8; MAX_LANGUAGES]> {
+fn padded(cells: &[u8], languages: usize) -> Vec<Row> {
     let pad = |cells: &[u8]| {
         let mut row = [0; MAX_LANGUAGES];
         for (to, from) in row.iter_mut().zip(cells) {
-            *to = i8::from_le_bytes([*from]);
+            *to = from ^ 0x80;
         }
-        row
+        Row(row)
     };
     cells.chunks_exact(languages).map(pad).collect()
 }
@@ -218,41 +235,56 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-/// Sums of rows: i16 for speed, emptied into i32 before they can overflow.
-struct Sums {
-    small: [i16; MAX_LANGUAGES],
-    large: [i32; MAX_LANGUAGES],
-    in_small: u32,
-    count: u32,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Default for Sums {
-    fn default() -> Self {
-        Self { small: [0; MAX_LANGUAGES], large: [0; MAX_LANGUAGES], in_small: 0, count: 0 }
-    }
-}
-
-impl Sums {
-    #[inline]
-    fn add(&mut self, row: &[i8; MAX_LANGUAGES]) {
-        for (sum, cell) in self.small.iter_mut().zip(row) {
-            *sum = sum.wrapping_add(i16::from(*cell)); // cannot wrap before MAX_ROWS
-        }
-        self.in_small += 1;
-        if self.in_small == MAX_ROWS {
-            self.empty();
-        }
+    fn model() -> BuiltIn {
+        BuiltIn::new().unwrap()
     }
 
-    fn empty(&mut self) {
-        for (large, small) in self.large.iter_mut().zip(&mut self.small) {
-            *large += i32::from(std::mem::take(small));
+    #[test]
+    fn pieces_of_a_text_up_to_the_limit_are_the_whole_and_of_a_longer_one_are_spread_over_it() {
+        for text in ["", "a", &"ab".repeat(95), &"né ".repeat(170), &"語".repeat(341)] {
+            let whole: String = (0..PIECES.len()).filter_map(|index| piece(text, index)).collect();
+            assert_eq!(whole, text);
         }
-        self.count += std::mem::take(&mut self.in_small);
+        let text: String = ('\u{4e00}'..'\u{7000}').collect();
+        let pieces: Vec<&str> = (0..PIECES.len()).filter_map(|index| piece(&text, index)).collect();
+        let gaps = pieces.windows(2).map(|pair| pair[1].as_ptr() as usize - pair[0].as_ptr() as usize);
+        assert!(
+            gaps.clone().min().unwrap() + 4 > text.len() / PIECES.len(),
+            "{:?}",
+            gaps.collect::<Vec<_>>()
+        );
+        assert!(pieces.iter().all(|piece| piece.len().abs_diff(PIECE_BYTES) < 4));
     }
 
-    fn totals(mut self) -> ([i32; MAX_LANGUAGES], u32) {
-        self.empty();
-        (self.large, self.count)
+    #[test]
+    fn a_look_at_a_beginning_names_the_language_that_the_whole_sample_has() {
+        let (model, mut sample) = (model(), Sample::default());
+        let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases/languages.jsonl.zst");
+        let pages = zstd::decode_all(std::fs::File::open(cases).unwrap()).unwrap();
+        for line in String::from_utf8(pages).unwrap().lines() {
+            let page: serde_json::Value = serde_json::from_str(line).unwrap();
+            let text = page["text"].as_str().unwrap();
+            for (at, length) in [(0, 700), (0, 3000), (500, 2000), (0, usize::MAX)] {
+                let from = ceil_char(text, at);
+                let part = &text[from..ceil_char(text, from.saturating_add(length).min(text.len()))];
+                let (early, score) = model.identify(part, &mut sample);
+                let (whole, _) = model.identify_in(&[PIECES.len()], part, &mut sample);
+                assert!(early == whole || score < SURE, "{early} {score}, not {whole}: {part:.80}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_whose_beginning_is_of_another_script_goes_by_the_whole() {
+        let (model, mut sample) = (model(), Sample::default());
+        let english = "This page was not translated, so that only its headings are here. ".repeat(4);
+        let russian = "Каждый человек имеет право на жизнь, свободу и личную неприкосновенность. ".repeat(12);
+        assert_eq!(model.identify(&(english + &russian), &mut sample).0, "ru");
+        let japanese = "第一条".repeat(80) + &"すべての人間は、生まれながらにして自由であり、".repeat(4);
+        assert_eq!(model.identify(&japanese, &mut sample).0, "ja");
     }
 }

@@ -6,6 +6,7 @@
 mod built_in;
 #[allow(clippy::cast_sign_loss, clippy::cast_possible_wrap)] // the format counts in signed integers
 pub mod fasttext;
+mod features;
 mod rule;
 mod script;
 

@@ -14,14 +14,25 @@ pub(super) fn before(text: &str, at: usize, back: usize) -> u8 {
     at.checked_sub(back).map_or(0, |at| byte(text, at))
 }
 
-/// True if no word character stands before byte `at`.
+/// True if no word goes on before byte `at`.
 pub(super) fn starts_word(text: &str, at: usize) -> bool {
-    !char_before(text, at).is_some_and(is_word)
+    !char_before(text, at).is_some_and(joins)
 }
 
-/// True if no word character stands at byte `at`.
+/// True if no word goes on at byte `at`.
 pub(super) fn ends_word(text: &str, at: usize) -> bool {
-    !char_at(text, at).is_some_and(is_word)
+    !char_at(text, at).is_some_and(joins)
+}
+
+/// True for a character that makes one word with ASCII beside it; scripts without spaces do not.
+fn joins(char: char) -> bool {
+    is_word(char) && (!is_unspaced(char) || char.is_numeric())
+}
+
+/// Scripts in which a word does not end at a space: Thai to Khmer, kana, Han, Hangul.
+pub(super) fn is_unspaced(char: char) -> bool {
+    matches!(char as u32, 0xE00..=0xEFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x2E80..=0xA4CF | 0xAC00..=0xD7FF
+        | 0xF900..=0xFAFF | 0xFF00..=0xFFEF | 0x20000..=0x3FFFF)
 }
 
 /// Bytes from `at` on, at most `most`, that `accepts` is true of.

@@ -41,7 +41,7 @@ static GROUPINGS: [&[usize]; 10] = [
     &[6, 13],
 ];
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 21] = [
     "card",
     "cards",
     "credit",
@@ -61,6 +61,8 @@ const NAMES: [&str; 19] = [
     "tarjeta",
     "carta",
     "cartão",
+    "pan",
+    "カード番号",
 ];
 
 /// End of a number that begins at the digit `start`.
@@ -129,7 +131,8 @@ fn is_issued(digits: &[u8]) -> bool {
 
 fn starts(text: &str, start: usize) -> bool {
     let joined = matches!(before(text, start, 1), b'.' | b'-' | b',' | b'+' | b'/' | b'=');
-    starts_word(text, start) && !(joined && before(text, start, 2).is_ascii_alphanumeric())
+    let named = || words_before(text, start, 16).next().is_some_and(|word| is_one_of(word, &NAMES));
+    starts_word(text, start) && (!(joined && before(text, start, 2).is_ascii_alphanumeric()) || named())
 }
 
 fn ends(text: &str, end: usize) -> bool {

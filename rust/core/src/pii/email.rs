@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use super::bytes::{before, byte, is_one_of, run_before, words_before};
+use super::bytes::{before, byte, is_one_of, is_unspaced, run, run_before, words_before};
 use crate::text::{char_at, char_before};
 
 /// IANA's root zone, with the names of RFC 2606, 6761, 6762 and private use.
@@ -24,7 +24,7 @@ pub(super) fn span(text: &str, sign: usize) -> Option<(usize, usize)> {
     }
     let start =
         if before(text, sign, 1) == b'"' { quoted_start(text, sign)? } else { local_start(text, sign)? };
-    let end = domain_end(text, sign + 1)?;
+    let end = domain_end(text, sign + 1).or_else(|| mailed_end(text, start, sign + 1))?;
     let is_pseudonym = is_pseudonym(&text[start..end]);
     (!is_pseudonym && !is_remote_path(text, start, sign, end)).then_some((start, end))
 }
@@ -64,7 +64,7 @@ fn local_start(text: &str, sign: usize) -> Option<usize> {
     let kept = local.rfind("..").map_or(local, |dots| &local[dots + 2..]);
     let kept = kept.trim_start_matches(['.', '-', '\'', '+', '&']);
     let ends_well = !kept.ends_with(['.', '\'']);
-    (ends_well && kept.chars().any(char::is_alphanumeric)).then_some(sign - kept.len())
+    (ends_well && kept.chars().any(|char| char.is_alphanumeric() || char == '_')).then_some(sign - kept.len())
 }
 
 /// Past the `n` of a written-out `\n`, and past the last `%3A` of an encoded address.
@@ -99,7 +99,7 @@ fn domain_end(text: &str, start: usize) -> Option<usize> {
         let at = start + index;
         if char == '.' && at > label {
             best = label_end(text, start, label, at).or(best);
-            if begins_sentence(text, at) {
+            if best.is_some() && begins_sentence(text, label, at) {
                 return best;
             }
             label = at + 1;
@@ -110,14 +110,23 @@ fn domain_end(text: &str, start: usize) -> Option<usize> {
     label_end(text, start, label, text.len()).or(best)
 }
 
+/// End of a domain that ends in no top-level domain, where `mailto:` says that it is one all the same.
+fn mailed_end(text: &str, start: usize, domain: usize) -> Option<usize> {
+    let length =
+        run(text, domain, MAX_DOMAIN_BYTES, |byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    let name = text[domain..domain + length].trim_end_matches(['.', '-']);
+    (text[..start].ends_with("mailto:") && name.contains('.') && !name.contains(".."))
+        .then_some(domain + name.len())
+}
+
 /// True where a script without spaces follows a label of ASCII, as in `example.com谢谢`.
 fn ends_ascii(text: &str, start: usize, at: usize, char: char) -> bool {
     is_unspaced(char) && at > start && before(text, at, 1) != b'.'
 }
 
 /// True for the dot of `a@b.com.The next sentence`.
-fn begins_sentence(text: &str, dot: usize) -> bool {
-    before(text, dot, 1).is_ascii_lowercase() && byte(text, dot + 1).is_ascii_uppercase()
+fn begins_sentence(text: &str, label: usize, dot: usize) -> bool {
+    text[label..dot].bytes().all(|byte| byte.is_ascii_lowercase()) && byte(text, dot + 1).is_ascii_uppercase()
 }
 
 /// End of the top-level domain that begins at `label`, if `label..end` begins with one.
@@ -168,12 +177,6 @@ fn is_letter_or_mark(char: char) -> bool {
     char.is_alphanumeric() || mark
 }
 
-/// Scripts in which a word does not end at a space: Thai to Khmer, kana, Han, Hangul.
-fn is_unspaced(char: char) -> bool {
-    matches!(char as u32, 0xE00..=0xEFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x2E80..=0xA4CF | 0xAC00..=0xD7FF
-        | 0xF900..=0xFAFF | 0xFF00..=0xFFEF | 0x20000..=0x3FFFF)
-}
-
 /// Start and end of `name at host dot org`, from its ` at `, `(at)` or `[at]`, whose `a` stands at `at`.
 pub(super) fn obfuscated_span(text: &str, at: usize) -> Option<(usize, usize)> {
     let (name_end, host) = said(text, at, 2)?;
@@ -209,7 +212,7 @@ fn said(text: &str, at: usize, length: usize) -> Option<(usize, usize)> {
 }
 
 fn label_after(text: &str, start: usize) -> Option<usize> {
-    let length = super::bytes::run(text, start, 63, |byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let length = run(text, start, 63, |byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (length > 0).then_some(start + length)
 }
 

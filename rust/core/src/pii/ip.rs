@@ -39,8 +39,7 @@ pub(super) fn v4_end(text: &str, start: usize, public_only: bool) -> Option<usiz
         return None;
     }
     let length = run(text, start, 16, |byte| byte.is_ascii_digit() || byte == b'.');
-    let length = length - usize::from(before(text, start + length, 1) == b'.'); // the end of a sentence
-    let end = start + length;
+    let end = start + text[start..start + length].trim_end_matches('.').len(); // the end of a sentence
     let address: Ipv4Addr = text[start..end].parse().ok()?;
     let wanted = address.octets()[0] != 240 && (!public_only || is_public(address));
     (wanted && v4_starts(text, start) && v4_ends(text, end) && !is_version(text, start, address))
@@ -87,10 +86,19 @@ fn is_revision(text: &str, at: usize) -> bool {
 fn is_version(text: &str, start: usize, address: Ipv4Addr) -> bool {
     let octets = address.octets();
     let named = words_before(text, start, 12).next().is_some_and(|word| is_one_of(word, &VERSION_NAMES));
-    let padded = octets[1..] == [0, 0, 0] && octets[0] > 0;
+    if text[..start].ends_with("://") {
+        return false;
+    }
+    let padded = octets[1..] == [0, 0, 0] && octets[0] > 0 && !is_network(text, start);
     let counted = octets.iter().all(|octet| *octet < 50) && !is_known(octets) && octets[0] > 0;
     let near = words_before(text, start, 24).any(|word| is_one_of(word, &VERSION_NAMES));
     named || padded || near && octets[0] < 50 || counted && !names_address(text, start)
+}
+
+/// True if a prefix length follows, as in `10.0.0.0/8`.
+fn is_network(text: &str, start: usize) -> bool {
+    let length = run(text, start, 16, |byte| byte.is_ascii_digit() || byte == b'.');
+    byte(text, start + length) == b'/' && byte(text, start + length + 1).is_ascii_digit()
 }
 
 /// 10.0.0.0/8 is in every network, and texts name the resolvers 1.1.1.1, 8.8.8.8 and their like.
@@ -134,7 +142,9 @@ pub(super) fn v6_span(text: &str, colon: usize) -> Option<(usize, usize)> {
         let end = start + trimmed(&text[start..start + length]);
         let address: Ipv6Addr = text[start..end].parse().ok()?;
         let zone = byte(text, end) == b'%';
-        return ((zone || ends_word(text, end) && byte(text, end) != b'*')
+        let year =
+            end == start + 6 && text[start..start + 4].parse::<u16>().is_ok() && byte(text, end) != b'/';
+        return ((zone || ends_word(text, end) && byte(text, end) != b'*' && !year)
             && is_address(&text[start..end], address))
         .then_some((start, end));
     }

@@ -15,8 +15,13 @@ const NAMES: &[&str] = &[
     "helpline", "landline", "ring", "rang", "pager", "voicemail", "answering", "tollfree", "desk", "office",
     "contact", "reach", "tél", "téléphone", "téléphoner", "portable", "télécopie", "telefon", "telefonnummer", "rufnummer", "handy", "handynummer",
     "mobil", "mobilnummer", "fon", "anrufen", "teléfono", "telefono", "teléfonos", "móvil", "movil", "celular", "cel", "llame",
-    "llamar", "cellulare", "telefone", "telemóvel", "appelez", "telefoon", "mobiel", "puhelin", "puh", "tlf", "imessage", "skype", 
+    "llamar", "cellulare", "telefone", "telemóvel", "appelez", "telefoon", "mobiel", "puhelin", "puh", "tlf", "imessage", "skype",
+    "電話", "電話番号", "电话", "联系电话", "手机", "手機", "전화", "전화번호", "연락처", "телефон", "тел", "моб", "факс", "هاتف", "फोन",
 ];
+
+/// Of these, words that other numbers follow as well.
+const LOOSE: &[&str] =
+    &["calls", "called", "calling", "cell", "cel", "office", "desk", "portable", "handy", "fon"];
 
 /// Words after one.
 const AFTER: &[&str] = &[
@@ -57,6 +62,18 @@ impl<'t> Context<'t> {
         named || words_after(self.text, end, MAX_AFTER_BYTES).take(1).any(|word| is_one_of(word, AFTER))
     }
 
+    /// True if the word right before says that it is a telephone number.
+    pub(super) fn calls(&self) -> bool {
+        let word = words_before(self.text, self.start, MAX_BEFORE_BYTES).next();
+        self.before() == Some((true, 0)) && word.is_some_and(|word| !is_one_of(word, LOOSE))
+    }
+
+    /// True if the word right before is the code of a state, as in `NJ 07062-2054`.
+    pub(super) fn follows_state(&self) -> bool {
+        let word = words_before(self.text, self.start, 8).next();
+        word.is_some_and(|word| word.len() == 2 && word.bytes().all(|byte| byte.is_ascii_uppercase()))
+    }
+
     /// Whether the nearest telling word before names a telephone, and how many words lie between; another kind
     /// of number must be named within three.
     fn before(&self) -> Option<(bool, usize)> {
@@ -83,5 +100,9 @@ const OWNERS: &[&str] = &["my", "our", "your", "his", "her", "their", "this", "t
 
 /// True if the word that ends at `end` names a telephone, as in `Tel-030`.
 pub(super) fn ends_in_name(text: &str, end: usize) -> bool {
-    words_before(text, end, 16).next().is_some_and(|word| is_one_of(word, NAMES))
+    words_before(text, end, 16).next().is_some_and(|word| {
+        let start = word.as_ptr() as usize - text.as_ptr() as usize;
+        let inside = matches!(before(text, start, 1), b'.' | b'/' | b'-' | b'_' | b'@'); // `10.1016/j.cell.2008`
+        is_one_of(word, NAMES) && !inside
+    })
 }

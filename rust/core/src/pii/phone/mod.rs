@@ -20,6 +20,8 @@ pub(super) use self::plan::Region;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     No,
+    /// If the word right before says so.
+    IfCalled,
     /// If the words around say so.
     IfNamed,
     Yes,
@@ -41,7 +43,12 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
         if verdict == Verdict::No || count < shape.len && !shape.stands_apart(count) {
             continue;
         }
-        let denied = context.denies() || verdict == Verdict::IfNamed && !context.names(end, count == 1);
+        let named = match verdict {
+            Verdict::IfCalled => context.calls(),
+            Verdict::IfNamed => context.names(end, count == 1),
+            _ => true,
+        };
+        let denied = context.denies() || shape.is_postcode(count) && context.follows_state() || !named;
         return (!denied).then(|| (shape.start, extension_end(text, end)));
     }
     None
@@ -85,7 +92,7 @@ fn international(shape: &Shape, count: usize) -> Verdict {
     }
     let possible = (8..=15).contains(&length) && plan::is_calling_code(digits) && count == shape.len;
     match (possible, shape.plus, count > 1) {
-        (true, true, true) => Verdict::Yes,
+        (true, true, several) if several || length > 10 => Verdict::Yes,
         (true, false, true) if digits[0] == 1 && length == 11 => Verdict::Yes,
         (true, _, _) => Verdict::IfNamed,
         _ => Verdict::No,
@@ -133,6 +140,7 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
     let long = digits.len() >= 9;
     match lengths {
         [10 | 11] if trunk && plan::is_fixed_length(digits) => Verdict::Yes,
+        [0..=6] => Verdict::IfCalled,
         [_] => Verdict::IfNamed,
         [5, 4] if shape.joined_by(1, "-") => Verdict::No, // a ZIP+4 code
         [2..=6, ..] if trunk && long && lengths[1] > 1 => Verdict::Yes,
@@ -148,6 +156,9 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
 /// Any other groups of digits as long as a number of some country.
 fn grouped(shape: &Shape, count: usize) -> Verdict {
     let digits = shape.num_digits(count);
+    if count == 1 && (7..12).contains(&digits) && !shape.follows_digits {
+        return Verdict::IfCalled;
+    }
     let plausible = ((7..=13).contains(&digits) || digits == 6 && count == 3) && (2..7).contains(&count);
     let dots = count > 1 && shape.joined_by(count - 1, ".");
     let version = dots && (count < 3 || shape.lengths(count).contains(&1));
@@ -180,6 +191,7 @@ fn may_end(text: &str, end: usize, inside: bool) -> bool {
     let joined = match last {
         b'-' | b'/' | b'.' | b':' | b',' | b'\'' => next.is_ascii_digit(),
         b'%' | b'@' | b'$' | b'+' | b'*' | b'=' | b'^' | b'\\' | b'_' => true,
+        b' ' => next == b'=', // a sum
         _ => false,
     };
     let unit = text[end..].starts_with(['€', '£', '¥', '°']);

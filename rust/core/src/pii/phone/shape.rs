@@ -1,6 +1,6 @@
 //! How a number is written: groups of digits and what parts them.
 
-use super::super::bytes::{before, byte};
+use super::super::bytes::{before, byte, run_before};
 
 const MAX_GROUPS: usize = 8;
 const MAX_DIGITS: usize = 20; // E.164 allows 15, after a prefix of up to four
@@ -76,8 +76,7 @@ impl Shape {
                 _ => break,
             }
         }
-        self.follows_digits =
-            before(text, self.start, 1) == b' ' && before(text, self.start, 2).is_ascii_digit();
+        self.follows_digits = before(text, self.start, 1) == b' ' && ends_number(text, self.start - 1);
         open
     }
 
@@ -156,7 +155,23 @@ impl Shape {
         let row = lengths.len() == 1
             && (steps.clone().all(|step| step == 1) || steps.clone().all(|step| step == 0));
         let binary = digits.iter().all(|digit| *digit < 2);
-        row || binary || self.is_date(lengths, digits) || is_pairs(lengths)
+        let dated = lengths.len() > 3 && self.ends_in_date(lengths);
+        let dotted = (1..lengths.len()).all(|index| self.joined_by(index, "."));
+        let address =
+            lengths.len() == 4 && dotted && lengths.iter().all(|length| *length < 4) && digits[0] > 0;
+        let limit = lengths.len() == 1 && is_limit(digits);
+        row || binary || dated || address || limit || self.is_date(lengths, digits) || is_pairs(lengths)
+    }
+
+    /// True for the five and four digits of a ZIP+4 code.
+    pub(super) fn is_postcode(&self, count: usize) -> bool {
+        self.lengths(count) == [5, 4] && self.joined_by(1, "-")
+    }
+
+    /// True if the last three groups are a date of ISO 8601.
+    fn ends_in_date(&self, lengths: &[usize]) -> bool {
+        let count = lengths.len();
+        lengths.ends_with(&[4, 2, 2]) && self.joined_by(count - 1, "-") && self.joined_by(count - 2, "-")
     }
 
     fn is_date(&self, lengths: &[usize], digits: &[u8]) -> bool {
@@ -173,6 +188,19 @@ impl Shape {
             _ => false,
         }
     }
+}
+
+/// True if digits end before `end` that are no part of a word, as those of `Win32` are.
+fn ends_number(text: &str, end: usize) -> bool {
+    let length = run_before(text, end, MAX_DIGITS, |byte| byte.is_ascii_digit());
+    length > 0 && !before(text, end - length, 1).is_ascii_alphabetic()
+}
+
+/// True for the limits of 32-bit integers: 2147483647, 2147483648, 4294967295, 4294967296.
+fn is_limit(digits: &[u8]) -> bool {
+    let value =
+        digits.iter().fold(0_u64, |value, digit| value.wrapping_mul(10).wrapping_add(u64::from(*digit)));
+    matches!(value, 0x7FFF_FFFF | 0x8000_0000 | 0xFFFF_FFFF | 0x1_0000_0000)
 }
 
 /// True for more or fewer pairs than a French number has: a dump, or a time with its date.
