@@ -8,8 +8,17 @@
 use super::Bound;
 use crate::text::Views;
 
-/// Dolma rounds what it measures to five decimals before it compares.
-const HALF: f64 = 0.000_005;
+/// The largest number that passes a bound in hundredths: Dolma rounds what it measures to five decimals.
+const fn up_to(hundredths: u32) -> f64 {
+    let halfway = hundredths as f64 / 100.0 + 0.000_005;
+    match hundredths {
+        15 | 30 => halfway,
+        _ => halfway.next_down(), // the sum was rounded up, or is above the decimal number itself
+    }
+}
+
+/// The smallest number that rounds to 0.8.
+const FOUR_FIFTHS: f64 = 0.799_995;
 
 /// The rules, in order.
 pub(super) static RULES: [Bound; 17] = [
@@ -17,19 +26,19 @@ pub(super) static RULES: [Bound; 17] = [
     Bound::max("dolma_many_words", num_words, 100_000.0),
     Bound::min("dolma_short_words", median_word_length, 3.0),
     Bound::max("dolma_long_words", median_word_length, 10.0),
-    Bound::max("dolma_symbols", mark_word_fraction, 0.1 + HALF),
-    Bound::min("dolma_few_letters", letter_word_fraction, 0.8 - HALF),
+    Bound::max("dolma_symbols", mark_word_fraction, up_to(10)),
+    Bound::min("dolma_few_letters", letter_word_fraction, FOUR_FIFTHS),
     Bound::min("dolma_few_stop_words", num_stop_words, 2.0),
-    Bound::max("dolma_bullet_lines", bullet_line_fraction, 0.9 + HALF),
-    Bound::max("dolma_ellipsis_lines", ellipsis_line_fraction, 0.3 + HALF),
-    Bound::max("dolma_duplicate_lines", copied_line_fraction, 0.3 + HALF),
-    Bound::max("dolma_duplicate_line_chars", copied_line_char_fraction, 0.3 + HALF),
-    Bound::max("dolma_repeated_5_grams", copied_ngram_char_fraction::<5>, 0.15 + HALF),
-    Bound::max("dolma_repeated_6_grams", copied_ngram_char_fraction::<6>, 0.14 + HALF),
-    Bound::max("dolma_repeated_7_grams", copied_ngram_char_fraction::<7>, 0.13 + HALF),
-    Bound::max("dolma_repeated_8_grams", copied_ngram_char_fraction::<8>, 0.12 + HALF),
-    Bound::max("dolma_repeated_9_grams", copied_ngram_char_fraction::<9>, 0.11 + HALF),
-    Bound::max("dolma_repeated_10_grams", copied_ngram_char_fraction::<10>, 0.1 + HALF),
+    Bound::max("dolma_bullet_lines", bullet_line_fraction, up_to(90)),
+    Bound::max("dolma_ellipsis_lines", ellipsis_line_fraction, up_to(30)),
+    Bound::max("dolma_duplicate_lines", copied_line_fraction, up_to(30)),
+    Bound::max("dolma_duplicate_line_chars", copied_line_char_fraction, up_to(30)),
+    Bound::max("dolma_repeated_5_grams", copied_ngram_char_fraction::<5>, up_to(15)),
+    Bound::max("dolma_repeated_6_grams", copied_ngram_char_fraction::<6>, up_to(14)),
+    Bound::max("dolma_repeated_7_grams", copied_ngram_char_fraction::<7>, up_to(13)),
+    Bound::max("dolma_repeated_8_grams", copied_ngram_char_fraction::<8>, up_to(12)),
+    Bound::max("dolma_repeated_9_grams", copied_ngram_char_fraction::<9>, up_to(11)),
+    Bound::max("dolma_repeated_10_grams", copied_ngram_char_fraction::<10>, up_to(10)),
 ];
 
 /// A quotient of counts; 0 if the divisor is.
@@ -99,13 +108,11 @@ mod tests {
 
     #[test]
     fn a_bound_parts_numbers_as_rounding_to_five_decimals_does() {
-        for limit in [0.1, 0.11, 0.12, 0.13, 0.14, 0.15, 0.3, 0.9] {
-            let is_above = |value: f64| format!("{value:.5}").parse::<f64>().unwrap() > limit;
-            let bound: f64 = limit + HALF;
-            assert!(!is_above(bound) && is_above(bound.next_up()), "{limit}");
+        let rounded = |value: f64| format!("{value:.5}").parse::<f64>().unwrap();
+        for hundredths in [10, 11, 12, 13, 14, 15, 30, 90] {
+            let (limit, bound) = (f64::from(hundredths) / 100.0, up_to(hundredths));
+            assert!(rounded(bound) <= limit && rounded(bound.next_up()) > limit, "{limit}");
         }
-        let is_below = |value: f64| format!("{value:.5}").parse::<f64>().unwrap() < 0.8;
-        let bound = 0.8 - HALF;
-        assert!(!is_below(bound) && is_below(bound.next_down()));
+        assert!(rounded(FOUR_FIFTHS) >= 0.8 && rounded(FOUR_FIFTHS.next_down()) < 0.8);
     }
 }
