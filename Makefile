@@ -26,7 +26,7 @@ demo: ## raw text to a chat model in about ten minutes
 test-packaging: ## a wheel from the sdist, installed elsewhere
 	$(PYTHON) -m pytest tests/packaging
 
-test-parity: ## the quality profiles against datatrove (extra `parity`)
+test-parity: ## the quality profiles against their sources (extra `parity`)
 	$(PYTHON) -m pytest tests/parity
 
 test-demo: ## the demo scaled down, undisturbed and killed

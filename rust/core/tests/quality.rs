@@ -63,6 +63,11 @@ fn fineweb_decides_as_its_table_says() {
     holds_table("fineweb.jsonl", "fineweb");
 }
 
+#[test]
+fn dolma_decides_and_edits_as_its_table_says() {
+    holds_table("dolma.jsonl", "dolma");
+}
+
 const PAGE: &str =
     "The black cat sat all day on the old mat.\nMenu\nA brown dog ran all the way to the house.\n\
                     It was very late in the day when it came.\nWe all went home with it in the morning.\n\
@@ -171,7 +176,7 @@ proptest! {
         texts in prop::collection::vec(r#"([ab.#•…{\[\]1"é \n\r\u{2028}\u{1c}\u{212a}-]|the |of |javascript|use cookies|\.\.\.|\[1\]|\n\n){0,80}"#, 1..6)
     ) {
         let chain = profile("gopher-repetition").unwrap();
-        for names in ["gopher", "gopher-repetition", "c4", "fineweb"] {
+        for names in ["gopher", "gopher-repetition", "c4", "fineweb", "dolma"] {
             let profile = profile(names).unwrap();
             let mut scratch = Scratch::default();
             for text in &texts {

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{c4, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, WordSet};
+use super::{
+    c4, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, WordSet,
+};
 use crate::text::Views;
 
 /// Quality profiles in order. An empty chain keeps everything.
@@ -17,6 +19,7 @@ enum Stage {
     Table(&'static [Bound]),
     Rules(Vec<Bound>),
     C4,
+    DolmaPii,
 }
 
 /// Memory of one thread: the views of the text at hand, and what single rules need.
@@ -26,6 +29,7 @@ pub struct Workspace {
     pub views: Views,
     words: WordSet,
     kept: c4::Kept,
+    finds: Vec<(usize, usize, &'static str)>,
 }
 
 impl From<SeedRules> for Chain {
@@ -36,15 +40,19 @@ impl From<SeedRules> for Chain {
 
 impl Chain {
     /// Names of the profiles that [`Chain::push`] knows.
-    pub const NAMES: [&'static str; 5] = ["gopher", "gopher-repetition", "c4", "fineweb", "native"];
+    pub const NAMES: [&'static str; 6] = ["gopher", "gopher-repetition", "c4", "fineweb", "dolma", "native"];
 
     /// Appends the profile of that name; false if there is none.
     pub fn push(&mut self, name: &str) -> bool {
+        if name == "dolma" {
+            self.stages.push(Stage::Table(&dolma::RULES));
+        }
         let stage = match name {
             "gopher" => Stage::Table(&gopher::RULES),
             "gopher-repetition" => Stage::Table(&gopher_repetition::RULES),
             "c4" => Stage::C4,
             "fineweb" => Stage::Table(&fineweb::RULES),
+            "dolma" => Stage::DolmaPii,
             "native" => Stage::Table(&native::RULES),
             _ => return false,
         };
@@ -81,9 +89,10 @@ impl Chain {
 impl Stage {
     /// The text as edited, `None` if it stays.
     fn judge(&self, text: &str, work: &mut Workspace) -> Result<Option<String>, Reason<'_>> {
-        let Workspace { views, words, kept } = work;
+        let Workspace { views, words, kept, finds } = work;
         let broken = match self {
             Self::C4 => return c4::edit(text, views, kept),
+            Self::DolmaPii => return dolma_pii::edit(text, finds),
             Self::Seed(rules) => rules.first_broken(text, views.scan(text), words),
             Self::Table(rules) => first_broken(rules, text, views),
             Self::Rules(rules) => first_broken(rules, text, views),

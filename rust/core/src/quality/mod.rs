@@ -7,6 +7,8 @@ mod bound;
 mod c4;
 mod chain;
 mod distinct;
+mod dolma;
+mod dolma_pii;
 mod feature;
 mod fineweb;
 mod gopher;

@@ -11,6 +11,8 @@ pub(crate) mod bits {
     pub(crate) const LETTER: u8 = 1;
     /// Not a symbol.
     pub(crate) const NO_SYMBOL: u8 = 2;
+    /// `#` or `…`, which Gopher's rules call symbols.
+    pub(crate) const MARK: u8 = 4;
 }
 
 /// The facts on a character.
@@ -42,8 +44,9 @@ const fn ascii() -> [u8; 128] {
     let mut code = 0_u8;
     while code < 128 {
         let symbol = code < 9 || (code > 10 && code < 32) || code.is_ascii_punctuation() || code == 127;
-        table[code as usize] =
-            (!symbol as u8) * bits::NO_SYMBOL + code.is_ascii_alphabetic() as u8 * bits::LETTER;
+        table[code as usize] = (!symbol as u8) * bits::NO_SYMBOL
+            + code.is_ascii_alphabetic() as u8 * bits::LETTER
+            + (code == b'#') as u8 * bits::MARK;
         code += 1;
     }
     table
@@ -52,7 +55,8 @@ const fn ascii() -> [u8; 128] {
 fn look_up(char: char) -> u8 {
     let letter = class(char) == Class::Alnum && !contains(&NUMERALS, char);
     let symbol = contains(&PUNCTUATION, char);
-    u8::from(letter) * bits::LETTER + u8::from(!symbol) * bits::NO_SYMBOL
+    let mark = char == '#' || char == '…';
+    u8::from(letter) * bits::LETTER + u8::from(!symbol) * bits::NO_SYMBOL + u8::from(mark) * bits::MARK
 }
 
 fn contains(ranges: &[(u32, u32)], char: char) -> bool {
@@ -351,7 +355,7 @@ mod tests {
     #[test]
     fn a_quotation_mark_ends_no_sentence_and_a_tab_is_no_symbol() {
         assert!(is_terminal('。') && !is_terminal('"') && !is_terminal('…'));
-        assert_eq!((facts('\t') & bits::NO_SYMBOL != 0, facts('\u{b}'), facts('…')), (true, 0, 0));
+        assert_eq!((facts('\t') & bits::NO_SYMBOL != 0, facts('\u{b}'), facts('…')), (true, 0, bits::MARK));
     }
 
     #[test]

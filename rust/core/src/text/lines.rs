@@ -108,6 +108,17 @@ pub(super) fn split_feeds(text: &str, num_feeds: usize, parts: &mut Vec<Span>) {
     parts.push((start, bytes.len()));
 }
 
+/// Fills `lines` with what stands between line feeds, as it stands: `str.split("\n")`.
+pub(super) fn split_each(text: &str, lines: &mut Vec<Span>) {
+    lines.clear();
+    let ends = memchr_iter(b'\n', text.as_bytes()).chain(std::iter::once(text.len()));
+    let mut start = 0;
+    for end in ends {
+        lines.push((start, end));
+        start = end + 1;
+    }
+}
+
 /// Parts that equal an earlier one, and their share of the text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Repeats {
@@ -132,6 +143,47 @@ pub(super) fn count_repeats(text: &str, parts: &[Span], slots: &mut Slots) -> Re
         }
     }
     repeats
+}
+
+/// Parts that have an equal, every copy counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// All parts.
+    pub num_parts: usize,
+    /// Code points in all parts.
+    pub num_chars: usize,
+    /// Parts that equal another one.
+    pub num_copies: usize,
+    /// Code points in those.
+    pub copied_chars: usize,
+}
+
+/// Counts the parts of `text` that equal another one.
+pub(super) fn count_copies(
+    text: &str,
+    parts: &[Span],
+    slots: &mut Slots,
+    is_copied: &mut Vec<bool>,
+) -> Copies {
+    let part = |index: usize| &text[parts[index].0..parts[index].1];
+    is_copied.clear();
+    is_copied.resize(parts.len(), false);
+    slots.reset(parts.len());
+    for index in 0..parts.len() {
+        let hash = xxh3_64(part(index).as_bytes());
+        let first = slots.find_or_insert(hash, index, |other| part(other) == part(index));
+        if first != index {
+            (is_copied[first], is_copied[index]) = (true, true);
+        }
+    }
+    let mut copies = Copies { num_parts: parts.len(), ..Copies::default() };
+    for (index, is_copied) in is_copied.iter().enumerate() {
+        let num_chars = count_chars(part(index));
+        copies.num_chars += num_chars;
+        copies.num_copies += usize::from(*is_copied);
+        copies.copied_chars += usize::from(*is_copied) * num_chars;
+    }
+    copies
 }
 
 #[cfg(test)]
@@ -170,5 +222,14 @@ mod tests {
         split_filled(text, &mut parts);
         let repeats = count_repeats(text, &parts, &mut Slots::default());
         assert_eq!((repeats.num_parts, repeats.num_repeated, repeats.repeated_chars), (4, 2, 4));
+    }
+
+    #[test]
+    fn every_copy_counts_and_so_do_empty_lines() {
+        let (text, mut parts) = ("né\nx\n\nné\n", Vec::new());
+        split_each(text, &mut parts);
+        let copies = count_copies(text, &parts, &mut Slots::default(), &mut Vec::new());
+        let expected = Copies { num_parts: 5, num_chars: 5, num_copies: 4, copied_chars: 4 };
+        assert_eq!(copies, expected);
     }
 }

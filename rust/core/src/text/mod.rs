@@ -16,8 +16,8 @@ mod views;
 mod vocabulary;
 
 pub use letters::{is_letter, is_terminal};
-pub use lines::{count_chars, strip, strip_end, strip_start, Repeats, Span};
-pub use ngrams::Top;
+pub use lines::{count_chars, strip, strip_end, strip_start, Copies, Repeats, Span};
+pub use ngrams::{Recurring, Top};
 pub use scan::{scan, Scan};
 pub use views::Views;
 pub use vocabulary::Vocabulary;

@@ -39,6 +39,22 @@ pub struct Top {
     pub num_chars: usize,
 }
 
+/// The n-grams of one length that stand more than once, every copy counted. Lengths are those of the
+/// words, in code points, without what stands between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recurring {
+    /// Copies of the most frequent n-gram; 0 if there are fewer words.
+    pub top_copies: usize,
+    /// The longest of the most frequent n-grams.
+    pub longest_top_chars: usize,
+    /// All n-grams: a word counts once for each that it is in.
+    pub num_chars: usize,
+    /// The n-grams that stand more than once, in the same way.
+    pub copied_chars: usize,
+    /// The words in n-grams that stand more than once, each word once.
+    pub covered_chars: usize,
+}
+
 /// A distinct n-gram: how often it stands, and where first.
 #[derive(Debug, Clone, Copy)]
 struct Count {
@@ -62,6 +78,38 @@ impl Ngrams {
             }
             self.raise_ids(words, slots);
         }
+    }
+
+    /// What recurs among the n-grams of `n` words. Levels are best asked for in rising order.
+    pub(super) fn recurring(&mut self, n: usize, words: &Vocabulary, slots: &mut Slots) -> Recurring {
+        if self.ids_level > n {
+            self.ids_level = 0;
+        }
+        while self.ids_level < n {
+            self.raise_ids(words, slots);
+        }
+        let (top_copies, longest_top_chars) = self.longest_top(n, words);
+        let mut found = Recurring { top_copies, longest_top_chars, ..Recurring::default() };
+        let mut covered = 0; // words before this one are counted
+        for (at, id) in self.ids.iter().enumerate() {
+            let num_chars = words.chars_in(at, n);
+            found.num_chars += num_chars;
+            if self.counts[*id as usize].num_copies > 1 {
+                let begin = covered.max(at);
+                found.copied_chars += num_chars;
+                found.covered_chars += words.chars_in(begin, at + n - begin);
+                covered = at + n;
+            }
+        }
+        found
+    }
+
+    /// Copies of the most frequent n-grams, and the length of the longest of these.
+    fn longest_top(&self, n: usize, words: &Vocabulary) -> (usize, usize) {
+        let num_copies = self.counts.iter().map(|count| count.num_copies).max().unwrap_or(0);
+        let tops = self.counts.iter().filter(|count| count.num_copies == num_copies);
+        let longest = tops.map(|count| words.chars_in(count.first as usize, n)).max();
+        (num_copies as usize, longest.unwrap_or(0))
     }
 
     /// Goes to the next level of numbered n-grams, and counts them.

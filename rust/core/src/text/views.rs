@@ -4,8 +4,8 @@
 //! Every method takes that text again; [`Views::reset`] goes to the next one.
 
 use super::english::Splitter;
-use super::lines::{self, count_repeats, Repeats, Span};
-use super::ngrams::{Ngrams, Top};
+use super::lines::{self, count_copies, count_repeats, Copies, Repeats, Span};
+use super::ngrams::{Ngrams, Recurring, Top};
 use super::slots::Slots;
 use super::vocabulary::Vocabulary;
 use super::{scan, Scan};
@@ -21,15 +21,22 @@ pub struct Views {
     splitter: Splitter,
     english: Vocabulary,
     ngrams: Ngrams,
+    /// Words of `str.split()`.
+    split: Vocabulary,
+    split_ngrams: Ngrams,
+    lengths: Vec<u32>,
+    is_copied: Vec<bool>,
     slots: Slots,
 }
 
 /// What was computed of the text at hand.
 #[derive(Debug, Default)]
 struct Has {
-    views: [bool; 4],
+    views: [bool; 5],
     num_chars: Option<usize>,
     repeats: [Option<Repeats>; 3],
+    copies: Option<Copies>,
+    median_length: Option<f64>,
 }
 
 /// Index into [`Has::views`].
@@ -39,6 +46,7 @@ enum View {
     Lines,
     Filled,
     English,
+    Split,
 }
 
 impl Views {
@@ -46,6 +54,7 @@ impl Views {
     pub fn reset(&mut self) {
         self.has = Has::default();
         self.ngrams.reset();
+        self.split_ngrams.reset();
     }
 
     /// True the first time that a view is asked for.
@@ -102,6 +111,42 @@ impl Views {
         self.ngrams.repeated_chars(n, text, &self.english, &mut self.slots)
     }
 
+    /// Words of `str.split()`, each looked at.
+    pub fn split_words(&mut self, text: &str) -> &Vocabulary {
+        self.scan(text);
+        if self.needs(View::Split) {
+            let Self { split, scan, slots, .. } = self;
+            split.fill(text, slots, |_, words| words.extend_from_slice(&scan.words));
+        }
+        &self.split
+    }
+
+    /// Median length of the words of `str.split()`, in code points; 0 if there are none.
+    pub fn median_split_word_length(&mut self, text: &str) -> f64 {
+        self.split_words(text);
+        let Self { has, split, lengths, .. } = self;
+        *has.median_length.get_or_insert_with(|| {
+            lengths.clear();
+            lengths.extend(split.lengths().map(|length| length as u32));
+            median(lengths)
+        })
+    }
+
+    /// What recurs among the n-grams of words of `str.split()`, n from 2 to 10.
+    pub fn recurring_split_ngrams(&mut self, text: &str, n: usize) -> Recurring {
+        self.split_words(text);
+        self.split_ngrams.recurring(n, &self.split, &mut self.slots)
+    }
+
+    /// The lines between line feeds that have an equal, empty ones too.
+    pub fn copied_lines(&mut self, text: &str) -> Copies {
+        let Self { has, parts, slots, is_copied, .. } = self;
+        *has.copies.get_or_insert_with(|| {
+            lines::split_each(text, parts);
+            count_copies(text, parts, slots, is_copied)
+        })
+    }
+
     /// Repeats among the pieces between blank lines of the stripped text.
     pub fn repeated_paragraphs(&mut self, text: &str) -> Repeats {
         let stripped = lines::strip(text);
@@ -125,4 +170,15 @@ impl Views {
             count_repeats(text, parts, slots)
         })
     }
+}
+
+/// The middle one, or the mean of the two in the middle; 0 of none. Orders `lengths` in part.
+fn median(lengths: &mut [u32]) -> f64 {
+    if lengths.is_empty() {
+        return 0.0;
+    }
+    let (middle, is_even) = (lengths.len() / 2, lengths.len().is_multiple_of(2));
+    let (below, upper, _) = lengths.select_nth_unstable(middle);
+    let lower = below.iter().max().copied().filter(|_| is_even).unwrap_or(*upper);
+    f64::from(lower) / 2.0 + f64::from(*upper) / 2.0
 }

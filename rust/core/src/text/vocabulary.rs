@@ -15,6 +15,8 @@ pub(super) struct Form {
     pub(super) span: Span,
     pub(super) num_chars: u32,
     has_letter: bool,
+    /// Has a `#` or a `…`.
+    has_mark: bool,
     /// Has a character that is no symbol.
     is_no_symbol: bool,
     /// Bit of the stop word that it is; 0 if it is none.
@@ -34,6 +36,8 @@ pub struct Vocabulary {
     pub(super) chars_before: Vec<usize>,
     /// Words with a letter.
     pub num_with_letter: usize,
+    /// Words with a `#` or a `…`.
+    pub num_with_mark: usize,
     /// Words that are not made of symbols alone.
     pub num_no_symbol: usize,
     /// Code points in those.
@@ -42,6 +46,10 @@ pub struct Vocabulary {
     pub num_stop_words: usize,
     /// The same in any case.
     pub num_any_case_stop_words: usize,
+    /// Words that are a stop word in lower case, each copy counted.
+    pub num_stop_word_copies: usize,
+    /// The same in any case.
+    pub num_any_case_stop_word_copies: usize,
 }
 
 impl Vocabulary {
@@ -53,6 +61,11 @@ impl Vocabulary {
     /// Code points in all words.
     pub fn word_chars(&self) -> usize {
         self.chars_before.last().copied().unwrap_or(0)
+    }
+
+    /// Code points of each word, in order.
+    pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
+        self.chars_before.windows(2).map(|pair| pair[1] - pair[0])
     }
 
     /// Distinct words.
@@ -79,8 +92,11 @@ impl Vocabulary {
             stop_bits |= form.stop_bit;
             any_case_bits |= form.any_case_stop_bit;
             self.num_with_letter += usize::from(form.has_letter);
+            self.num_with_mark += usize::from(form.has_mark);
             self.num_no_symbol += usize::from(form.is_no_symbol);
             self.no_symbol_chars += usize::from(form.is_no_symbol) * form.num_chars as usize;
+            self.num_stop_word_copies += usize::from(form.stop_bit != 0);
+            self.num_any_case_stop_word_copies += usize::from(form.any_case_stop_bit != 0);
             self.ids.push(id as u32);
             self.chars_before.push(chars);
         }
@@ -94,6 +110,7 @@ impl Vocabulary {
         self.ids.clear();
         self.chars_before.clear();
         (self.num_with_letter, self.num_no_symbol, self.no_symbol_chars) = (0, 0, 0);
+        (self.num_with_mark, self.num_stop_word_copies, self.num_any_case_stop_word_copies) = (0, 0, 0);
     }
 
     #[inline]
@@ -124,6 +141,7 @@ impl Form {
             span,
             num_chars,
             has_letter: found & bits::LETTER != 0,
+            has_mark: found & bits::MARK != 0,
             is_no_symbol: found & bits::NO_SYMBOL != 0,
             stop_bit: u8::from(is_lower) * any_case_stop_bit,
             any_case_stop_bit,
