@@ -166,6 +166,9 @@ class BatchCleaner:
     def ledger_json(self) -> str:
         """The counts of all batches given so far, as JSON."""
 
+    def __arrow_c_stream__(self, requested_schema: Any | None = None) -> Any:
+        """The rest of the batches as a capsule with an Arrow C stream."""
+
     def __iter__(self) -> BatchCleaner: ...
     def __next__(self) -> Any:
         """The next `pyarrow.RecordBatch` that is not empty.

@@ -219,10 +219,9 @@ class CleanedBatches:
         """The rest of the batches, for other libraries.
 
         They know Arrow's errors only: what goes wrong on the way they raise as one of
-        those, with the same message.
+        those, with the same message; after Ctrl-C `KeyboardInterrupt` follows.
         """
-        reader = pa.RecordBatchReader.from_batches(self.schema, self)
-        return reader.__arrow_c_stream__(requested_schema)
+        return self._core.__arrow_c_stream__(requested_schema)
 
 
 def _asking(rule: Rule) -> Callable[[pa.RecordBatch], pa.StringArray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -437,6 +438,56 @@ def test_ctrl_c_is_heard_within_200_ms_in_many_texts_and_within_one(repeats, row
     said, errors = process.stdout.read(), process.stderr.read()
     assert (process.wait(60), said) == (0, "at [EMAIL]\n"), errors
     assert statistics.median(waits) < 0.2, waits
+
+
+THROUGH_ARROW = """
+    import os, signal, threading
+    import pyarrow as pa
+    from triptych import prep
+
+    table = pa.table({"text": ["The house on the hill is old, and so am I. " * 2000] * 2000})
+    stream = prep.clean(table, {"profile": "seed,gopher-repetition", "max_length": 10**9})
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    try:
+        try:
+            pa.table(stream)
+        except Exception as error:
+            print("first", "KeyboardInterrupt" in str(error))
+            for _ in range(100):
+                pass
+    except KeyboardInterrupt:
+        print("then")
+"""
+
+
+def test_ctrl_c_is_not_lost_while_another_library_takes_from_the_stream():
+    said, errors = python(THROUGH_ARROW).communicate(timeout=60)
+    assert said.split("\n")[-2] == "then", errors
+    assert said.startswith(("then", "first True")), said
+
+
+def test_an_error_reaches_another_library_with_its_message():
+    stream = prep.clean(pa.table({"text": ["a"]}), {"profile": "clean"}, rules=[broken])
+    with pytest.raises(
+        pa.ArrowInvalid, match=r"RuleError: rule `broken`: KeyError: 'missing'"
+    ):
+        pa.table(stream)
+
+
+def examples() -> list[tuple[str, str]]:
+    """(code, output) of docs/python.md."""
+    page = (CASES.parents[1] / "docs/python.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
+
+
+@pytest.mark.parametrize(("code", "output"), examples())
+def test_the_examples_of_the_docs_print_what_is_shown(code, output, capsys):
+    exec(code, {})
+    assert capsys.readouterr().out == output
+
+
+def test_the_docs_have_examples():
+    assert len(examples()) >= 2
 
 
 def test_other_threads_run_while_a_batch_is_worked_on():

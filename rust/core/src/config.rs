@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_fault_in_a_file_has_its_line_and_byte() {
         let path = tempfile::tempdir().unwrap().keep().join("prep.toml");
-        let cases = [("ngram = 5\nprofil = 'seed'\n", 2, 10), ("ngram = 5\n\nx = [\n", 3, 15)];
+        let cases = [("ngram = 5\nprofil = 'seed'\n", 2, 10), ("ngram = 5\n\nx = [\n", 3, 16)];
         for (text, line, byte) in cases {
             std::fs::write(&path, text).unwrap();
             let error = PrepConfig::default().set_file(&path).unwrap_err();

@@ -4,11 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::SchemaRef;
-use pyo3::exceptions::PyValueError;
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchReader};
+use arrow_schema::{ArrowError, SchemaRef};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
-use pyo3_arrow::{PyArray, PyRecordBatch, PySchema};
+use pyo3_arrow::{PyArray, PyRecordBatch, PyRecordBatchReader, PySchema};
 use triptych_core::clean::{self, Cleaner, Portion, Step};
 use triptych_core::config::PrepConfig;
 
@@ -58,10 +58,18 @@ impl BatchCleaner {
 
     #[getter]
     fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let schema = py.detach(|| self.state().work.as_ref().map(|(_, schema)| schema.clone()));
-        let schema = schema
-            .ok_or_else(|| InputError::new_err("no batches: an iterable without any has no schema either"))?;
-        PySchema::new(schema).into_pyarrow(py)
+        PySchema::new(self.known_schema(py)?).into_pyarrow(py)
+    }
+
+    #[pyo3(signature = (requested_schema = None))]
+    fn __arrow_c_stream__<'py>(
+        this: Bound<'py, Self>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = this.py();
+        let schema = this.get().known_schema(py)?;
+        let reader = PyRecordBatchReader::new(Box::new(Exported { cleaner: this.unbind(), schema }));
+        reader.into_pyobject(py)?.call_method1("__arrow_c_stream__", (requested_schema,))
     }
 
     #[getter]
@@ -87,6 +95,44 @@ impl BatchCleaner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn known_schema(&self, py: Python<'_>) -> PyResult<SchemaRef> {
+        let schema = py.detach(|| self.state().work.as_ref().map(|(_, schema)| schema.clone()));
+        let missing = "no batches: an iterable without any has no schema either";
+        schema.ok_or_else(|| InputError::new_err(missing))
+    }
+}
+
+/// The batches for who knows Arrow, not Python.
+struct Exported {
+    cleaner: Py<BatchCleaner>,
+    schema: SchemaRef,
+}
+
+impl Iterator for Exported {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = || self.cleaner.get().state().next();
+        Python::attach(|py| detached(py, next).map_err(|error| to_arrow_error(py, error))).transpose()
+    }
+}
+
+impl RecordBatchReader for Exported {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+/// Arrow carries the message only. Ctrl-C must not end as an error that somebody catches, so it is
+/// given back to the interpreter, which raises it where Python goes on.
+fn to_arrow_error(py: Python<'_>, error: PyErr) -> ArrowError {
+    let message = error.to_string(); // before: what the interpreter is asked next raises the signal
+    if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        let again = py.import("_thread").and_then(|threads| threads.getattr("interrupt_main"));
+        let _ = again.and_then(|interrupt| interrupt.call0());
+    }
+    ArrowError::ExternalError(message.into())
 }
 
 impl State {

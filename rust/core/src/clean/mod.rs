@@ -264,3 +264,59 @@ fn refused(error: &ArrowError) -> Error {
         found: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, StringArray};
+
+    use super::*;
+
+    fn batch(texts: Vec<&str>) -> RecordBatch {
+        let column: ArrayRef = Arc::new(StringArray::from(texts));
+        RecordBatch::try_from_iter([("text", column)]).unwrap()
+    }
+
+    fn cleaner(config: &PrepConfig) -> Cleaner {
+        Cleaner::new(config, batch(Vec::new()).schema(), &[]).unwrap()
+    }
+
+    #[test]
+    fn a_portion_ends_where_the_text_is_enough_and_has_a_row_however_long_that_is() {
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["aaaa", "bb", "cccccccc", "d"]));
+        let texts = Texts::new(&column).unwrap();
+        let spans = [span(&texts, 0, 256), span(&texts, 0, 65), span(&texts, 2, 64)];
+        assert_eq!(spans, [0..4, 0..1, 2..3]);
+    }
+
+    #[test]
+    fn batches_of_any_size_come_back_in_order_and_all_rows_have_a_fate() {
+        let config = PrepConfig { profile: "clean".to_owned(), threads: 3, ..PrepConfig::default() };
+        let mut cleaner = cleaner(&config);
+        let texts: Vec<String> = (0..500).map(|row| format!("{row} at a@b.org")).collect();
+        let mut given = texts.chunks(7).map(|rows| batch(rows.iter().map(String::as_str).collect()));
+        let mut found = Vec::new();
+        loop {
+            while cleaner.wants_batch() {
+                let Some(batch) = given.next() else { break };
+                cleaner.push(batch).unwrap();
+            }
+            match cleaner.step(Duration::from_secs(60)).unwrap() {
+                Step::Ready(portion) => found.push(cleaner.finish(*portion).unwrap()),
+                Step::Waiting => panic!("a thread is stuck"),
+                Step::Idle => break,
+            }
+        }
+        let texts = found.iter().flat_map(|batch| {
+            let column = batch.column(0).as_any().downcast_ref::<StringArray>().unwrap();
+            (0..batch.num_rows()).map(|row| column.value(row).to_owned())
+        });
+        assert!(texts.eq((0..500).map(|row| format!("{row} at [EMAIL]"))));
+        assert_eq!((cleaner.counts().read, cleaner.counts().kept), (500, 500));
+    }
+
+    #[test]
+    fn a_key_that_needs_files_is_refused() {
+        let table = Map::from_iter([("output".to_owned(), Value::from("x"))]);
+        assert!(config(table).unwrap_err().to_string().starts_with("unknown key `output`"));
+    }
+}

@@ -112,3 +112,40 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, StringArray};
+
+    use super::*;
+    use crate::profile::Profile;
+    use crate::quality::Measure;
+
+    fn job(index: usize) -> Job {
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["a text"]));
+        Job { portion: 7, index, texts: Arc::new(Texts::new(&column).unwrap()), rows: 0..1 }
+    }
+
+    fn pool(measures: Vec<Measure>) -> Pool {
+        Pool::new(Judge { profile: Profile::default(), measures }, 2)
+    }
+
+    #[test]
+    fn every_job_is_answered_once_and_nobody_waits_longer_than_asked() {
+        let mut pool = pool(Vec::new());
+        (0..50).for_each(|index| pool.send(job(index)).unwrap());
+        let answers = (0..50).filter_map(|_| pool.receive(Duration::from_secs(60)));
+        let mut found: Vec<(usize, usize)> = answers.map(|(portion, index, _)| (portion, index)).collect();
+        found.sort_unstable();
+        assert!(found.into_iter().eq((0..50).map(|index| (7, index))));
+        assert!(pool.receive(Duration::ZERO).is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "the measure is upside down")]
+    fn a_panic_of_a_thread_is_one_of_whoever_waits_for_it() {
+        let mut pool = pool(vec![|_, _| panic!("the measure is upside down")]);
+        pool.send(job(0)).unwrap();
+        pool.receive(Duration::from_secs(60));
+    }
+}
