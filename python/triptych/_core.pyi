@@ -1,21 +1,23 @@
 """The Rust engine. Every function releases the interpreter while it works."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, final
 
 __all__ = [
+    "BatchCleaner",
     "ConfigError",
     "InputError",
     "IntegrityError",
+    "InternalError",
     "Interrupted",
     "Order",
     "ResourceError",
     "TextPreprocessor",
     "Tokenizer",
     "__version__",
-    "clean_texts",
     "main",
+    "provoke_panic",
     "run_prep",
     "tokenize_documents",
     "train_tokenizer",
@@ -25,20 +27,56 @@ __all__ = [
 
 __version__: str
 
+# Of every exception: the file, the line in it (from 1), the offset in bytes (of what it
+# decompresses to) and what to do next; None where that is not known.
+
 class InputError(ValueError):
     """Data that cannot be read as what it should be."""
+
+    file: str | None
+    line: int | None
+    byte: int | None
+    hint: str | None
 
 class ConfigError(ValueError):
     """A setting, argument or path that is wrong before any work is done."""
 
+    file: str | None
+    line: int | None
+    byte: int | None
+    hint: str | None
+
 class IntegrityError(ValueError):
     """A file that is not as its manifest says."""
+
+    file: str | None
+    line: int | None
+    byte: int | None
+    hint: str | None
 
 class ResourceError(OSError):
     """Memory, disk or a limit of the run is exhausted."""
 
+    file: str | None
+    line: int | None
+    byte: int | None
+    hint: str | None
+
 class Interrupted(Exception):
     """The run stopped when asked; the same command continues it."""
+
+    file: str | None
+    line: int | None
+    byte: int | None
+    hint: str | None
+
+class InternalError(Exception):
+    """A fault of triptych itself; the message says what to report."""
+
+    file: str | None
+    line: int | None
+    byte: int | None
+    hint: str | None
 
 def main(args: list[str]) -> int:
     """Runs the preparation command line `args` (program name first).
@@ -47,6 +85,9 @@ def main(args: list[str]) -> int:
         The exit status: 0 good, 1 failed, 2 usage, 3 too many bad records,
         4 integrity, 5 resources, 75 interrupted, 130 Ctrl-C.
     """
+
+def provoke_panic(message: str) -> None:
+    """Panics in the engine, so that a test sees what becomes of it: an `InternalError`."""
 
 # Preparation.
 
@@ -95,15 +136,47 @@ class TextPreprocessor:
     def process(self, texts: Sequence[str]) -> list[str]:
         """Scrubs, checks and deduplicates, in this order; returns what is kept."""
 
-def clean_texts(
-    texts: Sequence[str], *, min_length: int = 128, max_length: int = 4096
-) -> tuple[list[str | None], dict[str, Any]]:
-    """`TextPreprocessor.process` that keeps its place: None where a text was dropped.
+@final
+class BatchCleaner:
+    """An iterator over what is left of Arrow batches; `triptych.prep.clean` is its door.
 
-    Returns:
-        One entry a text, and the counts `read`, `kept`, `rejected` (by reason),
-        `duplicates`, `quarantined` and `bytes_read`, which add up.
+    Args:
+        batches: an object with `__arrow_c_stream__`, or an iterable of such objects.
+        config_json: a JSON object of the keys of `triptych.prep.CleanConfig`.
+        rules: each gives an array of strings, a reason or null for each row of a batch.
+        features: measured of every text that passes, as further columns for `rules`.
     """
+
+    def __new__(
+        cls,
+        batches: Any,
+        config_json: str,
+        rules: Sequence[Callable[[Any], Any]],
+        features: Sequence[str],
+    ) -> BatchCleaner: ...
+    @property
+    def schema(self) -> Any:
+        """The `pyarrow.Schema` of the batches.
+
+        Raises:
+            InputError: there was no batch to tell it.
+        """
+
+    @property
+    def ledger_json(self) -> str:
+        """The counts of all batches given so far, as JSON."""
+
+    def __arrow_c_stream__(self, requested_schema: Any | None = None) -> Any:
+        """The rest of the batches as a capsule with an Arrow C stream."""
+
+    def __iter__(self) -> BatchCleaner: ...
+    def __next__(self) -> Any:
+        """The next `pyarrow.RecordBatch` that is not empty.
+
+        Raises:
+            InputError: `batches` failed, or the stream was begun before a fork.
+            InternalError: the engine failed.
+        """
 
 def run_prep(config_json: str) -> str:
     """Runs preparation on files; `triptych.prep.run` is its door.

@@ -64,7 +64,10 @@ def from_mapping(
     faults: list[str] = []
     value = _dataclass(kind, table, "", faults)
     if faults:
-        raise ConfigError(_report(faults[:MAX_FAULTS], text, name))
+        report = _report(faults[:MAX_FAULTS], text, name)
+        raise _at(
+            ConfigError(report), name if text else None, _line_of(faults[0], text)
+        )
     return typing.cast(T, value)
 
 
@@ -84,19 +87,28 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(
-            f"no configuration at `{path}`: expected a TOML file"
-        ) from None
+        missing = ConfigError(f"no configuration at `{path}`: expected a TOML file")
+        raise _at(missing, path) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"`{path}` cannot be read as TOML: {error}") from None
+        unreadable = ConfigError(f"`{path}` cannot be read as TOML: {error}")
+        raise _at(unreadable, path) from None
 
 
 def _parse(text: str, path: str | Path | None) -> dict[str, Any]:
     try:
         table: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"`{path}` is not TOML: {error}") from None
+        line = getattr(error, "lineno", None)  # from Python 3.14 on
+        raise _at(ConfigError(f"`{path}` is not TOML: {error}"), path, line) from None
     return table
+
+
+def _at(
+    error: ConfigError, file: str | Path | None, line: int | None = None
+) -> ConfigError:
+    """The error with its place, as those of the engine have it."""
+    error.file, error.line = None if file is None else str(file), line
+    return error
 
 
 def _apply(table: dict[str, Any], override: str) -> None:
@@ -228,15 +240,19 @@ def _unknown(key: str, where: str, valid: list[str]) -> str:
 
 
 def _report(faults: list[str], text: str, name: str) -> str:
-    return "\n".join(f"{name}{_line_of(fault, text)}: {fault}" for fault in faults)
+    lines = (_line_of(fault, text) for fault in faults)
+    places = (name if line is None else f"{name}:{line}" for line in lines)
+    return "\n".join(
+        f"{place}: {fault}" for place, fault in zip(places, faults, strict=True)
+    )
 
 
-def _line_of(fault: str, text: str) -> str:
-    """`:line` of the faulty key: the first line that sets its last part."""
+def _line_of(fault: str, text: str) -> int | None:
+    """Line of the faulty key: the first line that sets its last part."""
     path = fault.split(":", 1)[0]
     key = re.sub(r"\[\d+\]$", "", path).rsplit(".", 1)[-1]
     pattern = re.compile(rf"^\s*(\[+\s*)?([\w.]+\.)?{re.escape(key)}\s*(=|\])")
     for number, line in enumerate(text.split("\n"), start=1):
         if pattern.match(line):
-            return f":{number}"
-    return ""
+            return number
+    return None

@@ -1,7 +1,9 @@
 """Everything triptych raises on purpose, and the exit status each one ends with.
 
 Bad settings are `ConfigError`, bad data is `InputError`, a file that is not as its
-manifest says is `IntegrityError`, an exhausted disk or memory is `ResourceError`.
+manifest says is `IntegrityError`, an exhausted disk or memory is `ResourceError`, a
+fault of triptych itself is `InternalError`. Each has `file`, `line` (from 1), `byte`
+(offset in the file, as decompressed) and `hint`, which are None where not known.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from triptych._core import (
     ConfigError,
     InputError,
     IntegrityError,
+    InternalError,
     Interrupted,
     ResourceError,
 )
@@ -19,10 +22,17 @@ __all__ = [
     "ConfigError",
     "InputError",
     "IntegrityError",
+    "InternalError",
     "Interrupted",
     "ResourceError",
+    "RuleError",
     "exit_status",
 ]
+
+
+class RuleError(InputError):
+    """A rule given as a Python function failed; its own exception is the cause."""
+
 
 EXIT_STATUS: dict[type[BaseException], int] = {
     ConfigError: 2,

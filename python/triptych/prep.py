@@ -1,31 +1,43 @@
 """Preparation from Python: the same engine as `triptych-prep`, without files if wanted.
 
-`run` prepares files into a documents folder; `clean` passes Arrow batches through the
-same rules; `TextPreprocessor` is the founding API over single texts.
+`run` prepares files into a documents folder; `clean` passes Arrow data of any library
+through the same rules; `TextPreprocessor` is the founding API over single texts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypedDict
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from triptych import _core, config
+from triptych import _core
 from triptych._core import TextPreprocessor
+from triptych.config import to_mapping
+from triptych.errors import RuleError
 
-__all__ = ["CleanConfig", "PrepConfig", "TextPreprocessor", "clean", "run"]
+__all__ = [
+    "ArrowStream",
+    "CleanConfig",
+    "CleanedBatches",
+    "Ledger",
+    "PrepConfig",
+    "Rule",
+    "TextPreprocessor",
+    "clean",
+    "run",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepConfig:
-    """What `triptych prep run` takes; every name is also its option.
+class CleanConfig:
+    """What happens to each text, in `clean` as in `run`.
 
     Attributes:
-        input: files, folders or globs.
-        output: the documents folder to write.
         profile: `seed`, `clean` (PII only), `dedup` (n-grams only) or one of
             docs/quality.md; several are asked in order.
         pii: what is done with personal data, in place of the four patterns of `seed`
@@ -36,21 +48,10 @@ class PrepConfig:
         min_length: fewest words of a document (founding design: 128).
         max_length: most words of a document (founding design: 4096).
         ngram: words in an n-gram of deduplication (founding design: 13).
-        format: of the documents written.
-        shard_bytes: text in a shard after which the next begins, in whole blocks of 1 MiB.
-        text_field: JSON key of the text.
-        max_line_bytes: longest line; a longer one is quarantined.
-        max_file_bytes: most bytes that one compressed file may decompress to.
-        max_expansion: most decompressed bytes per byte on disk, past 64 MiB.
-        max_bad: share of records, in [0, 1], that may be bad; the summary's
-            `bad_fraction` is to be held against it.
-        shard: this machine's share, as "2/5"; `triptych prep merge` makes one folder of all.
+        text_field: JSON key, or column, of the text.
         threads: worker threads; None takes all cores.
-        overwrite: replace a folder made with other settings or inputs.
     """
 
-    input: tuple[str, ...]
-    output: str
     profile: str | tuple[str, ...] = "seed"
     pii: dict[str, Any] = field(default_factory=dict)
     language: dict[str, Any] | None = None
@@ -58,25 +59,67 @@ class PrepConfig:
     min_length: int = 128
     max_length: int = 4096
     ngram: int = 13
+    text_field: str = "text"
+    threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepConfig(CleanConfig):
+    """What `triptych prep run` takes; every name is also its option.
+
+    Attributes:
+        input: files, folders or globs.
+        output: the documents folder to write.
+        format: of the documents written.
+        shard_bytes: text in a shard after which the next begins, in whole blocks of 1 MiB.
+        max_line_bytes: longest line; a longer one is quarantined.
+        max_file_bytes: most bytes that one compressed file may decompress to.
+        max_expansion: most decompressed bytes per byte on disk, past 64 MiB.
+        max_bad: share of records, in [0, 1], that may be bad; the summary's
+            `bad_fraction` is to be held against it.
+        shard: this machine's share, as "2/5"; `triptych prep merge` makes one folder of all.
+        overwrite: replace a folder made with other settings or inputs.
+    """
+
+    input: tuple[str, ...]
+    output: str
     format: Literal["jsonl.zst", "jsonl", "parquet"] = "jsonl.zst"
     shard_bytes: int = 256 << 20
-    text_field: str = "text"
     max_line_bytes: int = 32 << 20
     max_file_bytes: int = 1 << 40
     max_expansion: int = 1000
     max_bad: float = 0.001
     shard: str = "1/1"
-    threads: int | None = None
     overwrite: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class CleanConfig:
-    """Rules for `clean`: those of the `seed` profile, with its word bounds."""
+class Ledger(TypedDict):
+    """What became of the rows; `read` is the sum of the four that follow it.
 
-    min_length: int = 128
-    max_length: int = 4096
-    text_field: str = "text"
+    `rejected` is by reason. `quarantined` are rows that are no text: null, or not
+    UTF-8. `bytes_read` is of the text column, in UTF-8. `pii` is what a policy found,
+    by kind.
+    """
+
+    read: int
+    kept: int
+    rejected: dict[str, int]
+    duplicates: int
+    quarantined: int
+    bytes_read: int
+    pii: dict[str, int]
+
+
+class ArrowStream(Protocol):
+    """Tables and readers of pyarrow, data frames of polars and pandas >= 2.2, and more."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """A capsule with an Arrow C stream."""
+        ...
+
+
+Rule = Callable[[pa.RecordBatch], Any]
+"""A rule of one's own: for each row of a batch True or a null (keep), False or a reason."""
 
 
 def run(settings: PrepConfig) -> dict[str, Any]:
@@ -89,35 +132,135 @@ def run(settings: PrepConfig) -> dict[str, Any]:
         ConfigError: for a wrong path or setting; IntegrityError if the ledger does not
             add up; ResourceError if disk or memory ran out.
     """
-    return dict(json.loads(_core.run_prep(json.dumps(config.to_mapping(settings)))))
+    return dict(json.loads(_core.run_prep(json.dumps(to_mapping(settings)))))
 
 
 def clean(
-    batches: Iterable[pa.RecordBatch], settings: CleanConfig | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Passes Arrow batches through PII scrubbing, quality and n-gram dedup.
+    batches: ArrowStream | Iterable[pa.RecordBatch],
+    config: CleanConfig | Mapping[str, Any] | None = None,
+    *,
+    rules: Sequence[Rule] = (),
+    features: Sequence[str] = (),
+) -> CleanedBatches:
+    """Passes Arrow data through personal data, language, quality and deduplication.
 
-    The text column is replaced; rows that a rule drops are left out; other columns
-    follow unchanged. Duplicates are found within a batch: send one batch, or use
-    `run`, to find them across a corpus.
+    What comes out is what `run` keeps of the same documents: the text column is
+    replaced, in its own type; rows that a rule drops are left out; other columns follow
+    unchanged. Duplicates are found across all batches. Work is done as batches are
+    taken, on `config.threads` threads; the result depends neither on their number nor
+    on how rows are spread over batches.
+
+    Args:
+        batches: anything with `__arrow_c_stream__`, or an iterable of record batches.
+        config: as `CleanConfig`, or a mapping of its names.
+        rules: asked after all others and before deduplication. Each gets the rows that
+            passed so far as a record batch, in the columns of the input, and gives an
+            array of as many rows: booleans (False drops the row for the reason
+            `python.NAME`) or strings (a string drops it for `python.NAME.STRING`, null
+            keeps it). NAME is the attribute `name` of the rule or else its `__name__`.
+        features: names in docs/quality.md, measured of every text that passes and
+            given to `rules` as further columns.
 
     Raises:
-        KeyError: if a batch has no column `settings.text_field`.
+        ConfigError: for an unknown key or a wrong value, with the nearest name, and if
+            there is no text column.
+        TypeError: if `batches` is no Arrow data.
     """
-    settings = settings or CleanConfig()
-    for batch in batches:
-        yield _clean_batch(batch, settings)
+    if isinstance(config, Mapping):
+        table = to_mapping(config)
+    else:
+        table = _clean_table(config or CleanConfig())
+    asked = [_asking(rule) for rule in rules]
+    core = _core.BatchCleaner(batches, json.dumps(table), asked, list(features))
+    return CleanedBatches(core)
 
 
-def _clean_batch(batch: pa.RecordBatch, settings: CleanConfig) -> pa.RecordBatch:
-    index = batch.schema.get_field_index(settings.text_field)
-    if index < 0:
-        raise KeyError(f"column `{settings.text_field}`: found {batch.schema.names}")
-    texts, _ledger = _core.clean_texts(
-        batch.column(index).to_pylist(),
-        min_length=settings.min_length,
-        max_length=settings.max_length,
+def _clean_table(config: CleanConfig) -> dict[str, Any]:
+    """The keys of `CleanConfig`, also of a `PrepConfig`."""
+    names = {field.name for field in dataclasses.fields(CleanConfig)}
+    table: dict[str, Any] = to_mapping(config)
+    return {name: value for name, value in table.items() if name in names}
+
+
+class CleanedBatches:
+    """What `clean` gives: an iterator of record batches that is an Arrow C stream too.
+
+    So it can be handed on, to `pyarrow.table`, `polars.from_arrow`, `duckdb` or
+    `pyarrow.RecordBatchReader.from_stream`. It can be gone through once. A batch with
+    more than 32 MiB of text comes out as several; one of which nothing is left, not at
+    all.
+    """
+
+    def __init__(self, core: _core.BatchCleaner) -> None:
+        self._core = core
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema, which is that of the input."""
+        return self._core.schema
+
+    @property
+    def ledger(self) -> Ledger:
+        """What became of the rows of all batches taken so far; of all, at the end."""
+        counts: dict[str, Any] = json.loads(self._core.ledger_json)
+        return Ledger(**{"pii": {}, **counts})  # type: ignore[typeddict-item]
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        return next(self._core)
+
+    def read_all(self) -> pa.Table:
+        """All that is left, as a table."""
+        return pa.Table.from_batches(list(self), self.schema)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The rest of the batches, for other libraries.
+
+        They know Arrow's errors only: what goes wrong on the way they raise as one of
+        those, with the same message; after Ctrl-C `KeyboardInterrupt` follows.
+        """
+        return self._core.__arrow_c_stream__(requested_schema)
+
+
+def _asking(rule: Rule) -> Callable[[pa.RecordBatch], pa.StringArray]:
+    """The rule as the engine asks it: a reason for the ledger, or null, for each row."""
+    name = str(getattr(rule, "name", None) or getattr(rule, "__name__", "rule"))
+
+    def ask(batch: pa.RecordBatch) -> pa.StringArray:
+        try:
+            answer = _as_array(rule(batch))
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise RuleError(f"rule `{name}`: {problem}") from error
+        if len(answer) != batch.num_rows:
+            expected = f"as many values as rows, {batch.num_rows}"
+            raise RuleError(f"rule `{name}`: expected {expected}, found {len(answer)}")
+        return _reasons(name, answer)
+
+    return ask
+
+
+def _as_array(answer: Any) -> pa.Array:
+    if isinstance(answer, pa.ChunkedArray):
+        return answer.combine_chunks()
+    return answer if isinstance(answer, pa.Array) else pa.array(answer)
+
+
+def _reasons(name: str, answer: pa.Array) -> pa.StringArray:
+    kind, prefix = answer.type, f"python.{name}"
+    if pa.types.is_boolean(kind) and answer.null_count == 0:
+        keep = pa.nulls(len(answer), pa.string())
+        return pc.if_else(answer, keep, pa.scalar(prefix, pa.string()))
+    if pa.types.is_null(kind):
+        return answer.cast(pa.string())
+    if pa.types.is_dictionary(kind):
+        return _reasons(name, answer.dictionary_decode())
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        reasons = answer.cast(pa.string())
+        return pc.binary_join_element_wise(pa.scalar(prefix), reasons, ".")
+    found = "booleans with nulls" if pa.types.is_boolean(kind) else str(kind)
+    raise RuleError(
+        f"rule `{name}`: expected booleans (True keeps) or strings (null keeps), found {found}"
     )
-    kept = pa.array([text is not None for text in texts])
-    column = pa.array(texts, type=batch.schema.field(index).type)
-    return batch.set_column(index, batch.schema.field(index), column).filter(kept)

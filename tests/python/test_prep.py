@@ -332,7 +332,7 @@ def test_arrow_batches_are_cleaned_and_keep_their_other_columns():
     assert cleaned.schema == batch.schema
     ids = cleaned.column("id").to_pylist()
     assert ids[0] == "d0"
-    with pytest.raises(KeyError, match="column `body`"):
+    with pytest.raises(ConfigError, match="unknown column `body`"):
         list(prep.clean([batch], prep.CleanConfig(text_field="body")))
 
 

@@ -1,12 +1,14 @@
 //! Configuration of preparation: one flat table of keys, strict.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{de, Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use toml::Spanned;
 
 use crate::dedup::MIN_NGRAM_WORDS;
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::language::{LanguageFilter, LanguageRule};
 use crate::pii::{Policy, PolicyConfig};
 use crate::pipeline::Share;
@@ -87,6 +89,9 @@ impl Default for PrepConfig {
     }
 }
 
+/// Keys of a file, with their places.
+type Table = BTreeMap<Spanned<String>, Value>;
+
 /// Keys that change how a run goes, not what it makes.
 const RUN_KEYS: [&str; 5] = ["input", "output", "threads", "max_bad", "overwrite"];
 
@@ -116,15 +121,20 @@ impl PrepConfig {
         Ok(())
     }
 
-    /// Sets the keys of a TOML file.
+    /// Sets the keys of a TOML file; a fault has its line.
     pub fn set_file(&mut self, path: &Path) -> Result<()> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let table: Map<String, Value> = toml::from_str(&text).map_err(|error| Error::InvalidFile {
-            path: path.to_owned(),
-            expected: "TOML".to_owned(),
-            found: error.to_string(),
+        let at = |byte: usize| Place { file: Some(path.to_owned()), ..Place::in_text(&text, byte) };
+        let table: Table = toml::from_str(&text).map_err(|error| {
+            let (expected, found) = ("TOML".to_owned(), error.to_string());
+            let place = at(error.span().map_or(0, |span| span.start));
+            Error::InvalidFile { path: path.to_owned(), expected, found }.at(place)
         })?;
-        self.set_all(table)
+        let mut keys: Vec<(Spanned<String>, Value)> = table.into_iter().collect();
+        keys.sort_by_key(|(key, _)| key.span().start); // the first fault in the file is the one to name
+        keys.into_iter().try_for_each(|(key, value)| {
+            self.set(key.get_ref(), value).map_err(|error| error.at(at(key.span().start)))
+        })
     }
 
     /// Sets a key from `key=value`, the value as in TOML; what is not TOML is a string.
@@ -246,6 +256,19 @@ mod tests {
         config.set_assignment("format=\"parquet\"").unwrap();
         assert_eq!((config.min_length, config.text_field.as_str()), (3, "body"));
         assert_eq!(config.format, OutputFormat::Parquet);
+    }
+
+    #[test]
+    fn a_fault_in_a_file_has_its_line_and_byte() {
+        let path = tempfile::tempdir().unwrap().keep().join("prep.toml");
+        let cases = [("ngram = 5\nprofil = 'seed'\n", 2, 10), ("ngram = 5\n\nx = [\n", 3, 16)];
+        for (text, line, byte) in cases {
+            std::fs::write(&path, text).unwrap();
+            let error = PrepConfig::default().set_file(&path).unwrap_err();
+            let place = error.place();
+            assert_eq!((place.file.as_ref(), place.line, place.byte), (Some(&path), Some(line), Some(byte)));
+            assert!(error.to_string().contains("prep.toml"), "{error}");
+        }
     }
 
     #[test]

@@ -109,12 +109,70 @@ pub enum Error {
         needed: String,
     },
 
+    /// An error of which the place is known better than its own fields tell.
+    #[error("{}{error}", place.before(error))]
+    At {
+        /// Where.
+        place: Place,
+        /// What.
+        error: Box<Error>,
+    },
+
     /// The run was asked to stop; the same command goes on from here.
     #[error("interrupted: run the same command again to continue")]
     Interrupted,
 }
 
+/// Where something is wrong, as far as that is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file or folder.
+    pub file: Option<PathBuf>,
+    /// 1-based line.
+    pub line: Option<u64>,
+    /// Offset in the file, as decompressed.
+    pub byte: Option<u64>,
+}
+
+impl Place {
+    /// A byte of a text, with its line.
+    pub fn in_text(text: &str, byte: usize) -> Self {
+        let line = text.as_bytes().iter().take(byte).filter(|byte| **byte == b'\n').count() as u64 + 1;
+        Self { file: None, line: Some(line), byte: Some(byte as u64) }
+    }
+
+    /// `file:line: `, for an error that does not name the file itself.
+    fn before(&self, error: &Error) -> String {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) if error.place().file.is_none() => {
+                format!("{}:{line}: ", file.display())
+            }
+            _ => String::new(),
+        }
+    }
+}
+
 impl Error {
+    /// The same error, with its place.
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
+        Self::At { place, error: Box::new(self) }
+    }
+
+    /// Where it is, as far as that is known.
+    pub fn place(&self) -> Place {
+        let file = match self {
+            Self::At { place, .. } => return place.clone(),
+            Self::Io { path, .. }
+            | Self::NoInput { path, .. }
+            | Self::InvalidFile { path, .. }
+            | Self::Integrity { path, .. } => Some(path.clone()),
+            Self::NotConserved { file, .. } => Some(PathBuf::from(file)),
+            _ => None,
+        };
+        Place { file, ..Place::default() }
+    }
+
     /// Wraps an I/O error with the verb and the path it happened at.
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -140,6 +198,7 @@ impl Error {
             Self::Io { source, .. } if is_exhaustion(source) => 5,
             Self::Integrity { .. } | Self::NotConserved { .. } => 4,
             Self::Resource { .. } => 5,
+            Self::At { error, .. } => error.exit_status(),
             Self::Interrupted => 75,
             Self::Io { .. } | Self::EmptyCorpus { .. } | Self::InvalidFile { .. } => 1,
         }
@@ -148,6 +207,7 @@ impl Error {
     /// What the reader can do next, if that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::At { error, .. } => error.hint(),
             Self::UnknownName { nearest: Some(name), .. } => Some(format!("did you mean `{name}`?")),
             Self::Integrity { .. } => Some("make the file again, or restore it from a copy".to_owned()),
             _ => None,

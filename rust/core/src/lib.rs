@@ -3,6 +3,7 @@
 //! The modules stand in the order in which a document passes through them.
 //! Nothing here knows Python, a terminal or a clock; nothing prints or exits.
 
+pub mod clean;
 pub mod config;
 pub mod dedup;
 pub mod document;

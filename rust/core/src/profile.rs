@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::language::{self, LanguageFilter};
 use crate::ledger::Counts;
 use crate::pii::{self, remove_pii, KindCounts, Policy};
-use crate::quality::{Bound, Chain, Reason, SeedRules, Workspace};
+use crate::quality::{Bound, Chain, Measure, Reason, SeedRules, Workspace};
 
 /// Names of the profiles that are more, or other, than quality rules.
 const STEPS: [&str; 3] = ["seed", "clean", "dedup"];
@@ -53,6 +53,11 @@ impl Scratch {
     /// What a policy found since this was last asked, by kind.
     pub fn take_pii_counts(&mut self) -> KindCounts {
         std::mem::take(&mut self.pii_counts)
+    }
+
+    /// Measures the text that [`Profile::prepare`] gave last.
+    pub(crate) fn measure(&mut self, text: &str, measure: Measure) -> f64 {
+        measure(text, &mut self.work.views)
     }
 }
 

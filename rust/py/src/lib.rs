@@ -4,33 +4,13 @@
 #![allow(missing_docs)] // the stub is the documentation
 #![allow(clippy::needless_pass_by_value)] // PyO3 extracts arguments as owned values
 
+mod border;
+mod clean;
 mod prep;
+mod source;
 mod tokens;
 
-use pyo3::exceptions::{PyException, PyOSError, PyValueError};
 use pyo3::prelude::*;
-use triptych_core::Error;
-
-pyo3::create_exception!(triptych, InputError, PyValueError);
-pyo3::create_exception!(triptych, ConfigError, PyValueError);
-pyo3::create_exception!(triptych, IntegrityError, PyValueError);
-pyo3::create_exception!(triptych, ResourceError, PyOSError);
-pyo3::create_exception!(triptych, Interrupted, PyException);
-
-/// The Python exception for an error of the engine, chosen by its exit status.
-fn to_py_err(error: Error) -> PyErr {
-    let message = match error.hint() {
-        Some(hint) => format!("{error} (hint: {hint})"),
-        None => error.to_string(),
-    };
-    match error.exit_status() {
-        2 => ConfigError::new_err(message),
-        4 => IntegrityError::new_err(message),
-        5 => ResourceError::new_err(message),
-        75 => Interrupted::new_err(message),
-        _ => InputError::new_err(message),
-    }
-}
 
 #[pymodule]
 mod _core {
@@ -39,10 +19,13 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::{ConfigError, InputError, IntegrityError, Interrupted, ResourceError};
+    use super::border::{ConfigError, InputError, IntegrityError, InternalError, Interrupted, ResourceError};
 
     #[pymodule_export]
-    use super::prep::{clean_texts, run_prep, TextPreprocessor};
+    use super::clean::BatchCleaner;
+
+    #[pymodule_export]
+    use super::prep::{run_prep, TextPreprocessor};
 
     #[pymodule_export]
     use super::tokens::{
@@ -55,7 +38,18 @@ mod _core {
 
     /// Runs the preparation command line; returns its exit status.
     #[pyfunction]
-    fn main(py: Python<'_>, args: Vec<OsString>) -> u8 {
-        py.detach(|| triptych_cli::run(args))
+    fn main(py: Python<'_>, args: Vec<OsString>) -> PyResult<u8> {
+        super::border::detached_across(py, || PyResult::Ok(triptych_cli::run(args)))
+    }
+
+    /// Panics, for the test of what becomes of that.
+    #[pyfunction]
+    fn provoke_panic(py: Python<'_>, message: String) -> PyResult<()> {
+        super::border::detached(py, || -> PyResult<()> { panic!("{message}") })
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::border::prepare(module)
     }
 }

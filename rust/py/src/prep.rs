@@ -9,8 +9,9 @@ use triptych_core::config::PrepConfig;
 use triptych_core::dedup::MIN_NGRAM_WORDS;
 use triptych_core::pipeline::{self, Progress};
 use triptych_core::profile::{Fate, Pii, Profile};
+use triptych_core::Result;
 
-use crate::to_py_err;
+use crate::border::{detached, to_py_err};
 
 /// The texts as UTF-8; a lone surrogate has none, and the error says where it stands.
 fn utf8(texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
@@ -22,17 +23,12 @@ fn utf8(texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
     texts.into_iter().enumerate().map(convert).collect()
 }
 
-fn fates(texts: &[String], profile: &Profile) -> (Vec<Option<String>>, String) {
-    let (fates, counts) = profile.prepare_all(texts);
-    let texts = fates.into_iter().map(|fate| match fate {
+fn kept(texts: &[String], profile: &Profile) -> Vec<String> {
+    let kept = profile.prepare_all(texts).0.into_iter().filter_map(|fate| match fate {
         Fate::Kept(text) => Some(text.into_owned()),
         Fate::Dropped => None,
     });
-    (texts.collect(), serde_json::json!(counts).to_string())
-}
-
-fn kept(texts: &[String], profile: &Profile) -> Vec<String> {
-    fates(texts, profile).0.into_iter().flatten().collect()
+    kept.collect()
 }
 
 fn seed(min_length: usize, max_length: usize) -> PyResult<Profile> {
@@ -56,13 +52,13 @@ impl TextPreprocessor {
 
     fn remove_pii(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<String> {
         let texts = utf8(vec![text])?;
-        Ok(py.detach(|| triptych_core::pii::remove_pii(&texts[0]).into_owned()))
+        detached(py, || Result::Ok(triptych_core::pii::remove_pii(&texts[0]).into_owned()))
     }
 
     fn check_quality(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<bool> {
         let texts = utf8(vec![text])?;
         let profile = Profile { pii: Pii::Leave, ngram: None, ..self.profile.clone() };
-        Ok(py.detach(|| !kept(&texts, &profile).is_empty()))
+        detached(py, || Result::Ok(!kept(&texts, &profile).is_empty()))
     }
 
     #[pyo3(signature = (texts, n = 13))]
@@ -76,26 +72,13 @@ impl TextPreprocessor {
             return Err(PyValueError::new_err(format!("n must be at least 1, got {n}")));
         }
         let texts = utf8(texts)?;
-        Ok(py.detach(|| kept(&texts, &Profile { ngram: Some(n), ..Profile::default() })))
+        detached(py, || Result::Ok(kept(&texts, &Profile { ngram: Some(n), ..Profile::default() })))
     }
 
     fn process(&self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
         let texts = utf8(texts)?;
-        Ok(py.detach(|| kept(&texts, &self.profile)))
+        detached(py, || Result::Ok(kept(&texts, &self.profile)))
     }
-}
-
-#[pyfunction]
-#[pyo3(signature = (texts, *, min_length = 128, max_length = 4096))]
-pub fn clean_texts<'py>(
-    py: Python<'py>,
-    texts: Vec<Bound<'py, PyString>>,
-    min_length: usize,
-    max_length: usize,
-) -> PyResult<(Vec<Option<String>>, Bound<'py, PyAny>)> {
-    let (texts, profile) = (utf8(texts)?, seed(min_length, max_length)?);
-    let (texts, counts) = py.detach(|| fates(&texts, &profile));
-    Ok((texts, py.import("json")?.call_method1("loads", (counts,))?))
 }
 
 /// Asks the interpreter for signals between blocks, so that Ctrl-C stops a run.
@@ -126,9 +109,9 @@ pub fn run_prep(py: Python<'_>, config_json: &str) -> PyResult<String> {
         config.set_all(table)?;
         pipeline::run(&config, &signals)
     };
-    let result = py.detach(run);
+    let result = detached(py, run);
     if let Some(raised) = signals.raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(raised);
     }
-    result.map(|summary| serde_json::json!(summary).to_string()).map_err(to_py_err)
+    result.map(|summary| serde_json::json!(summary).to_string())
 }

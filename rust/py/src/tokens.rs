@@ -10,7 +10,7 @@ use triptych_core::shard::{self, RenderedDocument};
 use triptych_core::tokenize::{self, Corpus, TrainConfig};
 use triptych_core::{Error, Result};
 
-use crate::to_py_err;
+use crate::border::{detached, detached_across, to_py_err};
 
 #[pyclass(frozen, module = "triptych._core")]
 pub struct Tokenizer {
@@ -21,18 +21,18 @@ pub struct Tokenizer {
 impl Tokenizer {
     #[staticmethod]
     fn from_file(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let inner = py.detach(|| tokenize::Tokenizer::from_file(&path)).map_err(to_py_err)?;
+        let inner = detached(py, || tokenize::Tokenizer::from_file(&path))?;
         Ok(Self { inner })
     }
 
     #[staticmethod]
     fn from_str(py: Python<'_>, json: String) -> PyResult<Self> {
-        let inner = py.detach(|| tokenize::Tokenizer::from_json(json)).map_err(to_py_err)?;
+        let inner = detached(py, || tokenize::Tokenizer::from_json(json))?;
         Ok(Self { inner })
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.detach(|| self.inner.save(&path)).map_err(to_py_err)
+        detached(py, || self.inner.save(&path))
     }
 
     fn to_str(&self) -> &str {
@@ -41,7 +41,7 @@ impl Tokenizer {
 
     #[pyo3(signature = (text, allow_special = false))]
     fn encode(&self, py: Python<'_>, text: &str, allow_special: bool) -> PyResult<Vec<u32>> {
-        py.detach(|| self.inner.encode(text, allow_special)).map_err(to_py_err)
+        detached(py, || self.inner.encode(text, allow_special))
     }
 
     #[pyo3(signature = (texts, allow_special = false))]
@@ -51,12 +51,12 @@ impl Tokenizer {
         texts: Vec<String>,
         allow_special: bool,
     ) -> PyResult<Vec<Vec<u32>>> {
-        py.detach(|| self.inner.encode_batch(&texts, allow_special)).map_err(to_py_err)
+        detached_across(py, || self.inner.encode_batch(&texts, allow_special))
     }
 
     #[pyo3(signature = (ids, skip_special = false))]
     fn decode(&self, py: Python<'_>, ids: Vec<u32>, skip_special: bool) -> PyResult<String> {
-        py.detach(|| self.inner.decode(&ids, skip_special)).map_err(to_py_err)
+        detached(py, || self.inner.decode(&ids, skip_special))
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
@@ -112,13 +112,13 @@ pub fn train_tokenizer(
     special_tokens: Option<Vec<String>>,
 ) -> PyResult<Tokenizer> {
     let config = TrainConfig { vocab_size, extra_special_tokens: special_tokens.unwrap_or_default() };
-    let inner = py.detach(|| {
+    let inner = detached_across(py, || {
         let corpus = Corpus::open(&paths.unwrap_or_default())?;
         let given = texts.unwrap_or_default().into_iter().map(Ok);
         let read = corpus.documents().map(|document| Ok(document?.text));
         tokenize::train(read.chain(given), &config, &mut |_, _| {})
     });
-    Ok(Tokenizer { inner: inner.map_err(to_py_err)? })
+    Ok(Tokenizer { inner: inner? })
 }
 
 #[pyfunction]
@@ -129,8 +129,8 @@ pub fn tokenize_documents(
     output: PathBuf,
 ) -> PyResult<String> {
     let tokenizer = &tokenizer.get().inner;
-    let manifest = py.detach(|| tokenize::tokenize_documents(&inputs, tokenizer, &output, &mut |_| {}));
-    to_json(&manifest.map_err(to_py_err)?)
+    let write = || tokenize::tokenize_documents(&inputs, tokenizer, &output, &mut |_| {});
+    to_json(&detached_across(py, write)?)
 }
 
 #[pyfunction]
@@ -142,19 +142,18 @@ pub fn write_token_shards(
     documents_per_unit: u64,
 ) -> PyResult<String> {
     let tokenizer = &tokenizer.get().inner;
-    let manifest =
-        py.detach(|| shard::write_token_shards(&documents, tokenizer, &output, documents_per_unit));
-    to_json(&manifest.map_err(to_py_err)?)
+    let write = || shard::write_token_shards(&documents, tokenizer, &output, documents_per_unit);
+    to_json(&detached_across(py, write)?)
 }
 
 #[pyfunction]
 pub fn verify_token_shards(py: Python<'_>, folder: PathBuf) -> PyResult<String> {
-    let verified = py.detach(|| {
+    let verify = || {
         let shards = shard::TokenShards::open(Path::new(&folder))?;
         shards.verify()?;
-        Ok(shards.manifest().clone())
-    });
-    to_json(&verified.map_err(to_py_err)?)
+        Result::Ok(shards.manifest().clone())
+    };
+    to_json(&detached_across(py, verify)?)
 }
 
 fn to_json(value: &impl serde::Serialize) -> PyResult<String> {
@@ -179,7 +178,7 @@ impl Order {
         seed: u64,
     ) -> PyResult<Self> {
         let stages = stages.iter().map(to_stage).collect::<PyResult<Vec<Stage>>>()?;
-        let inner = py.detach(|| order::Order::new(sources, stages, seed)).map_err(to_py_err)?;
+        let inner = detached(py, || order::Order::new(sources, stages, seed))?;
         Ok(Self { inner })
     }
 
@@ -193,13 +192,15 @@ impl Order {
     }
 
     fn rows(&self, py: Python<'_>, step: u64) -> PyResult<Vec<Vec<SegmentTuple>>> {
-        py.detach(|| {
+        detached(py, || {
             let rows = self.inner.rows(step)?.into_iter();
-            Ok(rows
-                .map(|(source, row)| row.iter().map(|s| (source, s.document, s.start, s.length)).collect())
-                .collect())
+            Result::Ok(
+                rows.map(|(source, row)| {
+                    row.iter().map(|s| (source, s.document, s.start, s.length)).collect()
+                })
+                .collect(),
+            )
         })
-        .map_err(to_py_err)
     }
 
     #[pyo3(signature = (step, first_row = 0, num_rows = None))]
@@ -210,7 +211,7 @@ impl Order {
         first_row: u64,
         num_rows: Option<u64>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let batch = py.detach(|| self.inner.batch(step, first_row, num_rows)).map_err(to_py_err)?;
+        let batch = detached_across(py, || self.inner.batch(step, first_row, num_rows))?;
         let arrays = PyDict::new(py);
         let set = |name, bytes: &[u8]| arrays.set_item(name, PyByteArray::new(py, bytes));
         set("input_ids", bytemuck::cast_slice(&batch.input_ids))?;
@@ -224,11 +225,11 @@ impl Order {
     }
 
     fn step_hash(&self, py: Python<'_>, step: u64) -> PyResult<String> {
-        py.detach(|| self.inner.step_hash(step)).map_err(to_py_err)
+        detached(py, || self.inner.step_hash(step))
     }
 
     fn report(&self, py: Python<'_>) -> PyResult<String> {
-        to_json(&py.detach(|| self.inner.report()))
+        to_json(&detached(py, || Result::Ok(self.inner.report()))?)
     }
 
     fn document_id(&self, source: usize, document: u64) -> PyResult<String> {

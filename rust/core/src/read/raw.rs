@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::decompress::{self, Undecodable, HEAD_BYTES};
 use super::{Compression, STANDARD_INPUT};
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 
 /// What a single file may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +176,12 @@ impl RawFile {
             limit: format!("a window of {} bytes, a quarter of free memory", decompress::max_window_bytes()),
             needed: format!("more ({error}); compress it again without `--long`"),
         }
+        .at(self.place())
+    }
+
+    /// How far it was decompressed.
+    fn place(&self) -> Place {
+        Place { file: Some(self.path.clone()), line: None, byte: Some(self.offset) }
     }
 
     fn check_limits(&self) -> Result<()> {
@@ -195,6 +201,7 @@ impl RawFile {
                 self.limits.max_expansion
             ),
             needed: format!("more than {} bytes", self.offset),
-        })
+        }
+        .at(self.place()))
     }
 }

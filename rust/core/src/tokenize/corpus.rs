@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{json, Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::manifest::{self, Manifest};
 
 /// Format name of prepared documents.
@@ -143,10 +143,16 @@ fn lines(reader: impl Read + 'static, path: &Path) -> Documents {
     let path = path.to_owned();
     let reader = BufReader::with_capacity(1 << 20, reader);
     let numbered = reader.split(b'\n').zip(1u64..);
-    Box::new(numbered.filter_map(move |(line, number)| match line {
-        Ok(bytes) if bytes.trim_ascii().is_empty() => None,
-        Ok(bytes) => Some(parse_line(&bytes, number, &path)),
-        Err(error) => Some(Err(Error::io("read", &path)(error))),
+    let mut byte = 0;
+    Box::new(numbered.filter_map(move |(line, number)| {
+        let place = Place { file: Some(path.clone()), line: Some(number), byte: Some(byte) };
+        byte += line.as_ref().map_or(0, |bytes| bytes.len() as u64 + 1);
+        let document = match line {
+            Ok(bytes) if bytes.trim_ascii().is_empty() => return None,
+            Ok(bytes) => parse_line(&bytes, number, &path),
+            Err(error) => Err(Error::io("read", &path)(error)),
+        };
+        Some(document.map_err(|error| error.at(place)))
     }))
 }
 

@@ -1,0 +1,92 @@
+//! Batches from Python: one object with the Arrow C stream interface, or an iterable of objects
+//! with that of batches.
+
+use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_schema::SchemaRef;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyIterator;
+use pyo3_arrow::input::AnyRecordBatch;
+
+use crate::border::InputError;
+
+/// Batches, the last of which may be an error.
+pub struct Source {
+    /// Items that are batches, or hold some.
+    items: Option<Py<PyIterator>>,
+    /// Of the item at hand.
+    reader: Option<Box<dyn RecordBatchReader + Send>>,
+    /// What ended the batches too early; it is raised after what came before it.
+    error: Option<PyErr>,
+    num_items: usize,
+}
+
+impl Source {
+    /// Opens whatever `batches` is.
+    ///
+    /// # Errors
+    /// `TypeError` if it is neither.
+    pub fn open(batches: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let is_stream = batches.hasattr("__arrow_c_stream__")? || batches.hasattr("__arrow_c_array__")?;
+        let (reader, items) = if is_stream {
+            (Some(batches.extract::<AnyRecordBatch>()?.into_reader()?), None)
+        } else {
+            (None, Some(batches.try_iter().map_err(|_| no_batches("batches", batches))?.unbind()))
+        };
+        Ok(Self { items, reader, error: None, num_items: 0 })
+    }
+
+    /// The schema, for which the first item is read; `None` if there is none.
+    pub fn schema(&mut self, py: Python<'_>) -> PyResult<Option<SchemaRef>> {
+        if self.reader.is_none() {
+            self.next_item(py)?;
+        }
+        Ok(self.reader.as_deref().map(RecordBatchReader::schema))
+    }
+
+    /// The next batch; `None` at the end, however it came.
+    pub fn next(&mut self, py: Python<'_>) -> Option<RecordBatch> {
+        while self.error.is_none() {
+            match self.reader.as_mut().and_then(|reader| py.detach(|| reader.next())) {
+                Some(Ok(batch)) => return Some(batch),
+                Some(Err(error)) => {
+                    self.error = Some(InputError::new_err(format!("reading batches: {error}")));
+                }
+                None => match self.next_item(py) {
+                    Ok(()) if self.reader.is_none() => return None,
+                    Ok(()) => (),
+                    Err(error) => self.error = Some(error),
+                },
+            }
+        }
+        None
+    }
+
+    /// Raises what ended the batches, once.
+    pub fn end<T>(&mut self) -> PyResult<Option<T>> {
+        self.error.take().map_or(Ok(None), Err)
+    }
+
+    /// Opens the next item, if there is one.
+    fn next_item(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.reader = None;
+        let Some(items) = &self.items else { return Ok(()) };
+        if let Some(item) = items.bind(py).clone().next() {
+            let item = item?;
+            let name = format!("item {} of batches", self.num_items);
+            let batch = item.extract::<AnyRecordBatch>().map_err(|_| no_batches(&name, &item))?;
+            self.reader = Some(batch.into_reader()?);
+            self.num_items += 1;
+        }
+        Ok(())
+    }
+}
+
+fn no_batches(name: &str, found: &Bound<'_, PyAny>) -> PyErr {
+    let kind = found.get_type();
+    PyTypeError::new_err(format!(
+        "{name}: expected Arrow data (an object with `__arrow_c_stream__`, as tables of pyarrow, polars \
+         and pandas >= 2.2 have, or an iterable of record batches), found {}",
+        kind.fully_qualified_name().map_or_else(|_| kind.to_string(), |name| name.to_string())
+    ))
+}

@@ -1,0 +1,561 @@
+"""`prep.clean`: the same decisions as `prep.run`, over Arrow data of any library."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from triptych import prep
+from triptych.errors import ConfigError, InputError, RuleError
+
+CASES = Path(__file__).parents[1] / "cases"
+PROFILES = "seed gopher gopher-repetition c4 fineweb native clean dedup".split()
+CHAIN = "gopher-repetition,gopher,clean,dedup"
+
+
+def spell(case: dict) -> str:
+    parts = case.get("parts") or [[case["text"], 1]]
+    return "".join(text * count for text, count in parts)
+
+
+def documents() -> list[dict]:
+    """Texts on which every profile decides now so, now so, with repeats and bad rows."""
+    names = ("c4", "fineweb", "gopher", "gopher_repetition", "pii_labelled", "ngram")
+    texts: list[str | None] = []
+    for name in names:
+        lines = (CASES / f"{name}.jsonl").read_bytes().splitlines()
+        cases = [json.loads(line) for line in lines[:150]]
+        texts += [spell(case) for case in cases if "parts" in case or "text" in case]
+    for page in (CASES.parents[1] / "docs").glob("*.md"):
+        prose = page.read_text(encoding="utf-8")
+        texts += [prose[at : at + 4000] for at in range(0, len(prose), 4000)]
+    for i in range(60):
+        words = " ".join(f"house{i * 7 + j} on the road of mile{j}." for j in range(40))
+        texts.append(f"{words}\nThen write to a{i}@b.org and that is with the end.")
+    texts = [*texts, None, "", *texts[::3]]
+    return [{"id": f"d{i}", "text": text, "n": i} for i, text in enumerate(texts)]
+
+
+def table(records: list[dict], rows: int | None = None) -> pa.Table:
+    whole = pa.Table.from_pylist(records)
+    return pa.Table.from_batches(whole.to_batches(max_chunksize=rows))
+
+
+def configuration(name: str) -> dict:
+    if name != "everything":
+        return {"profile": name, "min_length": 20}
+    return {
+        "profile": ("clean", "c4", "dedup"),
+        "pii": {"email": "drop", "phone": "mask"},
+        "language": {"keep": ["en"], "threshold": 0.3},
+        "rule": ({"feature": "num_words", "max": 400.0, "name": "long"},),
+        "ngram": 5,
+    }
+
+
+def run(tmp_path: Path, records: list[dict], settings: dict) -> tuple[list[dict], dict]:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    output = str(tmp_path / "out")
+    config = prep.PrepConfig(
+        input=(str(source),), output=output, format="jsonl", max_bad=1.0, **settings
+    )
+    total = prep.run(config)["ledger"]["total"]
+    lines = "".join(path.read_text() for path in sorted(tmp_path.glob("out/0*.jsonl")))
+    return [json.loads(line) for line in lines.split("\n") if line], total
+
+
+@pytest.mark.parametrize("name", [*PROFILES, CHAIN, "everything"])
+def test_clean_keeps_what_run_keeps_at_any_number_of_threads_and_rows(tmp_path, name):
+    records, settings = documents(), configuration(name)
+    kept, total = run(tmp_path, records, settings)
+    assert 0 < len(kept) < len(records)
+    for threads, rows in ((1, None), (4, None), (1, 7), (4, 100)):
+        config = prep.CleanConfig(threads=threads, **settings)
+        stream = prep.clean(table(records, rows), config)
+        cleaned = stream.read_all().to_pylist()
+        fields = ("id", "text", "n")
+        assert [[row[key] for key in fields] for row in cleaned] == [
+            [row[key] for key in fields] for row in kept
+        ]
+        ledger = stream.ledger | {"bytes_read": 0}
+        assert ledger == {"pii": {}, **total, "bytes_read": 0}
+
+
+KINDS = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.large_binary(),
+    pa.dictionary(pa.int8(), pa.string()),
+    pa.dictionary(pa.uint32(), pa.large_string()),
+]
+
+
+def to_kind(texts: list[str | None], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        indices = pa.array(range(len(texts)), kind.index_type)
+        return pa.DictionaryArray.from_arrays(indices, pa.array(texts, kind.value_type))
+    return pa.array(texts, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_every_type_of_text_keeps_its_type_and_other_columns_follow(kind):
+    texts = ["write to ann@example.org", None, "nobody", "", "at bob@example.org"]
+    batch = pa.RecordBatch.from_arrays(
+        [
+            pa.array([[{"a": i}] for i in range(5)]),
+            to_kind(texts, kind),
+            pa.array([1, None, 3, 4, 5]),
+        ],
+        schema=pa.schema(
+            [
+                ("nested", pa.list_(pa.struct([("a", pa.int64())]))),
+                pa.field("body", kind, metadata={"kept": "yes"}),
+                ("n", pa.int64()),
+            ],
+            metadata={"of": "the schema"},
+        ),
+    )
+    stream = prep.clean(batch, {"profile": "clean", "text_field": "body"})
+    assert stream.schema.equals(batch.schema, check_metadata=True)
+    (cleaned,) = stream
+    assert cleaned.schema.equals(batch.schema, check_metadata=True)
+    strings = [
+        t if isinstance(t, str) else t.decode() for t in cleaned["body"].to_pylist()
+    ]
+    assert strings == ["write to [EMAIL]", "nobody", "", "at [EMAIL]"]
+    assert cleaned["nested"].to_pylist() == [[{"a": i}] for i in (0, 2, 3, 4)]
+    assert cleaned["n"].to_pylist() == [1, 3, 4, 5]
+    assert stream.ledger["quarantined"] == 1
+    assert stream.ledger["bytes_read"] == sum(len(t) for t in texts if t)
+
+
+def test_bytes_that_are_no_text_cost_their_row_only_whatever_the_type_claims():
+    offsets = pa.py_buffer(b"".join(i.to_bytes(4, "little") for i in (0, 2, 4, 5)))
+    texts = pa.Array.from_buffers(
+        pa.string(), 3, [None, offsets, pa.py_buffer(b"ok\xff\xfe!")]
+    )
+    stream = prep.clean(pa.table({"text": texts}), {"profile": "clean"})
+    assert stream.read_all()["text"].to_pylist() == ["ok", "!"]
+    assert (stream.ledger["kept"], stream.ledger["quarantined"]) == (2, 1)
+
+
+def test_what_no_rule_touches_is_passed_on_without_a_copy():
+    text = pa.array(["one two", "three four"] * 50)
+    (cleaned,) = prep.clean(pa.record_batch({"text": text}), {"profile": "clean"})
+    addresses = [buffer.address for buffer in text.buffers() if buffer]
+    assert [b.address for b in cleaned["text"].buffers() if b][-2:] == addresses[-2:]
+
+
+def test_duplicates_are_found_across_batches_and_ledgers_add_up():
+    text = " ".join(f"w{i}" for i in range(40))
+    others = [" ".join(f"w{i}x{j}" for j in range(40)) for i in range(4)]
+    batches = [pa.record_batch({"text": [text, other]}) for other in others]
+    stream = prep.clean(batches, {"profile": "dedup", "threads": 2})
+    assert sum(batch.num_rows for batch in stream) == 5
+    ledger = stream.ledger
+    assert (ledger["read"], ledger["kept"], ledger["duplicates"]) == (8, 5, 3)
+
+
+def test_batches_are_taken_as_they_are_needed():
+    taken = []
+
+    def batches():
+        for i in range(1000):
+            taken.append(i)
+            yield pa.record_batch({"text": ["some text"] * 10})
+
+    stream = prep.clean(batches(), {"profile": "clean", "threads": 2})
+    assert len(taken) == 1  # for the schema
+    next(stream)
+    assert len(taken) < 20
+    assert sum(batch.num_rows for batch in stream) == 9990
+
+
+def test_a_batch_of_much_text_comes_out_in_parts():
+    batch = pa.record_batch({"text": ["word " * 20_000] * 700, "n": range(700)})
+    parts = list(prep.clean(batch, {"profile": "clean"}))
+    assert len(parts) == 3
+    assert [n for part in parts for n in part["n"].to_pylist()] == list(range(700))
+
+
+LIBRARIES = {
+    "pyarrow.Table": lambda t: t,
+    "pyarrow.RecordBatchReader": lambda t: t.to_reader(),
+    "pyarrow.RecordBatch": lambda t: t.combine_chunks().to_batches()[0],
+    "list of batches": lambda t: t.to_batches(max_chunksize=3),
+    "list of tables": lambda t: [t.slice(0, 4), t.slice(4)],
+    "generator": lambda t: (batch for batch in t.to_batches()),
+    "polars": lambda t: pytest.importorskip("polars").from_arrow(t),
+    "pandas": lambda t: (pytest.importorskip("pandas"), t.to_pandas())[1],
+    "duckdb": lambda t: pytest.importorskip("duckdb").from_arrow(t),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_tables_of_every_library_go_in(library):
+    records = [{"text": f"at a{i}@b.org", "n": i} for i in range(10)]
+    given = LIBRARIES[library](pa.Table.from_pylist(records))
+    cleaned = prep.clean(given, {"profile": "clean"}).read_all()
+    assert cleaned["text"].to_pylist() == ["at [EMAIL]"] * 10
+    assert cleaned["n"].to_pylist() == list(range(10))
+
+
+def test_what_comes_out_goes_into_every_library():
+    records = [{"text": text, "n": 1} for text in ("a@b.org", None, "c")]
+
+    def cleaned():
+        return prep.clean(pa.Table.from_pylist(records), {"profile": "clean"})
+
+    expected = ["[EMAIL]", "c"]
+    assert pa.table(cleaned())["text"].to_pylist() == expected
+    reader = pa.RecordBatchReader.from_stream(cleaned())
+    assert reader.read_all()["text"].to_pylist() == expected
+    assert prep.clean(cleaned(), {"profile": "clean"}).read_all().num_rows == 2
+    polars = pytest.importorskip("polars")
+    assert polars.DataFrame(cleaned())["text"].to_list() == expected
+    pandas = pytest.importorskip("pandas")
+    frame = prep.clean(pandas.DataFrame(records), {"profile": "clean"}).read_all()
+    assert frame.to_pandas()["text"].to_list() == expected
+    duckdb = pytest.importorskip("duckdb")
+    stream = cleaned()  # duckdb finds it by its name
+    assert duckdb.sql("select text from stream").fetchall() == [(t,) for t in expected]
+    assert stream.ledger["kept"] == 2
+
+
+FAULTS = [
+    ({"profil": "seed"}, ConfigError, r"unknown key `profil`.*did you mean `profile`"),
+    ({"output": "x"}, ConfigError, r"unknown key `output`"),
+    ({"profile": "sede"}, ConfigError, r"unknown profile `sede`.*did you mean `seed`"),
+    ({"min_length": "many"}, ConfigError, r"key `min_length`: expected"),
+    (
+        {"min_length": 9, "max_length": 8},
+        ConfigError,
+        r"`min_length`: expected at most",
+    ),
+    ({"text_field": "txt"}, ConfigError, r"unknown column `txt`.*did you mean `text`"),
+    ({"text_field": "n"}, ConfigError, r"column `n`: expected .*found type Int64"),
+    ({"rule": [{"feature": "num_word"}]}, ConfigError, r"did you mean `num_words`"),
+]
+
+
+@pytest.mark.parametrize(("settings", "kind", "message"), FAULTS)
+def test_a_faulty_configuration_is_refused_before_any_work(settings, kind, message):
+    with pytest.raises(kind, match=message) as raised:
+        prep.clean(pa.table({"text": ["a"], "n": [1]}), settings)
+    assert isinstance(raised.value, ValueError)
+    assert raised.value.hint is None or raised.value.hint in str(raised.value)
+
+
+@pytest.mark.parametrize("wrong", [7, "text", [1], ["a text"], None, {"text": ["a"]}])
+def test_what_is_no_arrow_data_is_a_type_error_that_names_it(wrong):
+    with pytest.raises(TypeError, match=r"expected Arrow data .* found"):
+        prep.clean(wrong)
+
+
+def test_nothing_gives_nothing():
+    stream = prep.clean([])
+    assert list(stream) == []
+    assert stream.ledger["read"] == 0
+    with pytest.raises(InputError, match="no batches"):
+        _ = stream.schema
+    empty = pa.table({"text": pa.array([], pa.string())})
+    assert prep.clean(empty).read_all().equals(empty)
+
+
+def test_batches_of_other_columns_are_refused_where_they_come():
+    batches = [pa.record_batch({"text": ["a"]}), pa.record_batch({"txt": ["b"]})]
+    with pytest.raises(
+        ConfigError, match=r"expected the columns .*`text` \(Utf8\), found `txt`"
+    ):
+        list(prep.clean(batches, {"profile": "clean"}))
+
+
+def test_an_exception_of_the_source_is_raised_after_what_came_before_it():
+    def batches():
+        yield pa.record_batch({"text": ["a"]})
+        yield pa.record_batch({"text": ["b"]})
+        raise LookupError("the source broke")
+
+    stream = prep.clean(batches(), {"profile": "clean"})
+    assert [next(stream)["text"][0].as_py() for _ in range(2)] == ["a", "b"]
+    with pytest.raises(LookupError, match="the source broke"):
+        next(stream)
+    schema = pa.schema([("text", pa.string())])
+    reader = pa.RecordBatchReader.from_batches(schema, batches())
+    with pytest.raises(InputError, match="the source broke"):
+        list(prep.clean(reader, {"profile": "clean"}))
+
+
+# Rules of one's own.
+
+
+def test_a_rule_sees_what_passed_and_its_reasons_stand_in_the_ledger():
+    import pyarrow.compute as pc
+
+    seen = []
+
+    def short(batch: pa.RecordBatch) -> pa.Array:
+        seen.extend(batch["text"].to_pylist())
+        return pc.greater(batch["num_words"], 2)
+
+    class Kind:
+        name = "kind"
+
+        def __call__(self, batch: pa.RecordBatch) -> pa.Array:
+            assert batch.schema.names == ["text", "source", "num_words"]
+            return pa.array(
+                [s if s != "good" else None for s in batch["source"].to_pylist()]
+            )
+
+    texts = [
+        "write to ann@example.org now",
+        "two words",
+        None,
+        "one two three",
+        "four five six",
+    ]
+    sources = ["good", "good", "good", "bad", "good"]
+    stream = prep.clean(
+        pa.table({"text": texts, "source": sources}),
+        {"profile": "clean"},
+        rules=[short, Kind()],
+        features=["num_words"],
+    )
+    cleaned = stream.read_all()
+    assert cleaned["text"].to_pylist() == ["write to [EMAIL] now", "four five six"]
+    assert cleaned.schema.names == ["text", "source"]
+    assert seen == ["write to [EMAIL] now", "two words", *texts[3:]]
+    assert stream.ledger["rejected"] == {"python.short": 1, "python.kind.bad": 1}
+    assert stream.ledger["read"] == 5
+
+
+def test_what_a_rule_rejects_is_no_original_of_a_duplicate():
+    text = " ".join(f"w{i}" for i in range(40))
+    rows = pa.table({"text": [text, text, text], "n": [0, 1, 2]})
+    stream = prep.clean(
+        rows,
+        {"profile": "dedup"},
+        rules=[lambda b: [n > 0 for n in b["n"].to_pylist()]],
+    )
+    assert stream.read_all()["n"].to_pylist() == [1]
+    assert stream.ledger["rejected"] == {"python.<lambda>": 1}
+    assert stream.ledger["duplicates"] == 1
+
+
+def broken(batch):
+    return {}["missing"]
+
+
+RULE_FAULTS = [
+    (broken, r"rule `broken`: KeyError: 'missing'"),
+    (lambda batch: pa.array([True]), r"expected as many values as rows, 3, found 1"),
+    (lambda batch: pa.array([1, 2, 3]), r"expected booleans .*found int64"),
+    (lambda batch: pa.array([True, None, False]), r"found booleans with nulls"),
+    (lambda batch: None, r"rule `<lambda>`: TypeError"),
+]
+
+
+@pytest.mark.parametrize(("rule", "message"), RULE_FAULTS)
+def test_a_rule_that_fails_is_named_and_its_exception_is_the_cause(rule, message):
+    stream = prep.clean(
+        pa.table({"text": ["a", "b", "c"]}), {"profile": "clean"}, rules=[rule]
+    )
+    with pytest.raises(RuleError, match=message) as raised:
+        stream.read_all()
+    if rule is broken:
+        assert isinstance(raised.value.__cause__, KeyError)
+        assert (
+            raised.value.__cause__.__traceback__.tb_next.tb_frame.f_code.co_name
+            == "broken"
+        )
+    with pytest.raises(InputError, match="failed before"):
+        next(stream)
+
+
+def test_a_feature_that_is_not_there_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean `num_words`"):
+        prep.clean(pa.table({"text": ["a"]}), features=["num_word"])
+
+
+# The interpreter, signals, threads and processes.
+
+
+def python(code: str, **options) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+INTERRUPTED = """
+    import time
+    import pyarrow as pa
+    from triptych import prep
+
+    text = "The house on the hill is old, and so is the road that goes to it. " * {repeats}
+    table = pa.table({{"text": pa.array([text] * {rows}, pa.large_string())}})
+    stream = prep.clean(table, {{"profile": "seed,gopher-repetition", "max_length": 10**9}})
+    for _ in range(5):
+        print("ready", flush=True)
+        try:
+            while True:
+                next(stream)
+        except KeyboardInterrupt:
+            print(time.time(), flush=True)
+    small = pa.table({{"text": ["at ann@example.org"]}})
+    print(prep.clean(small, {{"profile": "clean"}}).read_all()["text"][0])
+"""
+
+
+@pytest.mark.parametrize(("repeats", "rows"), [(1000, 8000), (1_500_000, 1)])
+def test_ctrl_c_is_heard_within_200_ms_in_many_texts_and_within_one(repeats, rows):
+    process = python(INTERRUPTED.format(repeats=repeats, rows=rows))
+    waits = []
+    for pause in (0.05, 0.1, 0.15, 0.2, 0.25):
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(pause)
+        sent = time.time()
+        process.send_signal(signal.SIGINT)
+        waits.append(float(process.stdout.readline()) - sent)
+    said, errors = process.stdout.read(), process.stderr.read()
+    assert (process.wait(60), said) == (0, "at [EMAIL]\n"), errors
+    assert statistics.median(waits) < 0.2, waits
+
+
+THROUGH_ARROW = """
+    import os, signal, threading
+    import pyarrow as pa
+    from triptych import prep
+
+    table = pa.table({"text": ["The house on the hill is old, and so am I. " * 2000] * 2000})
+    stream = prep.clean(table, {"profile": "seed,gopher-repetition", "max_length": 10**9})
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    try:
+        try:
+            pa.table(stream)
+        except Exception as error:
+            print("first", "KeyboardInterrupt" in str(error))
+            for _ in range(100):
+                pass
+    except KeyboardInterrupt:
+        print("then")
+"""
+
+
+def test_ctrl_c_is_not_lost_while_another_library_takes_from_the_stream():
+    said, errors = python(THROUGH_ARROW).communicate(timeout=60)
+    assert said.split("\n")[-2] == "then", errors
+    assert said.startswith(("then", "first True")), said
+
+
+def test_an_error_reaches_another_library_with_its_message():
+    stream = prep.clean(pa.table({"text": ["a"]}), {"profile": "clean"}, rules=[broken])
+    with pytest.raises(
+        pa.ArrowInvalid, match=r"RuleError: rule `broken`: KeyError: 'missing'"
+    ):
+        pa.table(stream)
+
+
+def examples() -> list[tuple[str, str]]:
+    """(code, output) of docs/python.md."""
+    page = (CASES.parents[1] / "docs/python.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
+
+
+@pytest.mark.parametrize(("code", "output"), examples())
+def test_the_examples_of_the_docs_print_what_is_shown(code, output, capsys):
+    exec(code, {})
+    assert capsys.readouterr().out == output
+
+
+def test_the_docs_have_examples():
+    assert len(examples()) >= 2
+
+
+def test_other_threads_run_while_a_batch_is_worked_on():
+    batch = pa.record_batch({"text": ["some words of a text " * 5000] * 100})
+    ticks, done = [0], threading.Event()
+
+    def tick():
+        while not done.wait(0.001):
+            ticks[0] += 1
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    list(prep.clean(batch, {"profile": "seed,gopher-repetition", "threads": 1}))
+    done.set()
+    thread.join()
+    assert ticks[0] > 10
+
+
+def test_one_stream_may_be_taken_from_by_many_threads():
+    batches = [pa.record_batch({"text": [f"text {i}"]}) for i in range(400)]
+    stream = prep.clean(batches, {"profile": "clean"})
+    taken: list[str] = []
+
+    def take():
+        for batch in stream:
+            taken.extend(batch["text"].to_pylist())
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == sorted(f"text {i}" for i in range(400))
+
+
+FORKED = """
+    import multiprocessing, os, sys
+    import pyarrow as pa
+    import triptych
+    from triptych import prep
+
+    TABLE = pa.table({"text": [f"at a{i}@b.org " + "words " * 200 for i in range(3000)]})
+
+    def work(_):
+        tokens = triptych.train_tokenizer(["a b c " * 50] * 50, 300)
+        tokens.encode_batch(["a b"] * 1000)
+        triptych.TextPreprocessor(1, 9).process(["a b"])
+        return prep.clean(TABLE, {"profile": "clean", "threads": 2}).read_all().num_rows
+
+    before = work(0)
+    stream = prep.clean(TABLE, {"profile": "clean"})
+    child = os.fork()
+    if child == 0:
+        try:
+            next(stream)
+        except triptych.InputError as error:
+            assert "before a fork" in str(error)
+            os._exit(0 if work(0) == before else 3)
+        os._exit(4)
+    assert os.waitpid(child, 0)[1] == 0
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        print(pool.map(work, range(4)) == [before] * 4)
+    print(stream.read_all().num_rows == before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_children_of_a_process_that_has_used_the_engine_can_use_it_too():
+    process = python(FORKED)
+    said, errors = process.communicate(timeout=120)
+    assert said.split() == ["True", "True"], errors
