@@ -73,10 +73,25 @@ impl Batch {
 }
 
 /// A line and where it stands.
-struct Line<'b> {
-    bytes: &'b [u8],
-    number: u64,
+pub(crate) struct Line<'b> {
+    pub(crate) bytes: &'b [u8],
+    pub(crate) number: u64,
     byte: u64,
+}
+
+impl<'b> Line<'b> {
+    /// True if there is no record on it.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.bytes.trim_ascii().is_empty()
+    }
+
+    /// The record of the line.
+    pub(crate) fn record(&self, text_field: &str, max_line_bytes: usize) -> Result<Record<'b>, Fault> {
+        if self.bytes.len() > max_line_bytes {
+            return Err(too_long(self.bytes.len(), max_line_bytes));
+        }
+        Record::parse(self.bytes, text_field)
+    }
 }
 
 impl Preparer {
@@ -94,7 +109,7 @@ impl Preparer {
     pub(super) fn prepare(&self, block: &mut Block, scratch: &mut Scratch, batch: &mut Batch) {
         batch.begin(block);
         let num_unread = block.bad.len() as u64;
-        for line in lines(block).filter(|line| !line.bytes.trim_ascii().is_empty()) {
+        for line in lines(block).filter(|line| !line.is_blank()) {
             batch.counts.read += 1;
             if let Err(fault) = self.prepare_line(&line, scratch, batch) {
                 batch.bad.push(bad_record(&line, &fault));
@@ -111,10 +126,7 @@ impl Preparer {
     }
 
     fn prepare_line(&self, line: &Line, scratch: &mut Scratch, batch: &mut Batch) -> Result<(), Fault> {
-        if line.bytes.len() > self.max_line_bytes {
-            return Err(too_long(line.bytes.len(), self.max_line_bytes));
-        }
-        let record = Record::parse(line.bytes, &self.text_field)?;
+        let record = line.record(&self.text_field, self.max_line_bytes)?;
         let first_ngram = batch.ngrams.len();
         match self.profile.prepare(&record.text, scratch, &mut batch.ngrams) {
             Err(reason) => batch.counts.reject(reason.name(), 1),
@@ -140,7 +152,7 @@ fn too_long(found: usize, limit: usize) -> Fault {
     Fault { at: 0, reason: format!("the line is too long: at most {limit} bytes, found {found}").into() }
 }
 
-fn bad_record(line: &Line, fault: &Fault) -> BadRecord {
+pub(crate) fn bad_record(line: &Line, fault: &Fault) -> BadRecord {
     let reason = match fault.at {
         0 => fault.reason.to_string(),
         at => format!("{} at byte {at} of the line", fault.reason),
@@ -149,7 +161,7 @@ fn bad_record(line: &Line, fault: &Fault) -> BadRecord {
 }
 
 /// The lines of a block, without their ends; only `\n` ends a line.
-fn lines(block: &Block) -> impl Iterator<Item = Line<'_>> {
+pub(crate) fn lines(block: &Block) -> impl Iterator<Item = Line<'_>> {
     let ends = memchr_iter(b'\n', &block.bytes).chain(std::iter::once(block.bytes.len()));
     let mut start = 0;
     ends.zip(block.first_line..).map(move |(end, number)| {

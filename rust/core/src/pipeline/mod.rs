@@ -33,6 +33,8 @@ use merge::Whole;
 use sink::Sink;
 use source::Source;
 
+pub(crate) use batch::{bad_record, lines};
+
 pub use part::FORMAT as PART_FORMAT;
 pub use share::Share;
 

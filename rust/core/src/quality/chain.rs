@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::{c4, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, WordSet};
+use super::{c4, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, StageTrace, WordSet};
 use crate::text::Views;
 
 /// Quality profiles in order. An empty chain keeps everything.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     stages: Vec<Stage>,
+    /// Name of the profile of each stage.
+    names: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -30,7 +32,9 @@ pub struct Workspace {
 
 impl From<SeedRules> for Chain {
     fn from(rules: SeedRules) -> Self {
-        Self { stages: vec![Stage::Seed(rules)] }
+        let mut chain = Self::default();
+        chain.push_seed(rules);
+        chain
     }
 }
 
@@ -48,18 +52,30 @@ impl Chain {
             "native" => Stage::Table(&native::RULES),
             _ => return false,
         };
-        self.stages.push(stage);
+        self.push_stage(name, stage);
         true
     }
 
     /// Appends the rules of the `seed` profile.
     pub fn push_seed(&mut self, rules: SeedRules) {
-        self.stages.push(Stage::Seed(rules));
+        self.push_stage("seed", Stage::Seed(rules));
     }
 
     /// Appends the user's own rules.
     pub fn push_rules(&mut self, rules: Vec<Bound>) {
-        self.stages.push(Stage::Rules(rules));
+        if !rules.is_empty() {
+            self.push_stage("rule", Stage::Rules(rules));
+        }
+    }
+
+    fn push_stage(&mut self, name: &str, stage: Stage) {
+        self.stages.push(stage);
+        self.names.push(name.to_owned());
+    }
+
+    /// The profiles in order; the user's own rules are called `rule`.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// The text as the profiles leave it, or the reason of the first that rejects it.
@@ -76,6 +92,26 @@ impl Chain {
         }
         Ok(text)
     }
+
+    /// What every rule measures of a text, asked or not: [`Chain::judge`], told step by step.
+    pub fn trace(&self, text: &str, work: &mut Workspace) -> Vec<StageTrace> {
+        let (mut text, mut is_asked) = (Cow::Borrowed(text), true);
+        let mut traces = Vec::with_capacity(self.stages.len());
+        for (stage, name) in self.stages.iter().zip(&self.names) {
+            work.views.reset();
+            let mut trace = stage.trace(&text, work);
+            (trace.profile, trace.is_asked) = (name.clone(), is_asked);
+            if is_asked {
+                match stage.judge(&text, work) {
+                    Ok(edited) => text = edited.map_or(text, Cow::Owned),
+                    Err(reason) => is_asked = trace.decide(reason.name()),
+                }
+                trace.bytes_left = is_asked.then_some(text.len());
+            }
+            traces.push(trace);
+        }
+        traces
+    }
 }
 
 impl Stage {
@@ -89,6 +125,19 @@ impl Stage {
             Self::Rules(rules) => first_broken(rules, text, views),
         };
         broken.map_or(Ok(None), Err)
+    }
+
+    /// The checks of the stage, without its verdict.
+    fn trace(&self, text: &str, work: &mut Workspace) -> StageTrace {
+        let Workspace { views, words, kept } = work;
+        let check = |rule: &Bound| rule.check(text, views);
+        let checks = match self {
+            Self::C4 => return c4::trace(text, views, kept),
+            Self::Seed(rules) => rules.checks(text, views.scan(text), words),
+            Self::Table(rules) => rules.iter().map(check).collect(),
+            Self::Rules(rules) => rules.iter().map(check).collect(),
+        };
+        StageTrace { checks, ..StageTrace::default() }
     }
 }
 

@@ -19,9 +19,7 @@ impl WordSet {
     /// Stops at the first word that settles it; ordinary prose settles within its first third.
     pub fn reaches(&mut self, text: &str, scan: &Scan, share: f64) -> bool {
         let num_words = scan.words.len();
-        let capacity = (num_words * 2).next_power_of_two().max(16);
-        self.slots.clear();
-        self.slots.resize(capacity, (0, 0));
+        self.clear(num_words);
         let mut distinct = 0_usize;
         for index in 0..num_words {
             distinct += usize::from(self.insert(text, scan, index));
@@ -30,6 +28,19 @@ impl WordSet {
             }
         }
         false
+    }
+
+    /// The number of distinct words: `len(set(words))`.
+    pub fn count(&mut self, text: &str, scan: &Scan) -> usize {
+        self.clear(scan.words.len());
+        (0..scan.words.len()).filter(|index| self.insert(text, scan, *index)).count()
+    }
+
+    /// Makes room for so many words.
+    fn clear(&mut self, num_words: usize) {
+        let capacity = (num_words * 2).next_power_of_two().max(16);
+        self.slots.clear();
+        self.slots.resize(capacity, (0, 0));
     }
 
     /// Adds a word; true if it is new.

@@ -6,6 +6,7 @@
 mod bound;
 mod c4;
 mod chain;
+mod check;
 mod distinct;
 mod feature;
 mod fineweb;
@@ -16,6 +17,7 @@ mod seed;
 
 pub use bound::{Bound, RuleConfig};
 pub use chain::{Chain, Workspace};
+pub use check::{Check, DroppedLine, StageTrace};
 pub use distinct::WordSet;
 pub use feature::{Measure, FEATURES};
 pub use seed::SeedRules;
