@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{c4, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, StageTrace, WordSet};
+use crate::funnel::Gauge;
 use crate::text::Views;
 
 /// Quality profiles in order. An empty chain keeps everything.
@@ -26,6 +27,8 @@ enum Stage {
 pub struct Workspace {
     /// The views; [`Views::reset`] before each text.
     pub views: Views,
+    /// How far the text has come.
+    pub(crate) gauge: Gauge,
     words: WordSet,
     kept: c4::Kept,
 }
@@ -85,7 +88,9 @@ impl Chain {
         work: &mut Workspace,
     ) -> Result<Cow<'t, str>, Reason<'_>> {
         for stage in &self.stages {
-            if let Some(edited) = stage.judge(&text, work)? {
+            let edited = stage.judge(&text, work)?;
+            work.gauge.pass(edited.as_deref());
+            if let Some(edited) = edited {
                 text = Cow::Owned(edited);
                 work.views.reset();
             }
@@ -117,7 +122,7 @@ impl Chain {
 impl Stage {
     /// The text as edited, `None` if it stays.
     fn judge(&self, text: &str, work: &mut Workspace) -> Result<Option<String>, Reason<'_>> {
-        let Workspace { views, words, kept } = work;
+        let Workspace { views, words, kept, .. } = work;
         let broken = match self {
             Self::C4 => return c4::edit(text, views, kept),
             Self::Seed(rules) => rules.first_broken(text, views.scan(text), words),
@@ -129,7 +134,7 @@ impl Stage {
 
     /// The checks of the stage, without its verdict.
     fn trace(&self, text: &str, work: &mut Workspace) -> StageTrace {
-        let Workspace { views, words, kept } = work;
+        let Workspace { views, words, kept, .. } = work;
         let check = |rule: &Bound| rule.check(text, views);
         let checks = match self {
             Self::C4 => return c4::trace(text, views, kept),
