@@ -3,6 +3,7 @@
 //! The binary `triptych-prep` and the wheel's `triptych prep` both call [`run`].
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line talks
 
+mod explain;
 mod merge;
 mod options;
 mod outcome;
@@ -34,6 +35,8 @@ enum Verb {
     Clean(options::Options),
     /// Drops documents that repeat an earlier one (profile `dedup`)
     Dedup(options::Options),
+    /// Says why one document is kept or rejected: every rule, feature and match
+    Explain(explain::Options),
     /// Makes one folder of the parts that runs with `--shard` wrote
     Merge(merge::Options),
     /// Trains a byte-level BPE tokenizer on documents
@@ -57,6 +60,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Run(options) => prepare::run(&options, None),
         Verb::Clean(options) => prepare::run(&options, Some("clean")),
         Verb::Dedup(options) => prepare::run(&options, Some("dedup")),
+        Verb::Explain(options) => explain::run(&options),
         Verb::Merge(options) => merge::run(&options),
         Verb::TrainTokenizer(options) => finish(options.run()),
         Verb::Tokenize(options) => finish(options.run()),

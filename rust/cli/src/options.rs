@@ -7,15 +7,9 @@ use serde_json::Value;
 use triptych_core::config::PrepConfig;
 use triptych_core::Result;
 
-/// Later ones win: `--config`, then `--set`, then the named options.
+/// What decides about a document.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
-    /// Files, folders or globs: .jsonl, .ndjson, .txt (also .gz, .zst), .parquet
-    #[arg(long, value_name = "PATH", num_args = 1..)]
-    input: Vec<PathBuf>,
-    /// Folder to write
-    #[arg(long, value_name = "DIR")]
-    output: Option<PathBuf>,
+pub(crate) struct Rules {
     /// Steps to take: seed, clean, dedup, gopher, gopher-repetition, c4, fineweb,
     /// dolma, native; several with commas between [default: seed]
     #[arg(long, value_name = "NAME")]
@@ -26,6 +20,44 @@ pub(crate) struct Options {
     /// Sets one key; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Fewest words of a document [default: 128]
+    #[arg(long, value_name = "WORDS")]
+    min_length: Option<usize>,
+    /// Most words of a document [default: 4096]
+    #[arg(long, value_name = "WORDS")]
+    max_length: Option<usize>,
+}
+
+impl Rules {
+    /// The configuration that these options and their file make.
+    pub(crate) fn config(&self) -> Result<PrepConfig> {
+        let mut config = PrepConfig::default();
+        if let Some(path) = &self.config {
+            config.set_file(path)?;
+        }
+        self.set.iter().try_for_each(|assignment| config.set_assignment(assignment))?;
+        let keys = [
+            ("profile", self.profile.clone().map(Value::from)),
+            ("min_length", self.min_length.map(Value::from)),
+            ("max_length", self.max_length.map(Value::from)),
+        ];
+        let mut given = keys.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        given.try_for_each(|(key, value)| config.set(key, value))?;
+        Ok(config)
+    }
+}
+
+/// Later ones win: `--config`, then `--set`, then the named options.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Files, folders or globs: .jsonl, .ndjson, .txt (also .gz, .zst), .parquet
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    input: Vec<PathBuf>,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    rules: Rules,
     /// Threads; 0 is one a core [default: 0]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -35,12 +67,6 @@ pub(crate) struct Options {
     /// Format of the shards: jsonl.zst, jsonl or parquet [default: jsonl.zst]
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
-    /// Fewest words of a document [default: 128]
-    #[arg(long, value_name = "WORDS")]
-    min_length: Option<usize>,
-    /// Most words of a document [default: 4096]
-    #[arg(long, value_name = "WORDS")]
-    max_length: Option<usize>,
     /// Share of bad records beyond which the exit status is 3 [default: 0.001]
     #[arg(long, value_name = "FRACTION")]
     max_bad: Option<f64>,
@@ -58,11 +84,7 @@ pub(crate) struct Options {
 impl Options {
     /// The configuration that these options and their file make.
     pub(crate) fn config(&self, profile: Option<&str>) -> Result<PrepConfig> {
-        let mut config = PrepConfig::default();
-        if let Some(path) = &self.config {
-            config.set_file(path)?;
-        }
-        self.set.iter().try_for_each(|assignment| config.set_assignment(assignment))?;
+        let mut config = self.rules.config()?;
         for (key, value) in self.named() {
             config.set(key, value)?;
         }
@@ -78,12 +100,9 @@ impl Options {
         let keys = [
             ("input", input),
             ("output", self.output.as_ref().map(|path| serde_json::json!(path))),
-            ("profile", self.profile.clone().map(Value::from)),
             ("threads", self.threads.map(Value::from)),
             ("shard", self.shard.clone().map(Value::from)),
             ("format", self.format.clone().map(Value::from)),
-            ("min_length", self.min_length.map(Value::from)),
-            ("max_length", self.max_length.map(Value::from)),
             ("max_bad", self.max_bad.map(Value::from)),
             ("overwrite", self.overwrite.then_some(Value::from(true))),
         ];

@@ -42,6 +42,16 @@ impl<'l> Record<'l> {
         Ok(Self { text: json::decode_string(raw), fields, text_index })
     }
 
+    /// The id that the record is written with.
+    pub fn id(&self, fallback: Fallback) -> String {
+        let mut values = self.fields.iter().filter(|(key, value)| *key == "id" && *value != "null");
+        match values.next() {
+            Some((_, value)) if value.starts_with('"') => json::decode_string(value).into_owned(),
+            Some((_, value)) => (*value).to_owned(),
+            None => format!("{}:{}", fallback.file_name, fallback.line),
+        }
+    }
+
     /// Appends the record as one line, with `text` in place of its own if that changed.
     pub fn write(&self, text: Option<&str>, fallback: Fallback, out: &mut Vec<u8>) {
         let mut separator = b'{';

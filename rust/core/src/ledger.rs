@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::funnel::{self, Size, Step};
 use crate::pii::KindCounts;
 
 /// Name of the ledger inside a documents folder.
@@ -33,6 +34,9 @@ pub struct Counts {
     /// What a policy for personal data found, by kind, in documents kept or not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pii: BTreeMap<String, u64>,
+    /// What enters and leaves each step of the profile, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub funnel: Vec<Step>,
 }
 
 /// Counts of one input file.
@@ -76,6 +80,49 @@ impl Counts {
         for (kind, count) in &other.pii {
             *self.pii.entry(kind.clone()).or_default() += count;
         }
+        funnel::add(&mut self.funnel, &other.funnel);
+    }
+
+    /// Forgets what deduplication has decided, for it to be decided again.
+    pub fn reopen(&mut self) {
+        (self.kept, self.duplicates) = (0, 0);
+        if let Some(dedup) = self.dedup() {
+            dedup.left = Size::default();
+            dedup.rejected.remove(funnel::DUPLICATES);
+        }
+    }
+
+    /// Counts documents that no other repeats.
+    pub fn keep(&mut self, size: Size) {
+        self.kept += size.documents;
+        if let Some(dedup) = self.dedup() {
+            dedup.left.add(size);
+        }
+    }
+
+    /// Counts documents that repeat an earlier one.
+    pub fn repeat(&mut self, size: Size) {
+        self.duplicates += size.documents;
+        if let Some(dedup) = self.dedup().filter(|_| size.documents > 0) {
+            dedup.reject(funnel::DUPLICATES, size);
+        }
+    }
+
+    /// So much comes to deduplication, after all that rejects before it.
+    pub fn enter_dedup(&mut self, size: Size) {
+        if let Some(dedup) = self.dedup() {
+            dedup.entered = size;
+        }
+    }
+
+    /// Counts a step that comes before deduplication.
+    pub fn insert_step(&mut self, step: Step) {
+        let place = self.funnel.len() - usize::from(self.dedup().is_some());
+        self.funnel.insert(place, step);
+    }
+
+    fn dedup(&mut self) -> Option<&mut Step> {
+        self.funnel.last_mut().filter(|step| step.name == funnel::DEDUP)
     }
 
     /// Counts documents rejected for `reason`.
@@ -102,10 +149,30 @@ impl Counts {
     }
 
     fn check(&self, file: &str) -> Result<()> {
-        if self.read == self.accounted() {
-            return Ok(());
-        }
-        Err(Error::NotConserved { file: file.to_owned(), read: self.read, accounted: self.accounted() })
+        let (read, accounted) = (self.read, self.accounted());
+        let broken = if read == accounted { self.leak() } else { Some((read, accounted)) };
+        broken.map_or(Ok(()), |(read, accounted)| {
+            Err(Error::NotConserved { file: file.to_owned(), read, accounted })
+        })
+    }
+
+    /// The first place where the funnel loses documents or disagrees with the fates, and by how much.
+    fn leak(&self) -> Option<(u64, u64)> {
+        let (first, last) = (self.funnel.first()?, self.funnel.last()?);
+        let ends =
+            [(self.read - self.quarantined, first.entered.documents), (self.kept, last.left.documents)];
+        let steps = self.funnel.iter().map(|step| (step.entered.documents, step.accounted()));
+        let joints = self.funnel.windows(2).flat_map(|pair| {
+            let (left, entered) = (pair[0].left, pair[1].entered);
+            [(left.documents, entered.documents), (left.bytes, entered.bytes), (left.words, entered.words)]
+        });
+        let reasons = self.rejected.iter().map(|(reason, count)| (*count, self.rejected_on_the_way(reason)));
+        let mut all = ends.into_iter().chain(steps).chain(joints).chain(reasons);
+        all.find(|(expected, found)| expected != found)
+    }
+
+    fn rejected_on_the_way(&self, reason: &str) -> u64 {
+        self.funnel.iter().filter_map(|step| step.rejected.get(reason)).map(|size| size.documents).sum()
     }
 }
 
@@ -149,6 +216,51 @@ impl Ledger {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// A file of which 3 documents enter, 1 is short and 1 a duplicate.
+    fn counts() -> Counts {
+        let size = |documents| Size { documents, bytes: 10 * documents, words: 2 * documents };
+        let mut counts = Counts { read: 4, quarantined: 1, ..Counts::default() };
+        let mut seed = Step { entered: size(3), left: size(2), ..Step::named("seed") };
+        seed.reject("too_few_words", size(1));
+        counts.reject("too_few_words", 1);
+        counts.funnel = vec![seed, Step { entered: size(2), ..Step::named(funnel::DEDUP) }];
+        counts.keep(size(1));
+        counts.repeat(size(1));
+        counts
+    }
+
+    #[test]
+    fn a_funnel_that_leaks_or_contradicts_the_fates_is_found() {
+        counts().check("a").unwrap();
+        let broken: [fn(&mut Counts); 6] = [
+            |counts| counts.funnel[0].entered.documents += 1,
+            |counts| counts.funnel[1].left.documents -= 1,
+            |counts| counts.funnel[1].entered.words += 1,
+            |counts| counts.funnel[0].left.bytes -= 1,
+            |counts| counts.funnel[0].rejected.clear(),
+            |counts| {
+                let size = counts.funnel[0].rejected.remove("too_few_words").unwrap_or_default();
+                counts.funnel[0].reject("other", size);
+            },
+        ];
+        for (index, change) in broken.into_iter().enumerate() {
+            let mut counts = counts();
+            change(&mut counts);
+            assert!(counts.check("a").is_err(), "{index}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_decided_again_counts_the_same() {
+        let mut again = counts();
+        again.reopen();
+        assert!(again.check("a").is_err());
+        let size = Size { documents: 1, bytes: 10, words: 2 };
+        again.keep(size);
+        again.repeat(size);
+        assert_eq!(again, counts());
+    }
 
     proptest! {
         #[test]

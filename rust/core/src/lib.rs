@@ -9,6 +9,8 @@ pub mod dedup;
 pub mod document;
 pub mod draft;
 pub mod error;
+pub mod funnel;
+pub mod inspect;
 mod json;
 pub mod language;
 pub mod ledger;

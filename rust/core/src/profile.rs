@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::dedup::{hash_ngrams, NgramIndex, Verdict};
 use crate::error::{Error, Result};
+use crate::funnel::{self, Gauge, Size, Step};
 use crate::language::{self, LanguageFilter};
 use crate::ledger::Counts;
 use crate::pii::{self, remove_pii, KindCounts, Policy};
@@ -58,6 +59,11 @@ impl Scratch {
     /// Measures the text that [`Profile::prepare`] gave last.
     pub(crate) fn measure(&mut self, text: &str, measure: Measure) -> f64 {
         measure(text, &mut self.work.views)
+    }
+
+    /// How far the text at hand has come, and all before it.
+    pub(crate) fn gauge(&mut self) -> &mut Gauge {
+        &mut self.work.gauge
     }
 }
 
@@ -148,10 +154,30 @@ impl Profile {
         ngrams: &mut Vec<u128>,
     ) -> std::result::Result<Cow<'t, str>, Reason<'_>> {
         scratch.work.views.reset();
+        scratch.work.gauge.begin(text);
+        let judged = self.judge(text, scratch, ngrams);
+        match &judged {
+            Err(reason) => scratch.work.gauge.reject(reason.name()),
+            Ok(_) if self.ngram.is_some() => scratch.work.gauge.enter(),
+            Ok(_) => (),
+        }
+        judged
+    }
+
+    fn judge<'t>(
+        &self,
+        text: &'t str,
+        scratch: &mut Scratch,
+        ngrams: &mut Vec<u128>,
+    ) -> std::result::Result<Cow<'t, str>, Reason<'_>> {
         let text = self.pii.apply(text, scratch)?;
-        let language = self.language.as_ref();
-        if let Some(reason) = language.and_then(|filter| filter.judge(&text, &mut scratch.language)) {
-            return Err(Reason::named(reason.name()));
+        if !matches!(self.pii, Pii::Leave) {
+            scratch.work.gauge.pass(matches!(text, Cow::Owned(_)).then_some(&*text));
+        }
+        if let Some(filter) = &self.language {
+            let broken = filter.judge(&text, &mut scratch.language);
+            broken.map_or(Ok(()), |reason| Err(Reason::named(reason.name())))?;
+            scratch.work.gauge.pass(None);
         }
         let work = &mut scratch.work;
         let text = self.quality.judge(text, work)?;
@@ -159,18 +185,35 @@ impl Profile {
         has_words.then_some(text).ok_or(Reason::FEWER_WORDS_THAN_NGRAM)
     }
 
+    /// Names of the steps, in the order of the funnel.
+    pub fn step_names(&self) -> Vec<String> {
+        let pii = (!matches!(self.pii, Pii::Leave)).then_some("pii");
+        let language = self.language.as_ref().map(|_| "language");
+        let quality = self.quality.names().iter().map(String::as_str);
+        let dedup = self.ngram.map(|_| funnel::DEDUP);
+        pii.into_iter().chain(language).chain(quality).chain(dedup).map(str::to_owned).collect()
+    }
+
+    /// The funnel of what was prepared since this was last asked.
+    pub(crate) fn take_funnel(&self, scratch: &mut Scratch) -> Vec<Step> {
+        scratch.work.gauge.take(&self.step_names())
+    }
+
     /// Prepares texts in order, in memory; one fate a text, and the counts.
     pub fn prepare_all<'t>(&self, texts: &'t [String]) -> (Vec<Fate<'t>>, Counts) {
         let (mut scratch, mut ngrams, mut index) = (Scratch::default(), Vec::new(), NgramIndex::default());
         let mut counts = Counts { read: texts.len() as u64, ..Counts::default() };
+        let (mut kept, mut repeated) = (Size::default(), Size::default());
         let prepare = |text: &'t String| {
             ngrams.clear();
             counts.bytes_read += text.len() as u64;
             match self.prepare(text, &mut scratch, &mut ngrams) {
                 Err(reason) => counts.reject(reason.name(), 1),
-                Ok(_) if matches!(index.judge(&ngrams), Ok(Verdict::Duplicate)) => counts.duplicates += 1,
+                Ok(_) if matches!(index.judge(&ngrams), Ok(Verdict::Duplicate)) => {
+                    repeated.add(scratch.work.gauge.document());
+                }
                 Ok(text) => {
-                    counts.kept += 1;
+                    kept.add(scratch.work.gauge.document());
                     return Fate::Kept(text);
                 }
             }
@@ -178,6 +221,9 @@ impl Profile {
         };
         let fates = texts.iter().map(prepare).collect();
         counts.count_pii(&scratch.take_pii_counts());
+        counts.funnel = self.take_funnel(&mut scratch);
+        counts.keep(kept);
+        counts.repeat(repeated);
         (fates, counts)
     }
 }

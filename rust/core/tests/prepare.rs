@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{json, Value};
 use triptych_core::config::PrepConfig;
 use triptych_core::ledger::Ledger;
 use triptych_core::pipeline::{self, Silent, Summary};
@@ -210,4 +210,53 @@ fn a_ledger_that_was_edited_is_found_by_verify() {
     ledger.total.kept += 1;
     fs::write(output.join("ledger.json"), serde_json::to_string(&ledger).unwrap()).unwrap();
     assert_eq!(verify(&output).unwrap_err().exit_status(), 4);
+}
+
+#[test]
+fn the_funnel_says_what_enters_and_leaves_each_step_in_documents_bytes_and_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inputs, output) = (write_corpus(dir.path()), dir.path().join("out"));
+    let format = triptych_core::write::OutputFormat::Jsonl;
+    let total = run(&PrepConfig { format, threads: 2, ..config(&inputs, &output) }).unwrap().ledger.total;
+    let texts = |path: &Path| {
+        let lines = fs::read_to_string(path).unwrap();
+        let values = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        values.filter_map(|value| value["text"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let size = |texts: &[String]| {
+        let words = texts.iter().map(|text| text.split_whitespace().count()).sum::<usize>();
+        (texts.len() as u64, texts.iter().map(|text| text.len() as u64).sum::<u64>(), words as u64)
+    };
+    let told = |size: triptych_core::funnel::Size| (size.documents, size.bytes, size.words);
+    let [pii, seed, dedup] = &total.funnel[..] else { panic!("{:?}", total.funnel) };
+    assert_eq!([&*pii.name, &*seed.name, &*dedup.name], ["pii", "seed", "dedup"]);
+    assert_eq!(told(pii.entered), size(&inputs.iter().flat_map(|path| texts(path)).collect::<Vec<_>>()));
+    assert_eq!(told(pii.left), (700, pii.entered.bytes, pii.entered.words)); // a@b.org is as long as [EMAIL]
+    assert_eq!(told(seed.rejected["too_few_words"]), (100, 900, 200));
+    assert_eq!(dedup.rejected["duplicates"].documents, total.duplicates);
+    assert_eq!(told(dedup.left), size(&texts(&output.join("00000.jsonl"))));
+}
+
+#[test]
+fn the_first_three_documents_of_each_reason_are_shown_without_their_personal_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out"));
+    let short = (0..5).map(|n| format!("{{\"id\": {n}, \"text\": \"ann{n}@example.org wrote\"}}"));
+    let same = (0..5).map(|n| format!("{{\"id\": \"b{n}\", \"text\": \"{}\"}}", ["w x y z"; 9].join(" ")));
+    fs::write(&input, short.chain(same).collect::<Vec<_>>().join("\n")).unwrap();
+    let config = PrepConfig { profile: "dedup".to_owned(), ngram: 3, ..config(&[input], &output) };
+    run(&config).unwrap();
+    let samples = json_lines(&output.join("samples.jsonl"));
+    let told: Vec<_> =
+        samples.iter().map(|sample| (&sample["reason"], &sample["line"], &sample["id"])).collect();
+    let expected = json!([
+        ["duplicates", null, "b1"],
+        ["duplicates", null, "b2"],
+        ["duplicates", null, "b3"],
+        ["fewer_words_than_ngram", 1, "0"],
+        ["fewer_words_than_ngram", 2, "1"],
+        ["fewer_words_than_ngram", 3, "2"],
+    ]);
+    assert_eq!(json!(told), expected);
+    assert_eq!(samples[3]["text"], "***@example.org wrote");
 }

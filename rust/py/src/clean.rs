@@ -76,7 +76,7 @@ impl BatchCleaner {
     fn ledger_json(&self, py: Python<'_>) -> String {
         py.detach(|| {
             let state = self.state();
-            let counts = state.work.as_ref().map(|(cleaner, _)| cleaner.counts().clone());
+            let counts = state.work.as_ref().map(|(cleaner, _)| cleaner.counts());
             serde_json::json!(counts.unwrap_or_default()).to_string()
         })
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::column::Texts;
+use crate::funnel::Size;
 use crate::ledger::Counts;
 use crate::profile::{Profile, Scratch};
 use crate::quality::Measure;
@@ -33,6 +34,8 @@ pub(super) struct Answer {
 pub(super) struct Passed {
     /// In its batch.
     pub(super) row: usize,
+    /// Its text as cleaned.
+    pub(super) size: Size,
     /// The new text among the changed ones; `None` if it is as it was.
     changed: Option<Range<usize>>,
     ngrams: Range<usize>,
@@ -78,6 +81,7 @@ impl Judge {
             }
         }
         answer.counts.count_pii(&scratch.take_pii_counts());
+        answer.counts.funnel = self.profile.take_funnel(scratch);
         answer
     }
 
@@ -93,6 +97,7 @@ impl Judge {
             answer.changed.push_str(&text);
             start..answer.changed.len()
         });
-        answer.passed.push(Passed { row, changed, ngrams: first_ngram..answer.ngrams.len(), features });
+        let (size, ngrams) = (scratch.gauge().document(), first_ngram..answer.ngrams.len());
+        answer.passed.push(Passed { row, size, changed, ngrams, features });
     }
 }

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use crate::config::PrepConfig;
 use crate::dedup::NgramIndex;
 use crate::error::{Error, Result};
+use crate::funnel;
 use crate::ledger::Counts;
 use crate::quality::{Measure, FEATURES};
 
@@ -28,6 +29,7 @@ use answer::Judge;
 use column::Texts;
 use pool::{Job, Pool};
 pub use portion::Portion;
+use portion::OWN_STEP;
 
 /// The keys of a configuration that have a meaning without files.
 pub const KEYS: [&str; 9] =
@@ -80,6 +82,8 @@ pub struct Cleaner {
     first: usize,
     index: NgramIndex,
     counts: Counts,
+    /// What rules from outside did.
+    own: funnel::Step,
 }
 
 /// The rows of a batch that are not on their way yet.
@@ -113,6 +117,7 @@ impl Cleaner {
             first: 0,
             index: NgramIndex::default(),
             counts: Counts::default(),
+            own: funnel::Step::named(OWN_STEP),
         })
     }
 
@@ -173,14 +178,19 @@ impl Cleaner {
     /// # Errors
     /// `InvalidValue` if a column has no room for what became of it.
     pub fn finish(&mut self, portion: Portion) -> Result<RecordBatch> {
-        let (batch, counts) = portion.finish(&mut self.index).map_err(|error| refused(&error))?;
+        let (batch, counts, own) = portion.finish(&mut self.index).map_err(|error| refused(&error))?;
         self.counts.add(&counts);
+        self.own.add(&own);
         Ok(batch)
     }
 
     /// What became of the rows of all portions that are finished.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.counts.clone();
+        if !self.own.rejected.is_empty() {
+            counts.insert_step(self.own.clone());
+        }
+        counts
     }
 
     /// Sends portions of the last batch on their way, while there is room.

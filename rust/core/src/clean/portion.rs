@@ -10,7 +10,11 @@ use arrow_select::filter::filter_record_batch;
 use super::answer::{Answer, Passed};
 use super::{column, refused};
 use crate::dedup::{NgramIndex, Verdict};
+use crate::funnel::{Size, Step};
 use crate::ledger::Counts;
+
+/// Name of the step in the funnel that holds rules from outside.
+pub(super) const OWN_STEP: &str = "python";
 
 /// Rows that go through the threads together and come back as one batch.
 pub struct Portion {
@@ -24,7 +28,7 @@ pub struct Portion {
     /// Which of the rows that passed were rejected since, by job and place.
     rejected: HashSet<(usize, usize)>,
     /// What rules from outside rejected.
-    own_counts: Counts,
+    own: Step,
 }
 
 impl std::fmt::Debug for Portion {
@@ -39,8 +43,8 @@ type Candidate<'p> = ((usize, usize), &'p Answer, &'p Passed);
 impl Portion {
     pub(super) fn new(batch: RecordBatch, text: usize, first_row: usize, num_jobs: usize) -> Self {
         let answers = (0..num_jobs).map(|_| None).collect();
-        let (rejected, own_counts) = (HashSet::new(), Counts::default());
-        Self { batch, text, first_row, answers, num_missing: num_jobs, rejected, own_counts }
+        let (rejected, own) = (HashSet::new(), Step::named(OWN_STEP));
+        Self { batch, text, first_row, answers, num_missing: num_jobs, rejected, own }
     }
 
     pub(super) fn set(&mut self, index: usize, answer: Answer) {
@@ -87,25 +91,41 @@ impl Portion {
 
     /// Rejects rows of [`Portion::passed`]: one reason a row, `None` keeps it.
     pub fn reject<'r>(&mut self, reasons: impl IntoIterator<Item = Option<&'r str>>) {
-        let places: Vec<(usize, usize)> = self.candidates().map(|(at, _, _)| at).collect();
-        for (at, reason) in places.into_iter().zip(reasons) {
+        let places: Vec<_> = self.candidates().map(|(at, _, passed)| (at, passed.size)).collect();
+        for ((at, size), reason) in places.into_iter().zip(reasons) {
             if let Some(reason) = reason {
                 self.rejected.insert(at);
-                self.own_counts.reject(reason, 1);
+                self.own.reject(reason, size);
             }
         }
     }
 
-    /// Drops what repeats an earlier text, and gives what is left, and the counts.
-    pub(super) fn finish(self, index: &mut NgramIndex) -> Result<(RecordBatch, Counts), ArrowError> {
-        let mut counts = self.own_counts.clone();
+    /// Drops what repeats an earlier text; gives what is left, the counts, and what rules from outside did.
+    pub(super) fn finish(self, index: &mut NgramIndex) -> Result<(RecordBatch, Counts, Step), ArrowError> {
+        let mut counts = Counts::default();
         self.answers.iter().flatten().for_each(|answer| counts.add(&answer.counts));
         let mut candidates: Vec<Candidate> = self.candidates().collect();
-        let num_passed = candidates.len();
-        candidates.retain(|(_, answer, passed)| index.judge(answer.ngrams(passed)) == Verdict::New);
-        counts.kept = candidates.len() as u64;
-        counts.duplicates = (num_passed - candidates.len()) as u64;
-        Ok((self.gather(&candidates)?, counts))
+        let own = self.own_step(&candidates);
+        own.rejected.iter().for_each(|(reason, size)| counts.reject(reason, size.documents));
+        counts.enter_dedup(own.left);
+        // An index in memory has no disk that could fail.
+        candidates.retain(|(_, answer, passed)| match index.judge(answer.ngrams(passed)) {
+            Ok(Verdict::Duplicate) => {
+                counts.repeat(passed.size);
+                false
+            }
+            _ => true,
+        });
+        candidates.iter().for_each(|(_, _, passed)| counts.keep(passed.size));
+        Ok((self.gather(&candidates)?, counts, own))
+    }
+
+    /// What entered the rules from outside, what they rejected, and what is left.
+    fn own_step(&self, left: &[Candidate]) -> Step {
+        let mut step = self.own.clone();
+        left.iter().for_each(|(_, _, passed)| step.left.add(passed.size));
+        step.entered = step.rejected.values().fold(step.left, Size::plus);
+        step
     }
 
     /// The rows given, as a batch; without a copy if all rows are as they were.

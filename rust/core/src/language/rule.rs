@@ -96,6 +96,16 @@ impl LanguageFilter {
         Ok(Self { identifier: rule.identifier()?, rule })
     }
 
+    /// The rule.
+    pub fn rule(&self) -> &LanguageRule {
+        &self.rule
+    }
+
+    /// The language of `text` and its score: [`Identifier::identify`].
+    pub fn identify(&self, text: &str, scratch: &mut Scratch) -> (&str, f32) {
+        self.identifier.identify(text, scratch)
+    }
+
     /// Why `text` is rejected, or `None` if it is kept.
     pub fn judge(&self, text: &str, scratch: &mut Scratch) -> Option<LanguageReason> {
         let (code, score) = self.identifier.identify(text, scratch);

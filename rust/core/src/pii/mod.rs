@@ -28,4 +28,4 @@ pub use action::Action;
 pub use config::{EmailSetting, Ipv4Setting, KindSetting, PhoneSetting, PolicyConfig};
 pub use kind::{Kind, KindCounts, KINDS};
 pub use policy::{Policy, Scratch, Span};
-pub use seed::{remove_pii, remove_pii_counted, PiiCounts};
+pub use seed::{find_pii, remove_pii, remove_pii_counted, PiiCounts};

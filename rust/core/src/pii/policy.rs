@@ -120,8 +120,21 @@ impl Policy {
         Ok(Cow::Owned(rewritten))
     }
 
-    fn action(&self, kind: Kind) -> Action {
+    /// What is done with the matches of a kind.
+    pub fn action(&self, kind: Kind) -> Action {
         self.actions[kind as usize]
+    }
+
+    /// What is written in place of a match; `None` if it stays.
+    pub fn replacement(&self, text: &str, span: &Span) -> Option<String> {
+        let action = self.action(span.kind);
+        let mut out = text[..span.start].chars().next_back().map(String::from).unwrap_or_default();
+        let (before, next) = (out.len(), char_at(text, span.end));
+        let value = &text[span.start..span.end];
+        action.rewrites().then(|| {
+            action::write(action, span.kind, value, next, self.key.as_ref(), &mut out);
+            out.split_off(before)
+        })
     }
 
     fn account(&self, spans: &[Span], counts: &mut KindCounts) -> std::result::Result<(), Kind> {

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use memchr::memchr_iter;
 
+use super::samples::{self, Sample};
 use crate::config::PrepConfig;
 use crate::document::{Fallback, Record};
+use crate::funnel::Size;
 use crate::json::Fault;
 use crate::ledger::Counts;
 use crate::profile::{Profile, Scratch};
@@ -16,6 +18,8 @@ pub(super) struct Preparer {
     profile: Profile,
     text_field: String,
     max_line_bytes: usize,
+    /// The path of each input, as it was given.
+    paths: Vec<String>,
     /// File name and source of each input.
     names: Vec<(String, String)>,
 }
@@ -31,6 +35,8 @@ pub(super) struct Batch {
     pub(super) content: u128,
     /// What was read, rejected and quarantined; what is kept is not known yet.
     pub(super) counts: Counts,
+    /// The first documents rejected for each reason; not masked yet.
+    pub(super) samples: Vec<Sample>,
     /// Lines of the documents that may be kept, one after the other.
     lines: Vec<u8>,
     ngrams: Vec<u128>,
@@ -41,14 +47,14 @@ pub(super) struct Batch {
 struct Span {
     line: Range<usize>,
     ngrams: Range<usize>,
-    text_bytes: u64,
+    size: Size,
 }
 
 /// A document that deduplication has still to judge.
 pub(super) struct Candidate<'b> {
     pub(super) line: &'b [u8],
     pub(super) ngrams: &'b [u128],
-    pub(super) text_bytes: u64,
+    pub(super) size: Size,
 }
 
 impl Batch {
@@ -57,6 +63,7 @@ impl Batch {
         (self.file, self.number) = (block.file, block.number);
         (self.disk_bytes, self.content) = (block.disk_bytes, block.content);
         (self.counts, self.bad) = (Counts::default(), Vec::new());
+        self.samples.clear();
         self.lines.clear();
         self.lines.reserve(block.bytes.len() + block.bytes.len() / 16);
         self.ngrams.clear();
@@ -67,16 +74,31 @@ impl Batch {
         self.spans.iter().map(|span| Candidate {
             line: &self.lines[span.line.clone()],
             ngrams: &self.ngrams[span.ngrams.clone()],
-            text_bytes: span.text_bytes,
+            size: span.size,
         })
     }
 }
 
 /// A line and where it stands.
-struct Line<'b> {
-    bytes: &'b [u8],
-    number: u64,
+pub(crate) struct Line<'b> {
+    pub(crate) bytes: &'b [u8],
+    pub(crate) number: u64,
     byte: u64,
+}
+
+impl<'b> Line<'b> {
+    /// True if there is no record on it.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.bytes.trim_ascii().is_empty()
+    }
+
+    /// The record of the line.
+    pub(crate) fn record(&self, text_field: &str, max_line_bytes: usize) -> Result<Record<'b>, Fault> {
+        if self.bytes.len() > max_line_bytes {
+            return Err(too_long(self.bytes.len(), max_line_bytes));
+        }
+        Record::parse(self.bytes, text_field)
+    }
 }
 
 impl Preparer {
@@ -86,6 +108,7 @@ impl Preparer {
             profile,
             text_field: config.text_field.clone(),
             max_line_bytes: config.max_line_bytes,
+            paths: inputs.iter().map(|input| input.path.display().to_string()).collect(),
             names: names.collect(),
         }
     }
@@ -94,7 +117,7 @@ impl Preparer {
     pub(super) fn prepare(&self, block: &mut Block, scratch: &mut Scratch, batch: &mut Batch) {
         batch.begin(block);
         let num_unread = block.bad.len() as u64;
-        for line in lines(block).filter(|line| !line.bytes.trim_ascii().is_empty()) {
+        for line in lines(block).filter(|line| !line.is_blank()) {
             batch.counts.read += 1;
             if let Err(fault) = self.prepare_line(&line, scratch, batch) {
                 batch.bad.push(bad_record(&line, &fault));
@@ -104,6 +127,7 @@ impl Preparer {
         batch.bad.sort_by_key(|bad| bad.line);
         batch.counts.read += num_unread;
         batch.counts.count_pii(&scratch.take_pii_counts());
+        batch.counts.funnel = self.profile.take_funnel(scratch);
         batch.counts.quarantined = batch.bad.len() as u64;
         if let Some(counts) = block.counts.take() {
             batch.counts = counts; // a part of a run has counted these lines before
@@ -111,23 +135,33 @@ impl Preparer {
     }
 
     fn prepare_line(&self, line: &Line, scratch: &mut Scratch, batch: &mut Batch) -> Result<(), Fault> {
-        if line.bytes.len() > self.max_line_bytes {
-            return Err(too_long(line.bytes.len(), self.max_line_bytes));
-        }
-        let record = Record::parse(line.bytes, &self.text_field)?;
+        let record = line.record(&self.text_field, self.max_line_bytes)?;
         let first_ngram = batch.ngrams.len();
         match self.profile.prepare(&record.text, scratch, &mut batch.ngrams) {
-            Err(reason) => batch.counts.reject(reason.name(), 1),
+            Err(reason) => {
+                batch.counts.reject(reason.name(), 1);
+                self.sample(reason.name(), line, &record, batch);
+            }
             Ok(text) => {
                 let start = batch.lines.len();
                 let changed = matches!(text, std::borrow::Cow::Owned(_)).then_some(&*text);
                 record.write(changed, self.fallback(batch.file, line.number), &mut batch.lines);
-                let text_bytes = text.len() as u64;
+                let size = scratch.gauge().document();
                 let (line, ngrams) = (start..batch.lines.len(), first_ngram..batch.ngrams.len());
-                batch.spans.push(Span { line, ngrams, text_bytes });
+                batch.spans.push(Span { line, ngrams, size });
             }
         }
         Ok(())
+    }
+
+    fn sample(&self, reason: &str, line: &Line, record: &Record, batch: &mut Batch) {
+        if samples::is_full(&batch.samples, reason) {
+            return;
+        }
+        let (reason, file) = (reason.to_owned(), self.paths[batch.file].clone());
+        let id = record.id(self.fallback(batch.file, line.number));
+        let text = samples::excerpt(&record.text).to_owned();
+        batch.samples.push(Sample { reason, file, line: Some(line.number), id, text });
     }
 
     fn fallback(&self, file: usize, line: u64) -> Fallback<'_> {
@@ -140,7 +174,7 @@ fn too_long(found: usize, limit: usize) -> Fault {
     Fault { at: 0, reason: format!("the line is too long: at most {limit} bytes, found {found}").into() }
 }
 
-fn bad_record(line: &Line, fault: &Fault) -> BadRecord {
+pub(crate) fn bad_record(line: &Line, fault: &Fault) -> BadRecord {
     let reason = match fault.at {
         0 => fault.reason.to_string(),
         at => format!("{} at byte {at} of the line", fault.reason),
@@ -149,7 +183,7 @@ fn bad_record(line: &Line, fault: &Fault) -> BadRecord {
 }
 
 /// The lines of a block, without their ends; only `\n` ends a line.
-fn lines(block: &Block) -> impl Iterator<Item = Line<'_>> {
+pub(crate) fn lines(block: &Block) -> impl Iterator<Item = Line<'_>> {
     let ends = memchr_iter(b'\n', &block.bytes).chain(std::iter::once(block.bytes.len()));
     let mut start = 0;
     ends.zip(block.first_line..).map(move |(end, number)| {

@@ -6,6 +6,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Map, Value};
 
+use super::samples::Sample;
 use crate::config::PrepConfig;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
@@ -32,6 +33,9 @@ pub(super) struct Journal {
     /// Size of the quarantine, and of the list of blocks.
     pub(super) quarantine_bytes: u64,
     pub(super) block_list_bytes: u64,
+    /// Samples taken so far.
+    #[serde(default)]
+    pub(super) samples: Vec<Sample>,
     /// Counts of each input.
     pub(super) files: Vec<FileCounts>,
 }
@@ -60,6 +64,7 @@ impl Journal {
             text_bytes: 0,
             quarantine_bytes: 0,
             block_list_bytes: 0,
+            samples: Vec::new(),
             files: inputs.iter().map(file).collect(),
         }
     }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::flow::Blocks;
 use super::part::{BlockEntry, Part, BLOCKS_NAME};
+use super::samples::{self, Sample};
 use super::{Share, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
@@ -46,6 +47,14 @@ impl Whole {
     pub(super) fn disk_bytes(&self) -> u64 {
         let shards = self.parts.iter().flat_map(|part| &part.shards);
         shards.filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum()
+    }
+
+    /// The samples of all parts.
+    pub(super) fn samples(&self) -> Result<Vec<Sample>> {
+        let files: Vec<String> = self.facts.iter().map(|fact| fact.file.clone()).collect();
+        let found: Vec<Vec<Sample>> =
+            self.parts.iter().map(|part| samples::read(&part.folder)).collect::<Result<_>>()?;
+        Ok(samples::merge(found.concat(), &files))
     }
 
     /// The blocks of all parts, in the order of the inputs.

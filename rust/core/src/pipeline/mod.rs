@@ -10,6 +10,7 @@ mod list;
 mod merge;
 mod part;
 mod remember;
+mod samples;
 mod share;
 mod sink;
 mod source;
@@ -33,7 +34,10 @@ use merge::Whole;
 use sink::Sink;
 use source::Source;
 
+pub(crate) use batch::{bad_record, lines};
+
 pub use part::FORMAT as PART_FORMAT;
+pub use samples::FILE_NAME as SAMPLES_NAME;
 pub use share::Share;
 
 /// Format of a documents folder, as its manifest names it.
@@ -139,7 +143,7 @@ pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) ->
     }
     let draft = Draft::start(&config.output)?;
     let ngram = config.steps()?.ngram;
-    let journal = Journal::begin(&config, &inputs);
+    let journal = Journal { samples: whole.samples()?, ..Journal::begin(&config, &inputs) };
     let mut sink = Sink::new(&draft, &config, ngram, journal, progress)?.not_resumable();
     // The texts are prepared; what is left to do is to compare them.
     let text = PrepConfig { text_field: "text".to_owned(), ..config.clone() };

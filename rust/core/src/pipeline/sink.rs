@@ -8,6 +8,7 @@ use super::journal::{self, Journal};
 use super::list::List;
 use super::part::{BlockEntry, BLOCKS_NAME};
 use super::remember::remember;
+use super::samples::{self, Samples};
 use super::{Progress, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::dedup::{NgramIndex, Verdict};
@@ -30,6 +31,7 @@ pub(super) struct Sink<'d> {
     quarantine: List,
     /// Present in a part.
     block_list: Option<List>,
+    samples: Samples,
     progress: &'d dyn Progress,
 }
 
@@ -65,6 +67,7 @@ impl<'d> Sink<'d> {
             quarantine: List::open(draft.path(QUARANTINE_NAME), journal.quarantine_bytes)?,
             block_list: is_part.then(blocks).transpose()?,
             journal,
+            samples: Samples::new()?,
             progress,
         })
     }
@@ -81,15 +84,23 @@ impl<'d> Sink<'d> {
     /// The disk; `Interrupted` if whoever watches the run wants it to stop.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<()> {
         let mut counts = batch.counts.clone();
-        (counts.kept, counts.duplicates) = (0, 0); // what a part counted as kept is decided here
+        counts.reopen(); // what a part counted as kept is decided here
         for document in batch.documents() {
             let verdict = self.index.as_mut().map(|index| index.judge(document.ngrams)).transpose()?;
             if verdict == Some(Verdict::Duplicate) {
-                counts.duplicates += 1;
+                counts.repeat(document.size);
+                self.samples.take_line(
+                    document.line,
+                    &self.journal.files[batch.file].file,
+                    &mut self.journal.samples,
+                );
             } else {
-                counts.kept += 1;
-                self.writer.write(document.line, document.text_bytes)?;
+                counts.keep(document.size);
+                self.writer.write(document.line, document.size.bytes)?;
             }
+        }
+        for sample in &batch.samples {
+            self.samples.take(sample.clone(), &mut self.journal.samples);
         }
         self.list(batch, &counts)?;
         self.journal.files[batch.file].counts.add(&counts);
@@ -138,6 +149,7 @@ impl<'d> Sink<'d> {
     /// Completes the files; gives the ledger, the documents and the bytes of their text.
     pub(super) fn finish(mut self, facts: &[FileFacts]) -> Result<(Ledger, u64, u64)> {
         self.sync()?;
+        samples::write(self.journal.samples, self.draft)?;
         let mut files = self.journal.files;
         for (file, facts) in files.iter_mut().zip(facts).filter(|(_, facts)| !facts.sha256.is_empty()) {
             file.counts.bytes_read = facts.bytes;

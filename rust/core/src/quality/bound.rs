@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::feature::{Measure, FEATURES};
-use super::Reason;
+use super::{Check, Reason};
 use crate::error::{Error, Result};
 use crate::text::Views;
 
@@ -87,5 +87,12 @@ impl Bound {
         }
         let value = (self.measure)(text, views);
         (value < self.min || value > self.max).then_some(Reason(&self.reason))
+    }
+
+    /// What this rule measures of the text, beside its bounds.
+    pub(super) fn check(&self, text: &str, views: &mut Views) -> Check {
+        let passes = self.broken(text, views).is_none();
+        let value = (self.measure)(text, views);
+        Check { passes, ..Check::new(&self.reason, value, self.min, self.max) }
     }
 }

@@ -3,7 +3,7 @@
 
 use memchr::{memchr, memmem};
 
-use super::Reason;
+use super::{Check, DroppedLine, Reason, StageTrace};
 use crate::text::english::Splitter;
 use crate::text::{class, count_chars, is_decimal, strip, strip_end, strip_start, Class, Views};
 
@@ -40,10 +40,37 @@ pub(super) fn edit(
     kept: &mut Kept,
 ) -> Result<Option<String>, Reason<'static>> {
     let is_suspicious = is_suspicious(text, &mut kept.lower);
-    kept.edited.clear();
-    let mut page = Page { text, kept, is_suspicious, num_sentences: 0, same_bytes: 0, is_same: true };
-    views.lines(text).iter().try_for_each(|(start, end)| page.take(*start, *end))?;
+    let mut page = Page::new(text, kept, is_suspicious, MIN_SENTENCES);
+    views.lines(text).iter().try_for_each(|(start, end)| page.take(*start, *end).map(drop))?;
     page.finish()
+}
+
+/// The rules and the lines that they drop; sentences are counted to the end.
+pub(super) fn trace(text: &str, views: &mut Views, kept: &mut Kept) -> StageTrace {
+    let is_suspicious = is_suspicious(text, &mut kept.lower);
+    let mut page = Page::new(text, kept, is_suspicious, usize::MAX);
+    let mut dropped_lines = Vec::new();
+    let mut take = |(index, (start, end)): (usize, &(usize, usize))| {
+        if let Fate::Drop(reason) = page.take(*start, *end)? {
+            dropped_lines.push(DroppedLine { line: index + 1, bytes: end - start, reason });
+        }
+        Ok(())
+    };
+    let broken = views.lines(text).iter().enumerate().try_for_each(&mut take).err();
+    let sentences = if broken.is_some() { f64::NAN } else { page.num_sentences as f64 };
+    StageTrace { checks: checks(broken, sentences), dropped_lines, ..StageTrace::default() }
+}
+
+/// `broken` is what ended the document at a line; then its sentences are not all known.
+fn checks(broken: Option<Reason>, sentences: f64) -> Vec<Check> {
+    let phrase = |name| Check {
+        passes: broken != Some(Reason(name)),
+        ..Check::new(name, f64::NAN, f64::NAN, f64::NAN)
+    };
+    let min = MIN_SENTENCES as f64;
+    let passes = sentences.is_nan() || sentences >= min;
+    let sentences = Check { passes, ..Check::new("too_few_sentences", sentences, min, f64::INFINITY) };
+    vec![phrase("lorem_ipsum"), phrase("curly_bracket"), sentences]
 }
 
 /// Searches the whole text at once; in lower case.
@@ -59,8 +86,10 @@ struct Page<'p> {
     text: &'p str,
     kept: &'p mut Kept,
     is_suspicious: bool,
-    /// Exact only up to the least that passes.
+    /// Exact only up to `counted`.
     num_sentences: usize,
+    /// Sentences of further lines are not counted once there are so many.
+    counted: usize,
     /// The kept lines are so far the first bytes of the text.
     is_same: bool,
     /// How many bytes those are.
@@ -68,42 +97,60 @@ struct Page<'p> {
 }
 
 /// What becomes of a line.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Keep,
-    Drop,
+    /// For this reason.
+    Drop(&'static str),
 }
 
-impl Page<'_> {
+impl<'p> Page<'p> {
+    fn new(text: &'p str, kept: &'p mut Kept, is_suspicious: bool, counted: usize) -> Self {
+        kept.edited.clear();
+        Self { text, kept, is_suspicious, num_sentences: 0, counted, same_bytes: 0, is_same: true }
+    }
+
     /// Judges the line between two bytes, and keeps or drops it.
-    fn take(&mut self, start: usize, end: usize) -> Result<(), Reason<'static>> {
+    fn take(&mut self, start: usize, end: usize) -> Result<Fate, Reason<'static>> {
         let line = strip_start(&self.text[start..end]);
         let start = end - line.len();
         let line = strip_end(line);
         if has_long_word(line) {
-            return Ok(());
+            return Ok(Fate::Drop("long_word"));
         }
         if memchr(b'[', line.as_bytes()).is_some() {
             return self.take_cited(line, start);
         }
-        if has_end_mark(line) && has_words(line) && self.judge(line, self.is_suspicious)? == Fate::Keep {
+        let fate = self.fate(line, line, self.is_suspicious)?;
+        if fate == Fate::Keep {
             self.keep(line, start);
         }
-        Ok(())
+        Ok(fate)
+    }
+
+    /// What becomes of a line; `cleared` is the line without its citations.
+    fn fate(&mut self, line: &str, cleared: &str, is_suspicious: bool) -> Result<Fate, Reason<'static>> {
+        if !has_end_mark(cleared) {
+            return Ok(Fate::Drop("no_end_mark"));
+        }
+        if !has_words(line) {
+            return Ok(Fate::Drop("few_words"));
+        }
+        self.judge(cleared, is_suspicious)
     }
 
     /// Judges a line that may hold citations; its words are counted with them.
-    fn take_cited(&mut self, line: &str, start: usize) -> Result<(), Reason<'static>> {
+    fn take_cited(&mut self, line: &str, start: usize) -> Result<Fate, Reason<'static>> {
         let mut cleared = std::mem::take(&mut self.kept.line);
         remove_citations(line, &mut cleared);
-        let is_kept = has_end_mark(&cleared) && has_words(line) && self.judge(&cleared, true)? == Fate::Keep;
-        match is_kept {
-            true if cleared.len() == line.len() => self.keep(line, start),
-            true => self.keep_edited(&cleared),
-            false => {}
+        let fate = self.fate(line, &cleared, true)?;
+        match fate {
+            Fate::Keep if cleared.len() == line.len() => self.keep(line, start),
+            Fate::Keep => self.keep_edited(&cleared),
+            Fate::Drop(_) => {}
         }
         self.kept.line = cleared;
-        Ok(())
+        Ok(fate)
     }
 
     /// Looks for what drops the line, or the whole document; counts sentences.
@@ -113,15 +160,15 @@ impl Page<'_> {
             return Err(Reason("lorem_ipsum"));
         }
         if found.javascript {
-            return Ok(Fate::Drop);
+            return Ok(Fate::Drop("javascript"));
         }
         if memchr(b'{', line.as_bytes()).is_some() {
             return Err(Reason("curly_bracket"));
         }
         if found.policy {
-            return Ok(Fate::Drop);
+            return Ok(Fate::Drop("policy"));
         }
-        if self.num_sentences < MIN_SENTENCES {
+        if self.num_sentences < self.counted {
             self.num_sentences += self.kept.splitter.count_sentences(line).max(1);
         }
         Ok(Fate::Keep)

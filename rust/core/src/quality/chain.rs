@@ -3,14 +3,18 @@
 use std::borrow::Cow;
 
 use super::{
-    c4, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, WordSet,
+    c4, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, StageTrace,
+    WordSet,
 };
+use crate::funnel::Gauge;
 use crate::text::Views;
 
 /// Quality profiles in order. An empty chain keeps everything.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     stages: Vec<Stage>,
+    /// Name of the profile of each stage.
+    names: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ enum Stage {
 pub struct Workspace {
     /// The views; [`Views::reset`] before each text.
     pub views: Views,
+    /// How far the text has come.
+    pub(crate) gauge: Gauge,
     words: WordSet,
     kept: c4::Kept,
     finds: Vec<(usize, usize, &'static str)>,
@@ -34,7 +40,9 @@ pub struct Workspace {
 
 impl From<SeedRules> for Chain {
     fn from(rules: SeedRules) -> Self {
-        Self { stages: vec![Stage::Seed(rules)] }
+        let mut chain = Self::default();
+        chain.push_seed(rules);
+        chain
     }
 }
 
@@ -44,30 +52,42 @@ impl Chain {
 
     /// Appends the profile of that name; false if there is none.
     pub fn push(&mut self, name: &str) -> bool {
-        if name == "dolma" {
-            self.stages.push(Stage::Table(&dolma::RULES));
-        }
         let stage = match name {
             "gopher" => Stage::Table(&gopher::RULES),
             "gopher-repetition" => Stage::Table(&gopher_repetition::RULES),
             "c4" => Stage::C4,
             "fineweb" => Stage::Table(&fineweb::RULES),
-            "dolma" => Stage::DolmaPii,
+            "dolma" => {
+                self.push_stage(name, Stage::Table(&dolma::RULES));
+                return self.push_stage("dolma_pii", Stage::DolmaPii);
+            }
             "native" => Stage::Table(&native::RULES),
             _ => return false,
         };
-        self.stages.push(stage);
-        true
+        self.push_stage(name, stage)
     }
 
     /// Appends the rules of the `seed` profile.
     pub fn push_seed(&mut self, rules: SeedRules) {
-        self.stages.push(Stage::Seed(rules));
+        self.push_stage("seed", Stage::Seed(rules));
     }
 
     /// Appends the user's own rules.
     pub fn push_rules(&mut self, rules: Vec<Bound>) {
-        self.stages.push(Stage::Rules(rules));
+        if !rules.is_empty() {
+            self.push_stage("rule", Stage::Rules(rules));
+        }
+    }
+
+    fn push_stage(&mut self, name: &str, stage: Stage) -> bool {
+        self.stages.push(stage);
+        self.names.push(name.to_owned());
+        true
+    }
+
+    /// The profiles in order; the user's own rules are called `rule`.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// The text as the profiles leave it, or the reason of the first that rejects it.
@@ -77,19 +97,41 @@ impl Chain {
         work: &mut Workspace,
     ) -> Result<Cow<'t, str>, Reason<'_>> {
         for stage in &self.stages {
-            if let Some(edited) = stage.judge(&text, work)? {
+            let edited = stage.judge(&text, work)?;
+            work.gauge.pass(edited.as_deref());
+            if let Some(edited) = edited {
                 text = Cow::Owned(edited);
                 work.views.reset();
             }
         }
         Ok(text)
     }
+
+    /// What every rule measures of a text, asked or not: [`Chain::judge`], told step by step.
+    pub fn trace(&self, text: &str, work: &mut Workspace) -> Vec<StageTrace> {
+        let (mut text, mut is_asked) = (Cow::Borrowed(text), true);
+        let mut traces = Vec::with_capacity(self.stages.len());
+        for (stage, name) in self.stages.iter().zip(&self.names) {
+            work.views.reset();
+            let mut trace = stage.trace(&text, work);
+            (trace.profile, trace.is_asked) = (name.clone(), is_asked);
+            if is_asked {
+                match stage.judge(&text, work) {
+                    Ok(edited) => text = edited.map_or(text, Cow::Owned),
+                    Err(reason) => is_asked = trace.decide(reason.name()),
+                }
+                trace.bytes_left = is_asked.then_some(text.len());
+            }
+            traces.push(trace);
+        }
+        traces
+    }
 }
 
 impl Stage {
     /// The text as edited, `None` if it stays.
     fn judge(&self, text: &str, work: &mut Workspace) -> Result<Option<String>, Reason<'_>> {
-        let Workspace { views, words, kept, finds } = work;
+        let Workspace { views, words, kept, finds, .. } = work;
         let broken = match self {
             Self::C4 => return c4::edit(text, views, kept),
             Self::DolmaPii => return dolma_pii::edit(text, finds),
@@ -98,6 +140,20 @@ impl Stage {
             Self::Rules(rules) => first_broken(rules, text, views),
         };
         broken.map_or(Ok(None), Err)
+    }
+
+    /// The checks of the stage, without its verdict.
+    fn trace(&self, text: &str, work: &mut Workspace) -> StageTrace {
+        let Workspace { views, words, kept, finds, .. } = work;
+        let check = |rule: &Bound| rule.check(text, views);
+        let checks = match self {
+            Self::C4 => return c4::trace(text, views, kept),
+            Self::DolmaPii => vec![dolma_pii::check(text, finds)],
+            Self::Seed(rules) => rules.checks(text, views.scan(text), words),
+            Self::Table(rules) => rules.iter().map(check).collect(),
+            Self::Rules(rules) => rules.iter().map(check).collect(),
+        };
+        StageTrace { checks, ..StageTrace::default() }
     }
 }
 

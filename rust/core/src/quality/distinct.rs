@@ -19,12 +19,10 @@ impl WordSet {
     /// Stops at the first word that settles it; ordinary prose settles within its first third.
     pub fn reaches(&mut self, text: &str, scan: &Scan, share: f64) -> bool {
         let num_words = scan.words.len();
-        // So many distinct words settle it: twice as many slots are never more than half full.
+        // So many distinct words settle it.
         #[allow(clippy::cast_sign_loss)] // neither a count nor a share is negative
         let most = (num_words as f64 * share.clamp(0.0, 1.0)) as usize + 1;
-        let capacity = (most * 2).next_power_of_two().max(16);
-        self.slots.clear();
-        self.slots.resize(capacity, (0, 0));
+        self.clear(most);
         let mut distinct = 0_usize;
         for index in 0..num_words {
             distinct += usize::from(self.insert(text, scan, index));
@@ -33,6 +31,19 @@ impl WordSet {
             }
         }
         false
+    }
+
+    /// The number of distinct words: `len(set(words))`.
+    pub fn count(&mut self, text: &str, scan: &Scan) -> usize {
+        self.clear(scan.words.len());
+        (0..scan.words.len()).filter(|index| self.insert(text, scan, *index)).count()
+    }
+
+    /// Makes room for so many distinct words: the slots are never more than half full.
+    fn clear(&mut self, most: usize) {
+        let capacity = (most * 2).next_power_of_two().max(16);
+        self.slots.clear();
+        self.slots.resize(capacity, (0, 0));
     }
 
     /// Adds a word; true if it is new.

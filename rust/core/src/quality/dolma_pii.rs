@@ -9,9 +9,10 @@ use std::sync::LazyLock;
 use memchr::memchr;
 use regex::Regex;
 
-use super::Reason;
+use super::{Check, Reason};
 use crate::text::{class, strip, Class};
 
+const REASON: Reason = Reason("dolma_personal_data");
 /// Most finds of a document that is kept.
 const MAX_FINDS: usize = 5;
 /// Dolma looks for nothing in a text with more question marks than these.
@@ -44,6 +45,22 @@ static PATTERNS: LazyLock<Option<Patterns>> = LazyLock::new(|| {
 
 /// The text with its personal data replaced; `None` if it has none.
 pub(super) fn edit(text: &str, finds: &mut Vec<Find>) -> Result<Option<String>, Reason<'static>> {
+    find_all(text, finds);
+    match finds.len() {
+        0 => Ok(None),
+        1..=MAX_FINDS => Ok(Some(replace(text, finds))),
+        _ => Err(REASON),
+    }
+}
+
+/// The rule with its value, for who wants to see both.
+pub(super) fn check(text: &str, finds: &mut Vec<Find>) -> Check {
+    find_all(text, finds);
+    let check = Check::new(REASON.name(), finds.len() as f64, f64::NEG_INFINITY, MAX_FINDS as f64);
+    Check { passes: finds.len() <= MAX_FINDS, ..check }
+}
+
+fn find_all(text: &str, finds: &mut Vec<Find>) {
     finds.clear();
     let num_question_marks = memchr::memchr_iter(b'?', text.as_bytes()).count();
     if let Some(patterns) = PATTERNS.as_ref().filter(|_| num_question_marks <= MAX_QUESTION_MARKS) {
@@ -52,11 +69,6 @@ pub(super) fn edit(text: &str, finds: &mut Vec<Find>) -> Result<Option<String>, 
             patterns.find(paragraph, start, finds);
             start += paragraph.len();
         }
-    }
-    match finds.len() {
-        0 => Ok(None),
-        1..=MAX_FINDS => Ok(Some(replace(text, finds))),
-        _ => Err(Reason("dolma_personal_data")),
     }
 }
 

@@ -6,6 +6,7 @@
 mod bound;
 mod c4;
 mod chain;
+mod check;
 mod distinct;
 mod dolma;
 mod dolma_pii;
@@ -18,6 +19,7 @@ mod seed;
 
 pub use bound::{Bound, RuleConfig};
 pub use chain::{Chain, Workspace};
+pub use check::{Check, DroppedLine, StageTrace};
 pub use distinct::WordSet;
 pub use feature::{Measure, FEATURES};
 pub use seed::SeedRules;

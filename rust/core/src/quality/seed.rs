@@ -1,6 +1,6 @@
 //! The rules of the `seed` profile; their bounds pass.
 
-use super::{Reason, WordSet};
+use super::{Check, Reason, WordSet};
 use crate::text::Scan;
 
 /// Bounds on the number of words; the other bounds are fixed.
@@ -37,6 +37,28 @@ impl SeedRules {
     }
 }
 
+impl SeedRules {
+    /// What each rule measures of the scanned `text`, beside its bounds.
+    pub(super) fn checks(&self, text: &str, scan: &Scan, words: &mut WordSet) -> Vec<Check> {
+        let num_words = scan.words.len() as f64;
+        let (min, max) = (self.min_length.max(1) as f64, self.max_length as f64);
+        let (shortest, longest) = MEAN_WORD_LENGTH.into_inner();
+        let distinct = words.count(text, scan) as f64 / num_words;
+        let measured = [
+            (num_words, min, f64::INFINITY),
+            (num_words, f64::NEG_INFINITY, max),
+            (mean_length(scan), shortest, longest),
+            (symbols(scan), f64::NEG_INFINITY, MAX_SYMBOL_FRACTION),
+            (distinct, MIN_DISTINCT_FRACTION, f64::INFINITY),
+        ];
+        let check = |((reason, breaks), (value, min, max)): (&(Reason, Rule), _)| Check {
+            passes: !breaks(self, text, scan, words),
+            ..Check::new(reason.name(), value, min, max)
+        };
+        RULES.iter().zip(measured).map(check).collect()
+    }
+}
+
 /// A text without words breaks this rule even if `min_length` is 0: it has no mean.
 fn too_few_words(rules: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
     scan.words.len() < rules.min_length.max(1)
@@ -47,11 +69,19 @@ fn too_many_words(rules: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> b
 }
 
 fn mean_word_length(_: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
-    !MEAN_WORD_LENGTH.contains(&(scan.num_word_chars() as f64 / scan.words.len() as f64))
+    !MEAN_WORD_LENGTH.contains(&mean_length(scan))
+}
+
+fn mean_length(scan: &Scan) -> f64 {
+    scan.num_word_chars() as f64 / scan.words.len() as f64
 }
 
 fn symbol_fraction(_: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
-    scan.num_symbols() as f64 / scan.num_chars as f64 > MAX_SYMBOL_FRACTION
+    symbols(scan) > MAX_SYMBOL_FRACTION
+}
+
+fn symbols(scan: &Scan) -> f64 {
+    scan.num_symbols() as f64 / scan.num_chars as f64
 }
 
 fn distinct_words(_: &SeedRules, text: &str, scan: &Scan, words: &mut WordSet) -> bool {

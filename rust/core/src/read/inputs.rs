@@ -18,7 +18,7 @@ pub struct Input {
 }
 
 /// Files of ours that stand beside documents and are none.
-const OWN_FILES: [&str; 2] = ["quarantine.jsonl", "ledger.json"];
+const OWN_FILES: [&str; 4] = ["quarantine.jsonl", "ledger.json", "samples.jsonl", "report.html"];
 
 /// All files that `names` stand for, each once, sorted by path; `-` is standard input.
 ///

@@ -3,6 +3,7 @@
 //! `str.split()` and `str.isalnum()` of Python are not Rust's `char` methods: the
 //! separators U+001C-001F are space there, and Unicode 14 decides what a letter is.
 
+mod count;
 pub mod english;
 mod letters;
 mod lines;
@@ -15,6 +16,8 @@ mod unicode_tables;
 mod views;
 mod vocabulary;
 
+pub use count::count_words;
+pub(crate) use count::floor;
 pub use letters::{is_letter, is_terminal};
 pub use lines::{count_chars, strip, strip_end, strip_start, Copies, Repeats, Span};
 pub use ngrams::{Recurring, Top};

@@ -71,11 +71,19 @@ pub(super) fn word_end(text: &str, at: usize) -> Option<usize> {
 
 /// The text with every match at one of `starts` replaced by `tag`; `None` without one.
 pub(super) fn substitute(text: &str, starts: &[usize], pattern: Pattern, tag: &str) -> Option<(String, u64)> {
+    super::replace_all(text, tag, matches(text, starts, pattern))
+}
+
+/// The matches that begin at one of `starts`, in order.
+pub(super) fn matches<'t>(
+    text: &'t str,
+    starts: &'t [usize],
+    pattern: Pattern,
+) -> impl Iterator<Item = (usize, usize)> + 't {
     let mut from = 0;
-    let matches = starts.iter().filter_map(move |&start| {
+    starts.iter().filter_map(move |&start| {
         let end = (start >= from).then(|| pattern(text, start)).flatten()?;
         from = end;
         Some((start, end))
-    });
-    super::replace_all(text, tag, matches)
+    })
 }

@@ -9,17 +9,21 @@ use crate::text::is_boundary;
 
 /// The text with every address replaced; `None` if there is none.
 pub(super) fn substitute(text: &str) -> Option<(String, u64)> {
+    super::replace_all(text, "[EMAIL]", matches(text))
+}
+
+/// The addresses, in order.
+pub(super) fn matches(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     let mut from = 0; // end of the last match: no character is matched twice
     let mut at = 0; // where to look for the next `@`
-    let matches = std::iter::from_fn(move || loop {
+    std::iter::from_fn(move || loop {
         let sign = at + memchr(b'@', text.as_bytes().get(at..)?)?;
         at = sign + 1;
         if let Some((start, end)) = match_around(text, sign, from) {
             (from, at) = (end, end);
             return Some((start, end));
         }
-    });
-    super::replace_all(text, "[EMAIL]", matches)
+    })
 }
 
 /// The match whose `@` stands at `sign` and that begins at `from` or after.

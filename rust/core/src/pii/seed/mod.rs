@@ -9,9 +9,12 @@ mod digits;
 mod email;
 mod ip;
 mod phone;
+mod spans;
 mod ssn;
 
 use std::borrow::Cow;
+
+pub use spans::find_pii;
 
 /// Counts of what was replaced, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
