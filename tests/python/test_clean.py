@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -392,6 +393,53 @@ def test_a_feature_that_is_not_there_is_refused_with_the_nearest():
         prep.clean(pa.table({"text": ["a"]}), features=["num_word"])
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_rules_in_a_run_decide_as_in_clean_and_are_part_of_its_settings(
+    tmp_path, threads
+):
+    records = [
+        {
+            "id": f"d{i}",
+            "text": f"text {i} at a@b.org é\ud83d\ude00",
+            "source": "ab"[i % 2],
+        }
+        for i in range(3000)
+    ]
+    records += [{"text": "x", "id": None, "n": 1}, {"text": "y", "source": 7}]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    settings = prep.PrepConfig(
+        input=(str(source),),
+        output=str(tmp_path / "out"),
+        profile="clean",
+        threads=threads,
+    )
+
+    def even(batch: pa.RecordBatch) -> pa.Array:
+        assert batch.schema.names == ["id", "source", "text"]
+        assert "b.org" not in str(batch["text"].to_pylist())
+        return pa.array([name[-1] not in "13579" for name in batch["id"].to_pylist()])
+
+    def source_a(batch: pa.RecordBatch) -> pa.Array:
+        return pa.array(
+            [None if s in ("a", "in", "7") else s for s in batch["source"].to_pylist()]
+        )
+
+    total = prep.run(settings, rules=[even, source_a])["ledger"]["total"]
+    assert total["rejected"] == {"python.even": 1501}
+    again = prep.run(settings, rules=[even, source_a])
+    assert again["already_done"]
+    with pytest.raises(ConfigError, match="python_rule"):
+        prep.run(settings, rules=[source_a, even])
+    elsewhere = dataclasses.replace(settings, output=str(tmp_path / "other"))
+    total = prep.run(elsewhere, rules=[source_a])["ledger"]["total"]
+    assert total["rejected"] == {"python.source_a.b": 1500}
+    failing = dataclasses.replace(settings, output=str(tmp_path / "failing"))
+    with pytest.raises(RuleError, match="rule `broken`: KeyError") as raised:
+        prep.run(failing, rules=[broken])
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
 # The interpreter, signals, threads and processes.
 
 
@@ -559,3 +607,23 @@ def test_children_of_a_process_that_has_used_the_engine_can_use_it_too():
     process = python(FORKED)
     said, errors = process.communicate(timeout=120)
     assert said.split() == ["True", "True"], errors
+
+
+IDENTITY = """
+    from triptych import prep
+
+    def rule(batch):
+        return [text in {"a", "b", "c", "d"} for text in map(str, batch["text"])]
+
+    print(prep._identity(rule))
+"""
+
+
+def test_a_rule_is_known_again_in_another_process():
+    said = {
+        python(IDENTITY, env=os.environ | {"PYTHONHASHSEED": seed}).communicate()[0]
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
+    assert said.pop().startswith("rule@:")
+    assert prep._identity(lambda batch: 1) != prep._identity(lambda batch: 2)

@@ -27,7 +27,7 @@ struct State {
     source: Source,
     /// Absent if there was no batch to tell the schema.
     work: Option<(Cleaner, SchemaRef)>,
-    rules: Vec<Py<PyAny>>,
+    rule: Option<Py<PyAny>>,
     features: Vec<String>,
     /// The process that has the threads.
     process: u32,
@@ -42,7 +42,7 @@ impl BatchCleaner {
         py: Python<'_>,
         batches: Bound<'_, PyAny>,
         config_json: &str,
-        rules: Vec<Py<PyAny>>,
+        rule: Option<Py<PyAny>>,
         features: Vec<String>,
     ) -> PyResult<Self> {
         let config = config_of(config_json)?;
@@ -53,7 +53,7 @@ impl BatchCleaner {
         });
         let work = work.transpose()?;
         let process = std::process::id();
-        Ok(Self { state: Mutex::new(State { source, work, rules, features, process, is_broken: false }) })
+        Ok(Self { state: Mutex::new(State { source, work, rule, features, process, is_broken: false }) })
     }
 
     #[getter]
@@ -169,7 +169,7 @@ impl State {
     }
 
     fn finish(&mut self, mut portion: Portion) -> PyResult<RecordBatch> {
-        for rule in &self.rules {
+        if let Some(rule) = &self.rule {
             let batch = portion.passed(&self.features).map_err(to_py_err)?;
             let reasons = Python::attach(|py| ask(py, rule, batch))?;
             portion.reject(reasons.as_string::<i32>());
@@ -189,7 +189,7 @@ impl State {
 
 /// Raises what a signal raises, `KeyboardInterrupt` say.
 #[allow(clippy::redundant_closure_for_method_calls)] // the method alone fits one lifetime only
-fn check_signals() -> PyResult<()> {
+pub fn check_signals() -> PyResult<()> {
     Python::attach(|py| py.check_signals())
 }
 
@@ -200,7 +200,7 @@ fn config_of(json: &str) -> PyResult<PrepConfig> {
 }
 
 /// The reasons of a rule of Python, which `triptych.prep` has checked: a string a row, or null.
-fn ask(py: Python<'_>, rule: &Py<PyAny>, batch: RecordBatch) -> PyResult<ArrayRef> {
+pub fn ask(py: Python<'_>, rule: &Py<PyAny>, batch: RecordBatch) -> PyResult<ArrayRef> {
     let batch = PyRecordBatch::new(batch).into_pyarrow(py)?;
     let (reasons, _) = rule.bind(py).call1((batch,))?.extract::<PyArray>()?.into_inner();
     match reasons.as_string_opt::<i32>() {

@@ -2,16 +2,19 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use arrow_array::cast::AsArray;
+use arrow_array::RecordBatch;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use triptych_core::config::PrepConfig;
 use triptych_core::dedup::MIN_NGRAM_WORDS;
-use triptych_core::pipeline::{self, Progress};
+use triptych_core::pipeline::{self, OutsideRules, Progress};
 use triptych_core::profile::{Fate, Pii, Profile};
-use triptych_core::Result;
+use triptych_core::{Error, Result};
 
 use crate::border::{detached, to_py_err};
+use crate::clean::{ask, check_signals};
 
 /// The texts as UTF-8; a lone surrogate has none, and the error says where it stands.
 fn utf8(texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
@@ -87,30 +90,57 @@ struct Signals {
     raised: Mutex<Option<PyErr>>,
 }
 
+impl Signals {
+    fn keep(&self, raised: Option<PyErr>) {
+        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = raised;
+    }
+
+    fn take(&self) -> Option<PyErr> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 impl Progress for Signals {
     fn start(&self, _: u64) {}
     fn advance(&self, _: u64, _: u64) {}
     fn is_stopped(&self) -> bool {
-        #[allow(clippy::redundant_closure_for_method_calls)] // the method alone fits one lifetime only
-        let raised = Python::attach(|py| py.check_signals()).err();
+        let raised = check_signals().err();
         let is_stopped = raised.is_some();
-        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = raised;
+        self.keep(raised);
         is_stopped
     }
 }
 
+/// The rules of Python, asked as one; the exception of one is kept, and ends the run.
+struct Rules<'r> {
+    rule: Py<PyAny>,
+    signals: &'r Signals,
+}
+
+impl OutsideRules for Rules<'_> {
+    fn reasons(&self, documents: RecordBatch) -> Result<Vec<Option<String>>> {
+        let reasons = Python::attach(|py| ask(py, &self.rule, documents)).map_err(|raised| {
+            self.signals.keep(Some(raised));
+            Error::Interrupted
+        })?;
+        Ok(reasons.as_string::<i32>().iter().map(|reason| reason.map(str::to_owned)).collect())
+    }
+}
+
 #[pyfunction]
-pub fn run_prep(py: Python<'_>, config_json: &str) -> PyResult<String> {
+#[pyo3(signature = (config_json, rule = None))]
+pub fn run_prep(py: Python<'_>, config_json: &str, rule: Option<Py<PyAny>>) -> PyResult<String> {
     let table = serde_json::from_str(config_json)
         .map_err(|error| PyValueError::new_err(format!("expected a JSON object of keys: {error}")))?;
     let signals = Signals::default();
+    let rules = rule.map(|rule| Rules { rule, signals: &signals });
     let run = || {
         let mut config = PrepConfig::default();
         config.set_all(table)?;
-        pipeline::run(&config, &signals)
+        pipeline::run_with(&config, &signals, rules.as_ref().map(|rules| rules as &dyn OutsideRules))
     };
     let result = detached(py, run);
-    if let Some(raised) = signals.raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(raised) = signals.take() {
         return Err(raised);
     }
     result.map(|summary| serde_json::json!(summary).to_string())

@@ -8,6 +8,7 @@ mod flow;
 mod journal;
 mod list;
 mod merge;
+mod outside;
 mod part;
 mod remember;
 mod share;
@@ -33,6 +34,7 @@ use merge::Whole;
 use sink::Sink;
 use source::Source;
 
+pub use outside::OutsideRules;
 pub use part::FORMAT as PART_FORMAT;
 pub use share::Share;
 
@@ -84,6 +86,19 @@ pub struct Summary {
 /// Configuration, paths, limits of decompression, the disk, an empty corpus. Bad
 /// records are no error: see [`Summary::bad_fraction`].
 pub fn run(config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
+    run_with(config, progress, None)
+}
+
+/// As [`run`], with rules from outside, which `python_rule` names.
+///
+/// # Errors
+/// The same, and those of the rules.
+pub fn run_with(
+    config: &PrepConfig,
+    progress: &dyn Progress,
+    rules: Option<&dyn OutsideRules>,
+) -> Result<Summary> {
+    outside::check(config, rules)?;
     let profile = config.profile()?;
     let inputs = read::resolve(&config.input)?;
     progress.start(inputs.iter().map(|input| input.bytes).sum());
@@ -92,7 +107,7 @@ pub fn run(config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
     }
     let draft = Draft::resume(&config.output)?;
     let mut source = Source::new(&inputs, config);
-    let mut sink = begin(config, profile.ngram, &inputs, (&draft, &mut source), progress)?;
+    let mut sink = begin(config, profile.ngram, &inputs, (&draft, &mut source), progress)?.asking(rules);
     let preparer = Preparer::new(profile, config, &inputs);
     flow::flow(&mut source, &preparer, &mut sink, config.threads)?;
     let facts = source.into_facts();

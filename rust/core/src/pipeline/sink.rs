@@ -7,7 +7,7 @@ use super::journal::{self, Journal};
 use super::list::List;
 use super::part::{BlockEntry, BLOCKS_NAME};
 use super::remember::remember;
-use super::{Progress, QUARANTINE_NAME};
+use super::{outside, OutsideRules, Progress, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::dedup::{NgramIndex, Verdict};
 use crate::draft::Draft;
@@ -30,6 +30,7 @@ pub(super) struct Sink<'d> {
     /// Present in a part.
     block_list: Option<List>,
     progress: &'d dyn Progress,
+    rules: Option<&'d dyn OutsideRules>,
 }
 
 impl<'d> Sink<'d> {
@@ -64,12 +65,19 @@ impl<'d> Sink<'d> {
             block_list: is_part.then(blocks).transpose()?,
             journal,
             progress,
+            rules: None,
         })
     }
 
     /// The same without a journal on the disk: stopped, it begins anew.
     pub(super) fn not_resumable(mut self) -> Self {
         self.is_resumable = false;
+        self
+    }
+
+    /// The same with rules that are asked before deduplication.
+    pub(super) fn asking(mut self, rules: Option<&'d dyn OutsideRules>) -> Self {
+        self.rules = rules;
         self
     }
 
@@ -80,7 +88,12 @@ impl<'d> Sink<'d> {
     pub(super) fn take(&mut self, batch: &Batch) -> Result<()> {
         let mut counts = batch.counts.clone();
         (counts.kept, counts.duplicates) = (0, 0); // what a part counted as kept is decided here
+        let mut reasons = outside::reasons(self.rules, batch)?.into_iter();
         for document in batch.documents() {
+            if let Some(reason) = reasons.next().flatten() {
+                counts.reject(&reason, 1);
+                continue;
+            }
             let verdict = self.index.as_mut().map(|index| index.judge(document.ngrams));
             if verdict == Some(Verdict::Duplicate) {
                 counts.duplicates += 1;
