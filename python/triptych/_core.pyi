@@ -109,6 +109,7 @@ class TextPreprocessor:
     def __new__(
         cls, min_length: int = 128, max_length: int = 4096
     ) -> TextPreprocessor: ...
+    def __getnewargs__(self) -> tuple[int, int]: ...
     def remove_pii(self, text: str) -> str:
         """The text with `[EMAIL]`, `[PHONE]`, `[SSN]` and `[IP]` in place of personal data.
 

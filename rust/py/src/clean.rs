@@ -16,7 +16,7 @@ use crate::border::{detached, to_py_err, InputError};
 use crate::source::Source;
 
 /// How long a signal may wait: half of what a person notices.
-const TICK: Duration = Duration::from_millis(50);
+pub const TICK: Duration = Duration::from_millis(50);
 
 #[pyclass(frozen, module = "triptych._core")]
 pub struct BatchCleaner {

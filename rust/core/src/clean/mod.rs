@@ -22,6 +22,7 @@ use crate::config::PrepConfig;
 use crate::dedup::NgramIndex;
 use crate::error::{Error, Result};
 use crate::ledger::Counts;
+use crate::profile::Profile;
 use crate::quality::{Measure, FEATURES};
 
 use answer::Judge;
@@ -99,11 +100,20 @@ impl Cleaner {
         let text = text_column(&schema, &config.text_field)?;
         let measures = features.iter().map(|name| measure(name)).collect::<Result<_>>()?;
         let judge = Judge { profile: config.profile()?, measures };
-        let num_threads = match config.threads {
+        Ok(Self::with(judge, schema, text, config.threads))
+    }
+
+    /// A cleaner of batches with one column, which holds text, on all cores.
+    pub fn of_texts(profile: Profile, schema: SchemaRef) -> Self {
+        Self::with(Judge { profile, measures: Vec::new() }, schema, 0, 0)
+    }
+
+    fn with(judge: Judge, schema: SchemaRef, text: usize, threads: usize) -> Self {
+        let num_threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
         };
-        Ok(Self {
+        Self {
             schema,
             text,
             pool: Pool::new(judge, num_threads),
@@ -113,7 +123,7 @@ impl Cleaner {
             first: 0,
             index: NgramIndex::default(),
             counts: Counts::default(),
-        })
+        }
     }
 
     /// True if another batch can be given without holding more than is good.
