@@ -341,11 +341,27 @@ def test_nothing_gives_nothing():
 
 
 def test_batches_of_other_columns_are_refused_where_they_come():
-    batches = [pa.record_batch({"text": ["a"]}), pa.record_batch({"txt": ["b"]})]
+    batches = [
+        pa.record_batch({name: ["a"]}) for name in ("text", "text", "txt", "text")
+    ]
+    stream = prep.clean(batches, {"profile": "clean"})
+    assert [next(stream).num_rows, next(stream).num_rows] == [1, 1]
     with pytest.raises(
         ConfigError, match=r"expected the columns .*`text` \(Utf8\), found `txt`"
     ):
-        list(prep.clean(batches, {"profile": "clean"}))
+        next(stream)
+    with pytest.raises(InputError, match="failed before"):
+        next(stream)
+
+
+def test_an_interruption_of_the_source_waits_for_nothing():
+    def batches():
+        yield pa.record_batch({"text": ["a"]})
+        yield pa.record_batch({"text": ["b"]})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(prep.clean(batches(), {"profile": "clean"}))
 
 
 def test_an_exception_of_the_source_is_raised_after_what_came_before_it():
@@ -357,6 +373,8 @@ def test_an_exception_of_the_source_is_raised_after_what_came_before_it():
     stream = prep.clean(batches(), {"profile": "clean"})
     assert [next(stream)["text"][0].as_py() for _ in range(2)] == ["a", "b"]
     with pytest.raises(LookupError, match="the source broke"):
+        next(stream)
+    with pytest.raises(InputError, match="failed before"):
         next(stream)
     schema = pa.schema([("text", pa.string())])
     reader = pa.RecordBatchReader.from_batches(schema, batches())

@@ -152,10 +152,18 @@ impl State {
                         return Ok(Some(batch));
                     }
                 }
-                Some(Step::Waiting) => check_signals()?,
-                Some(Step::Idle) | None => return self.source.end(),
+                Some(Step::Waiting) => (),
+                Some(Step::Idle) | None => return self.end(),
             }
+            check_signals()?;
         }
+    }
+
+    /// The end, or the error that took its place.
+    fn end(&mut self) -> PyResult<Option<RecordBatch>> {
+        let raised = self.source.take_error();
+        self.is_broken = raised.is_some();
+        raised.map_or(Ok(None), Err)
     }
 
     /// Keeps the threads at work, and sees what is done; `None` without any batch.
@@ -163,7 +171,13 @@ impl State {
         let Some((cleaner, _)) = &mut self.work else { return Ok(None) };
         while cleaner.wants_batch() {
             let Some(batch) = Python::attach(|py| self.source.next(py)) else { break };
-            cleaner.push(batch).map_err(to_py_err)?;
+            if let Err(error) = cleaner.push(batch) {
+                self.source.fail(to_py_err(error));
+            }
+        }
+        if let Some(raised) = self.source.take_interruption() {
+            self.is_broken = true;
+            return Err(raised);
         }
         cleaner.step(TICK).map(Some).map_err(to_py_err)
     }
