@@ -109,6 +109,7 @@ class TextPreprocessor:
     def __new__(
         cls, min_length: int = 128, max_length: int = 4096
     ) -> TextPreprocessor: ...
+    def __getnewargs__(self) -> tuple[int, int]: ...
     def remove_pii(self, text: str) -> str:
         """The text with `[EMAIL]`, `[PHONE]`, `[SSN]` and `[IP]` in place of personal data.
 
@@ -143,15 +144,15 @@ class BatchCleaner:
     Args:
         batches: an object with `__arrow_c_stream__`, or an iterable of such objects.
         config_json: a JSON object of the keys of `triptych.prep.CleanConfig`.
-        rules: each gives an array of strings, a reason or null for each row of a batch.
-        features: measured of every text that passes, as further columns for `rules`.
+        rule: gives an array of strings, a reason or null for each row of a batch.
+        features: measured of every text that passes, as further columns for `rule`.
     """
 
     def __new__(
         cls,
         batches: Any,
         config_json: str,
-        rules: Sequence[Callable[[Any], Any]],
+        rule: Callable[[Any], Any] | None,
         features: Sequence[str],
     ) -> BatchCleaner: ...
     @property
@@ -178,11 +179,13 @@ class BatchCleaner:
             InternalError: the engine failed.
         """
 
-def run_prep(config_json: str) -> str:
+def run_prep(config_json: str, rule: Callable[[Any], Any] | None = None) -> str:
     """Runs preparation on files; `triptych.prep.run` is its door.
 
     Args:
-        config_json: a JSON object of the keys of `triptych.prep.PrepConfig`.
+        config_json: a JSON object of the keys of `triptych.prep.PrepConfig`, and
+            `python_rule`, the names of what `rule` asks.
+        rule: as for `BatchCleaner`.
 
     Returns:
         The summary as JSON: `output`, `already_done`, `documents`, `bad_fraction`

@@ -61,7 +61,7 @@ def _prep(arguments: list[str]) -> int:
     from triptych import _core
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return _core.main(["triptych prep", *arguments])
+    return _guarded(lambda: _core.main(["triptych prep", *arguments]), debug=False)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -101,9 +101,9 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
 
 
 def _explain(error: Exception) -> int:
-    from triptych.errors import InputError, exit_status
+    from triptych.errors import InternalError, exit_status
 
-    expected = isinstance(error, (ValueError, OSError, InputError))
+    expected = isinstance(error, (ValueError, OSError, InternalError))
     name = "" if expected else f"{type(error).__name__}: "
     print(f"error: {name}{error}", file=sys.stderr)
     if not expected:

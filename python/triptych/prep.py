@@ -7,9 +7,11 @@ through the same rules; `TextPreprocessor` is the founding API over single texts
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any, Literal, Protocol, TypedDict
 
 import pyarrow as pa
@@ -122,17 +124,24 @@ Rule = Callable[[pa.RecordBatch], Any]
 """A rule of one's own: for each row of a batch True or a null (keep), False or a reason."""
 
 
-def run(settings: PrepConfig) -> dict[str, Any]:
+def run(settings: PrepConfig, *, rules: Sequence[Rule] = ()) -> dict[str, Any]:
     """Prepares files into a documents folder and returns what became of them.
 
     The result has `output`, `already_done` (the folder stood there, made from the
     same inputs and configuration), `documents`, `bad_fraction` and `ledger`.
 
+    Args:
+        settings: inputs, output and what happens between.
+        rules: as for `clean`, over batches with the columns `id`, `source` and `text`.
+            A folder is made by rules of these names, versions (their attribute
+            `version`, if they have one) and code: others are other settings.
+
     Raises:
         ConfigError: for a wrong path or setting; IntegrityError if the ledger does not
-            add up; ResourceError if disk or memory ran out.
+            add up; ResourceError if disk or memory ran out; RuleError if a rule failed.
     """
-    return dict(json.loads(_core.run_prep(json.dumps(to_mapping(settings)))))
+    table = {**to_mapping(settings), "python_rule": [_identity(rule) for rule in rules]}
+    return dict(json.loads(_core.run_prep(json.dumps(table), _asking(rules))))
 
 
 def clean(
@@ -170,8 +179,9 @@ def clean(
         table = to_mapping(config)
     else:
         table = _clean_table(config or CleanConfig())
-    asked = [_asking(rule) for rule in rules]
-    core = _core.BatchCleaner(batches, json.dumps(table), asked, list(features))
+    core = _core.BatchCleaner(
+        batches, json.dumps(table), _asking(rules), list(features)
+    )
     return CleanedBatches(core)
 
 
@@ -224,22 +234,60 @@ class CleanedBatches:
         return self._core.__arrow_c_stream__(requested_schema)
 
 
-def _asking(rule: Rule) -> Callable[[pa.RecordBatch], pa.StringArray]:
-    """The rule as the engine asks it: a reason for the ledger, or null, for each row."""
-    name = str(getattr(rule, "name", None) or getattr(rule, "__name__", "rule"))
+def _name(rule: Rule) -> str:
+    return str(getattr(rule, "name", None) or getattr(rule, "__name__", "rule"))
+
+
+def _identity(rule: Rule) -> str:
+    """Name, version and a hash of the code: what tells a rule from one of other results."""
+    function = rule if hasattr(rule, "__code__") else type(rule).__call__
+    code = getattr(function, "__code__", None)
+    digest = _code_hash(code) if isinstance(code, CodeType) else "builtin"
+    return f"{_name(rule)}@{getattr(rule, 'version', '')}:{digest}"
+
+
+def _code_hash(code: CodeType) -> str:
+    """Hash of what a function does, without where it stands; the same in every process."""
+    constants = [
+        _code_hash(constant)
+        if isinstance(constant, CodeType)
+        else sorted(map(repr, constant))  # sets have another order in each process
+        if isinstance(constant, frozenset)
+        else repr(constant)
+        for constant in code.co_consts
+    ]
+    content = (code.co_code.hex(), constants, code.co_names)
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+
+
+def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray] | None:
+    """All rules as the engine asks them: a reason for the ledger, or null, for each row.
+
+    Each rule gets the rows that those before it kept.
+    """
 
     def ask(batch: pa.RecordBatch) -> pa.StringArray:
-        try:
-            answer = _as_array(rule(batch))
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise RuleError(f"rule `{name}`: {problem}") from error
-        if len(answer) != batch.num_rows:
-            expected = f"as many values as rows, {batch.num_rows}"
-            raise RuleError(f"rule `{name}`: expected {expected}, found {len(answer)}")
-        return _reasons(name, answer)
+        reasons = pa.nulls(batch.num_rows, pa.string())
+        for rule in rules:
+            kept = pc.is_null(reasons)
+            found = _answer(rule, batch.filter(kept))
+            reasons = pc.replace_with_mask(reasons, kept, found)
+        return reasons
 
-    return ask
+    return ask if rules else None
+
+
+def _answer(rule: Rule, batch: pa.RecordBatch) -> pa.StringArray:
+    name = _name(rule)
+    try:
+        answer = _as_array(rule(batch))
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise RuleError(f"rule `{name}`: {problem}") from error
+    if len(answer) != batch.num_rows:
+        expected = f"as many values as rows, {batch.num_rows}"
+        raise RuleError(f"rule `{name}`: expected {expected}, found {len(answer)}")
+    return _reasons(name, answer)
 
 
 def _as_array(answer: Any) -> pa.Array:

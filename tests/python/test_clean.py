@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import pickle
 import re
 import signal
 import statistics
@@ -16,6 +18,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from triptych import prep
 from triptych.errors import ConfigError, InputError, RuleError
@@ -65,12 +69,12 @@ def configuration(name: str) -> dict:
     }
 
 
-def run(tmp_path: Path, records: list[dict], settings: dict) -> tuple[list[dict], dict]:
+def run(tmp_path: Path, records: list[dict], asked: dict) -> tuple[list[dict], dict]:
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(record) + "\n" for record in records))
     output = str(tmp_path / "out")
     config = prep.PrepConfig(
-        input=(str(source),), output=output, format="jsonl", max_bad=1.0, **settings
+        input=(str(source),), output=output, format="jsonl", max_bad=1.0, **asked
     )
     total = prep.run(config)["ledger"]["total"]
     lines = "".join(path.read_text() for path in sorted(tmp_path.glob("out/0*.jsonl")))
@@ -79,11 +83,11 @@ def run(tmp_path: Path, records: list[dict], settings: dict) -> tuple[list[dict]
 
 @pytest.mark.parametrize("name", [*PROFILES, CHAIN, "everything"])
 def test_clean_keeps_what_run_keeps_at_any_number_of_threads_and_rows(tmp_path, name):
-    records, settings = documents(), configuration(name)
-    kept, total = run(tmp_path, records, settings)
+    records, asked = documents(), configuration(name)
+    kept, total = run(tmp_path, records, asked)
     assert 0 < len(kept) < len(records)
     for threads, rows in ((1, None), (4, None), (1, 7), (4, 100)):
-        config = prep.CleanConfig(threads=threads, **settings)
+        config = prep.CleanConfig(threads=threads, **asked)
         stream = prep.clean(table(records, rows), config)
         cleaned = stream.read_all().to_pylist()
         fields = ("id", "text", "n")
@@ -103,6 +107,10 @@ KINDS = [
     pa.dictionary(pa.int8(), pa.string()),
     pa.dictionary(pa.uint32(), pa.large_string()),
 ]
+
+
+def as_text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def to_kind(texts: list[str | None], kind: pa.DataType) -> pa.Array:
@@ -134,14 +142,68 @@ def test_every_type_of_text_keeps_its_type_and_other_columns_follow(kind):
     assert stream.schema.equals(batch.schema, check_metadata=True)
     (cleaned,) = stream
     assert cleaned.schema.equals(batch.schema, check_metadata=True)
-    strings = [
-        t if isinstance(t, str) else t.decode() for t in cleaned["body"].to_pylist()
-    ]
+    strings = [as_text(value) for value in cleaned["body"].to_pylist()]
     assert strings == ["write to [EMAIL]", "nobody", "", "at [EMAIL]"]
     assert cleaned["nested"].to_pylist() == [[{"a": i}] for i in (0, 2, 3, 4)]
     assert cleaned["n"].to_pylist() == [1, 3, 4, 5]
     assert stream.ledger["quarantined"] == 1
     assert stream.ledger["bytes_read"] == sum(len(t) for t in texts if t)
+
+
+OTHERS = {
+    "list view": pa.array([[1], None, [2, 3]] * 2, pa.list_view(pa.int8())),
+    "map": pa.array([[("a", 1)], None, []] * 2, pa.map_(pa.string(), pa.int8())),
+    "struct": pa.array([{"a": [{"b": "x"}]}, None, {"a": []}] * 2),
+    "dictionary": pa.array(["a", None, "b"] * 2).dictionary_encode(),
+    "decimal": pa.array([1, None, 3] * 2, pa.decimal128(9, 2)),
+    "time": pa.array([1, None, 3] * 2, pa.timestamp("us", "UTC")),
+    "runs": pa.RunEndEncodedArray.from_arrays([2, 6], ["a", "b"]),
+    "union": pa.UnionArray.from_dense(
+        pa.array([0, 1] * 3, pa.int8()),
+        pa.array([0, 0, 1, 1, 2, 2], pa.int32()),
+        [pa.array([1, 2, 3]), pa.array(["x", "y", "z"])],
+    ),
+    "null": pa.nulls(6),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("texts", [["a@b.org", None, "x", "y", None, "z"], ["t"] * 6])
+def test_a_column_of_any_type_follows_its_rows(name, texts):
+    given = pa.table({"text": texts, name: OTHERS[name]}).slice(1)
+    cleaned = prep.clean(given, {"profile": "clean"}).read_all()
+    rows = [row for row in range(1, 6) if texts[row] is not None]
+    values = OTHERS[name].to_pylist()
+    assert cleaned[name].to_pylist() == [values[row] for row in rows]
+    assert cleaned.schema == given.schema
+    cleaned.validate(full=True)
+
+
+WORDS = st.lists(st.sampled_from("a b c a@b.org 555-123-4567 é\U0001f600".split()))
+TEXTS = st.lists(st.none() | WORDS.map(" ".join), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    TEXTS,
+    st.sampled_from(KINDS),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(0, 3),
+)
+def test_neither_type_nor_batches_nor_threads_decide(
+    texts, kind, rows, threads, skipped
+):
+    def cleaned(column: pa.Array, rows: int, threads: int) -> tuple[list, dict]:
+        table = pa.table({"text": column, "n": range(len(texts))}).slice(skipped)
+        batches = table.to_batches(max_chunksize=rows)
+        config = {"profile": ["clean", "dedup"], "ngram": 2, "threads": threads}
+        stream = prep.clean(batches, config)
+        kept = [row for batch in stream for row in batch.to_pylist()]
+        return [(as_text(row["text"]), row["n"]) for row in kept], stream.ledger
+
+    plain = cleaned(pa.array(texts, pa.large_string()), 100, 1)
+    assert cleaned(to_kind(texts, kind), rows, threads) == plain
 
 
 def test_bytes_that_are_no_text_cost_their_row_only_whatever_the_type_claims():
@@ -253,10 +315,10 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "kind", "message"), FAULTS)
-def test_a_faulty_configuration_is_refused_before_any_work(settings, kind, message):
+@pytest.mark.parametrize(("wrong", "kind", "message"), FAULTS)
+def test_a_faulty_configuration_is_refused_before_any_work(wrong, kind, message):
     with pytest.raises(kind, match=message) as raised:
-        prep.clean(pa.table({"text": ["a"], "n": [1]}), settings)
+        prep.clean(pa.table({"text": ["a"], "n": [1]}), wrong)
     assert isinstance(raised.value, ValueError)
     assert raised.value.hint is None or raised.value.hint in str(raised.value)
 
@@ -278,11 +340,27 @@ def test_nothing_gives_nothing():
 
 
 def test_batches_of_other_columns_are_refused_where_they_come():
-    batches = [pa.record_batch({"text": ["a"]}), pa.record_batch({"txt": ["b"]})]
+    batches = [
+        pa.record_batch({name: ["a"]}) for name in ("text", "text", "txt", "text")
+    ]
+    stream = prep.clean(batches, {"profile": "clean"})
+    assert [next(stream).num_rows, next(stream).num_rows] == [1, 1]
     with pytest.raises(
         ConfigError, match=r"expected the columns .*`text` \(Utf8\), found `txt`"
     ):
-        list(prep.clean(batches, {"profile": "clean"}))
+        next(stream)
+    with pytest.raises(InputError, match="failed before"):
+        next(stream)
+
+
+def test_an_interruption_of_the_source_waits_for_nothing():
+    def batches():
+        yield pa.record_batch({"text": ["a"]})
+        yield pa.record_batch({"text": ["b"]})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(prep.clean(batches(), {"profile": "clean"}))
 
 
 def test_an_exception_of_the_source_is_raised_after_what_came_before_it():
@@ -294,6 +372,8 @@ def test_an_exception_of_the_source_is_raised_after_what_came_before_it():
     stream = prep.clean(batches(), {"profile": "clean"})
     assert [next(stream)["text"][0].as_py() for _ in range(2)] == ["a", "b"]
     with pytest.raises(LookupError, match="the source broke"):
+        next(stream)
+    with pytest.raises(InputError, match="failed before"):
         next(stream)
     schema = pa.schema([("text", pa.string())])
     reader = pa.RecordBatchReader.from_batches(schema, batches())
@@ -390,6 +470,53 @@ def test_a_rule_that_fails_is_named_and_its_exception_is_the_cause(rule, message
 def test_a_feature_that_is_not_there_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="did you mean `num_words`"):
         prep.clean(pa.table({"text": ["a"]}), features=["num_word"])
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_rules_in_a_run_decide_as_in_clean_and_are_part_of_its_settings(
+    tmp_path, threads
+):
+    records = [
+        {
+            "id": f"d{i}",
+            "text": f"text {i} at a@b.org é\ud83d\ude00",
+            "source": "ab"[i % 2],
+        }
+        for i in range(3000)
+    ]
+    records += [{"text": "x", "id": None, "n": 1}, {"text": "y", "source": 7}]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    config = prep.PrepConfig(
+        input=(str(source),),
+        output=str(tmp_path / "out"),
+        profile="clean",
+        threads=threads,
+    )
+
+    def even(batch: pa.RecordBatch) -> pa.Array:
+        assert batch.schema.names == ["id", "source", "text"]
+        assert "b.org" not in str(batch["text"].to_pylist())
+        return pa.array([name[-1] not in "13579" for name in batch["id"].to_pylist()])
+
+    def source_a(batch: pa.RecordBatch) -> pa.Array:
+        return pa.array(
+            [None if s in ("a", "in", "7") else s for s in batch["source"].to_pylist()]
+        )
+
+    total = prep.run(config, rules=[even, source_a])["ledger"]["total"]
+    assert total["rejected"] == {"python.even": 1501}
+    again = prep.run(config, rules=[even, source_a])
+    assert again["already_done"]
+    with pytest.raises(ConfigError, match="python_rule"):
+        prep.run(config, rules=[source_a, even])
+    elsewhere = dataclasses.replace(config, output=str(tmp_path / "other"))
+    total = prep.run(elsewhere, rules=[source_a])["ledger"]["total"]
+    assert total["rejected"] == {"python.source_a.b": 1500}
+    failing = dataclasses.replace(config, output=str(tmp_path / "failing"))
+    with pytest.raises(RuleError, match="rule `broken`: KeyError") as raised:
+        prep.run(failing, rules=[broken])
+    assert isinstance(raised.value.__cause__, KeyError)
 
 
 # The interpreter, signals, threads and processes.
@@ -490,6 +617,36 @@ def test_the_docs_have_examples():
     assert len(examples()) >= 2
 
 
+SINGLE_TEXTS = """
+    import time, triptych
+
+    preprocessor = triptych.TextPreprocessor(1, 10**9)
+    texts = [f"The house {i} on the hill is old, and so am I. " * 500 for i in range(20000)]
+    print("ready", flush=True)
+    try:
+        preprocessor.process(texts)
+    except KeyboardInterrupt:
+        print(time.time(), flush=True)
+"""
+
+
+def test_ctrl_c_stops_the_preprocessor_of_single_texts_too():
+    process = python(SINGLE_TEXTS)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    sent = time.time()
+    process.send_signal(signal.SIGINT)
+    said = process.stdout.read()
+    assert process.wait(60) == 0, process.stderr.read()
+    assert float(said) - sent < 0.5  # one try, so no median
+
+
+def test_a_preprocessor_can_be_pickled():
+    again = pickle.loads(pickle.dumps(prep.TextPreprocessor(2, 3)))
+    texts = ["aaa bbb", "aaa", "aaa bbb ccc ddd"]
+    assert [again.check_quality(text) for text in texts] == [True, False, False]
+
+
 def test_other_threads_run_while_a_batch_is_worked_on():
     batch = pa.record_batch({"text": ["some words of a text " * 5000] * 100})
     ticks, done = [0], threading.Event()
@@ -559,3 +716,23 @@ def test_children_of_a_process_that_has_used_the_engine_can_use_it_too():
     process = python(FORKED)
     said, errors = process.communicate(timeout=120)
     assert said.split() == ["True", "True"], errors
+
+
+IDENTITY = """
+    from triptych import prep
+
+    def rule(batch):
+        return [text in {"a", "b", "c", "d"} for text in map(str, batch["text"])]
+
+    print(prep._identity(rule))
+"""
+
+
+def test_a_rule_is_known_again_in_another_process():
+    said = {
+        python(IDENTITY, env=os.environ | {"PYTHONHASHSEED": seed}).communicate()[0]
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
+    assert said.pop().startswith("rule@:")
+    assert prep._identity(lambda batch: 1) != prep._identity(lambda batch: 2)

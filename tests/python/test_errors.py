@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import triptych
-from triptych import _core, config, errors, prep
+from triptych import _core, cli, config, errors, prep
 
 KINDS = [
     getattr(errors, name) for name in errors.__all__ if name.endswith(("Error", "ted"))
@@ -122,3 +122,12 @@ def test_a_panic_is_an_exception_that_says_what_to_report(capfd):
     assert errors.exit_status(raised.value) == 1
     assert capfd.readouterr() == ("", "")
     assert triptych.TextPreprocessor(1, 9).process(["aaa bbb"]) == []
+
+
+def test_a_panic_of_the_command_line_is_one_line_and_a_status(monkeypatch, capsys):
+    monkeypatch.setattr(_core, "main", lambda _: _core.provoke_panic("upside down"))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert cli.main(["prep", "run"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: a fault of triptych")
+    assert said.count("\n") == 1

@@ -35,6 +35,8 @@ pub struct PrepConfig {
     pub language: Option<LanguageRule>,
     /// The user's own bounds on features, asked after the profile's.
     pub rule: Vec<RuleConfig>,
+    /// Rules in Python, by name and version: set by `triptych.prep.run`, which knows the functions.
+    pub python_rule: Vec<String>,
     /// Fewest words of a document.
     pub min_length: usize,
     /// Most words of a document.
@@ -72,6 +74,7 @@ impl Default for PrepConfig {
             pii: PolicyConfig::default(),
             language: None,
             rule: Vec::new(),
+            python_rule: Vec::new(),
             min_length: 128,
             max_length: 4096,
             ngram: 13, // GPT-3's n for overlap (Brown et al. 2020, appendix C)

@@ -52,6 +52,12 @@ impl<'l> Record<'l> {
         }
     }
 
+    /// The field of that name, decoded, if it is a string.
+    pub fn string(&self, name: &str) -> Option<Cow<'l, str>> {
+        let (_, raw) = self.fields.iter().find(|(key, raw)| *key == name && raw.starts_with('"'))?;
+        Some(json::decode_string(raw))
+    }
+
     /// Appends the record as one line, with `text` in place of its own if that changed.
     pub fn write(&self, text: Option<&str>, fallback: Fallback, out: &mut Vec<u8>) {
         let mut separator = b'{';

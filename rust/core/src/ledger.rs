@@ -108,16 +108,14 @@ impl Counts {
         }
     }
 
-    /// So much comes to deduplication, after all that rejects before it.
-    pub fn enter_dedup(&mut self, size: Size) {
+    /// Counts a step of rules from outside, which comes between the profile's and deduplication.
+    pub fn ask_outside(&mut self, mut step: Step) {
+        step.entered = step.rejected.values().fold(step.left, Size::plus);
+        let mut place = self.funnel.len();
         if let Some(dedup) = self.dedup() {
-            dedup.entered = size;
+            dedup.entered = step.left;
+            place -= 1;
         }
-    }
-
-    /// Counts a step that comes before deduplication.
-    pub fn insert_step(&mut self, step: Step) {
-        let place = self.funnel.len() - usize::from(self.dedup().is_some());
         self.funnel.insert(place, step);
     }
 

@@ -16,7 +16,7 @@ use crate::border::{detached, to_py_err, InputError};
 use crate::source::Source;
 
 /// How long a signal may wait: half of what a person notices.
-const TICK: Duration = Duration::from_millis(50);
+pub const TICK: Duration = Duration::from_millis(50);
 
 #[pyclass(frozen, module = "triptych._core")]
 pub struct BatchCleaner {
@@ -27,7 +27,7 @@ struct State {
     source: Source,
     /// Absent if there was no batch to tell the schema.
     work: Option<(Cleaner, SchemaRef)>,
-    rules: Vec<Py<PyAny>>,
+    rule: Option<Py<PyAny>>,
     features: Vec<String>,
     /// The process that has the threads.
     process: u32,
@@ -42,7 +42,7 @@ impl BatchCleaner {
         py: Python<'_>,
         batches: Bound<'_, PyAny>,
         config_json: &str,
-        rules: Vec<Py<PyAny>>,
+        rule: Option<Py<PyAny>>,
         features: Vec<String>,
     ) -> PyResult<Self> {
         let config = config_of(config_json)?;
@@ -53,7 +53,7 @@ impl BatchCleaner {
         });
         let work = work.transpose()?;
         let process = std::process::id();
-        Ok(Self { state: Mutex::new(State { source, work, rules, features, process, is_broken: false }) })
+        Ok(Self { state: Mutex::new(State { source, work, rule, features, process, is_broken: false }) })
     }
 
     #[getter]
@@ -76,7 +76,7 @@ impl BatchCleaner {
     fn ledger_json(&self, py: Python<'_>) -> String {
         py.detach(|| {
             let state = self.state();
-            let counts = state.work.as_ref().map(|(cleaner, _)| cleaner.counts());
+            let counts = state.work.as_ref().map(|(cleaner, _)| cleaner.counts().clone());
             serde_json::json!(counts.unwrap_or_default()).to_string()
         })
     }
@@ -152,10 +152,18 @@ impl State {
                         return Ok(Some(batch));
                     }
                 }
-                Some(Step::Waiting) => check_signals()?,
-                Some(Step::Idle) | None => return self.source.end(),
+                Some(Step::Waiting) => (),
+                Some(Step::Idle) | None => return self.end(),
             }
+            check_signals()?;
         }
+    }
+
+    /// The end, or the error that took its place.
+    fn end(&mut self) -> PyResult<Option<RecordBatch>> {
+        let raised = self.source.take_error();
+        self.is_broken = raised.is_some();
+        raised.map_or(Ok(None), Err)
     }
 
     /// Keeps the threads at work, and sees what is done; `None` without any batch.
@@ -163,13 +171,19 @@ impl State {
         let Some((cleaner, _)) = &mut self.work else { return Ok(None) };
         while cleaner.wants_batch() {
             let Some(batch) = Python::attach(|py| self.source.next(py)) else { break };
-            cleaner.push(batch).map_err(to_py_err)?;
+            if let Err(error) = cleaner.push(batch) {
+                self.source.fail(to_py_err(error));
+            }
+        }
+        if let Some(raised) = self.source.take_interruption() {
+            self.is_broken = true;
+            return Err(raised);
         }
         cleaner.step(TICK).map(Some).map_err(to_py_err)
     }
 
     fn finish(&mut self, mut portion: Portion) -> PyResult<RecordBatch> {
-        for rule in &self.rules {
+        if let Some(rule) = &self.rule {
             let batch = portion.passed(&self.features).map_err(to_py_err)?;
             let reasons = Python::attach(|py| ask(py, rule, batch))?;
             portion.reject(reasons.as_string::<i32>());
@@ -189,7 +203,7 @@ impl State {
 
 /// Raises what a signal raises, `KeyboardInterrupt` say.
 #[allow(clippy::redundant_closure_for_method_calls)] // the method alone fits one lifetime only
-fn check_signals() -> PyResult<()> {
+pub fn check_signals() -> PyResult<()> {
     Python::attach(|py| py.check_signals())
 }
 
@@ -200,7 +214,7 @@ fn config_of(json: &str) -> PyResult<PrepConfig> {
 }
 
 /// The reasons of a rule of Python, which `triptych.prep` has checked: a string a row, or null.
-fn ask(py: Python<'_>, rule: &Py<PyAny>, batch: RecordBatch) -> PyResult<ArrayRef> {
+pub fn ask(py: Python<'_>, rule: &Py<PyAny>, batch: RecordBatch) -> PyResult<ArrayRef> {
     let batch = PyRecordBatch::new(batch).into_pyarrow(py)?;
     let (reasons, _) = rule.bind(py).call1((batch,))?.extract::<PyArray>()?.into_inner();
     match reasons.as_string_opt::<i32>() {

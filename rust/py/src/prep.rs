@@ -1,34 +1,70 @@
 //! Preparation: conversions only.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow_array::builder::LargeStringBuilder;
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, LargeStringArray, RecordBatch};
+use arrow_schema::{DataType, Field, Schema};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyList, PyString};
+use triptych_core::clean::{Cleaner, Step};
 use triptych_core::config::PrepConfig;
 use triptych_core::dedup::MIN_NGRAM_WORDS;
-use triptych_core::pipeline::{self, Progress};
-use triptych_core::profile::{Fate, Pii, Profile};
-use triptych_core::Result;
+use triptych_core::pii::remove_pii;
+use triptych_core::pipeline::{self, OutsideRules, Progress};
+use triptych_core::profile::{Pii, Profile, Scratch};
+use triptych_core::{Error, Result};
 
 use crate::border::{detached, to_py_err};
+use crate::clean::{ask, check_signals, TICK};
 
-/// The texts as UTF-8; a lone surrogate has none, and the error says where it stands.
-fn utf8(texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
-    let convert = |(index, text): (usize, Bound<'_, PyString>)| {
-        text.to_str().map(str::to_owned).map_err(|_| {
-            PyValueError::new_err(format!("text {index} holds a lone surrogate: expected Unicode text"))
-        })
-    };
-    texts.into_iter().enumerate().map(convert).collect()
+/// Text that is handed to the engine at once.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// A text as UTF-8; a lone surrogate has none, and the error says where it stands.
+fn utf8<'t>(index: usize, text: &'t Bound<'_, PyString>) -> PyResult<&'t str> {
+    text.to_str().map_err(|_| {
+        PyValueError::new_err(format!("text {index} holds a lone surrogate: expected Unicode text"))
+    })
 }
 
-fn kept(texts: &[String], profile: &Profile) -> Vec<String> {
-    let kept = profile.prepare_all(texts).0.into_iter().filter_map(|fate| match fate {
-        Fate::Kept(text) => Some(text.into_owned()),
-        Fate::Dropped => None,
-    });
-    kept.collect()
+/// What is left of the texts, as arrays of strings.
+fn kept(py: Python<'_>, texts: &[Bound<'_, PyString>], profile: &Profile) -> PyResult<Vec<ArrayRef>> {
+    let schema = Arc::new(Schema::new(vec![Field::new("text", DataType::LargeUtf8, false)]));
+    let mut cleaner = Cleaner::of_texts(profile.clone(), Arc::clone(&schema));
+    let (mut next, mut kept) = (0, Vec::new());
+    loop {
+        while next < texts.len() && cleaner.wants_batch() {
+            let column: ArrayRef = Arc::new(take_texts(texts, &mut next)?);
+            let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]);
+            cleaner.push(batch.expect("the schema is of the column")).map_err(to_py_err)?;
+        }
+        py.check_signals()?;
+        match detached(py, || cleaner.step(TICK))? {
+            Step::Ready(portion) => kept.push(detached(py, || cleaner.finish(*portion))?.column(0).clone()),
+            Step::Waiting => (),
+            Step::Idle => return Ok(kept),
+        }
+    }
+}
+
+/// The texts from `next` on that make a batch.
+fn take_texts(texts: &[Bound<'_, PyString>], next: &mut usize) -> PyResult<LargeStringArray> {
+    let mut column = LargeStringBuilder::new();
+    while *next < texts.len() && column.values_slice().len() < BATCH_BYTES {
+        column.append_value(utf8(*next, &texts[*next])?);
+        *next += 1;
+    }
+    Ok(column.finish())
+}
+
+fn to_list<'py>(py: Python<'py>, columns: &[ArrayRef]) -> PyResult<Bound<'py, PyList>> {
+    let texts = columns.iter().flat_map(|column| column.as_string::<i64>().iter().flatten());
+    let list = PyList::empty(py);
+    texts.into_iter().try_for_each(|text| list.append(text))?;
+    Ok(list)
 }
 
 fn seed(min_length: usize, max_length: usize) -> PyResult<Profile> {
@@ -39,6 +75,7 @@ fn seed(min_length: usize, max_length: usize) -> PyResult<Profile> {
 #[pyclass(frozen, module = "triptych._core")]
 pub struct TextPreprocessor {
     profile: Profile,
+    bounds: (usize, usize),
 }
 
 #[pymethods]
@@ -47,37 +84,44 @@ impl TextPreprocessor {
     #[new]
     #[pyo3(signature = (min_length = 128, max_length = 4096))]
     fn new(min_length: usize, max_length: usize) -> PyResult<Self> {
-        Ok(Self { profile: seed(min_length, max_length)? })
+        Ok(Self { profile: seed(min_length, max_length)?, bounds: (min_length, max_length) })
+    }
+
+    fn __getnewargs__(&self) -> (usize, usize) {
+        self.bounds
     }
 
     fn remove_pii(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<String> {
-        let texts = utf8(vec![text])?;
-        detached(py, || Result::Ok(triptych_core::pii::remove_pii(&texts[0]).into_owned()))
+        let text = utf8(0, &text)?;
+        detached(py, || Result::Ok(remove_pii(text).into_owned()))
     }
 
     fn check_quality(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<bool> {
-        let texts = utf8(vec![text])?;
+        let text = utf8(0, &text)?;
         let profile = Profile { pii: Pii::Leave, ngram: None, ..self.profile.clone() };
-        detached(py, || Result::Ok(!kept(&texts, &profile).is_empty()))
+        let passes = || profile.prepare(text, &mut Scratch::default(), &mut Vec::new()).is_ok();
+        detached(py, || Result::Ok(passes()))
     }
 
     #[pyo3(signature = (texts, n = 13))]
-    fn deduplicate_by_ngram(
+    fn deduplicate_by_ngram<'py>(
         &self,
-        py: Python<'_>,
-        texts: Vec<Bound<'_, PyString>>,
+        py: Python<'py>,
+        texts: Vec<Bound<'py, PyString>>,
         n: usize,
-    ) -> PyResult<Vec<String>> {
+    ) -> PyResult<Bound<'py, PyList>> {
         if n < MIN_NGRAM_WORDS {
             return Err(PyValueError::new_err(format!("n must be at least 1, got {n}")));
         }
-        let texts = utf8(texts)?;
-        detached(py, || Result::Ok(kept(&texts, &Profile { ngram: Some(n), ..Profile::default() })))
+        to_list(py, &kept(py, &texts, &Profile { ngram: Some(n), ..Profile::default() })?)
     }
 
-    fn process(&self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>) -> PyResult<Vec<String>> {
-        let texts = utf8(texts)?;
-        detached(py, || Result::Ok(kept(&texts, &self.profile)))
+    fn process<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<Bound<'py, PyString>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        to_list(py, &kept(py, &texts, &self.profile)?)
     }
 }
 
@@ -87,30 +131,57 @@ struct Signals {
     raised: Mutex<Option<PyErr>>,
 }
 
+impl Signals {
+    fn keep(&self, raised: Option<PyErr>) {
+        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = raised;
+    }
+
+    fn take(&self) -> Option<PyErr> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 impl Progress for Signals {
     fn start(&self, _: u64) {}
     fn advance(&self, _: u64, _: u64) {}
     fn is_stopped(&self) -> bool {
-        #[allow(clippy::redundant_closure_for_method_calls)] // the method alone fits one lifetime only
-        let raised = Python::attach(|py| py.check_signals()).err();
+        let raised = check_signals().err();
         let is_stopped = raised.is_some();
-        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = raised;
+        self.keep(raised);
         is_stopped
     }
 }
 
+/// The rules of Python, asked as one; the exception of one is kept, and ends the run.
+struct Rules<'r> {
+    rule: Py<PyAny>,
+    signals: &'r Signals,
+}
+
+impl OutsideRules for Rules<'_> {
+    fn reasons(&self, documents: RecordBatch) -> Result<Vec<Option<String>>> {
+        let reasons = Python::attach(|py| ask(py, &self.rule, documents)).map_err(|raised| {
+            self.signals.keep(Some(raised));
+            Error::Interrupted
+        })?;
+        Ok(reasons.as_string::<i32>().iter().map(|reason| reason.map(str::to_owned)).collect())
+    }
+}
+
 #[pyfunction]
-pub fn run_prep(py: Python<'_>, config_json: &str) -> PyResult<String> {
+#[pyo3(signature = (config_json, rule = None))]
+pub fn run_prep(py: Python<'_>, config_json: &str, rule: Option<Py<PyAny>>) -> PyResult<String> {
     let table = serde_json::from_str(config_json)
         .map_err(|error| PyValueError::new_err(format!("expected a JSON object of keys: {error}")))?;
     let signals = Signals::default();
+    let rules = rule.map(|rule| Rules { rule, signals: &signals });
     let run = || {
         let mut config = PrepConfig::default();
         config.set_all(table)?;
-        pipeline::run(&config, &signals)
+        pipeline::run_with(&config, &signals, rules.as_ref().map(|rules| rules as &dyn OutsideRules))
     };
     let result = detached(py, run);
-    if let Some(raised) = signals.raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(raised) = signals.take() {
         return Err(raised);
     }
     result.map(|summary| serde_json::json!(summary).to_string())

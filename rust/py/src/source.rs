@@ -3,7 +3,7 @@
 
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::SchemaRef;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use pyo3_arrow::input::AnyRecordBatch;
@@ -62,9 +62,20 @@ impl Source {
         None
     }
 
-    /// Raises what ended the batches, once.
-    pub fn end<T>(&mut self) -> PyResult<Option<T>> {
-        self.error.take().map_or(Ok(None), Err)
+    /// Ends the batches with an error.
+    pub fn fail(&mut self, error: PyErr) {
+        self.error = Some(error);
+    }
+
+    /// What ended the batches too early, once.
+    pub fn take_error(&mut self) -> Option<PyErr> {
+        self.error.take()
+    }
+
+    /// The same if it waits for nothing: `KeyboardInterrupt`, and whatever else is no `Exception`.
+    pub fn take_interruption(&mut self) -> Option<PyErr> {
+        let is_ordinary = |error: &mut PyErr| Python::attach(|py| error.is_instance_of::<PyException>(py));
+        self.error.take_if(|error| !is_ordinary(error))
     }
 
     /// Opens the next item, if there is one.

@@ -21,15 +21,14 @@ use serde_json::{Map, Value};
 use crate::config::PrepConfig;
 use crate::dedup::NgramIndex;
 use crate::error::{Error, Result};
-use crate::funnel;
 use crate::ledger::Counts;
+use crate::profile::Profile;
 use crate::quality::{Measure, FEATURES};
 
 use answer::Judge;
 use column::Texts;
 use pool::{Job, Pool};
 pub use portion::Portion;
-use portion::OWN_STEP;
 
 /// The keys of a configuration that have a meaning without files.
 pub const KEYS: [&str; 9] =
@@ -82,8 +81,6 @@ pub struct Cleaner {
     first: usize,
     index: NgramIndex,
     counts: Counts,
-    /// What rules from outside did.
-    own: funnel::Step,
 }
 
 /// The rows of a batch that are not on their way yet.
@@ -103,11 +100,20 @@ impl Cleaner {
         let text = text_column(&schema, &config.text_field)?;
         let measures = features.iter().map(|name| measure(name)).collect::<Result<_>>()?;
         let judge = Judge { profile: config.profile()?, measures };
-        let num_threads = match config.threads {
+        Ok(Self::with(judge, schema, text, config.threads))
+    }
+
+    /// A cleaner of batches with one column, which holds text, on all cores.
+    pub fn of_texts(profile: Profile, schema: SchemaRef) -> Self {
+        Self::with(Judge { profile, measures: Vec::new() }, schema, 0, 0)
+    }
+
+    fn with(judge: Judge, schema: SchemaRef, text: usize, threads: usize) -> Self {
+        let num_threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
         };
-        Ok(Self {
+        Self {
             schema,
             text,
             pool: Pool::new(judge, num_threads),
@@ -117,8 +123,7 @@ impl Cleaner {
             first: 0,
             index: NgramIndex::default(),
             counts: Counts::default(),
-            own: funnel::Step::named(OWN_STEP),
-        })
+        }
     }
 
     /// True if another batch can be given without holding more than is good.
@@ -178,19 +183,14 @@ impl Cleaner {
     /// # Errors
     /// `InvalidValue` if a column has no room for what became of it.
     pub fn finish(&mut self, portion: Portion) -> Result<RecordBatch> {
-        let (batch, counts, own) = portion.finish(&mut self.index).map_err(|error| refused(&error))?;
+        let (batch, counts) = portion.finish(&mut self.index).map_err(|error| refused(&error))?;
         self.counts.add(&counts);
-        self.own.add(&own);
         Ok(batch)
     }
 
     /// What became of the rows of all portions that are finished.
-    pub fn counts(&self) -> Counts {
-        let mut counts = self.counts.clone();
-        if !self.own.rejected.is_empty() {
-            counts.insert_step(self.own.clone());
-        }
-        counts
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Sends portions of the last batch on their way, while there is room.

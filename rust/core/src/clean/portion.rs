@@ -10,11 +10,9 @@ use arrow_select::filter::filter_record_batch;
 use super::answer::{Answer, Passed};
 use super::{column, refused};
 use crate::dedup::{NgramIndex, Verdict};
-use crate::funnel::{Size, Step};
+use crate::funnel::Step;
 use crate::ledger::Counts;
-
-/// Name of the step in the funnel that holds rules from outside.
-pub(super) const OWN_STEP: &str = "python";
+use crate::pipeline::OUTSIDE_STEP as STEP;
 
 /// Rows that go through the threads together and come back as one batch.
 pub struct Portion {
@@ -27,8 +25,8 @@ pub struct Portion {
     num_missing: usize,
     /// Which of the rows that passed were rejected since, by job and place.
     rejected: HashSet<(usize, usize)>,
-    /// What rules from outside rejected.
-    own: Step,
+    /// What rules from outside rejected, if there are any.
+    own: Option<Step>,
 }
 
 impl std::fmt::Debug for Portion {
@@ -43,7 +41,7 @@ type Candidate<'p> = ((usize, usize), &'p Answer, &'p Passed);
 impl Portion {
     pub(super) fn new(batch: RecordBatch, text: usize, first_row: usize, num_jobs: usize) -> Self {
         let answers = (0..num_jobs).map(|_| None).collect();
-        let (rejected, own) = (HashSet::new(), Step::named(OWN_STEP));
+        let (rejected, own) = (HashSet::new(), None);
         Self { batch, text, first_row, answers, num_missing: num_jobs, rejected, own }
     }
 
@@ -92,40 +90,33 @@ impl Portion {
     /// Rejects rows of [`Portion::passed`]: one reason a row, `None` keeps it.
     pub fn reject<'r>(&mut self, reasons: impl IntoIterator<Item = Option<&'r str>>) {
         let places: Vec<_> = self.candidates().map(|(at, _, passed)| (at, passed.size)).collect();
+        let own = self.own.get_or_insert_with(|| Step::named(STEP));
         for ((at, size), reason) in places.into_iter().zip(reasons) {
             if let Some(reason) = reason {
                 self.rejected.insert(at);
-                self.own.reject(reason, size);
+                own.reject(reason, size);
             }
         }
     }
 
-    /// Drops what repeats an earlier text; gives what is left, the counts, and what rules from outside did.
-    pub(super) fn finish(self, index: &mut NgramIndex) -> Result<(RecordBatch, Counts, Step), ArrowError> {
+    /// Drops what repeats an earlier text, and gives what is left, and the counts.
+    pub(super) fn finish(self, index: &mut NgramIndex) -> Result<(RecordBatch, Counts), ArrowError> {
         let mut counts = Counts::default();
         self.answers.iter().flatten().for_each(|answer| counts.add(&answer.counts));
         let mut candidates: Vec<Candidate> = self.candidates().collect();
-        let own = self.own_step(&candidates);
-        own.rejected.iter().for_each(|(reason, size)| counts.reject(reason, size.documents));
-        counts.enter_dedup(own.left);
-        // An index in memory has no disk that could fail.
-        candidates.retain(|(_, answer, passed)| match index.judge(answer.ngrams(passed)) {
-            Ok(Verdict::Duplicate) => {
-                counts.repeat(passed.size);
-                false
-            }
-            _ => true,
+        if let Some(mut own) = self.own.clone() {
+            candidates.iter().for_each(|(_, _, passed)| own.left.add(passed.size));
+            own.rejected.iter().for_each(|(reason, size)| counts.reject(reason, size.documents));
+            counts.ask_outside(own);
+        }
+        candidates.retain(|(_, answer, passed)| {
+            // An index in memory has no disk that could fail.
+            let is_new = !matches!(index.judge(answer.ngrams(passed)), Ok(Verdict::Duplicate));
+            let count = if is_new { Counts::keep } else { Counts::repeat };
+            count(&mut counts, passed.size);
+            is_new
         });
-        candidates.iter().for_each(|(_, _, passed)| counts.keep(passed.size));
-        Ok((self.gather(&candidates)?, counts, own))
-    }
-
-    /// What entered the rules from outside, what they rejected, and what is left.
-    fn own_step(&self, left: &[Candidate]) -> Step {
-        let mut step = self.own.clone();
-        left.iter().for_each(|(_, _, passed)| step.left.add(passed.size));
-        step.entered = step.rejected.values().fold(step.left, Size::plus);
-        step
+        Ok((self.gather(&candidates)?, counts))
     }
 
     /// The rows given, as a batch; without a copy if all rows are as they were.

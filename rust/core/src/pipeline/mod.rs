@@ -8,6 +8,7 @@ mod flow;
 mod journal;
 mod list;
 mod merge;
+mod outside;
 mod part;
 mod remember;
 mod samples;
@@ -36,6 +37,7 @@ use source::Source;
 
 pub(crate) use batch::{bad_record, lines};
 
+pub use outside::{OutsideRules, STEP as OUTSIDE_STEP};
 pub use part::FORMAT as PART_FORMAT;
 pub use samples::FILE_NAME as SAMPLES_NAME;
 pub use share::Share;
@@ -88,6 +90,19 @@ pub struct Summary {
 /// Configuration, paths, limits of decompression, the disk, an empty corpus. Bad
 /// records are no error: see [`Summary::bad_fraction`].
 pub fn run(config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
+    run_with(config, progress, None)
+}
+
+/// As [`run`], with rules from outside, which `python_rule` names.
+///
+/// # Errors
+/// The same, and those of the rules.
+pub fn run_with(
+    config: &PrepConfig,
+    progress: &dyn Progress,
+    rules: Option<&dyn OutsideRules>,
+) -> Result<Summary> {
+    outside::check(config, rules)?;
     let profile = config.profile()?;
     let inputs = read::resolve(&config.input)?;
     progress.start(inputs.iter().map(|input| input.bytes).sum());
@@ -96,7 +111,7 @@ pub fn run(config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
     }
     let draft = Draft::resume(&config.output)?;
     let mut source = Source::new(&inputs, config);
-    let mut sink = begin(config, profile.ngram, &inputs, (&draft, &mut source), progress)?;
+    let mut sink = begin(config, profile.ngram, &inputs, (&draft, &mut source), progress)?.asking(rules);
     let preparer = Preparer::new(profile, config, &inputs);
     flow::flow(&mut source, &preparer, &mut sink, config.threads)?;
     let facts = source.into_facts();

@@ -9,11 +9,12 @@ use super::list::List;
 use super::part::{BlockEntry, BLOCKS_NAME};
 use super::remember::remember;
 use super::samples::{self, Samples};
-use super::{Progress, QUARANTINE_NAME};
+use super::{outside, OutsideRules, Progress, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::dedup::{NgramIndex, Verdict};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
+use crate::funnel::Step;
 use crate::ledger::Ledger;
 use crate::read::FileFacts;
 use crate::write::{self, ShardWriter};
@@ -33,6 +34,7 @@ pub(super) struct Sink<'d> {
     block_list: Option<List>,
     samples: Samples,
     progress: &'d dyn Progress,
+    rules: Option<&'d dyn OutsideRules>,
 }
 
 impl<'d> Sink<'d> {
@@ -69,12 +71,19 @@ impl<'d> Sink<'d> {
             journal,
             samples: Samples::new()?,
             progress,
+            rules: None,
         })
     }
 
     /// The same without a journal on the disk: stopped, it begins anew.
     pub(super) fn not_resumable(mut self) -> Self {
         self.is_resumable = false;
+        self
+    }
+
+    /// The same with rules that are asked before deduplication.
+    pub(super) fn asking(mut self, rules: Option<&'d dyn OutsideRules>) -> Self {
+        self.rules = rules;
         self
     }
 
@@ -85,7 +94,15 @@ impl<'d> Sink<'d> {
     pub(super) fn take(&mut self, batch: &Batch) -> Result<()> {
         let mut counts = batch.counts.clone();
         counts.reopen(); // what a part counted as kept is decided here
+        let mut own = Step::named(outside::STEP);
+        let mut reasons = outside::reasons(self.rules, batch)?.into_iter();
         for document in batch.documents() {
+            if let Some(reason) = reasons.next().flatten() {
+                counts.reject(&reason, 1);
+                own.reject(&reason, document.size);
+                continue;
+            }
+            own.left.add(document.size);
             let verdict = self.index.as_mut().map(|index| index.judge(document.ngrams)).transpose()?;
             if verdict == Some(Verdict::Duplicate) {
                 counts.repeat(document.size);
@@ -98,6 +115,9 @@ impl<'d> Sink<'d> {
                 counts.keep(document.size);
                 self.writer.write(document.line, document.size.bytes)?;
             }
+        }
+        if self.rules.is_some() {
+            counts.ask_outside(own);
         }
         for sample in &batch.samples {
             self.samples.take(sample.clone(), &mut self.journal.samples);
