@@ -60,6 +60,9 @@ fn table(summary: &Summary) -> String {
     lines.extend(total.rejected.iter().map(|(reason, count)| row(reason, *count, total.read)));
     lines.push(row("duplicates", total.duplicates, total.read));
     lines.push(row("quarantined", total.quarantined, total.read));
+    lines.extend(
+        total.skipped.iter().map(|(kind, count)| row(&format!("skipped: {kind}"), *count, total.read)),
+    );
     lines.join("\n") + "\n"
 }
 

@@ -1,6 +1,6 @@
 //! The ledger: what became of every document, per file and in all.
 //!
-//! Its law: `read = kept + sum(rejected) + duplicates + quarantined`. A run whose
+//! Its law: `read = kept + sum(rejected) + duplicates + quarantined + sum(skipped)`. A run whose
 //! ledger breaks it is void.
 
 use std::collections::BTreeMap;
@@ -29,6 +29,9 @@ pub struct Counts {
     pub duplicates: u64,
     /// Records that could not be read.
     pub quarantined: u64,
+    /// Records that by their kind are no documents (requests in a WARC, say), by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<String, u64>,
     /// Size of the file as it is on disk, in bytes.
     pub bytes_read: u64,
     /// What a policy for personal data found, by kind, in documents kept or not.
@@ -64,7 +67,16 @@ pub struct Ledger {
 impl Counts {
     /// Documents and records that have a fate.
     pub fn accounted(&self) -> u64 {
-        self.kept + self.rejected.values().sum::<u64>() + self.duplicates + self.quarantined
+        self.kept
+            + self.rejected.values().sum::<u64>()
+            + self.duplicates
+            + self.quarantined
+            + self.skipped.values().sum::<u64>()
+    }
+
+    /// Records read that were to be documents, good or bad.
+    pub fn expected_documents(&self) -> u64 {
+        self.read - self.skipped.values().sum::<u64>().min(self.read)
     }
 
     /// Adds the counts of another file.
@@ -76,6 +88,9 @@ impl Counts {
         self.bytes_read += other.bytes_read;
         for (reason, count) in &other.rejected {
             self.reject(reason, *count);
+        }
+        for (kind, count) in &other.skipped {
+            self.skip(kind, *count);
         }
         for (kind, count) in &other.pii {
             *self.pii.entry(kind.clone()).or_default() += count;
@@ -131,6 +146,11 @@ impl Counts {
         }
     }
 
+    /// Counts records that are no documents.
+    pub fn skip(&mut self, kind: &str, count: u64) {
+        *self.skipped.entry(kind.to_owned()).or_default() += count;
+    }
+
     /// Counts what was found of personal data.
     pub fn count_pii(&mut self, found: &KindCounts) {
         for (kind, count) in found.iter() {
@@ -138,12 +158,12 @@ impl Counts {
         }
     }
 
-    /// Share of records that could not be read; 0 if there are none.
+    /// Share of records that could not be read among those that were to be documents; 0 if there are none.
     pub fn bad_fraction(&self) -> f64 {
-        if self.read == 0 {
-            return 0.0;
+        match self.expected_documents() {
+            0 => 0.0,
+            expected => self.quarantined as f64 / expected as f64,
         }
-        self.quarantined as f64 / self.read as f64
     }
 
     fn check(&self, file: &str) -> Result<()> {
@@ -157,8 +177,9 @@ impl Counts {
     /// The first place where the funnel loses documents or disagrees with the fates, and by how much.
     fn leak(&self) -> Option<(u64, u64)> {
         let (first, last) = (self.funnel.first()?, self.funnel.last()?);
+        let documents = self.expected_documents().saturating_sub(self.quarantined);
         let ends =
-            [(self.read - self.quarantined, first.entered.documents), (self.kept, last.left.documents)];
+            [(documents, first.entered.documents), (self.kept, last.left.documents)];
         let steps = self.funnel.iter().map(|step| (step.entered.documents, step.accounted()));
         let joints = self.funnel.windows(2).flat_map(|pair| {
             let (left, entered) = (pair[0].left, pair[1].entered);
@@ -263,11 +284,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_ledger_that_adds_up_passes_and_one_off_by_one_does_not(
-            rows in prop::collection::vec((0_u64..9, 0_u64..9, 0_u64..9, 0_u64..9), 1..5), broken in any::<bool>()
+            rows in prop::collection::vec((0_u64..9, 0_u64..9, 0_u64..9, 0_u64..9, 0_u64..9), 1..5),
+            broken in any::<bool>()
         ) {
-            let files = rows.iter().map(|&(kept, short, duplicates, quarantined)| {
+            let files = rows.iter().map(|&(kept, short, duplicates, quarantined, requests)| {
                 let mut counts = Counts { kept, duplicates, quarantined, ..Counts::default() };
                 counts.reject("too_few_words", short);
+                counts.skip("request", requests);
                 counts.read = counts.accounted();
                 FileCounts { file: "a".into(), counts }
             });

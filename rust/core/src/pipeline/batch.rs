@@ -126,6 +126,10 @@ impl Preparer {
         batch.bad.append(&mut block.bad);
         batch.bad.sort_by_key(|bad| bad.line);
         batch.counts.read += num_unread;
+        for (kind, count) in std::mem::take(&mut block.skipped) {
+            batch.counts.read += count;
+            batch.counts.skip(kind, count);
+        }
         batch.counts.count_pii(&scratch.take_pii_counts());
         batch.counts.funnel = self.profile.take_funnel(scratch);
         batch.counts.quarantined = batch.bad.len() as u64;

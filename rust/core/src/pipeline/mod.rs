@@ -175,7 +175,7 @@ fn finish(
     (ledger, documents, text_bytes): (Ledger, u64, u64),
     facts: &[FileFacts],
 ) -> Result<Summary> {
-    if ledger.total.read == 0 && !config.shard.is_part() {
+    if ledger.total.expected_documents() == 0 && !config.shard.is_part() {
         return Err(empty(config));
     }
     write_ledger(&draft, &ledger)?;

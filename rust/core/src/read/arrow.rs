@@ -13,7 +13,7 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{root_as_message, Message, MessageHeader, RecordBatch as BatchHeader};
 
 use super::raw::{Limits, EXPANSION_FREE_BYTES};
-use super::rows::{self, ROWS};
+use super::rows;
 use super::window::Window;
 use super::{BadRecord, Block, Compression, Reader};
 use crate::error::Result;
@@ -149,20 +149,19 @@ impl ArrowReader {
 
     /// The next rows of the batches that were decoded.
     fn next_rows(&mut self) -> Option<Decoded<Block>> {
-        let batch = self.batches.pop_front()?;
-        let count = batch.num_rows().min(ROWS);
-        if count < batch.num_rows() {
-            self.batches.push_front(batch.slice(count, batch.num_rows() - count));
+        let (batch, rest) = rows::split(&self.batches.pop_front()?);
+        if let Some(rest) = rest {
+            self.batches.push_front(rest);
         }
-        let (first_line, batch) = (self.row, batch.slice(0, count));
-        let lines = rows::guarded(|| rows::lines(&batch, &self.text_field, first_line));
-        self.row += count as u64;
+        let (first_line, limit) = (self.row, self.limits.max_line_bytes);
+        let lines = rows::guarded(|| rows::lines(&batch, &self.text_field, first_line, limit));
+        self.row += batch.num_rows() as u64;
         Some(lines.map(|(bytes, bad)| Block { bytes, first_line, bad, ..Block::default() }))
     }
 
     fn lost(&mut self, reason: &str) -> Block {
         self.is_done = true;
-        let reason = format!("damaged Arrow data: {reason}");
+        let reason = format!("damaged Arrow data: {}", rows::sentence(reason));
         let bad = vec![BadRecord { line: self.row, byte: self.window.offset(), reason }];
         Block { bad, first_line: self.row, ..Block::default() }
     }
@@ -213,7 +212,8 @@ fn check_expansion(message: &Message, body: &[u8], limits: Limits) -> Decoded<()
         }
         _ => None,
     };
-    let Some(claimed) = header.and_then(|header| claimed_bytes(&header, body)) else { return Ok(()) };
+    let Some(header) = header else { return Ok(()) };
+    let claimed = claimed_bytes(&header, body).max(claimed_values(&header));
     let allowed = (body.len() as u64).saturating_mul(limits.max_expansion).max(EXPANSION_FREE_BYTES);
     let allowed = allowed.min(MAX_BODY_BYTES);
     if claimed <= allowed {
@@ -222,15 +222,21 @@ fn check_expansion(message: &Message, body: &[u8], limits: Limits) -> Decoded<()
     Err(format!("{} bytes claim to hold {claimed}: limit {allowed} (`max_expansion`)", body.len()))
 }
 
-/// Sum of the decompressed sizes that stand before the buffers; `None` if they are not compressed.
-fn claimed_bytes(header: &BatchHeader, body: &[u8]) -> Option<u64> {
-    header.compression()?;
-    let sizes = header.buffers()?.iter().map(|buffer| {
+/// Sum of the decompressed sizes that stand before the buffers; 0 if they are not compressed.
+fn claimed_bytes(header: &BatchHeader, body: &[u8]) -> u64 {
+    let (Some(_), Some(buffers)) = (header.compression(), header.buffers()) else { return 0 };
+    let sizes = buffers.iter().map(|buffer| {
         let at = usize::try_from(buffer.offset()).ok()?;
         let size = body.get(at..at.checked_add(8)?)?.try_into().ok()?;
         u64::try_from(i64::from_le_bytes(size)).ok() // -1: stored as it is
     });
-    Some(sizes.flatten().fold(0, u64::saturating_add))
+    sizes.flatten().fold(0, u64::saturating_add)
+}
+
+/// Values in all columns, each a byte at least when it is written: nulls take no room in a buffer.
+fn claimed_values(header: &BatchHeader) -> u64 {
+    let nodes = header.nodes().into_iter().flatten();
+    nodes.fold(0, |sum, node| sum.saturating_add(node.length().unsigned_abs()))
 }
 
 /// Passes the zeros with which some writers (arrow-rs) fill up to 64 bytes behind the mark.

@@ -90,18 +90,18 @@ pub(super) fn decoder(
     source: impl BufRead + Send + 'static,
     compression: Compression,
 ) -> io::Result<Box<dyn Read + Send>> {
-    let window_log = window_log(available_bytes());
+    let window_log = || window_log(available_bytes());
     Ok(match compression {
         Compression::Plain => Box::new(source),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
         Compression::Xz => {
-            let window_kib = 1 << (window_log - 10);
+            let window_kib = 1 << (window_log() - 10);
             Box::new(lzma_rust2::XzReader::new_mem_limit(source, true, window_kib + 1024))
         }
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(source)?;
-            decoder.window_log_max(window_log)?;
+            decoder.window_log_max(window_log())?;
             Box::new(decoder)
         }
     })

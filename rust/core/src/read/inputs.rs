@@ -24,7 +24,8 @@ const OWN_FILES: [&str; 4] = ["quarantine.jsonl", "ledger.json", "samples.jsonl"
 ///
 /// # Errors
 /// `InvalidValue` without a name; `NoInput` for a path that does not exist and for a folder or glob without a
-/// readable file; `InvalidValue` for a file of a kind that cannot be read.
+/// readable file; `InvalidValue` for a file of a kind that cannot be read, and for what is no file; `Io` for a
+/// link that leads nowhere.
 pub fn resolve(names: &[PathBuf]) -> Result<Vec<Input>> {
     if names.is_empty() {
         return Err(Error::InvalidValue {
@@ -62,6 +63,7 @@ fn expand(name: &Path) -> Result<Vec<PathBuf>> {
     }
     if name.exists() {
         kind(name).ok_or_else(|| unreadable(name))?;
+        check_regular(name)?;
         return Ok(vec![name.to_owned()]);
     }
     let pattern = name.to_string_lossy();
@@ -69,9 +71,30 @@ fn expand(name: &Path) -> Result<Vec<PathBuf>> {
         return some_of(Vec::new(), name, "a file, a folder or a glob");
     }
     let paths = glob::glob(&pattern).map_err(|error| invalid_glob(&pattern, &error))?;
-    let found =
-        paths.filter_map(std::result::Result::ok).filter(|path| path.is_file() && is_document_file(path));
-    some_of(found.collect(), name, "a glob that matches a readable file")
+    let mut found = Vec::new();
+    for path in paths {
+        let path = path.map_err(|error| {
+            let folder = error.path().to_owned();
+            Error::io("list", folder)(error.into())
+        })?;
+        if !path.is_dir() && is_document_file(&path) {
+            check_regular(&path)?;
+            found.push(path);
+        }
+    }
+    some_of(found, name, "a glob that matches a readable file")
+}
+
+/// Refuses what has the name of a file and is none: a pipe can be read once, and never again to resume.
+fn check_regular(path: &Path) -> Result<()> {
+    if fs::metadata(path).map_err(Error::io("open", path))?.is_file() {
+        return Ok(());
+    }
+    Err(Error::InvalidValue {
+        what: format!("input `{}`", path.display()),
+        expected: "a regular file, or `-` for what is piped into standard input".to_owned(),
+        found: "a pipe, a socket or a device".to_owned(),
+    })
 }
 
 fn some_of(found: Vec<PathBuf>, name: &Path, expected: &str) -> Result<Vec<PathBuf>> {
@@ -89,7 +112,7 @@ fn invalid_glob(pattern: &str, error: &glob::PatternError) -> Error {
     }
 }
 
-/// Collects the readable files below `folder`; links to folders are not followed.
+/// Collects the readable files below `folder`; links to folders are not followed, so none can lead in circles.
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let entry = entry.map_err(Error::io("list", folder))?;
@@ -99,7 +122,8 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         }
         if entry.file_type().map_err(Error::io("list", &path))?.is_dir() {
             walk(&path, found)?;
-        } else if path.is_file() && is_document_file(&path) {
+        } else if !path.is_dir() && is_document_file(&path) {
+            check_regular(&path)?;
             found.push(path);
         }
     }

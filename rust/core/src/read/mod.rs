@@ -10,13 +10,17 @@ mod decompress;
 mod html;
 mod inputs;
 mod lines;
+mod pages;
 mod parquet;
 mod raw;
+mod row_size;
 mod rows;
+mod thrift;
 mod warc;
 mod whole;
 mod window;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -118,9 +122,9 @@ pub struct Block {
     pub counts: Option<Counts>,
     /// XXH3-128 of the lines of this file up to the end of this block.
     pub content: u128,
-    /// Records that hold no text by their kind (requests of a WARC, say). They are not counted as read;
-    /// each takes a number, as an empty line does.
-    pub skipped: u64,
+    /// Records that by their kind are no documents (requests of a WARC, say), by kind. Each takes a number,
+    /// as an empty line does.
+    pub skipped: BTreeMap<&'static str, u64>,
 }
 
 /// Where a record could not be read, and why. Never its text.

@@ -1,17 +1,21 @@
 //! Parquet, a row group at a time; every column is carried as JSON.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, FieldRef, Fields, Schema};
 
-use super::raw::{Limits, EXPANSION_FREE_BYTES};
+use super::pages;
+use super::raw::{check_unchanged, open_file, Limits};
 use super::rows::{self, Lines, ROWS};
 use super::whole::LostFile;
 use super::{BadRecord, Block, Reader};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Most rows that are quarantined one by one; beyond, a row group's rest is one record.
 const MAX_LOST_ROWS: u64 = 1 << 20;
@@ -19,11 +23,16 @@ const MAX_LOST_ROWS: u64 = 1 << 20;
 /// Reader of `.parquet`.
 struct ParquetReader {
     path: PathBuf,
+    file: File,
+    /// The file as it was when it was opened.
+    opened: Metadata,
     text_field: String,
     limits: Limits,
     metadata: ArrowReaderMetadata,
     /// Rows of the current row group.
     batches: Option<ParquetRecordBatchReader>,
+    /// Rows that are decoded and not given.
+    decoded: Option<RecordBatch>,
     group: usize,
     /// Rows of the current group that were given.
     given: u64,
@@ -36,27 +45,57 @@ struct ParquetReader {
 /// # Errors
 /// The disk, and `InvalidFile` if the text column is missing or holds no text.
 pub(super) fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Box<dyn Reader>> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let load =
-        || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| error.to_string());
-    let metadata = match rows::guarded(load) {
+    let (mut file, opened) = open_file(path)?;
+    let metadata = match rows::guarded(|| load(&mut file)) {
         Ok(metadata) => metadata,
         Err(reason) => {
-            return Ok(Box::new(LostFile::new(path, format!("not Parquet, or damaged: {reason}"))))
+            return Ok(Box::new(LostFile::new(
+                path,
+                format!("not Parquet, or damaged: {}", rows::sentence(&reason)),
+            )))
         }
     };
     rows::check_text(path, "Parquet", metadata.schema(), text_field)?;
     let (path, text_field) = (path.to_owned(), text_field.to_owned());
+    let (batches, decoded) = (None, None);
     Ok(Box::new(ParquetReader {
         path,
+        file,
+        opened,
         text_field,
         limits,
         metadata,
-        batches: None,
+        batches,
+        decoded,
         group: 0,
         given: 0,
         before: 0,
     }))
+}
+
+/// Reads the footer. Strings are to be views: rows that share a value of a dictionary share its memory.
+fn load(file: &mut File) -> std::result::Result<ArrowReaderMetadata, String> {
+    pages::check_footer(file)?;
+    let loaded = ArrowReaderMetadata::load(file, ArrowReaderOptions::new());
+    let loaded = loaded.map_err(|error| error.to_string())?;
+    let fields: Vec<FieldRef> = loaded.schema().fields().iter().map(with_views).collect();
+    let schema = Schema::new_with_metadata(fields, loaded.schema().metadata().clone());
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
+    ArrowReaderMetadata::try_new(Arc::clone(loaded.metadata()), options).map_err(|error| error.to_string())
+}
+
+/// A column with string and binary views in place of strings and binaries, also inside lists and structures.
+fn with_views(field: &FieldRef) -> FieldRef {
+    let inner = |fields: &Fields| fields.iter().map(with_views).collect();
+    let kind = match field.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+        DataType::List(item) => DataType::List(with_views(item)),
+        DataType::LargeList(item) => DataType::LargeList(with_views(item)),
+        DataType::Struct(fields) => DataType::Struct(inner(fields)),
+        _ => return Arc::clone(field),
+    };
+    Arc::new(field.as_ref().clone().with_data_type(kind))
 }
 
 impl ParquetReader {
@@ -65,27 +104,12 @@ impl ParquetReader {
     }
 
     fn open_group(&mut self) -> std::result::Result<(), String> {
-        self.check_size()?;
-        let file = File::open(&self.path).map_err(|error| error.to_string())?;
+        pages::check_group(&mut self.file, self.metadata.metadata().row_group(self.group), self.limits)?;
+        let file = self.file.try_clone().map_err(|error| error.to_string())?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let reader = builder.with_row_groups(vec![self.group]).with_batch_size(ROWS).build();
         self.batches = Some(reader.map_err(|error| error.to_string())?);
         Ok(())
-    }
-
-    /// Refuses a row group that is larger than its bytes on disk allow, before any of it is read.
-    fn check_size(&self) -> std::result::Result<(), String> {
-        let group = self.metadata.metadata().row_group(self.group);
-        let on_disk = group.compressed_size().unsigned_abs();
-        let allowed = on_disk.saturating_mul(self.limits.max_expansion).max(EXPANSION_FREE_BYTES);
-        let allowed = allowed.min(self.limits.max_file_bytes);
-        let size = group.total_byte_size().unsigned_abs();
-        if size <= allowed {
-            return Ok(());
-        }
-        Err(format!(
-            "{on_disk} bytes claim to hold {size}: limit {allowed} (`max_expansion`, `max_file_bytes`)"
-        ))
     }
 
     /// The next rows of the group as lines; `None` at its end.
@@ -93,15 +117,24 @@ impl ParquetReader {
         if self.batches.is_none() {
             self.open_group()?;
         }
-        let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else { return Ok(None) };
-        let batch = batch.map_err(|error| error.to_string())?;
+        let decoded = match self.decoded.take() {
+            Some(batch) => batch,
+            None => match self.batches.as_mut().and_then(Iterator::next) {
+                Some(batch) => batch.map_err(|error| error.to_string())?,
+                None => return Ok(None),
+            },
+        };
+        let (batch, rest) = rows::split(&decoded);
+        self.decoded = rest;
         let first_row = self.before + self.given + 1;
-        Ok(Some((rows::lines(&batch, &self.text_field, first_row)?, batch.num_rows() as u64)))
+        let lines = rows::lines(&batch, &self.text_field, first_row, self.limits.max_line_bytes)?;
+        Ok(Some((lines, batch.num_rows() as u64)))
     }
 
     fn next_group(&mut self) {
         self.before = self.before.saturating_add(self.group_rows());
-        (self.group, self.given, self.batches) = (self.group + 1, 0, None);
+        (self.group, self.given) = (self.group + 1, 0);
+        (self.batches, self.decoded) = (None, None);
     }
 
     /// One bad record for each row that the group still owes, or one for all if they are too many.
@@ -131,14 +164,20 @@ impl Reader for ParquetReader {
                 }
                 Ok(None) if self.given >= self.group_rows() => self.next_group(),
                 Ok(None) => return Ok(Some(self.lost_rows("the row group has fewer rows than it says"))),
-                Err(reason) => return Ok(Some(self.lost_rows(&format!("damaged row group: {reason}")))),
+                Err(reason) => {
+                    return Ok(Some(
+                        self.lost_rows(&format!("damaged row group: {}", rows::sentence(&reason))),
+                    ))
+                }
             }
         }
         Ok(None)
     }
 
     fn finish(&mut self) -> Result<(u64, String)> {
-        let bytes = std::fs::metadata(&self.path).map_err(Error::io("read", &self.path))?.len();
-        Ok((bytes, crate::manifest::sha256_file(&self.path)?))
+        let sha256 = crate::manifest::sha256_file(&self.path)?;
+        let bytes = self.opened.len();
+        check_unchanged(&self.path, &self.file, &self.opened, bytes)?;
+        Ok((bytes, sha256))
     }
 }

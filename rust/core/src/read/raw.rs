@@ -1,6 +1,6 @@
 //! Bytes of a file, decompressed, hashed on the way, within limits.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,8 @@ pub const EXPANSION_FREE_BYTES: u64 = 64 << 20;
 /// The file on disk, or standard input, and what is known of it while it is being read.
 struct Disk {
     source: Box<dyn Read + Send>,
+    /// What is read, and how it was when it was opened; `None` for what is no file.
+    file: Option<(File, Metadata)>,
     hasher: Sha256,
     bytes: u64,
     /// The disk itself failed, so that a decoder's complaint is not about the data.
@@ -44,12 +46,13 @@ struct Disk {
 
 impl Disk {
     fn open(path: &Path) -> Result<Self> {
-        let source: Box<dyn Read + Send> = if path.as_os_str() == STANDARD_INPUT {
-            Box::new(io::stdin())
+        let (source, file): (Box<dyn Read + Send>, _) = if path.as_os_str() == STANDARD_INPUT {
+            (Box::new(io::stdin()), None)
         } else {
-            Box::new(File::open(path).map_err(Error::io("open", path))?)
+            let (file, metadata) = open_file(path)?;
+            (Box::new(file.try_clone().map_err(Error::io("open", path))?), Some((file, metadata)))
         };
-        Ok(Self { source, hasher: Sha256::new(), bytes: 0, failed: false })
+        Ok(Self { source, file, hasher: Sha256::new(), bytes: 0, failed: false })
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -63,6 +66,30 @@ impl Disk {
         }
         result
     }
+}
+
+/// Opens a file, and says how it is now.
+pub(super) fn open_file(path: &Path) -> Result<(File, Metadata)> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let metadata = file.metadata().map_err(Error::io("open", path))?;
+    Ok((file, metadata))
+}
+
+/// Checks that a file of which `read` bytes were read is as it was when it was opened.
+///
+/// # Errors
+/// `Integrity` if it was written to or cut meanwhile: what was read is neither the old nor the new content.
+pub(super) fn check_unchanged(path: &Path, file: &File, before: &Metadata, read: u64) -> Result<()> {
+    let now = file.metadata().map_err(Error::io("read", path))?;
+    let is_same = now.len() == before.len() && now.modified().ok() == before.modified().ok();
+    if !before.is_file() || is_same && read == now.len() {
+        return Ok(());
+    }
+    Err(Error::Integrity {
+        path: path.to_owned(),
+        expected: format!("a file that nobody writes to while it is read, {} bytes", before.len()),
+        found: format!("{} bytes, of which {read} were read", now.len()),
+    })
 }
 
 /// A decoder's end of the disk; the other end is kept, to read what the decoder leaves.
@@ -165,6 +192,9 @@ impl RawFile {
                 }
                 _ => (),
             }
+        }
+        if let Some((file, before)) = &disk.file {
+            check_unchanged(&self.path, file, before, disk.bytes)?;
         }
         let hasher = std::mem::take(&mut disk.hasher);
         Ok((disk.bytes, crate::manifest::hex(&hasher.finalize())))

@@ -1,18 +1,26 @@
 //! Rows of Arrow columns as lines of JSON, for Parquet and Arrow alike.
 
+use std::cell::Cell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::{DataType, Field, Schema};
 
-use super::{invalid_file, BadRecord};
+use super::row_size::json_bytes;
+use super::{invalid_file, BadRecord, BLOCK_BYTES};
 use crate::error::Result;
 
 /// Rows turned into JSON at once: at 4 kB a row, about a block.
 pub(super) const ROWS: usize = 1024;
+
+/// Rows are turned into JSON fewer at once if they take more than this.
+const MAX_BYTES: u64 = 8 * BLOCK_BYTES as u64;
+
+/// Longest reason in characters; some decoders print what they were given.
+const MAX_REASON_CHARS: usize = 300;
 
 /// Reasons for which a row is no record.
 const NULL: &str = "the text is null";
@@ -50,12 +58,28 @@ fn is_binary(kind: &DataType) -> bool {
     matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
 }
 
-/// The rows of a batch, the first of them number `first_row`.
+/// The first rows of a batch, as many as become a block, and the others.
+pub(super) fn split(batch: &RecordBatch) -> (RecordBatch, Option<RecordBatch>) {
+    let mut count = batch.num_rows().min(ROWS);
+    while count > 1 && json_bytes(&batch.slice(0, count)) > MAX_BYTES {
+        count /= 2;
+    }
+    let rest = batch.num_rows() - count;
+    (batch.slice(0, count), (rest > 0).then(|| batch.slice(count, rest)))
+}
+
+/// The rows of a batch, the first of them number `first_row`; one that is too long is not written out.
 pub(super) fn lines(
     batch: &RecordBatch,
     text_field: &str,
     first_row: u64,
+    max_line_bytes: usize,
 ) -> std::result::Result<Lines, String> {
+    let length = if batch.num_rows() == 1 { json_bytes(batch) } else { 0 };
+    if length > max_line_bytes as u64 {
+        let reason = format!("the row is too long: at most {max_line_bytes} bytes, found about {length}");
+        return Ok((b"\n".to_vec(), vec![BadRecord { line: first_row, byte: 0, reason }]));
+    }
     let (batch, reason) = with_text(batch, text_field)?;
     let bytes = json_lines(&batch)?;
     let Some(nulls) = batch.column_by_name(text_field).and_then(Array::logical_nulls) else {
@@ -107,9 +131,32 @@ fn json_lines(batch: &RecordBatch) -> std::result::Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Runs a foreign decoder, whose panic on damaged data is a reason like any other.
+thread_local! {
+    /// A foreign decoder runs in this thread.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a foreign decoder said, on one line and no longer than a line should be.
+pub(super) fn sentence(reason: &str) -> String {
+    let words: Vec<&str> = reason.split_whitespace().collect();
+    words.join(" ").chars().take(MAX_REASON_CHARS).collect()
+}
+
+/// Runs a foreign decoder, whose panic on damaged data is a reason like any other, and is not printed.
 pub(super) fn guarded<T>(
     decode: impl FnOnce() -> std::result::Result<T, String>,
 ) -> std::result::Result<T, String> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("the decoder gave up".to_owned()))
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_GUARDED.get() {
+                print(panic);
+            }
+        }));
+    });
+    let was_guarded = IS_GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(decode));
+    IS_GUARDED.set(was_guarded);
+    result.unwrap_or_else(|_| Err("the decoder gave up".to_owned()))
 }

@@ -13,11 +13,17 @@ const MAX_AROUND_SHARE: f64 = 0.6;
 /// The same for `nav`, `footer` and `aside`.
 const MAX_STRONG_SHARE: f64 = 0.9;
 
+/// Share of a page's prose that a list of links may hold and be one.
+const MAX_PROSE_SHARE: f64 = 0.5;
+
 /// Share of bytes in links from which a block leads away.
 const MAX_LINK_SHARE: f64 = 0.5;
 
+/// The same for a long paragraph: the first sentence of an encyclopedia's page is full of links.
+const MAX_PROSE_LINK_SHARE: f64 = 0.8;
+
 /// Share of the good text that the main element holds.
-const MAIN_SHARE: f64 = 0.75;
+const MAIN_SHARE: f64 = 0.85;
 
 /// Share of the good text at which `main`, `article` and their like are believed.
 const NAMED_SHARE: f64 = 0.4;
@@ -46,7 +52,7 @@ pub(super) fn main_text(tree: &Tree) -> Vec<bool> {
     let all = vec![true; tree.blocks.len()];
     let weights = weigh(tree, &all);
     let dropped = dropped_elements(tree, &weights);
-    let is_left = |block: &TextBlock| !dropped[block.element as usize] && !leads_away(block);
+    let is_left = |block: &TextBlock| !dropped[block.element as usize] && !leads_away(tree, block);
     let left: Vec<bool> = tree.blocks.iter().map(is_left).collect();
     let weights = weigh(tree, &left);
     let inside = inside_main(tree, &weights);
@@ -64,7 +70,7 @@ fn weigh(tree: &Tree, mask: &[bool]) -> Vec<Weight> {
     let mut weights = vec![Weight::default(); tree.elements.len()];
     for (block, _) in tree.blocks.iter().zip(mask).filter(|(_, is_in)| **is_in) {
         let bytes = block.text.len();
-        let is_good = block.is_pre || bytes >= PROSE_BYTES && !leads_away(block);
+        let is_good = block.is_pre || bytes >= PROSE_BYTES && !leads_away(tree, block);
         let good_bytes = if is_good { bytes - block.link_bytes } else { 0 };
         weights[block.element as usize].add(Weight { bytes, link_bytes: block.link_bytes, good_bytes });
     }
@@ -82,8 +88,11 @@ fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole as f64
 }
 
-fn leads_away(block: &TextBlock) -> bool {
-    share(block.link_bytes, block.text.len()) > MAX_LINK_SHARE
+fn leads_away(tree: &Tree, block: &TextBlock) -> bool {
+    let is_prose =
+        block.text.len() >= PROSE_BYTES && tree.elements[block.element as usize].tag == Block::Paragraph;
+    let limit = if is_prose { MAX_PROSE_LINK_SHARE } else { MAX_LINK_SHARE };
+    share(block.link_bytes, block.text.len()) > limit
 }
 
 /// Elements around the main text, with all inside them.
@@ -101,7 +110,9 @@ fn dropped_elements(tree: &Tree, weights: &[Weight]) -> Vec<bool> {
             Block::Root | Block::Main | Block::Article => false,
             tag => {
                 let is_hinted = element.hint == Hint::Around && tag != Block::Heading;
-                (is_hinted || is_list_of_links(tag, weights[index])) && page_share < MAX_AROUND_SHARE
+                let is_links =
+                    is_list_of_links(tag, weights[index]) && !holds_prose(weights[index], weights[0]);
+                (is_hinted || is_links) && page_share < MAX_AROUND_SHARE
             }
         };
         dropped[index] = dropped[parent] || is_around;
@@ -113,6 +124,11 @@ fn is_list_of_links(tag: Block, weight: Weight) -> bool {
     let is_container =
         matches!(tag, Block::List | Block::OrderedList | Block::Table | Block::Division | Block::Section);
     is_container && share(weight.link_bytes, weight.bytes) > MAX_LINK_SHARE
+}
+
+/// True for the part of a page that is its main text, however many links are in it: encyclopedias link a lot.
+fn holds_prose(weight: Weight, page: Weight) -> bool {
+    share(weight.good_bytes, page.good_bytes) > MAX_PROSE_SHARE
 }
 
 /// Elements that stand inside the main one.

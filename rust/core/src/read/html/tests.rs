@@ -57,6 +57,20 @@ fn unclosed_anchors_do_not_make_a_page_a_list_of_links() {
 }
 
 #[test]
+fn an_article_full_of_links_outweighs_long_lists_of_links_beside_it() {
+    let languages = "<li><a href=/x>Language of the list</a></li>".repeat(60);
+    let first = "The small village lies in <a href=1>the province of Guadalajara</a>, in <a href=2>the community of La Mancha</a>.";
+    let article = format!(
+        "<div id=bodyContent><p>{first}</p><p>{PROSE}</p><table><tr><td><a href=x>{}</a></table></div>",
+        "Box ".repeat(60)
+    );
+    let page = format!("<main><div class=x><ul>{languages}</ul></div>{article}</main>");
+    let found = text(&page);
+    assert!(found.contains("The small village lies in the province") && found.contains(PROSE), "{found}");
+    assert!(!found.contains("Language of"), "{found}");
+}
+
+#[test]
 fn hostile_pages_take_linear_time_and_no_stack() {
     let units = [
         "<div>",

@@ -38,20 +38,30 @@ impl Header {
     }
 }
 
-/// The header of a WARC record, and its length in bytes.
-pub(super) fn parse(bytes: &[u8]) -> Result<(Header, usize), String> {
+/// Longest name of a version.
+const MAX_VERSION_BYTES: usize = 16;
+
+/// Checks the mark with which a record begins.
+pub(super) fn check_version(bytes: &[u8]) -> Result<(), String> {
     if !bytes.starts_with(super::MARK) {
         return Err("not a WARC record: expected `WARC/` and a version".to_owned());
     }
-    let length = end_of(bytes).ok_or_else(|| {
-        format!("the header has no end within {} bytes", super::MAX_HEADER_BYTES.min(bytes.len()))
-    })?;
-    let header = fields(&bytes[..length]);
-    match header.first_line.as_str() {
-        "WARC/1.0" | "WARC/1.1" | "WARC/0.17" | "WARC/0.18" => Ok((header, length)),
-        version => Err(format!("unknown version `{}`", version.chars().take(16).collect::<String>())),
+    let start = &bytes[..bytes.len().min(MAX_VERSION_BYTES)];
+    match start.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii() {
+        b"WARC/1.0" | b"WARC/1.1" | b"WARC/0.17" | b"WARC/0.18" => Ok(()),
+        version => Err(format!("unknown version `{}`", String::from_utf8_lossy(version).escape_debug())),
     }
 }
+
+/// Length of a header with its empty line, which is known not to end in the first `endless` bytes: they are
+/// not searched again.
+pub(super) fn end_after(bytes: &[u8], endless: usize) -> Option<usize> {
+    let from = endless.saturating_sub(END_BYTES).min(bytes.len());
+    Some(from + end_of(&bytes[from..])?)
+}
+
+/// Longest end of a header: a line end, and an empty line.
+const END_BYTES: usize = 4;
 
 /// Length of a header with its empty line; `None` if there is no empty line.
 pub(super) fn end_of(bytes: &[u8]) -> Option<usize> {
@@ -88,7 +98,9 @@ mod tests {
     #[test]
     fn folded_lines_continue_the_value_before_and_names_have_no_case() {
         let bytes = b"WARC/1.1\r\nWARC-Target-URI: http://a/\r\n  b\r\ncontent-LENGTH:3\r\n\r\nabc";
-        let (header, length) = parse(bytes).unwrap();
+        check_version(bytes).unwrap();
+        let length = end_after(bytes, 10).unwrap();
+        let header = fields(&bytes[..length]);
         assert_eq!((header.get("warc-target-uri"), header.content_length()), (Some("http://a/ b"), Some(3)));
         assert_eq!(&bytes[length..], b"abc");
     }

@@ -32,6 +32,8 @@ pub(super) struct WarcReader {
     limits: Limits,
     /// 1-based number of the next record.
     number: u64,
+    /// Offset before which no header ends.
+    endless: u64,
     is_done: bool,
 }
 
@@ -44,7 +46,7 @@ struct Cut {
 impl WarcReader {
     pub(super) fn open(path: &Path, compression: Compression, field: &str, limits: Limits) -> Result<Self> {
         let window = Window::open(path, compression, limits)?;
-        Ok(Self { window, text_field: field.to_owned(), limits, number: 1, is_done: false })
+        Ok(Self { window, text_field: field.to_owned(), limits, number: 1, endless: 0, is_done: false })
     }
 
     /// The next record; `None` at the end of the file.
@@ -56,12 +58,8 @@ impl WarcReader {
             let reason = self.window.damage().map(damaged);
             return Ok(reason.map(|reason| Cut { byte, record: Err(reason) }));
         }
-        let head = self.window.fill(MAX_HEADER_BYTES)?;
-        let record = match header::parse(&head[..head.len().min(MAX_HEADER_BYTES)]) {
-            Ok((header, length)) => {
-                self.window.pass(length);
-                self.block_of(header)?
-            }
+        let record = match self.next_header(byte)? {
+            Ok(header) => self.block_of(header)?,
             Err(reason) => {
                 self.window.pass(1);
                 self.find_next()?;
@@ -69,6 +67,22 @@ impl WarcReader {
             }
         };
         Ok(Some(Cut { byte, record }))
+    }
+
+    /// The header that begins here, at `byte`, and is passed if it is whole.
+    fn next_header(&mut self, byte: u64) -> Result<std::result::Result<header::Header, String>> {
+        let head = self.window.fill(MAX_HEADER_BYTES)?;
+        let head = &head[..head.len().min(MAX_HEADER_BYTES)];
+        if let Err(reason) = header::check_version(head) {
+            return Ok(Err(reason));
+        }
+        let Some(length) = header::end_after(head, self.endless.saturating_sub(byte) as usize) else {
+            self.endless = byte + head.len() as u64;
+            return Ok(Err(format!("the header has no end within {} bytes", head.len())));
+        };
+        let header = header::fields(&head[..length]);
+        self.window.pass(length);
+        Ok(Ok(header))
     }
 
     /// The record of `header`, whose block begins here.
@@ -184,7 +198,7 @@ impl Reader for WarcReader {
         for (outcome, byte) in outcomes(cuts, &self.text_field, self.limits) {
             match outcome {
                 Outcome::Line(line) => block.bytes.extend(line),
-                Outcome::Skipped => block.skipped += 1,
+                Outcome::Skipped(kind) => *block.skipped.entry(kind).or_default() += 1,
                 Outcome::Bad(reason) => block.bad.push(BadRecord { line: self.number, byte, reason }),
             }
             block.bytes.push(b'\n'); // alone, it keeps the number of a record without a line

@@ -9,6 +9,12 @@ use super::super::whole::write_object;
 use super::header::Header;
 use super::{http, payload};
 
+/// Kinds of records that hold no text of their own.
+const OTHER_KINDS: [&str; 5] = ["warcinfo", "request", "metadata", "revisit", "continuation"];
+
+/// Why a record with text of no kind is skipped: images and the like.
+const NOT_TEXT: &str = "not_text";
+
 /// A record with its block.
 pub(super) struct Record {
     pub(super) header: Header,
@@ -20,8 +26,8 @@ pub(super) struct Record {
 pub(super) enum Outcome {
     /// An object, without a line end.
     Line(Vec<u8>),
-    /// It holds no text by its kind.
-    Skipped,
+    /// It is no document, for its kind.
+    Skipped(&'static str),
     /// It should hold text and does not, for this reason.
     Bad(String),
 }
@@ -37,11 +43,10 @@ impl Record {
     /// Makes the record's line.
     pub(super) fn outcome(&self, text_field: &str, limits: Limits) -> Outcome {
         let payload = match self.payload(limits) {
-            Ok(Some(payload)) => payload,
-            Ok(None) => return Outcome::Skipped,
-            Err(reason) => return Outcome::Bad(reason),
+            Ok(payload) => payload,
+            Err(outcome) => return outcome,
         };
-        let Some((media_type, is_html)) = text_type(&payload) else { return Outcome::Skipped };
+        let Some((media_type, is_html)) = text_type(&payload) else { return Outcome::Skipped(NOT_TEXT) };
         let decoded = charset::decode(&payload.bytes, payload.charset.as_deref(), is_html);
         let page = if is_html {
             html::extract(&decoded.text)
@@ -51,29 +56,33 @@ impl Record {
         Outcome::Line(self.line(&page, &media_type, decoded.charset, decoded.errors, text_field))
     }
 
-    fn payload(&self, limits: Limits) -> Result<Option<Payload<'_>>, String> {
+    fn payload(&self, limits: Limits) -> Result<Payload<'_>, Outcome> {
         match self.header.get("warc-type").unwrap_or("") {
             "response" => self.response(limits),
-            "conversion" | "resource" => Ok(Some(Payload {
+            "conversion" | "resource" => Ok(Payload {
                 bytes: Cow::Borrowed(&self.block),
                 media_type: self.header.media_type(),
                 charset: self.header.charset().map(str::to_owned),
-            })),
-            _ => Ok(None),
+            }),
+            other => Err(Outcome::Skipped(
+                OTHER_KINDS.into_iter().find(|kind| *kind == other).unwrap_or("unknown_kind"),
+            )),
         }
     }
 
     /// The body of an HTTP response of status 2xx; others are notices of the server, not pages.
-    fn response(&self, limits: Limits) -> Result<Option<Payload<'_>>, String> {
+    fn response(&self, limits: Limits) -> Result<Payload<'_>, Outcome> {
         let is_http = self.header.media_type().is_none_or(|kind| kind == "application/http");
         if !is_http {
-            return Ok(None); // `text/dns` and the like
+            return Err(Outcome::Skipped("not_http")); // `text/dns` and the like
         }
-        let response = http::response(&self.block)?;
+        let response = http::response(&self.block).map_err(Outcome::Bad)?;
         let media_type = response.header.media_type();
-        let is_page = media_type.as_deref().is_none_or(|kind| is_text_type(kind).is_some());
-        if !is_page || response.status.is_some_and(|status| !(200..300).contains(&status)) {
-            return Ok(None);
+        if response.status.is_some_and(|status| !(200..300).contains(&status)) {
+            return Err(Outcome::Skipped("not_successful"));
+        }
+        if media_type.as_deref().is_some_and(|kind| is_text_type(kind).is_none()) {
+            return Err(Outcome::Skipped(NOT_TEXT));
         }
         let is_chunked =
             response.header.get("transfer-encoding").unwrap_or("").to_ascii_lowercase().contains("chunked");
@@ -88,11 +97,12 @@ impl Record {
                     encodings
                         .rsplit(',')
                         .take(4)
-                        .try_fold(body, |body, encoding| payload::decoded(body, encoding, limits))?,
+                        .try_fold(body, |body, encoding| payload::decoded(body, encoding, limits))
+                        .map_err(Outcome::Bad)?,
                 )
             }
         };
-        Ok(Some(Payload { bytes, media_type, charset: response.header.charset().map(str::to_owned) }))
+        Ok(Payload { bytes, media_type, charset: response.header.charset().map(str::to_owned) })
     }
 
     fn line(

@@ -1,0 +1,11 @@
+//! Any bytes under a name of JSON lines.
+#![no_main]
+
+#[path = "../../rust/core/tests/read/feed.rs"]
+mod feed;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    if let Ok(given) = feed::feed("a.jsonl", bytes) {
+        assert_eq!(feed::check(&given), Ok(()));
+    }
+});

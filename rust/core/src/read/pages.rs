@@ -1,0 +1,144 @@
+//! What a Parquet file says of itself, checked before the decoder sees it: the decoder reserves
+//! memory by the lengths and counts in the footer and before each page, true or not.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use ::parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+
+use super::raw::{Limits, EXPANSION_FREE_BYTES};
+use super::thrift;
+
+/// How a file begins and ends.
+const MARK: &[u8; 4] = b"PAR1";
+
+/// The end of a file whose footer is encrypted.
+const ENCRYPTED_MARK: &[u8; 4] = b"PARE";
+
+/// Length and mark at the end of a file.
+const TAIL_BYTES: u64 = 8;
+
+/// Longest footer; one of ten thousand columns in a hundred row groups takes some 100 MB.
+const MAX_FOOTER_BYTES: u64 = 256 << 20;
+
+/// Bytes in which the description of a page is first looked for, and at most: it may hold the
+/// least and the greatest value of a page.
+const HEAD_BYTES: usize = 4 << 10;
+const MAX_HEAD_BYTES: usize = 16 << 20;
+
+type Checked = Result<(), String>;
+
+/// Checks the footer of a file.
+pub(super) fn check_footer(file: &mut File) -> Checked {
+    let size = file.metadata().map_err(|error| error.to_string())?.len();
+    let tail = read_at(file, size.saturating_sub(TAIL_BYTES), TAIL_BYTES as usize)?;
+    let (Some(length), Some(mark)) = (tail.first_chunk::<4>(), tail.last_chunk::<4>()) else {
+        return Err(format!("{size} bytes are too few"));
+    };
+    let length = u64::from(u32::from_le_bytes(*length));
+    match mark {
+        MARK => (),
+        ENCRYPTED_MARK => return Err("the footer is encrypted, which is not read".to_owned()),
+        _ => return Err("no footer: the file does not end with `PAR1`".to_owned()),
+    }
+    let room = size.saturating_sub(TAIL_BYTES + MARK.len() as u64).min(MAX_FOOTER_BYTES);
+    if tail.len() < TAIL_BYTES as usize || length > room {
+        return Err(format!("a footer of {length} bytes: limit {room}"));
+    }
+    let footer = read_at(file, size - TAIL_BYTES - length, length as usize)?;
+    thrift::check(&footer, &mut |_, _| ()).map_err(|reason| format!("the footer: {reason}"))?;
+    Ok(())
+}
+
+/// Checks a row group: what it claims to hold, and what each of its pages does.
+pub(super) fn check_group(file: &mut File, group: &RowGroupMetaData, limits: Limits) -> Checked {
+    let on_disk = group.compressed_size().unsigned_abs();
+    let allowed = on_disk.saturating_mul(limits.max_expansion).max(EXPANSION_FREE_BYTES);
+    let allowed = allowed.min(limits.max_file_bytes);
+    let claimed = group.total_byte_size().unsigned_abs().max(group.num_rows().unsigned_abs()); // a row is a byte at least
+    check_size(on_disk, claimed, allowed)?;
+    let mut held = 0;
+    for column in group.columns() {
+        held += check_column(file, column, group.num_rows().unsigned_abs(), allowed)?;
+        check_size(on_disk, held, allowed)?;
+    }
+    Ok(())
+}
+
+fn check_size(on_disk: u64, size: u64, allowed: u64) -> Checked {
+    if size <= allowed {
+        return Ok(());
+    }
+    Err(format!("{on_disk} bytes claim to hold {size}: limit {allowed} (`max_expansion`, `max_file_bytes`)"))
+}
+
+/// What a page says of itself.
+#[derive(Debug, Default)]
+struct Page {
+    bytes: i64,
+    bytes_on_disk: i64,
+    num_values: i64,
+    num_keys: i64,
+}
+
+/// Checks the pages of a column; gives the bytes that they hold.
+fn check_column(
+    file: &mut File,
+    column: &ColumnChunkMetaData,
+    rows: u64,
+    allowed: u64,
+) -> Result<u64, String> {
+    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+    let start = u64::try_from(start).map_err(|_| "a column begins before the file".to_owned())?;
+    let length = u64::try_from(column.compressed_size()).map_err(|_| "a column has no length".to_owned())?;
+    let file_bytes = file.metadata().map_err(|error| error.to_string())?.len();
+    let end = start.checked_add(length).filter(|end| *end <= file_bytes);
+    let end = end.ok_or_else(|| format!("a column of {length} bytes at {start} is longer than the file"))?;
+    let (mut at, mut held, mut num_values) = (start, 0_u64, 0_u64);
+    while at < end {
+        let (page, length_of_head) = read_page(file, at, end)?;
+        let bytes = u64::try_from(page.bytes).map_err(|_| "a page of a negative size".to_owned())?;
+        let on_disk =
+            u64::try_from(page.bytes_on_disk).map_err(|_| "a page of a negative size".to_owned())?;
+        at = (at + length_of_head).saturating_add(on_disk);
+        held = held.saturating_add(bytes);
+        num_values = num_values.saturating_add(page.num_values.unsigned_abs());
+        check_size(length, held, allowed)?;
+        // Nulls take no room on disk, but eight bytes when they are read; a row has at least one value.
+        check_size(length, num_values.saturating_sub(rows).saturating_mul(8), allowed)?;
+        check_size(on_disk, page.num_keys.unsigned_abs(), bytes)?; // a value of a dictionary is a byte at least
+    }
+    Ok(held)
+}
+
+/// The description of the page at `at`, and its length.
+fn read_page(file: &mut File, at: u64, end: u64) -> Result<(Page, u64), String> {
+    let mut size = HEAD_BYTES;
+    loop {
+        let bytes = read_at(file, at, size.min((end - at) as usize))?;
+        let mut page = Page::default();
+        let checked = thrift::check(&bytes, &mut |place, value| match place {
+            (2, 0) => page.bytes = value,
+            (3, 0) => page.bytes_on_disk = value,
+            (5 | 8, 1) => page.num_values = value,
+            (7, 1) => page.num_keys = value,
+            _ => (),
+        });
+        match checked {
+            Ok(length) => return Ok((page, length as u64)),
+            Err(reason) if thrift::is_cut(reason) && bytes.len() == size && size < MAX_HEAD_BYTES => {
+                size *= 8;
+            }
+            Err(reason) => return Err(format!("the page at byte {at}: {reason}")),
+        }
+    }
+}
+
+/// Up to `count` bytes; fewer at the end of the file.
+fn read_at(file: &mut File, at: u64, count: usize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(count.min(MAX_HEAD_BYTES));
+    file.seek(SeekFrom::Start(at))
+        .and_then(|_| file.take(count as u64).read_to_end(&mut bytes))
+        .map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
