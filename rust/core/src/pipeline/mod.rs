@@ -84,6 +84,7 @@ pub struct Summary {
 /// Configuration, paths, limits of decompression, the disk, an empty corpus. Bad
 /// records are no error: see [`Summary::bad_fraction`].
 pub fn run(config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
+    let config = &config.with_key_check()?;
     let profile = config.profile()?;
     let inputs = read::resolve(&config.input)?;
     progress.start(inputs.iter().map(|input| input.bytes).sum());
