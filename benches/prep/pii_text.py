@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - programs and tables
 """Writes prose with five personal data in every 10 KB: the text on which PII is timed.
 
     python benches/prep/pii_text.py OUT.jsonl [--input FILE ...] [--megabytes 50]

@@ -185,6 +185,13 @@ impl PrepConfig {
         Ok(profile)
     }
 
+    /// This configuration with what tells its key of pseudonyms from others, so that no run goes on with another.
+    pub(crate) fn with_key_check(&self) -> Result<Self> {
+        let mut config = self.clone();
+        config.pii.key_check = Policy::new(&self.pii)?.key_check();
+        Ok(config)
+    }
+
     /// What one file may cost.
     pub fn limits(&self) -> Limits {
         Limits {

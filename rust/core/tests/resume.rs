@@ -202,3 +202,43 @@ fn a_merge_names_the_parts_that_are_missing_and_refuses_those_of_another_run() {
     assert_eq!(pipeline::merge(&parts, &merged, &Silent).unwrap_err().exit_status(), 4);
     assert!(!merged.output.exists());
 }
+
+#[test]
+fn another_key_of_pseudonyms_on_the_same_folder_is_refused_and_shown_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key_file, keys) = (dir.path().join("key"), ["the first key, 24 bytes!", "another key of 24 bytes!"]);
+    fs::write(&key_file, keys[0]).unwrap();
+    let pii = serde_json::json!({"email": "pseudonym", "key_file": key_file});
+    let run = PrepConfig {
+        pii: serde_json::from_value(pii).unwrap(),
+        ..config(write_corpus(dir.path()), dir.path().join("out"))
+    };
+    pipeline::run(&run, &StopAfter { blocks: AtomicU64::new(9) }).unwrap_err();
+    fs::write(&key_file, keys[1]).unwrap();
+    let refusal = pipeline::run(&run, &Silent).unwrap_err().to_string();
+    assert!(refusal.contains("`pii`") && refusal.contains("key_check"), "{refusal}");
+    fs::write(&key_file, keys[0]).unwrap();
+    pipeline::run(&run, &Silent).unwrap();
+    fs::write(&key_file, keys[1]).unwrap();
+    let finished = pipeline::run(&run, &Silent).unwrap_err().to_string();
+    assert!(finished.contains("key_check"), "{finished}");
+    for text in files(&run.output).into_values().chain([refusal.into(), finished.into()]) {
+        let shows = |key: &str| text.windows(key.len()).any(|window| window == key.as_bytes());
+        assert!(!keys.iter().any(|key| shows(key)));
+    }
+}
+
+#[test]
+fn a_key_that_is_not_the_one_of_the_configuration_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let key_file = dir.path().join("key");
+    fs::write(&key_file, "a key of at least sixteen bytes").unwrap();
+    let pii = serde_json::json!({"email": "pseudonym", "key_file": key_file, "key_check": "0123456789ab"});
+    let run = PrepConfig {
+        pii: serde_json::from_value(pii).unwrap(),
+        ..config(write_corpus(dir.path()), dir.path().join("out"))
+    };
+    let refusal = pipeline::run(&run, &Silent).unwrap_err();
+    assert_eq!(refusal.exit_status(), 2);
+    assert!(refusal.to_string().contains("0123456789ab"), "{refusal}");
+}

@@ -61,6 +61,10 @@ pub struct PolicyConfig {
     pub key_env: Option<String>,
     /// File that holds the key of pseudonyms.
     pub key_file: Option<PathBuf>,
+    /// Twelve hexadecimal digits that tell this key from others and give nothing of it away. A run notes them, so
+    /// that none goes on with another key; who sets them is told of a wrong key before any work is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_check: Option<String>,
 }
 
 /// A kind without options.

@@ -90,9 +90,11 @@ fn is_version(text: &str, start: usize, address: Ipv4Addr) -> bool {
         return false;
     }
     let padded = octets[1..] == [0, 0, 0] && octets[0] > 0 && !is_network(text, start);
+    let small = octets[..2].iter().all(|octet| *octet < 50) && !matches!(octets[0], 0 | 10);
+    let release = small && octets[2..] == [0, 0] && !is_network(text, start);
     let counted = octets.iter().all(|octet| *octet < 50) && !is_known(octets) && octets[0] > 0;
     let near = words_before(text, start, 24).any(|word| is_one_of(word, &VERSION_NAMES));
-    named || padded || near && octets[0] < 50 || counted && !names_address(text, start)
+    named || padded || release || near && octets[0] < 50 || counted && !names_address(text, start)
 }
 
 /// True if a prefix length follows, as in `10.0.0.0/8`.
@@ -101,17 +103,17 @@ fn is_network(text: &str, start: usize) -> bool {
     byte(text, start + length) == b'/' && byte(text, start + length + 1).is_ascii_digit()
 }
 
-/// 10.0.0.0/8 is in every network, and texts name the resolvers 1.1.1.1, 8.8.8.8 and their like.
+/// 10.0.0.0/8 is in every network, and texts name the resolvers 1.1.1.1, 8.8.8.8 and 8.8.4.4.
 fn is_known(octets: [u8; 4]) -> bool {
     let same = octets.iter().all(|octet| *octet == octets[0]);
-    same || octets[0] == 10 || matches!(octets, [8, 8, 4, 4] | [1, 0, 0, 1])
+    same || octets[0] == 10 || matches!(octets, [8, 8, 4, 4])
 }
 
 /// Words before four small numbers that make them an address all the same.
 #[rustfmt::skip]
-const ADDRESS_NAMES: [&str; 34] = [
+const ADDRESS_NAMES: [&str; 33] = [
     "ip", "ips", "ipv", "address", "addresses", "host", "hosts", "server", "dns", "gateway", "ping", "http", "https", "addr",
-    "connect", "connected", "connection", "client", "login", "ssh", "inet", "route", "via", "subnet", "network", "listen",
+    "connect", "connected", "connection", "client", "login", "ssh", "inet", "route", "subnet", "network", "listen",
     "nameserver", "proxy", "peer", "remote", "destination", "blocked", "request", "traceroute",
 ];
 

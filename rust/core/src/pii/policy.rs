@@ -68,7 +68,7 @@ impl Policy {
     /// `InvalidValue` for an unknown region or a key that is missing or short, `Io` for its file.
     pub fn new(config: &PolicyConfig) -> Result<Self> {
         let actions: [Action; KINDS.len()] = std::array::from_fn(|index| config.action(KINDS[index].kind));
-        let key = actions.contains(&Action::Pseudonym).then(|| key(config)).transpose()?;
+        let key = actions.contains(&Action::Pseudonym).then(|| checked_key(config)).transpose()?;
         let regions = config.regions().iter().map(|name| region(name)).collect::<Result<_>>()?;
         let finders = Finders {
             wanted: actions.map(|action| action != Action::Off),
@@ -77,6 +77,11 @@ impl Policy {
             obfuscated: config.email.as_ref().is_some_and(|setting| setting.obfuscated),
         };
         Ok(Self { actions, finders, key })
+    }
+
+    /// What tells the key of pseudonyms from others, if there is one: see [`PolicyConfig::key_check`].
+    pub fn key_check(&self) -> Option<String> {
+        self.key.as_ref().map(Key::check)
     }
 
     /// True if no kind is looked for.
@@ -190,6 +195,19 @@ fn region(name: &str) -> Result<Region> {
         expected: "codes of ISO 3166-1, as `GB`".to_owned(),
         found: format!("`{name}`"),
     })
+}
+
+/// The key, if it is the one that the configuration speaks of.
+fn checked_key(config: &PolicyConfig) -> Result<Key> {
+    let key = key(config)?;
+    match &config.key_check {
+        Some(check) if *check != key.check() => Err(Error::InvalidValue {
+            what: "key of pseudonyms".to_owned(),
+            expected: format!("the key whose `key_check` is {check:?}"),
+            found: format!("one whose `key_check` is {:?}", key.check()),
+        }),
+        _ => Ok(key),
+    }
 }
 
 fn key(config: &PolicyConfig) -> Result<Key> {

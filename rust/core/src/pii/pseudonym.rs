@@ -71,6 +71,12 @@ impl Key {
         self.outer.clone().chain_update(inner.finalize()).finalize().into()
     }
 
+    /// What tells this key from others: the hash of a text that is no value of any kind, cut to 48 bits.
+    pub(super) fn check(&self) -> String {
+        let hash = self.hmac(&[b"key check"]);
+        hash[..6].iter().fold(String::new(), |check, byte| check + &format!("{byte:02x}"))
+    }
+
     /// Appends the pseudonym of `value`.
     pub(super) fn write(&self, kind: Kind, value: &str, out: &mut String) {
         let hash = self.hmac(&[kind.name().as_bytes(), &[0], normalized(kind, value).as_bytes()]);

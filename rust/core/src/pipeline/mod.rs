@@ -103,6 +103,7 @@ pub fn run_with(
     rules: Option<&dyn OutsideRules>,
 ) -> Result<Summary> {
     outside::check(config, rules)?;
+    let config = &config.with_key_check()?;
     let profile = config.profile()?;
     let inputs = read::resolve(&config.input)?;
     progress.start(inputs.iter().map(|input| input.bytes).sum());

@@ -133,10 +133,10 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
     if !planned {
         return Verdict::No;
     }
-    if lengths.len() > 1 && lengths[0] == 1 && shape.joined_by(1, ".") {
+    let trunk = digits[0] == 0 && digits[1] != 0;
+    if lengths.len() > 1 && shape.joined_by(1, ".") && (lengths[0] == 1 || lengths.len() == 2 && !trunk) {
         return Verdict::No; // a decimal
     }
-    let trunk = digits[0] == 0 && digits[1] != 0;
     let long = digits.len() >= 9;
     match lengths {
         [10 | 11] if trunk && plan::is_fixed_length(digits) => Verdict::Yes,

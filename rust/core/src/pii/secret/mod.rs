@@ -1,10 +1,11 @@
 //! Secrets: keys and tokens by prefix, alphabet, length and entropy; passwords by name.
 //!
-//! The first three bytes of all prefixes make a small table, in which each position is
-//! looked up; an automaton then tells the prefix, in any case, and what follows is read
-//! for a bounded length. Nothing is ever sent anywhere to see whether a key is live.
+//! A scan tells where prefixes may begin (`scan.rs`); an automaton then tells the prefix, in
+//! any case, and what follows is read for a bounded length. Nothing is ever sent anywhere to
+//! see whether a key is live.
 
 mod assigned;
+mod scan;
 mod table;
 
 use std::sync::LazyLock;
@@ -27,45 +28,20 @@ static PREFIXES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         .ok() // a fixed table: a test asserts that it builds
 });
 
-/// Calls `found` with start and end of every secret that begins in `from..to`.
+/// Calls `found` with start and end of every secret that begins in `from..to`; some overlap, or come twice.
 pub(super) fn each(text: &str, from: usize, to: usize, mut found: impl FnMut(usize, usize)) {
-    let Some(prefixes) = PREFIXES.as_ref() else { return };
-    let trigrams: &[u64; 1024] = &TRIGRAMS;
-    let bytes = &text.as_bytes()[..to];
-    let (mut done, mut last) = (from, 0);
-    for (at, byte) in bytes.iter().enumerate().skip(from) {
-        last = last << 8 | u32::from(byte | CASE);
-        let hash = hash(last);
-        if trigrams[hash >> 6] >> (hash & 63) & 1 == 0 || at < done + 2 {
-            continue;
-        }
-        let input = Input::new(text).range(at - 2..).anchored(Anchored::Yes);
-        let Some(prefix) = prefixes.find(input) else { continue };
-        if let Some((start, end)) = read(text, prefix.start(), prefix.end(), prefix.pattern().as_usize()) {
+    scan::each_start(text, from, to, |at| {
+        if let Some((start, end)) = at_start(text, at) {
             found(start, end);
-            done = end;
         }
-    }
+    });
 }
 
-/// What a letter of either case has set.
-const CASE: u8 = 0x20;
-
-/// The first three bytes of all prefixes, hashed: one byte in a hundred of prose passes.
-static TRIGRAMS: LazyLock<[u64; 1024]> = LazyLock::new(|| {
-    let mut trigrams = [0; 1024];
-    for secret in SECRETS {
-        let begin = secret.prefix.bytes().take(3).fold(0, |last, byte| last << 8 | u32::from(byte | CASE));
-        let hash = hash(begin);
-        trigrams[hash >> 6] |= 1 << (hash & 63);
-    }
-    trigrams
-});
-
-/// Sixteen bits of the last three bytes (multiplication by 2^32 over the golden ratio).
-#[inline]
-fn hash(last: u32) -> usize {
-    ((last & 0xFF_FFFF).wrapping_mul(0x9E37_79B1) >> 16) as usize
+/// The secret whose prefix begins at `at`.
+fn at_start(text: &str, at: usize) -> Option<(usize, usize)> {
+    let input = Input::new(text).range(at..).anchored(Anchored::Yes);
+    let prefix = PREFIXES.as_ref()?.find(input)?;
+    read(text, prefix.start(), prefix.end(), prefix.pattern().as_usize())
 }
 
 fn read(text: &str, start: usize, after: usize, index: usize) -> Option<(usize, usize)> {
@@ -132,10 +108,13 @@ impl Alphabet {
 }
 
 fn jwt_end(text: &str, start: usize) -> Option<usize> {
+    if !stands_alone(text, start) {
+        return None;
+    }
     let url = |byte| Alphabet::Url.has(byte);
     let header = run(text, start, MAX_JWT_BYTES, url);
     let payload = start + header + 1;
-    if header < 16 || byte(text, payload - 1) != b'.' || !stands_alone(text, start) {
+    if header < 16 || byte(text, payload - 1) != b'.' {
         return None;
     }
     let length = run(text, payload, MAX_JWT_BYTES, url);
@@ -193,7 +172,116 @@ fn entropy(token: &str) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Spans that do not overlap: the earlier, then the longer.
+    fn apart(mut spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+        spans.sort_unstable_by_key(|(start, end)| (*start, std::cmp::Reverse(*end)));
+        let mut last = 0;
+        spans.retain(|(start, end)| {
+            *start >= last && {
+                last = *end;
+                true
+            }
+        });
+        spans
+    }
+
+    fn found(text: &str) -> Vec<(usize, usize)> {
+        let mut spans = Vec::new();
+        each(text, 0, text.len(), |start, end| spans.push((start, end)));
+        apart(spans)
+    }
+
+    /// What looking at every byte finds.
+    fn slowly_found(text: &str) -> Vec<(usize, usize)> {
+        let mut spans = Vec::new();
+        scan::each_byte(text, 0, text.len(), |at| spans.extend(at_start(text, at)));
+        apart(spans)
+    }
+
+    /// Made-up characters of an alphabet, without two alike in a row.
+    fn random(alphabet: Alphabet, length: usize, seed: usize) -> String {
+        let chars: Vec<char> =
+            (b'0'..=b'z').filter(|byte| alphabet.has(*byte) && *byte != b'=').map(char::from).collect();
+        let mut state = seed as u64 * 2 + 0x9E37_79B9;
+        let next = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            chars[(state >> 33) as usize % chars.len()]
+        };
+        (0..length).map(next).collect()
+    }
+
+    /// A key of this kind as it is written, without what stands before the prefix.
+    fn sample(secret: &table::SecretKind, length: usize, seed: usize) -> Option<String> {
+        let Form::Token { alphabet, .. } = secret.form else { return None };
+        let ahead = if secret.prefix.starts_with([':', '.']) { "8123456789" } else { "" };
+        let end = if matches!(alphabet, Alphabet::Dotted) { "x" } else { "" }; // not a full stop
+        Some(format!("{ahead}{}{}{end}", secret.prefix, random(alphabet, length - end.len(), seed)))
+    }
+
+    #[test]
+    fn a_key_of_every_kind_is_found_whole_in_five_surroundings() {
+        let mut tried = 0;
+        for (seed, secret) in SECRETS.iter().enumerate() {
+            let Form::Token { fewest, most, .. } = secret.form else { continue };
+            for length in [fewest, most] {
+                let Some(key) = sample(secret, length, seed) else { continue };
+                for (before, after) in
+                    [("", ""), ("export KEY=", "\n"), ("it is ", ", he said"), ("(", ")"), ("\"", "\"")]
+                {
+                    let text = format!("{before}{key}{after}");
+                    assert_eq!(found(&text), [(before.len(), before.len() + key.len())], "{text}");
+                }
+                tried += 1;
+            }
+        }
+        assert!(tried > 270, "{tried}");
+    }
+
+    #[test]
+    fn what_is_nearly_a_key_is_none() {
+        for (seed, secret) in SECRETS.iter().enumerate() {
+            let Form::Token { fewest, most, .. } = secret.form else { continue };
+            if secret.prefix.starts_with([':', '.']) {
+                continue; // what stands before belongs to it
+            }
+            let short = sample(secret, fewest - 1, seed).unwrap_or_default();
+            let dull = format!("{}{}", secret.prefix, "a".repeat(fewest));
+            let inside = format!("Z{}", sample(secret, most, seed).unwrap_or_default());
+            for text in [short, dull, inside] {
+                let whole = |span: &(usize, usize)| span.0 < 2 && span.1 == text.len();
+                // A shorter prefix may take the rest: `live_` is one of a service, and so is `shippo_live_`.
+                let other = SECRETS.iter().any(|other| {
+                    other.prefix != secret.prefix && text.trim_start_matches('Z').starts_with(other.prefix)
+                });
+                assert!(other || !found(&text).iter().any(whole), "{text}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_scan_finds_what_looking_at_every_byte_finds(
+            pieces in proptest::collection::vec((0..SECRETS.len() + 12, 0_usize..70, any::<bool>()), 0..12)
+        ) {
+            const OTHERS: [&str; 12] = [" ", "\n", "=", "\"", "é用", ": ", " is ", "@host", ".", "Pa55word!x", "-", "a"];
+            let mut text = String::new();
+            for (index, length, upper) in pieces {
+                match SECRETS.get(index) {
+                    Some(secret) if upper && matches!(secret.form, Form::Assigned { .. }) => {
+                        text += &secret.prefix.to_ascii_uppercase();
+                    }
+                    Some(secret) => text += secret.prefix,
+                    None => text += OTHERS[index - SECRETS.len()],
+                }
+                text += &random(Alphabet::Alnum, length / 2 * usize::from(length > 9), length);
+            }
+            prop_assert_eq!(found(&text), slowly_found(&text), "{}", text);
+        }
+    }
 
     #[test]
     fn the_table_builds_and_lists_over_sixty_kinds() {
