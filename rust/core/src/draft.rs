@@ -11,6 +11,9 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::manifest::{self, FileEntry, Manifest};
 
+/// Name of the file in a draft that tells how far its run is; no part of the artefact.
+pub const STATUS_NAME: &str = "status.json";
+
 /// A folder that is not finished yet.
 ///
 /// Dropped without [`Draft::commit`] it is removed, unless [`Draft::keep`] was called; a
@@ -91,6 +94,7 @@ impl Draft {
         fs::write(&path, text).map_err(Error::io("write", &path))?;
         sync(&path)?;
         sync(&self.folder)?;
+        let _ = fs::remove_file(self.path(STATUS_NAME)); // told how far the run was
         self.rename()?;
         Ok(manifest)
     }
@@ -137,6 +141,9 @@ fn hash_files(folder: &Path) -> Result<BTreeMap<String, FileEntry>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let path = entry.map_err(Error::io("list", folder))?.path();
+        if file_name(&path) == STATUS_NAME {
+            continue;
+        }
         sync(&path)?;
         let bytes = fs::metadata(&path).map_err(Error::io("read the size of", &path))?.len();
         files.insert(file_name(&path), FileEntry { bytes, sha256: manifest::sha256_file(&path)? });

@@ -101,6 +101,7 @@ impl<'d> Sink<'d> {
             self.samples.take(sample.clone(), &mut self.journal.samples);
         }
         self.list(batch, &counts)?;
+        self.progress.judged(counts.kept, counts.quarantined);
         self.journal.files[batch.file].counts.add(&counts);
         self.end_block(batch)
     }
