@@ -12,6 +12,7 @@ use crate::language::{self, LanguageFilter};
 use crate::ledger::Counts;
 use crate::pii::{self, remove_pii, KindCounts, Policy};
 use crate::quality::{Bound, Chain, Reason, SeedRules, Workspace};
+use crate::text::Views;
 
 /// Names of the profiles that are more, or other, than quality rules.
 const STEPS: [&str; 3] = ["seed", "clean", "dedup"];
@@ -54,6 +55,11 @@ impl Scratch {
     /// What a policy found since this was last asked, by kind.
     pub fn take_pii_counts(&mut self) -> KindCounts {
         std::mem::take(&mut self.pii_counts)
+    }
+
+    /// The views, to be used for another text.
+    pub(crate) fn views(&mut self) -> &mut Views {
+        &mut self.work.views
     }
 
     /// How far the text at hand has come, and all before it.

@@ -9,7 +9,7 @@ use super::batch::{Batch, Preparer};
 use super::probe::Probe;
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
-use crate::inspect::{interval, Interval};
+use crate::inspect::{interval, Interval, Sampling};
 use crate::profile::Scratch;
 use crate::read::{self, Block, STANDARD_INPUT};
 
@@ -60,7 +60,7 @@ pub fn estimate(config: &PrepConfig, sample_bytes: u64, clock: &dyn Fn() -> Dura
             found: "standard input".to_owned(),
         });
     }
-    let preparer = Preparer::new(profile, config, &inputs);
+    let preparer = Preparer::new(profile, config, &inputs, Sampling::NONE);
     let (mut scratch, mut batch) = (Scratch::default(), Batch::default());
     let (mut blocks, mut bytes, mut spent) = (Vec::new(), 0, Duration::ZERO);
     let seen = Probe::new(config, &inputs, sample_bytes).each(|mut block: Block| {

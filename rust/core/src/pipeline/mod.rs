@@ -9,6 +9,7 @@ mod flow;
 mod journal;
 mod list;
 mod merge;
+mod outline;
 mod part;
 mod probe;
 mod remember;
@@ -27,6 +28,7 @@ use serde_json::json;
 use crate::config::PrepConfig;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
+use crate::inspect::Sampling;
 use crate::ledger::{self, Ledger};
 use crate::profile::Profile;
 use crate::read::{self, FileFacts, Input};
@@ -146,9 +148,11 @@ fn prepare(config: &PrepConfig, progress: &Status) -> Result<Summary> {
     let draft = Draft::resume(&config.output)?;
     progress.keep_in(&draft);
     let mut source = Source::new(&inputs, config);
+    let sampling = Sampling::of(profile.quality.names(), inputs.iter().map(|input| input.bytes).sum());
     let mut sink = begin(config, profile.ngram, &inputs, (&draft, &mut source), progress)?;
     progress.begin(Phase::Preparing);
-    let preparer = Preparer::new(profile, config, &inputs);
+    let preparer = Preparer::new(profile, config, &inputs, sampling);
+    sink.measured_one_in(sampling);
     flow::flow(&mut source, &preparer, &mut sink, config.threads)?;
     progress.begin(Phase::Finishing);
     let facts = source.into_facts();
@@ -205,12 +209,16 @@ fn merge_parts(parts: &[PathBuf], config: &PrepConfig, progress: &Status) -> Res
     let draft = Draft::start(&config.output)?;
     progress.keep_in(&draft);
     let ngram = config.steps()?.ngram;
-    let journal = Journal { samples: whole.samples()?, ..Journal::begin(&config, &inputs) };
+    let journal = Journal {
+        samples: whole.samples()?,
+        histograms: whole.histograms()?,
+        ..Journal::begin(&config, &inputs)
+    };
     let mut sink = Sink::new(&draft, &config, ngram, journal, progress)?.not_resumable();
     progress.begin(Phase::Merging);
     // The texts are prepared; what is left to do is to compare them.
     let text = PrepConfig { text_field: "text".to_owned(), ..config.clone() };
-    let preparer = Preparer::new(Profile { ngram, ..Profile::default() }, &text, &inputs);
+    let preparer = Preparer::new(Profile { ngram, ..Profile::default() }, &text, &inputs, Sampling::NONE);
     flow::flow(&mut whole.blocks()?, &preparer, &mut sink, config.threads)?;
     progress.begin(Phase::Finishing);
     let written = sink.finish(&whole.facts)?;
