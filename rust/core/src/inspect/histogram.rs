@@ -1,7 +1,7 @@
 //! How each feature is spread over the documents, kept and rejected apart.
 //!
 //! Buckets are fixed, so that histograms of threads, blocks and machines add up exactly: 0.005
-//! wide for fractions and ratios, an eighth of an octave for counts and means. Measuring every
+//! wide for fractions and ratios, a 32nd of an octave for counts and means. Measuring every
 //! feature costs more than most profiles, so only one document in so many is measured, chosen by
 //! its place: always the same ones.
 
@@ -16,12 +16,12 @@ use crate::text::Views;
 const WHOLE_BYTES: u64 = 8 << 20;
 /// Buckets of a fraction below 1; one more holds what is 1 or above.
 const LINEAR_BUCKETS: u16 = 200;
-/// Bits of a double below the eighth of its octave.
-const LOG_SHIFT: u32 = 49;
-/// The eighth that 2^-4 begins; what is below is as good as 0.
-const LOG_FIRST: u64 = (1023 - 4) << 3;
+/// Bits of a double below the 32nd part of its octave.
+const LOG_SHIFT: u32 = 47;
+/// The part that 2^-4 begins; what is below is as good as 0.
+const LOG_FIRST: u64 = (1023 - 4) << 5;
 /// Buckets from 2^-4 to 2^40.
-const LOG_BUCKETS: u64 = 44 << 3;
+const LOG_BUCKETS: u64 = 44 << 5;
 
 /// The value of every feature of one document.
 pub type Values = [f64; FEATURES.len()];
@@ -130,8 +130,8 @@ fn bucket(is_linear: bool, value: f64) -> u16 {
         let index = (value * f64::from(LINEAR_BUCKETS) + 1e-9) as u16; // saturates
         return index.min(LINEAR_BUCKETS);
     }
-    let eighth = (value.to_bits() >> LOG_SHIFT).saturating_sub(LOG_FIRST - 1);
-    eighth.min(LOG_BUCKETS) as u16
+    let part = (value.to_bits() >> LOG_SHIFT).saturating_sub(LOG_FIRST - 1);
+    part.min(LOG_BUCKETS) as u16
 }
 
 impl Histogram {
@@ -208,7 +208,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_value_lies_in_its_bucket_and_the_lower_end_names_it(value in 0.0_f64..3.0, large in 0_u64..1 << 34) {
-            for (name, value, wide) in [("a_fraction", value.min(0.999), 0.0051), ("num_a", large as f64, 0.126), ("mean_a", value, 0.126)] {
+            for (name, value, wide) in [("a_fraction", value.min(0.999), 0.0051), ("num_a", large as f64, 0.032), ("mean_a", value, 0.032)] {
                 let mut histogram = Histogram::new(name);
                 histogram.add_value(value, true);
                 let index = *histogram.buckets.keys().next().unwrap();
