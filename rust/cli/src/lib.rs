@@ -7,6 +7,7 @@ mod explain;
 mod merge;
 mod options;
 mod outcome;
+mod plan;
 mod prepare;
 mod progress;
 mod signals;

@@ -76,9 +76,13 @@ pub(crate) struct Options {
     /// Prints the result as JSON on standard output
     #[arg(long)]
     pub(crate) json: bool,
-    /// Prints the configuration and the files that would be read, and stops
+    /// Prints the configuration, the files that would be read, and what a sample of them says
+    /// about the rest; writes nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Text that a dry run judges, in bytes [default: 67108864]
+    #[arg(long, value_name = "BYTES", requires = "dry_run")]
+    pub(crate) sample_bytes: Option<u64>,
 }
 
 impl Options {

@@ -3,10 +3,10 @@
 use serde_json::json;
 use triptych_core::config::PrepConfig;
 use triptych_core::pipeline::{self, Summary, QUARANTINE_NAME};
-use triptych_core::{read, Result};
 
 use crate::options::Options;
 use crate::outcome::{failed, print_line, TOO_MANY_BAD};
+use crate::plan;
 use crate::progress::Bar;
 use crate::signals::Signals;
 
@@ -15,22 +15,12 @@ pub(crate) fn run(options: &Options, profile: Option<&str>) -> u8 {
     let signals = Signals::watch();
     let prepared = options.config(profile).and_then(|config| {
         if options.dry_run {
-            return dry_run(&config);
+            return plan::dry_run(&config, options);
         }
         let summary = pipeline::run(&config, &Bar::new(signals.clone()))?;
         Ok(report(&config, &summary, options.json))
     });
     prepared.unwrap_or_else(|error| signals.status(&error, failed(&error)))
-}
-
-/// Checks the configuration and the paths, and shows both.
-fn dry_run(config: &PrepConfig) -> Result<u8> {
-    config.profile()?;
-    let inputs = read::resolve(&config.input)?;
-    let files: Vec<_> =
-        inputs.iter().map(|input| json!({"file": input.path, "bytes": input.bytes})).collect();
-    let plan = json!({"config": config, "files": files});
-    Ok(print_line(&format!("{plan:#}"), 0))
 }
 
 /// Prints the summary of a run; gives its exit status.

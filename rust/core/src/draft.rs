@@ -11,6 +11,9 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::manifest::{self, FileEntry, Manifest};
 
+/// Name of the file in a draft that tells how far its run is; no part of the artefact.
+pub const STATUS_NAME: &str = "status.json";
+
 /// A folder that is not finished yet.
 ///
 /// Dropped without [`Draft::commit`] it is removed, unless [`Draft::keep`] was called; a
@@ -104,6 +107,7 @@ impl Draft {
         fs::write(&path, text).map_err(Error::io("write", &path))?;
         sync(&path)?;
         sync(&self.folder)?;
+        let _ = fs::remove_file(self.path(STATUS_NAME)); // told how far the run was
         self.rename()?;
         Ok(manifest)
     }
@@ -113,6 +117,9 @@ impl Draft {
         for entry in fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))? {
             let path = entry.map_err(Error::io("list", &self.folder))?.path();
             let name = file_name(&path);
+            if name == STATUS_NAME {
+                continue;
+            }
             let known = self.known.borrow_mut().remove(&name);
             files.insert(name, known.map_or_else(|| hash(&path), Ok)?);
         }

@@ -178,8 +178,7 @@ impl Counts {
     fn leak(&self) -> Option<(u64, u64)> {
         let (first, last) = (self.funnel.first()?, self.funnel.last()?);
         let documents = self.expected_documents().saturating_sub(self.quarantined);
-        let ends =
-            [(documents, first.entered.documents), (self.kept, last.left.documents)];
+        let ends = [(documents, first.entered.documents), (self.kept, last.left.documents)];
         let steps = self.funnel.iter().map(|step| (step.entered.documents, step.accounted()));
         let joints = self.funnel.windows(2).flat_map(|pair| {
             let (left, entered) = (pair[0].left, pair[1].entered);

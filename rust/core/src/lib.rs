@@ -1,7 +1,7 @@
 //! The engine of triptych: documents in, documents or tokens out.
 //!
 //! The modules stand in the order in which a document passes through them.
-//! Nothing here knows Python, a terminal or a clock; nothing prints or exits.
+//! Nothing here knows Python or a terminal; nothing prints or exits; a clock is read for `status.json` alone.
 
 pub mod clean;
 pub mod config;

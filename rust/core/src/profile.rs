@@ -12,6 +12,7 @@ use crate::language::{self, LanguageFilter};
 use crate::ledger::Counts;
 use crate::pii::{self, remove_pii, KindCounts, Policy};
 use crate::quality::{Bound, Chain, Measure, Reason, SeedRules, Workspace};
+use crate::text::Views;
 
 /// Names of the profiles that are more, or other, than quality rules.
 const STEPS: [&str; 3] = ["seed", "clean", "dedup"];
@@ -59,6 +60,11 @@ impl Scratch {
     /// Measures the text that [`Profile::prepare`] gave last.
     pub(crate) fn measure(&mut self, text: &str, measure: Measure) -> f64 {
         measure(text, &mut self.work.views)
+    }
+
+    /// The views, to be used for another text.
+    pub(crate) fn views(&mut self) -> &mut Views {
+        &mut self.work.views
     }
 
     /// How far the text at hand has come, and all before it.

@@ -260,3 +260,48 @@ fn the_first_three_documents_of_each_reason_are_shown_without_their_personal_dat
     assert_eq!(json!(told), expected);
     assert_eq!(samples[3]["text"], "***@example.org wrote");
 }
+
+/// Blocks of a megabyte of which each has a share of short documents of its own.
+fn write_lumpy(path: &Path) -> (u64, u64) {
+    let words: Vec<String> = (100..200).map(|word| format!("word{word}")).collect();
+    let words = words.join(" ");
+    let (mut lines, mut short, mut all) = (String::new(), 0, 0);
+    for part in 0_u64..40 {
+        for index in 0..200 {
+            let is_short = (index * 7919 + part * 31) % 100 < part * 2 + 5;
+            let text = if is_short { "too short".to_owned() } else { format!("{part} {index} {words}") };
+            short += u64::from(is_short);
+            all += 1;
+            lines += &(json!({"text": text}).to_string() + "\n");
+        }
+    }
+    fs::write(path, lines).unwrap();
+    (short, all)
+}
+
+#[test]
+fn a_sample_is_spread_over_the_inputs_and_its_intervals_hold_what_the_run_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, packed) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl.zst"));
+    let (short, all) = write_lumpy(&plain);
+    fs::write(&packed, zstd::encode_all(&fs::read(&plain).unwrap()[..], 1).unwrap()).unwrap();
+    let clock = || std::time::Duration::ZERO;
+    let estimate = |input: &PathBuf, bytes: u64| {
+        pipeline::estimate(&config(std::slice::from_ref(input), &dir.path().join("out")), bytes, &clock)
+            .unwrap()
+    };
+    for input in [&plain, &packed] {
+        let whole = estimate(input, 1 << 30);
+        let told = whole.rejected["too_few_words"];
+        assert!(whole.is_whole && (told.share - short as f64 / all as f64).abs() < 1e-12, "{whole:?}");
+        assert_eq!((told.low, told.high, whole.documents), (told.share, told.share, all));
+    }
+    let size = fs::metadata(&plain).unwrap().len();
+    let sample = estimate(&plain, size / 4);
+    let told = sample.rejected["too_few_words"];
+    let truth = short as f64 / all as f64;
+    assert!(!sample.is_whole && sample.bytes < size / 2 && sample.total_bytes == size, "{sample:?}");
+    assert!(told.low < truth && truth < told.high && told.high - told.low < 0.5, "{truth} {told:?}");
+    assert!((told.share + sample.kept.share - 1.0).abs() < 1e-12);
+    assert!(!dir.path().join("out").exists() && !dir.path().join(".tmp-out").exists());
+}

@@ -242,3 +242,45 @@ fn a_key_that_is_not_the_one_of_the_configuration_is_refused_at_once() {
     assert_eq!(refusal.exit_status(), 2);
     assert!(refusal.to_string().contains("0123456789ab"), "{refusal}");
 }
+
+/// Looks at the status of a run at every block.
+struct Watch {
+    draft: PathBuf,
+    seen: std::sync::Mutex<Vec<serde_json::Value>>,
+}
+
+impl Watch {
+    fn read(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&fs::read(self.draft.join("status.json")).ok()?).ok()
+    }
+}
+
+impl Progress for Watch {
+    fn start(&self, _: u64) {}
+    fn begin(&self, _: pipeline::Phase) {
+        self.seen.lock().unwrap().push(self.read().unwrap());
+    }
+    fn advance(&self, _: u64, _: u64) {}
+}
+
+#[test]
+fn a_run_tells_its_status_while_it_goes_on_and_after_it_was_stopped_and_leaves_none_in_its_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(write_corpus(dir.path()), dir.path().join("out"));
+    let watch = Watch { draft: dir.path().join(".tmp-out"), seen: std::sync::Mutex::default() };
+    stop(&config, 7);
+    let stopped = watch.read().unwrap();
+    assert_eq!(stopped["phase"], "interrupted");
+    assert_eq!((&stopped["documents"], &stopped["bad"]), (&350.into(), &35.into()));
+    assert!(stopped["error"].as_str().unwrap().contains("again to continue"));
+    let total = pipeline::run(&config, &watch).unwrap().ledger.total;
+    let seen = watch.seen.into_inner().unwrap();
+    assert_eq!(
+        seen.iter().map(|status| &status["phase"]).collect::<Vec<_>>(),
+        ["resuming", "preparing", "finishing"]
+    );
+    let last = seen.last().unwrap();
+    assert_eq!((last["documents"].as_u64(), last["kept"].as_u64()), (Some(total.read), Some(total.kept)));
+    assert_eq!(last["bytes"], last["total_bytes"]);
+    assert!(!config.output.join("status.json").exists());
+}

@@ -8,6 +8,7 @@ use super::samples::{self, Sample};
 use crate::config::PrepConfig;
 use crate::document::{Fallback, Record};
 use crate::funnel::Size;
+use crate::inspect::{measure, Sampling, Values};
 use crate::json::Fault;
 use crate::ledger::Counts;
 use crate::profile::{Profile, Scratch};
@@ -18,6 +19,8 @@ pub(super) struct Preparer {
     profile: Profile,
     text_field: String,
     max_line_bytes: usize,
+    /// Which documents are measured.
+    sampling: Sampling,
     /// The path of each input, as it was given.
     paths: Vec<String>,
     /// File name and source of each input.
@@ -35,6 +38,8 @@ pub(super) struct Batch {
     pub(super) content: u128,
     /// What was read, rejected and quarantined; what is kept is not known yet.
     pub(super) counts: Counts,
+    /// The features of the documents that are measured, and whether they pass.
+    pub(super) measured: Vec<(Values, bool)>,
     /// The first documents rejected for each reason; not masked yet.
     pub(super) samples: Vec<Sample>,
     /// Lines of the documents that may be kept, one after the other.
@@ -64,6 +69,7 @@ impl Batch {
         (self.disk_bytes, self.content) = (block.disk_bytes, block.content);
         (self.counts, self.bad) = (Counts::default(), Vec::new());
         self.samples.clear();
+        self.measured.clear();
         self.lines.clear();
         self.lines.reserve(block.bytes.len() + block.bytes.len() / 16);
         self.ngrams.clear();
@@ -102,10 +108,11 @@ impl<'b> Line<'b> {
 }
 
 impl Preparer {
-    pub(super) fn new(profile: Profile, config: &PrepConfig, inputs: &[Input]) -> Self {
+    pub(super) fn new(profile: Profile, config: &PrepConfig, inputs: &[Input], sampling: Sampling) -> Self {
         let names = inputs.iter().map(|input| (read::file_name(&input.path), read::source_name(&input.path)));
         Self {
             profile,
+            sampling,
             text_field: config.text_field.clone(),
             max_line_bytes: config.max_line_bytes,
             paths: inputs.iter().map(|input| input.path.display().to_string()).collect(),
@@ -139,9 +146,11 @@ impl Preparer {
     }
 
     fn prepare_line(&self, line: &Line, scratch: &mut Scratch, batch: &mut Batch) -> Result<(), Fault> {
-        let record = line.record(&self.text_field, self.max_line_bytes)?;
+        let (record, number) = (line.record(&self.text_field, self.max_line_bytes)?, line.number);
         let first_ngram = batch.ngrams.len();
-        match self.profile.prepare(&record.text, scratch, &mut batch.ngrams) {
+        let prepared = self.profile.prepare(&record.text, scratch, &mut batch.ngrams);
+        let is_kept = prepared.is_ok();
+        match prepared {
             Err(reason) => {
                 batch.counts.reject(reason.name(), 1);
                 self.sample(reason.name(), line, &record, batch);
@@ -154,6 +163,9 @@ impl Preparer {
                 let (line, ngrams) = (start..batch.lines.len(), first_ngram..batch.ngrams.len());
                 batch.spans.push(Span { line, ngrams, size });
             }
+        }
+        if self.sampling.takes(batch.file, number) {
+            batch.measured.push((measure(&record.text, scratch.views()), is_kept));
         }
         Ok(())
     }

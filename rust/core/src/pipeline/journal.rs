@@ -10,6 +10,7 @@ use super::samples::Sample;
 use crate::config::PrepConfig;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
+use crate::inspect::Histograms;
 use crate::ledger::{Counts, FileCounts};
 use crate::read::Input;
 
@@ -36,6 +37,9 @@ pub(super) struct Journal {
     /// Samples taken so far.
     #[serde(default)]
     pub(super) samples: Vec<Sample>,
+    /// Features of the documents measured so far.
+    #[serde(default)]
+    pub(super) histograms: Histograms,
     /// Counts of each input.
     pub(super) files: Vec<FileCounts>,
 }
@@ -65,6 +69,7 @@ impl Journal {
             quarantine_bytes: 0,
             block_list_bytes: 0,
             samples: Vec::new(),
+            histograms: Histograms::default(),
             files: inputs.iter().map(file).collect(),
         }
     }

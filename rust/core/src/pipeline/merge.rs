@@ -8,11 +8,13 @@ use memchr::memchr;
 use serde::de::DeserializeOwned;
 
 use super::flow::Blocks;
+use super::outline;
 use super::part::{BlockEntry, Part, BLOCKS_NAME};
 use super::samples::{self, Sample};
 use super::{Share, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
+use crate::inspect::Histograms;
 use crate::read::{self, BadRecord, Block, FileFacts, Limits, Reader};
 
 /// What the parts were made from, once they are found to be all the parts of one run.
@@ -55,6 +57,15 @@ impl Whole {
         let found: Vec<Vec<Sample>> =
             self.parts.iter().map(|part| samples::read(&part.folder)).collect::<Result<_>>()?;
         Ok(samples::merge(found.concat(), &files))
+    }
+
+    /// The histograms of all parts.
+    pub(super) fn histograms(&self) -> Result<Histograms> {
+        let mut sum = Histograms::new(1);
+        for part in &self.parts {
+            sum.add(&outline::read(&part.folder)?);
+        }
+        Ok(sum)
     }
 
     /// The blocks of all parts, in the order of the inputs.

@@ -3,18 +3,22 @@
 //! was stopped goes on after its last complete shard.
 
 mod batch;
+mod estimate;
 mod finished;
 mod flow;
 mod journal;
 mod list;
 mod merge;
+mod outline;
 mod outside;
 mod part;
+mod probe;
 mod remember;
 mod samples;
 mod share;
 mod sink;
 mod source;
+mod status;
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,6 +29,7 @@ use serde_json::json;
 use crate::config::PrepConfig;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
+use crate::inspect::Sampling;
 use crate::ledger::{self, Ledger};
 use crate::profile::Profile;
 use crate::read::{self, FileFacts, Input};
@@ -34,13 +39,16 @@ use journal::Journal;
 use merge::Whole;
 use sink::Sink;
 use source::Source;
+use status::Status;
 
 pub(crate) use batch::{bad_record, lines};
 
+pub use estimate::{estimate, Estimate, SAMPLE_BYTES};
 pub use outside::{OutsideRules, STEP as OUTSIDE_STEP};
 pub use part::FORMAT as PART_FORMAT;
 pub use samples::FILE_NAME as SAMPLES_NAME;
 pub use share::Share;
+pub use status::Meter;
 
 /// Format of a documents folder, as its manifest names it.
 pub const FORMAT: &str = "triptych-documents/1";
@@ -48,10 +56,48 @@ pub const FORMAT: &str = "triptych-documents/1";
 /// Name of the list of bad records inside a documents folder.
 pub const QUARANTINE_NAME: &str = "quarantine.jsonl";
 
+/// What a run is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing is read yet.
+    Starting,
+    /// What an earlier run has done is read again, to prove that it is the same.
+    Resuming,
+    /// Documents are prepared.
+    Preparing,
+    /// Parts become one folder.
+    Merging,
+    /// What was written is hashed and gets its name.
+    Finishing,
+    /// The run was asked to stop, and can go on.
+    Interrupted,
+    /// The run has ended with an error.
+    Failed,
+}
+
+impl Phase {
+    /// The name in `status.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Resuming => "resuming",
+            Self::Preparing => "preparing",
+            Self::Merging => "merging",
+            Self::Finishing => "finishing",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Hears how far a run is; the engine itself prints nothing.
 pub trait Progress: Sync {
     /// The inputs are known: their size on disk in all.
     fn start(&self, total_bytes: u64);
+    /// Another phase begins.
+    fn begin(&self, _: Phase) {}
+    /// More documents are kept, and more records found that cannot be read.
+    fn judged(&self, _kept: u64, _bad: u64) {}
     /// More bytes of the inputs are done, holding so many records.
     fn advance(&self, bytes: u64, documents: u64);
     /// True if the run is to stop at the next block; it can be resumed.
@@ -103,7 +149,11 @@ pub fn run_with(
     rules: Option<&dyn OutsideRules>,
 ) -> Result<Summary> {
     outside::check(config, rules)?;
-    let config = &config.with_key_check()?;
+    let status = Status::new(progress);
+    prepare(&config.with_key_check()?, &status, rules).inspect_err(|error| status.end(error))
+}
+
+fn prepare(config: &PrepConfig, progress: &Status, rules: Option<&dyn OutsideRules>) -> Result<Summary> {
     let profile = config.profile()?;
     let inputs = read::resolve(&config.input)?;
     progress.start(inputs.iter().map(|input| input.bytes).sum());
@@ -111,10 +161,15 @@ pub fn run_with(
         return Ok(summary);
     }
     let draft = Draft::resume(&config.output)?;
+    progress.keep_in(&draft);
     let mut source = Source::new(&inputs, config);
+    let sampling = Sampling::of(profile.quality.names(), inputs.iter().map(|input| input.bytes).sum());
     let mut sink = begin(config, profile.ngram, &inputs, (&draft, &mut source), progress)?.asking(rules);
-    let preparer = Preparer::new(profile, config, &inputs);
+    progress.begin(Phase::Preparing);
+    let preparer = Preparer::new(profile, config, &inputs, sampling);
+    sink.measured_one_in(sampling);
     flow::flow(&mut source, &preparer, &mut sink, config.threads)?;
+    progress.begin(Phase::Finishing);
     let facts = source.into_facts();
     let written = sink.finish(&facts)?;
     finish(config, draft, written, &facts)
@@ -135,8 +190,12 @@ fn begin<'d>(
     };
     draft.keep(); // whatever is wrong, what is done is not lost
     journal.check(config, inputs)?;
+    progress.begin(Phase::Resuming);
     let disk_bytes = source.skip(journal.blocks, &journal.contents)?;
-    progress.advance(disk_bytes, journal.files.iter().map(|file| file.counts.read).sum());
+    let counts = || journal.files.iter().map(|file| &file.counts);
+    progress
+        .judged(counts().map(|counts| counts.kept).sum(), counts().map(|counts| counts.quarantined).sum());
+    progress.advance(disk_bytes, counts().map(|counts| counts.read).sum());
     Sink::new(draft, config, ngram, journal, progress)
 }
 
@@ -147,6 +206,11 @@ fn begin<'d>(
 /// # Errors
 /// `InvalidValue` if a part is missing, stands twice or is of another run; `Integrity` if one is damaged.
 pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
+    let status = Status::new(progress);
+    merge_parts(parts, config, &status).inspect_err(|error| status.end(error))
+}
+
+fn merge_parts(parts: &[PathBuf], config: &PrepConfig, progress: &Status) -> Result<Summary> {
     let whole = Whole::open(parts)?;
     let PrepConfig { output, threads, max_bad, overwrite, .. } = config.clone();
     let config = PrepConfig { output, threads, max_bad, overwrite, ..whole.config.clone() };
@@ -158,13 +222,20 @@ pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) ->
         return Ok(summary);
     }
     let draft = Draft::start(&config.output)?;
+    progress.keep_in(&draft);
     let ngram = config.steps()?.ngram;
-    let journal = Journal { samples: whole.samples()?, ..Journal::begin(&config, &inputs) };
+    let journal = Journal {
+        samples: whole.samples()?,
+        histograms: whole.histograms()?,
+        ..Journal::begin(&config, &inputs)
+    };
     let mut sink = Sink::new(&draft, &config, ngram, journal, progress)?.not_resumable();
+    progress.begin(Phase::Merging);
     // The texts are prepared; what is left to do is to compare them.
     let text = PrepConfig { text_field: "text".to_owned(), ..config.clone() };
-    let preparer = Preparer::new(Profile { ngram, ..Profile::default() }, &text, &inputs);
+    let preparer = Preparer::new(Profile { ngram, ..Profile::default() }, &text, &inputs, Sampling::NONE);
     flow::flow(&mut whole.blocks()?, &preparer, &mut sink, config.threads)?;
+    progress.begin(Phase::Finishing);
     let written = sink.finish(&whole.facts)?;
     finish(&config, draft, written, &whole.facts)
 }

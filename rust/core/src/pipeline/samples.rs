@@ -100,15 +100,16 @@ pub(super) fn merge(mut samples: Vec<Sample>, files: &[String]) -> Vec<Sample> {
     merged
 }
 
-/// Writes the samples by reason; those of one reason in the order of the inputs.
+/// Writes the samples by reason, those of one reason in the order of the inputs, and gives them so.
 ///
 /// # Panics
 /// Never: samples hold only JSON values.
-pub(super) fn write(mut samples: Vec<Sample>, draft: &Draft) -> Result<()> {
+pub(super) fn write(mut samples: Vec<Sample>, draft: &Draft) -> Result<Vec<Sample>> {
     samples.sort_by(|a, b| a.reason.cmp(&b.reason)); // stable
     let line = |sample| serde_json::to_string(sample).expect("a sample holds only JSON values") + "\n";
     let path = draft.path(FILE_NAME);
-    fs::write(&path, samples.iter().map(line).collect::<String>()).map_err(Error::io("write", &path))
+    fs::write(&path, samples.iter().map(line).collect::<String>()).map_err(Error::io("write", &path))?;
+    Ok(samples)
 }
 
 /// The samples of a folder.

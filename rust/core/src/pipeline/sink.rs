@@ -6,6 +6,7 @@ use super::batch::Batch;
 use super::flow;
 use super::journal::{self, Journal};
 use super::list::List;
+use super::outline;
 use super::part::{BlockEntry, BLOCKS_NAME};
 use super::remember::remember;
 use super::samples::{self, Samples};
@@ -15,6 +16,7 @@ use crate::dedup::{NgramIndex, Verdict};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::funnel::Step;
+use crate::inspect::{Histograms, Sampling};
 use crate::ledger::Ledger;
 use crate::read::FileFacts;
 use crate::write::{self, ShardWriter};
@@ -75,6 +77,13 @@ impl<'d> Sink<'d> {
         })
     }
 
+    /// One document in so many is measured, unless the journal has begun otherwise.
+    pub(super) fn measured_one_in(&mut self, sampling: Sampling) {
+        if self.journal.histograms.features.is_empty() {
+            self.journal.histograms = Histograms::new(sampling.one_in());
+        }
+    }
+
     /// The same without a journal on the disk: stopped, it begins anew.
     pub(super) fn not_resumable(mut self) -> Self {
         self.is_resumable = false;
@@ -122,7 +131,11 @@ impl<'d> Sink<'d> {
         for sample in &batch.samples {
             self.samples.take(sample.clone(), &mut self.journal.samples);
         }
+        for (values, is_kept) in &batch.measured {
+            self.journal.histograms.add_document(values, *is_kept);
+        }
         self.list(batch, &counts)?;
+        self.progress.judged(counts.kept, counts.quarantined);
         self.journal.files[batch.file].counts.add(&counts);
         self.end_block(batch)
     }
@@ -169,13 +182,15 @@ impl<'d> Sink<'d> {
     /// Completes the files; gives the ledger, the documents and the bytes of their text.
     pub(super) fn finish(mut self, facts: &[FileFacts]) -> Result<(Ledger, u64, u64)> {
         self.sync()?;
-        samples::write(self.journal.samples, self.draft)?;
+        let samples = samples::write(self.journal.samples, self.draft)?;
         let mut files = self.journal.files;
         for (file, facts) in files.iter_mut().zip(facts).filter(|(_, facts)| !facts.sha256.is_empty()) {
             file.counts.bytes_read = facts.bytes;
         }
         let (documents, text_bytes) = self.writer.finish()?;
         self.draft.remove_all_but(|name| name != journal::FILE_NAME)?;
-        Ok((Ledger::new(files), documents, text_bytes))
+        let ledger = Ledger::new(files);
+        outline::write(self.draft, &ledger, &self.journal.histograms, &samples)?;
+        Ok((ledger, documents, text_bytes))
     }
 }

@@ -1,0 +1,109 @@
+//! What a run would keep and reject, told from a sample of blocks; nothing is written.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::batch::{Batch, Preparer};
+use super::probe::Probe;
+use crate::config::PrepConfig;
+use crate::error::{Error, Result};
+use crate::inspect::{interval, Interval, Sampling};
+use crate::profile::Scratch;
+use crate::read::{self, Block, STANDARD_INPUT};
+
+/// Text that a sample has unless another size is asked for, in bytes.
+pub const SAMPLE_BYTES: u64 = 64 << 20;
+
+/// What becomes of the documents of a sample, and how sure that is for all.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Version of this layout.
+    pub schema: u32,
+    /// Blocks in the sample.
+    pub blocks: usize,
+    /// Records in them, good or bad.
+    pub documents: u64,
+    /// Bytes of their lines.
+    pub bytes: u64,
+    /// The sample is the whole corpus, so that nothing is unsure.
+    pub is_whole: bool,
+    /// Bytes that the inputs are thought to have, decompressed.
+    pub total_bytes: u64,
+    /// Records that pass every rule, before documents are compared with one another.
+    pub kept: Interval,
+    /// Records rejected, by reason; `quarantined` are those that cannot be read.
+    pub rejected: BTreeMap<String, Interval>,
+    /// Time in seconds that one thread would take to judge all, by the time that the sample took.
+    pub thread_seconds: f64,
+}
+
+/// What became of a block.
+struct Judged {
+    read: u64,
+    fates: BTreeMap<String, u64>,
+    kept: u64,
+}
+
+/// Judges about `sample_bytes` of the inputs; `clock` tells the time.
+///
+/// # Errors
+/// As of a run; `InvalidValue` for standard input, which cannot be read twice.
+pub fn estimate(config: &PrepConfig, sample_bytes: u64, clock: &dyn Fn() -> Duration) -> Result<Estimate> {
+    let profile = config.profile()?;
+    let inputs = read::resolve(&config.input)?;
+    if inputs.iter().any(|input| input.path.as_os_str() == STANDARD_INPUT) {
+        return Err(Error::InvalidValue {
+            what: "input".to_owned(),
+            expected: "files, of which a sample can be read without using them up".to_owned(),
+            found: "standard input".to_owned(),
+        });
+    }
+    let preparer = Preparer::new(profile, config, &inputs, Sampling::NONE);
+    let (mut scratch, mut batch) = (Scratch::default(), Batch::default());
+    let (mut blocks, mut bytes, mut spent) = (Vec::new(), 0, Duration::ZERO);
+    let seen = Probe::new(config, &inputs, sample_bytes).each(|mut block: Block| {
+        let begun = clock();
+        preparer.prepare(&mut block, &mut scratch, &mut batch);
+        spent += clock().saturating_sub(begun);
+        bytes += block.bytes.len() as u64;
+        blocks.push(judged(&batch));
+    })?;
+    let on_disk: u64 = inputs.iter().map(|input| input.bytes).sum();
+    let total_bytes = if seen.is_whole { bytes } else { seen.scaled(on_disk) };
+    let sampled = if seen.is_whole { 1.0 } else { (bytes as f64 / total_bytes.max(1) as f64).min(0.99) };
+    Ok(Estimate {
+        schema: 1,
+        documents: blocks.iter().map(|block| block.read).sum(),
+        is_whole: seen.is_whole,
+        kept: share(&blocks, sampled, |block| block.kept),
+        rejected: rejected(&blocks, sampled),
+        thread_seconds: spent.as_secs_f64() * total_bytes as f64 / bytes.max(1) as f64,
+        blocks: blocks.len(),
+        bytes,
+        total_bytes,
+    })
+}
+
+fn judged(batch: &Batch) -> Judged {
+    let mut fates = batch.counts.rejected.clone();
+    if batch.counts.quarantined > 0 {
+        fates.insert("quarantined".to_owned(), batch.counts.quarantined);
+    }
+    Judged { read: batch.counts.read, fates, kept: batch.documents().count() as u64 }
+}
+
+fn share(blocks: &[Judged], sampled: f64, counted: impl Fn(&Judged) -> u64) -> Interval {
+    let counts: Vec<(u64, u64)> = blocks.iter().map(|block| (counted(block), block.read)).collect();
+    interval(&counts, sampled)
+}
+
+fn rejected(blocks: &[Judged], sampled: f64) -> BTreeMap<String, Interval> {
+    let mut names: Vec<&String> = blocks.iter().flat_map(|block| block.fates.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let of =
+        |name: &String| share(blocks, sampled, |block| block.fates.get(name).copied().unwrap_or_default());
+    names.into_iter().map(|name| (name.clone(), of(name))).collect()
+}

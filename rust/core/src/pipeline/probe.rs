@@ -1,0 +1,161 @@
+//! Some blocks of the inputs, spread over all of them: what a sample is made of.
+//!
+//! Places lie evenly on the line of all bytes. A plain file of JSON lines is read where its
+//! places are; of other files, whose blocks have no place of their own, every eighth block is
+//! taken from the beginning, until as many are as the file has places.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use memchr::{memchr, memrchr};
+
+use crate::config::PrepConfig;
+use crate::error::{Error, Result};
+use crate::read::{self, Block, Input};
+
+/// Blocks that a sample has at least, if there is as much text.
+const MIN_BLOCKS: u64 = 64;
+/// Fewest and most bytes of a block.
+const BLOCK_BYTES: (u64, u64) = (64 << 10, 1 << 20);
+/// Blocks that are read of a file without places, for one that is taken.
+const STRIDE: usize = 8;
+
+/// How much is read.
+pub(super) struct Probe<'p> {
+    config: &'p PrepConfig,
+    inputs: &'p [Input],
+    block_bytes: u64,
+    total_bytes: u64,
+    num_places: u64,
+}
+
+/// What was seen of the inputs.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Bytes on disk of what was looked at, and of the text in it.
+    disk_bytes: u64,
+    text_bytes: u64,
+    /// Every block of every file was taken.
+    pub(super) is_whole: bool,
+}
+
+impl Seen {
+    /// Bytes of the text in so many on disk, if all is like what was seen.
+    pub(super) fn scaled(&self, disk_bytes: u64) -> u64 {
+        let text = u128::from(disk_bytes) * u128::from(self.text_bytes) / u128::from(self.disk_bytes.max(1));
+        u64::try_from(text).unwrap_or(u64::MAX)
+    }
+
+    fn see(&mut self, disk_bytes: u64, text_bytes: u64) {
+        self.disk_bytes += disk_bytes;
+        self.text_bytes += text_bytes;
+    }
+}
+
+impl<'p> Probe<'p> {
+    pub(super) fn new(config: &'p PrepConfig, inputs: &'p [Input], sample_bytes: u64) -> Self {
+        let block_bytes = (sample_bytes / MIN_BLOCKS).clamp(BLOCK_BYTES.0, BLOCK_BYTES.1);
+        let total_bytes = inputs.iter().map(|input| input.bytes).sum();
+        Self { config, inputs, block_bytes, total_bytes, num_places: (sample_bytes / block_bytes).max(2) }
+    }
+
+    /// Shows `take` each block of the sample, in the order of the inputs.
+    pub(super) fn each(&self, mut take: impl FnMut(Block)) -> Result<Seen> {
+        let mut seen = Seen { is_whole: true, ..Seen::default() };
+        let mut before = 0;
+        for (file, input) in self.inputs.iter().enumerate() {
+            let places = self.places(before, input.bytes);
+            before += input.bytes;
+            if places.is_empty() {
+                seen.is_whole &= input.bytes == 0;
+            } else if input.bytes > self.block_bytes * places.len() as u64 && is_plain_lines(input)? {
+                seen.is_whole = false;
+                seen.see(input.bytes, input.bytes);
+                for at in places {
+                    take(Block { file, ..self.block_at(input, at)? });
+                }
+            } else {
+                self.each_of_stream(file, input, places.len(), &mut seen, &mut take)?;
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Places in the file, which begins after `before` bytes of others.
+    fn places(&self, before: u64, bytes: u64) -> Vec<u64> {
+        let (total, num_places) = (u128::from(self.total_bytes), u128::from(self.num_places));
+        let place = |index: u128| ((2 * index + 1) * total / (2 * num_places)) as u64;
+        // The first index of which the place may be in the file.
+        let first = u128::from(before) * num_places / total.max(1);
+        let places = (first..num_places).map(place).skip_while(|at| *at < before);
+        places.take_while(|at| *at < before + bytes).map(|at| at - before).collect()
+    }
+
+    /// Whole lines from the first that begins at or after the place.
+    fn block_at(&self, input: &Input, at: u64) -> Result<Block> {
+        let failed = |source| Error::Io { action: "read", path: input.path.clone(), source };
+        let mut file = File::open(&input.path).map_err(failed)?;
+        file.seek(SeekFrom::Start(at)).map_err(failed)?;
+        let mut bytes = Vec::new();
+        let mut most = self.block_bytes;
+        // A line longer than a block is read to its end, or to the limit for lines.
+        loop {
+            let read = (&mut file).take(most).read_to_end(&mut bytes).map_err(failed)?;
+            let is_ended = (read as u64) < most;
+            let start = if at == 0 { Some(0) } else { memchr(b'\n', &bytes).map(|feed| feed + 1) };
+            let end = if is_ended { Some(bytes.len()) } else { memrchr(b'\n', &bytes).map(|feed| feed + 1) };
+            let lines = start.zip(end).filter(|(start, end)| start < end);
+            if lines.is_some() || is_ended || bytes.len() > self.config.max_line_bytes {
+                let (start, end) = lines.unwrap_or((0, 0));
+                return Ok(Block { bytes: bytes[start..end].to_vec(), first_line: 1, ..Block::default() });
+            }
+            most = bytes.len() as u64;
+        }
+    }
+
+    fn each_of_stream(
+        &self,
+        file: usize,
+        input: &Input,
+        num_places: usize,
+        seen: &mut Seen,
+        take: &mut impl FnMut(Block),
+    ) -> Result<()> {
+        let mut reader = read::open(&input.path, &self.config.text_field, self.config.limits())?;
+        // What is no larger than its share of the sample is read whole.
+        let stride = if input.bytes <= self.block_bytes * num_places as u64 { 1 } else { STRIDE };
+        let (mut disk_bytes, mut text_bytes) = (0_u64, 0_u128);
+        for number in 0.. {
+            let Some(mut block) = reader.next_block()? else { break };
+            (disk_bytes, text_bytes) =
+                (disk_bytes + block.disk_bytes, text_bytes + block.bytes.len() as u128);
+            if number >= num_places * stride {
+                seen.is_whole = false;
+                break;
+            }
+            if number % stride == 0 {
+                block.file = file;
+                take(block);
+            } else {
+                seen.is_whole = false;
+                reader.recycle(block.bytes);
+            }
+        }
+        // The file weighs as much as it has bytes, however little of it was read.
+        let text_bytes = u128::from(input.bytes) * text_bytes / u128::from(disk_bytes.max(1));
+        seen.see(input.bytes, text_bytes as u64);
+        Ok(())
+    }
+}
+
+/// True if the name and the first byte are those of JSON lines that are not compressed.
+fn is_plain_lines(input: &Input) -> Result<bool> {
+    let ending = input.path.extension().unwrap_or_default();
+    if !(ending == "jsonl" || ending == "ndjson") {
+        return Ok(false);
+    }
+    let mut first = [0; 1];
+    let mut file = File::open(&input.path).map_err(Error::io("open", &input.path))?;
+    let count = file.read(&mut first).map_err(Error::io("read", &input.path))?;
+    Ok(count == 1 && first[0] == b'{')
+}
