@@ -17,7 +17,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Steps to take: seed, clean, dedup, gopher, gopher-repetition, c4, fineweb,
-    /// dolma, native; several with commas between [default: seed]
+    /// dolma, dclm, native; several with commas between [default: seed]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// TOML file of keys

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    c4, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, WordSet,
+    c4, dclm, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, WordSet,
 };
 use crate::text::Views;
 
@@ -20,6 +20,8 @@ enum Stage {
     Rules(Vec<Bound>),
     C4,
     DolmaPii,
+    DclmLinks,
+    DclmLines,
 }
 
 /// Memory of one thread: the views of the text at hand, and what single rules need.
@@ -30,6 +32,8 @@ pub struct Workspace {
     words: WordSet,
     kept: c4::Kept,
     finds: Vec<(usize, usize, &'static str)>,
+    links: dclm::Cut,
+    lines: dclm::Edited,
 }
 
 impl From<SeedRules> for Chain {
@@ -40,23 +44,21 @@ impl From<SeedRules> for Chain {
 
 impl Chain {
     /// Names of the profiles that [`Chain::push`] knows.
-    pub const NAMES: [&'static str; 6] = ["gopher", "gopher-repetition", "c4", "fineweb", "dolma", "native"];
+    pub const NAMES: [&'static str; 7] =
+        ["gopher", "gopher-repetition", "c4", "fineweb", "dolma", "dclm", "native"];
 
     /// Appends the profile of that name; false if there is none.
     pub fn push(&mut self, name: &str) -> bool {
-        if name == "dolma" {
-            self.stages.push(Stage::Table(&dolma::RULES));
-        }
-        let stage = match name {
-            "gopher" => Stage::Table(&gopher::RULES),
-            "gopher-repetition" => Stage::Table(&gopher_repetition::RULES),
-            "c4" => Stage::C4,
-            "fineweb" => Stage::Table(&fineweb::RULES),
-            "dolma" => Stage::DolmaPii,
-            "native" => Stage::Table(&native::RULES),
+        self.stages.extend(match name {
+            "gopher" => vec![Stage::Table(&gopher::RULES)],
+            "gopher-repetition" => vec![Stage::Table(&gopher_repetition::RULES)],
+            "c4" => vec![Stage::C4],
+            "fineweb" => vec![Stage::Table(&fineweb::RULES)],
+            "dolma" => vec![Stage::Table(&dolma::RULES), Stage::DolmaPii],
+            "dclm" => vec![Stage::DclmLinks, Stage::Table(&dclm::RULES), Stage::DclmLines],
+            "native" => vec![Stage::Table(&native::RULES)],
             _ => return false,
-        };
-        self.stages.push(stage);
+        });
         true
     }
 
@@ -89,10 +91,12 @@ impl Chain {
 impl Stage {
     /// The text as edited, `None` if it stays.
     fn judge(&self, text: &str, work: &mut Workspace) -> Result<Option<String>, Reason<'_>> {
-        let Workspace { views, words, kept, finds } = work;
+        let Workspace { views, words, kept, finds, links, lines } = work;
         let broken = match self {
             Self::C4 => return c4::edit(text, views, kept),
             Self::DolmaPii => return dolma_pii::edit(text, finds),
+            Self::DclmLinks => return dclm::remove_links(text, links),
+            Self::DclmLines => return dclm::edit_lines(text, lines),
             Self::Seed(rules) => rules.first_broken(text, views.scan(text), words),
             Self::Table(rules) => first_broken(rules, text, views),
             Self::Rules(rules) => first_broken(rules, text, views),

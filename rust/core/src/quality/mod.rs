@@ -6,6 +6,7 @@
 mod bound;
 mod c4;
 mod chain;
+mod dclm;
 mod distinct;
 mod dolma;
 mod dolma_pii;
