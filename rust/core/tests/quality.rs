@@ -68,6 +68,11 @@ fn dolma_decides_and_edits_as_its_table_says() {
     holds_table("dolma.jsonl", "dolma");
 }
 
+#[test]
+fn dclm_decides_and_edits_as_its_table_says() {
+    holds_table("dclm.jsonl", "dclm");
+}
+
 const PAGE: &str =
     "The black cat sat all day on the old mat.\nMenu\nA brown dog ran all the way to the house.\n\
                     It was very late in the day when it came.\nWe all went home with it in the morning.\n\
@@ -176,7 +181,7 @@ proptest! {
         texts in prop::collection::vec(r#"([ab.#•…{\[\]1"é \n\r\u{2028}\u{1c}\u{212a}-]|the |of |javascript|use cookies|\.\.\.|\[1\]|\n\n){0,80}"#, 1..6)
     ) {
         let chain = profile("gopher-repetition").unwrap();
-        for names in ["gopher", "gopher-repetition", "c4", "fineweb", "dolma"] {
+        for names in ["gopher", "gopher-repetition", "c4", "fineweb", "dolma", "dclm"] {
             let profile = profile(names).unwrap();
             let mut scratch = Scratch::default();
             for text in &texts {
@@ -191,7 +196,7 @@ proptest! {
 
 /// The fastest of three times, in seconds, that every measure takes on a text, `times` over.
 fn seconds(text: &str, times: usize) -> f64 {
-    let c4 = profile("c4").unwrap();
+    let others = ["c4", "dolma", "dclm"].map(|name| profile(name).unwrap());
     let runs = (0..3).map(|_| {
         let begin = Instant::now();
         for _ in 0..times {
@@ -199,7 +204,9 @@ fn seconds(text: &str, times: usize) -> f64 {
             for (_, measure) in FEATURES {
                 measure(text, &mut views);
             }
-            let _ = judge(&c4, text);
+            for profile in &others {
+                let _ = judge(profile, text);
+            }
         }
         begin.elapsed().as_secs_f64()
     });
@@ -208,7 +215,8 @@ fn seconds(text: &str, times: usize) -> f64 {
 
 #[test]
 fn a_text_sixteen_times_as_long_takes_no_longer_than_sixteen_texts() {
-    for piece in ["a line\n", "word ", "x", "ab c a bc ", "\n", "[1", "É", "a.", "# "] {
+    for piece in ["a line\n", "word ", "x", "ab c a bc ", "\n", "[1", "É", "a.", "# ", "a.com.", "@.", "1."]
+    {
         let text = |bytes: usize| piece.repeat(bytes / piece.len());
         let (many, one) = (seconds(&text(8 << 10), 16), seconds(&text(128 << 10), 1));
         // A square would take sixteen times as long; the machine may be busy.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    c4, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules, StageTrace,
-    WordSet,
+    c4, dclm, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules,
+    StageTrace, WordSet,
 };
 use crate::funnel::Gauge;
 use crate::text::Views;
@@ -24,6 +24,8 @@ enum Stage {
     Rules(Vec<Bound>),
     C4,
     DolmaPii,
+    DclmLinks,
+    DclmLines,
 }
 
 /// Memory of one thread: the views of the text at hand, and what single rules need.
@@ -36,6 +38,8 @@ pub struct Workspace {
     words: WordSet,
     kept: c4::Kept,
     finds: Vec<(usize, usize, &'static str)>,
+    links: dclm::Cut,
+    lines: dclm::Edited,
 }
 
 impl From<SeedRules> for Chain {
@@ -48,23 +52,27 @@ impl From<SeedRules> for Chain {
 
 impl Chain {
     /// Names of the profiles that [`Chain::push`] knows.
-    pub const NAMES: [&'static str; 6] = ["gopher", "gopher-repetition", "c4", "fineweb", "dolma", "native"];
+    pub const NAMES: [&'static str; 7] =
+        ["gopher", "gopher-repetition", "c4", "fineweb", "dolma", "dclm", "native"];
 
     /// Appends the profile of that name; false if there is none.
     pub fn push(&mut self, name: &str) -> bool {
-        let stage = match name {
-            "gopher" => Stage::Table(&gopher::RULES),
-            "gopher-repetition" => Stage::Table(&gopher_repetition::RULES),
-            "c4" => Stage::C4,
-            "fineweb" => Stage::Table(&fineweb::RULES),
-            "dolma" => {
-                self.push_stage(name, Stage::Table(&dolma::RULES));
-                return self.push_stage("dolma_pii", Stage::DolmaPii);
-            }
-            "native" => Stage::Table(&native::RULES),
+        let stages = match name {
+            "gopher" => vec![(name, Stage::Table(&gopher::RULES))],
+            "gopher-repetition" => vec![(name, Stage::Table(&gopher_repetition::RULES))],
+            "c4" => vec![(name, Stage::C4)],
+            "fineweb" => vec![(name, Stage::Table(&fineweb::RULES))],
+            "dolma" => vec![(name, Stage::Table(&dolma::RULES)), ("dolma_pii", Stage::DolmaPii)],
+            "dclm" => vec![
+                ("dclm_links", Stage::DclmLinks),
+                (name, Stage::Table(&dclm::RULES)),
+                ("dclm_lines", Stage::DclmLines),
+            ],
+            "native" => vec![(name, Stage::Table(&native::RULES))],
             _ => return false,
         };
-        self.push_stage(name, stage)
+        stages.into_iter().for_each(|(name, stage)| self.push_stage(name, stage));
+        true
     }
 
     /// Appends the rules of the `seed` profile.
@@ -79,10 +87,9 @@ impl Chain {
         }
     }
 
-    fn push_stage(&mut self, name: &str, stage: Stage) -> bool {
+    fn push_stage(&mut self, name: &str, stage: Stage) {
         self.stages.push(stage);
         self.names.push(name.to_owned());
-        true
     }
 
     /// The profiles in order; the user's own rules are called `rule`.
@@ -131,10 +138,12 @@ impl Chain {
 impl Stage {
     /// The text as edited, `None` if it stays.
     fn judge(&self, text: &str, work: &mut Workspace) -> Result<Option<String>, Reason<'_>> {
-        let Workspace { views, words, kept, finds, .. } = work;
+        let Workspace { views, words, kept, finds, links, lines, .. } = work;
         let broken = match self {
             Self::C4 => return c4::edit(text, views, kept),
             Self::DolmaPii => return dolma_pii::edit(text, finds),
+            Self::DclmLinks => return dclm::remove_links(text, links),
+            Self::DclmLines => return dclm::edit_lines(text, lines),
             Self::Seed(rules) => rules.first_broken(text, views.scan(text), words),
             Self::Table(rules) => first_broken(rules, text, views),
             Self::Rules(rules) => first_broken(rules, text, views),
@@ -149,6 +158,7 @@ impl Stage {
         let checks = match self {
             Self::C4 => return c4::trace(text, views, kept),
             Self::DolmaPii => vec![dolma_pii::check(text, finds)],
+            Self::DclmLinks | Self::DclmLines => Vec::new(), // they edit; why one rejects is told by its reason
             Self::Seed(rules) => rules.checks(text, views.scan(text), words),
             Self::Table(rules) => rules.iter().map(check).collect(),
             Self::Rules(rules) => rules.iter().map(check).collect(),

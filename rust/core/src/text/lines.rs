@@ -1,6 +1,6 @@
 //! The lines of a text, as Python splits them, and what repeats among them.
 
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memmem};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::slots::Slots;
@@ -106,6 +106,27 @@ pub(super) fn split_feeds(text: &str, num_feeds: usize, parts: &mut Vec<Span>) {
         }
     }
     parts.push((start, bytes.len()));
+}
+
+/// Strips the parts, and leaves out those of which nothing is left.
+pub(super) fn strip_parts(text: &str, parts: &mut Vec<Span>) {
+    parts.retain_mut(|(start, end)| {
+        let part = strip_start(&text[*start..*end]);
+        *start = *end - part.len();
+        *end = *start + strip_end(part).len();
+        start < end
+    });
+}
+
+/// Fills `parts` with what stands between pairs of line feeds, as it stands: `str.split("\n\n")`.
+pub(super) fn split_pairs(text: &str, parts: &mut Vec<Span>) {
+    parts.clear();
+    let mut start = 0;
+    for end in memmem::find_iter(text.as_bytes(), b"\n\n") {
+        parts.push((start, end));
+        start = end + 2;
+    }
+    parts.push((start, text.len()));
 }
 
 /// Fills `lines` with what stands between line feeds, as it stands: `str.split("\n")`.

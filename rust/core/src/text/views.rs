@@ -3,12 +3,14 @@
 //! One arena a thread: lines, words, distinct words and n-grams of the document at hand.
 //! Every method takes that text again; [`Views::reset`] goes to the next one.
 
+use unicode_segmentation::UnicodeSegmentation;
+
 use super::english::Splitter;
 use super::lines::{self, count_copies, count_repeats, Copies, Repeats, Span};
 use super::ngrams::{Ngrams, Recurring, Top};
 use super::slots::Slots;
 use super::vocabulary::Vocabulary;
-use super::{scan, Scan};
+use super::{class, scan, Scan};
 
 /// The views of one text.
 #[derive(Debug, Default)]
@@ -24,6 +26,9 @@ pub struct Views {
     /// Words of `str.split()`.
     split: Vocabulary,
     split_ngrams: Ngrams,
+    /// Words of Unicode.
+    unicode: Vocabulary,
+    unicode_ngrams: Ngrams,
     lengths: Vec<u32>,
     is_copied: Vec<bool>,
     slots: Slots,
@@ -32,10 +37,10 @@ pub struct Views {
 /// What was computed of the text at hand.
 #[derive(Debug, Default)]
 struct Has {
-    views: [bool; 5],
+    views: [bool; 6],
     num_chars: Option<usize>,
     repeats: [Option<Repeats>; 3],
-    copies: Option<Copies>,
+    copies: [Option<Copies>; 3],
     median_length: Option<f64>,
 }
 
@@ -47,6 +52,7 @@ enum View {
     Filled,
     English,
     Split,
+    Unicode,
 }
 
 impl Views {
@@ -55,6 +61,7 @@ impl Views {
         self.has = Has::default();
         self.ngrams.reset();
         self.split_ngrams.reset();
+        self.unicode_ngrams.reset();
     }
 
     /// True the first time that a view is asked for.
@@ -138,11 +145,45 @@ impl Views {
         self.split_ngrams.recurring(n, &self.split, &mut self.slots)
     }
 
+    /// Words of Unicode (UAX 29) that begin with a letter, a digit or a numeral.
+    pub fn unicode_words(&mut self, text: &str) -> &Vocabulary {
+        if self.needs(View::Unicode) {
+            self.unicode.fill(text, &mut self.slots, unicode_words);
+        }
+        &self.unicode
+    }
+
+    /// What recurs among the n-grams of those, n from 2 to 10.
+    pub fn recurring_unicode_ngrams(&mut self, text: &str, n: usize) -> Recurring {
+        self.unicode_words(text);
+        self.unicode_ngrams.recurring(n, &self.unicode, &mut self.slots)
+    }
+
     /// The lines between line feeds that have an equal, empty ones too.
     pub fn copied_lines(&mut self, text: &str) -> Copies {
-        let Self { has, parts, slots, is_copied, .. } = self;
-        *has.copies.get_or_insert_with(|| {
+        self.copies(0, text, |parts| lines::split_each(text, parts))
+    }
+
+    /// The lines between line feeds that have an equal, stripped; blank ones left out.
+    pub fn copied_stripped_lines(&mut self, text: &str) -> Copies {
+        self.copies(1, text, |parts| {
             lines::split_each(text, parts);
+            lines::strip_parts(text, parts);
+        })
+    }
+
+    /// The same of paragraphs, which stand between two line feeds.
+    pub fn copied_stripped_paragraphs(&mut self, text: &str) -> Copies {
+        self.copies(2, text, |parts| {
+            lines::split_pairs(text, parts);
+            lines::strip_parts(text, parts);
+        })
+    }
+
+    fn copies(&mut self, kind: usize, text: &str, split: impl FnOnce(&mut Vec<Span>)) -> Copies {
+        let Self { has, parts, slots, is_copied, .. } = self;
+        *has.copies[kind].get_or_insert_with(|| {
+            split(parts);
             count_copies(text, parts, slots, is_copied)
         })
     }
@@ -181,4 +222,10 @@ fn median(lengths: &mut [u32]) -> f64 {
     let (below, upper, _) = lengths.select_nth_unstable(middle);
     let lower = below.iter().max().copied().filter(|_| is_even).unwrap_or(*upper);
     f64::from(lower) / 2.0 + f64::from(*upper) / 2.0
+}
+
+fn unicode_words(text: &str, words: &mut Vec<Span>) {
+    let begins = |(_, word): &(usize, &str)| word.starts_with(|char| class(char).is_alnum());
+    let found = text.split_word_bound_indices().filter(begins);
+    words.extend(found.map(|(at, word)| (at, at + word.len())));
 }
