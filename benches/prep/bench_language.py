@@ -27,9 +27,8 @@ DOCUMENTS = 300
 
 LOADERS = {
     "py3langid": """
-from py3langid.langid import LanguageIdentifier, MODEL_FILE
-model = LanguageIdentifier.from_pickled_model(MODEL_FILE)
-identify = lambda text: model.classify(text)[0]
+import py3langid
+identify = lambda text: py3langid.classify(text)[0]
 """,
     "lingua": """
 from lingua import LanguageDetectorBuilder

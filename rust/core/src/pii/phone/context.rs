@@ -84,15 +84,28 @@ impl<'t> Context<'t> {
                 if before(self.text, at, 1) == b'[' && word == "PHONE" {
                     return None; // our own placeholder
                 }
+                let after = at + word.len();
                 let word = word.to_lowercase();
                 let owned = std::mem::replace(&mut numbered, word == "number") && is_one_of(&word, OWNERS);
                 if owned || is_one_of(&word, NAMES) {
                     return Some((true, index));
                 }
-                (index < 3 && is_one_of(&word, OTHERS)).then_some((false, index))
+                let denies = || !ends_sentence(&self.text[after..self.start]);
+                (index < 3 && is_one_of(&word, OTHERS) && denies()).then_some((false, index))
             })
         })
     }
+}
+
+/// True if a sentence ends in `between`: `the policy. Ask at`, but not `order. No.`
+fn ends_sentence(between: &str) -> bool {
+    between.match_indices(['.', '!', '?']).any(|(at, _)| {
+        let next = between[at + 1..].trim_start();
+        let word = next.split(|char: char| !char.is_alphabetic()).next().unwrap_or_default();
+        next.len() < between.len() - at - 1
+            && word.starts_with(char::is_uppercase)
+            && !is_one_of(word, &["no", "nr", "num", "number"])
+    })
 }
 
 /// Whose number it is: `my number` is a telephone's.
