@@ -174,6 +174,11 @@ pub fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Box<dyn Rea
     }
 }
 
+/// True for a name of a format that is read.
+pub fn is_readable(path: &Path) -> bool {
+    kind(path).is_some()
+}
+
 /// The name of a file without the ends that say format and compression.
 pub fn source_name(path: &Path) -> String {
     let name = file_name(path);

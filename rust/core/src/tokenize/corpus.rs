@@ -3,8 +3,6 @@
 //! Tokenizing expects clean text: a line that is not a document is an error here,
 //! not a quarantined record. Preparation is what cleans.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -12,12 +10,14 @@ use serde_json::{json, Map, Value};
 
 use crate::error::{Error, Place, Result};
 use crate::manifest::{self, Manifest};
+use crate::read::{self, Block, Limits, Reader};
 
 /// Format name of prepared documents.
 const DOCUMENTS_FORMAT: &str = "triptych-documents/1";
 
 /// What can be read, for messages.
-const EXPECTED: &str = "a folder of prepared documents, or `.jsonl`, `.jsonl.gz`, `.jsonl.zst`, `.txt`";
+const EXPECTED: &str =
+    "a folder of prepared documents, or a file of a format that is read, as `.jsonl.gz` or `.txt`";
 
 /// One text with its name and origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Corpus {
         if path.is_dir() {
             return self.add_folder(path);
         }
-        if !path.is_file() || !is_readable(path) {
+        if !path.is_file() || !read::is_readable(path) {
             return Err(Error::NoInput { path: path.to_owned(), expected: EXPECTED.to_owned() });
         }
         self.inputs.insert(file_name(path), json!(manifest::sha256_file(path)?));
@@ -70,7 +70,7 @@ impl Corpus {
         listed.verify(folder)?;
         let documents = listed.files.keys().filter(|name| name.as_str() != "quarantine.jsonl");
         let files: Vec<PathBuf> =
-            documents.map(|name| folder.join(name)).filter(|path| is_readable(path)).collect();
+            documents.map(|name| folder.join(name)).filter(|path| read::is_readable(path)).collect();
         if files.is_empty() {
             return Err(Error::NoInput { path: folder.to_owned(), expected: EXPECTED.to_owned() });
         }
@@ -100,30 +100,81 @@ fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-fn is_readable(path: &Path) -> bool {
-    let name = file_name(path);
-    [".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt"].iter().any(|ending| name.ends_with(ending))
+fn read_file(path: &Path) -> Result<Documents> {
+    let reader = read::open(path, "text", Limits::of_own_files())?;
+    Ok(Box::new(Lines {
+        reader,
+        path: path.to_owned(),
+        block: Block::default(),
+        at: 0,
+        number: 1,
+        is_done: false,
+    }))
 }
 
-fn read_file(path: &Path) -> Result<Documents> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("txt") => Ok(Box::new(std::iter::once(read_text(file, path)))),
-        Some("gz") => Ok(lines(flate2::read::MultiGzDecoder::new(file), path)),
-        Some("zst") => {
-            let decoder = zstd::stream::read::Decoder::new(file).map_err(Error::io("decompress", path))?;
-            Ok(lines(decoder, path))
+/// The documents of one file, block by block.
+struct Lines {
+    reader: Box<dyn Reader>,
+    path: PathBuf,
+    block: Block,
+    /// Where the next line begins in the block, and its number.
+    at: usize,
+    number: u64,
+    is_done: bool,
+}
+
+impl Lines {
+    fn place(&self, line: u64, byte: Option<u64>) -> Place {
+        Place { file: Some(self.path.clone()), line: Some(line), byte }
+    }
+
+    /// Takes the next block; false at the end.
+    fn next_block(&mut self) -> Result<bool> {
+        let Some(block) = self.reader.next_block()? else { return Ok(false) };
+        self.reader.recycle(std::mem::take(&mut self.block.bytes));
+        (self.at, self.number, self.block) = (0, block.first_line, block);
+        match self.block.bad.first() {
+            Some(bad) => {
+                Err(invalid(&self.path, bad.line, &bad.reason).at(self.place(bad.line, Some(bad.byte))))
+            }
+            None => Ok(true),
         }
-        _ => Ok(lines(file, path)),
+    }
+
+    /// The next line of the block that is not empty.
+    fn next_line(&mut self) -> Option<Result<Document>> {
+        while self.at < self.block.bytes.len() {
+            let rest = &self.block.bytes[self.at..];
+            let line = &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())];
+            let (at, number) = (self.at as u64, self.number);
+            (self.at, self.number) = (self.at + line.len() + 1, number + 1);
+            if !line.trim_ascii().is_empty() {
+                let place = self.place(number, self.block.first_byte.map(|first| first + at));
+                return Some(parse_line(line, number, &self.path).map_err(|error| error.at(place)));
+            }
+        }
+        None
     }
 }
 
-/// A text file is one document.
-fn read_text(mut file: File, path: &Path) -> Result<Document> {
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(Error::io("read", path))?;
-    let source = source_name(path);
-    Ok(Document { id: format!("{}:1", file_name(path)), source, text })
+impl Iterator for Lines {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.is_done {
+            if let Some(document) = self.next_line() {
+                return Some(document);
+            }
+            match self.next_block() {
+                Ok(is_more) => self.is_done = !is_more,
+                Err(error) => {
+                    self.is_done = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
 }
 
 fn source_name(path: &Path) -> String {
@@ -139,29 +190,16 @@ struct Line {
     text: String,
 }
 
-fn lines(reader: impl Read + 'static, path: &Path) -> Documents {
-    let path = path.to_owned();
-    let reader = BufReader::with_capacity(1 << 20, reader);
-    let numbered = reader.split(b'\n').zip(1u64..);
-    let mut byte = 0;
-    Box::new(numbered.filter_map(move |(line, number)| {
-        let place = Place { file: Some(path.clone()), line: Some(number), byte: Some(byte) };
-        byte += line.as_ref().map_or(0, |bytes| bytes.len() as u64 + 1);
-        let document = match line {
-            Ok(bytes) if bytes.trim_ascii().is_empty() => return None,
-            Ok(bytes) => parse_line(&bytes, number, &path),
-            Err(error) => Err(Error::io("read", &path)(error)),
-        };
-        Some(document.map_err(|error| error.at(place)))
-    }))
+fn invalid(path: &Path, number: u64, found: &dyn std::fmt::Display) -> Error {
+    Error::InvalidFile {
+        path: path.to_owned(),
+        expected: "one JSON object with a string `text` a line".to_owned(),
+        found: format!("line {number}: {found}"),
+    }
 }
 
 fn parse_line(bytes: &[u8], number: u64, path: &Path) -> Result<Document> {
-    let line: Line = serde_json::from_slice(bytes).map_err(|error| Error::InvalidFile {
-        path: path.to_owned(),
-        expected: "one JSON object with a string `text` a line".to_owned(),
-        found: format!("line {number}: {error}"),
-    })?;
+    let line: Line = serde_json::from_slice(bytes).map_err(|error| invalid(path, number, &error))?;
     let id = match line.id {
         Some(Value::String(id)) => id,
         Some(Value::Null) | None => format!("{}:{number}", file_name(path)),
@@ -198,6 +236,24 @@ mod tests {
         fs::write(&path, "{\"text\": \"one\"}\n{\"text\": 2}\n").unwrap();
         let error = Corpus::open(&[path]).unwrap().documents().find_map(Result::err).unwrap();
         assert!(error.to_string().contains("a.jsonl") && error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn every_format_that_is_prepared_can_be_tokenized_and_damage_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            path
+        };
+        let page = file("a.html", b"<title>T</title><p>page</p>");
+        let text = zstd::encode_all(&b"# Notes"[..], 1).unwrap();
+        let corpus = Corpus::open(&[page, file("b.md.zst", &text)]).unwrap();
+        let texts: Vec<String> = corpus.documents().map(|document| document.unwrap().text).collect();
+        assert_eq!(texts, ["page", "# Notes"]);
+        let cut = file("c.jsonl.zst", &text[..text.len() - 3]);
+        let error = Corpus::open(&[cut]).unwrap().documents().find_map(Result::err).unwrap().to_string();
+        assert!(error.contains("c.jsonl.zst") && error.contains("ends early or is damaged"), "{error}");
     }
 
     #[test]

@@ -46,6 +46,10 @@ fn damaged_tables_give_what_stands_before_the_damage() {
     let at = beyond.len() - 8;
     beyond[at..at + 4].copy_from_slice(&[0xff, 0xff, 0xff, 0x0f]);
     case("a footer beyond the file", "a.parquet", beyond).bad(&["not Parquet, or damaged"]).check();
+    let encrypted = [&file[..file.len() - 4], b"PARE"].concat();
+    case("an encrypted footer", "a.parquet", encrypted)
+        .bad(&["the footer is encrypted, which is not read"])
+        .check();
     let cut = &stream[..stream.len() - 20];
     case("a cut stream", "a.arrow", cut).texts(&["one", "three"]).bad(&["null", "ends early"]).check();
     case("lines under a name of Parquet", "a.parquet", LINES).bad(&["not Parquet"]).check();
