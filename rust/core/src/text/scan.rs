@@ -161,7 +161,7 @@ impl Words {
 /// A 1 in every byte.
 const ONES: u64 = 0x0101_0101_0101_0101;
 /// The highest bit of every byte.
-const HIGH: u64 = 0x80 * ONES;
+pub(super) const HIGH: u64 = 0x80 * ONES;
 /// What sets an ASCII letter's lower case, in every byte.
 const CASE: u64 = 0x20 * ONES;
 
@@ -174,7 +174,7 @@ fn mask(block: &Block, find: impl Fn(u64) -> u64) -> u64 {
 /// The highest bit of each ASCII byte that lies in `low..low + count`; what stands for other bytes is
 /// without meaning.
 #[inline]
-fn in_range(block: u64, low: u64, count: u64) -> u64 {
+pub(super) fn in_range(block: u64, low: u64, count: u64) -> u64 {
     let block = block & !HIGH;
     // No byte carries into the next: 0x7f + 0x80 is 0xff.
     let at_least = |bound: u64| block + (0x80 - bound) * ONES;
