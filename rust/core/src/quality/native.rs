@@ -4,15 +4,14 @@
 
 use super::feature::{
     duplicate_line_char_fraction, duplicate_line_fraction, duplicate_paragraph_char_fraction,
-    duplicate_paragraph_fraction, ellipsis_word_ratio, hash_word_ratio, letter_word_fraction,
-    mean_word_length, num_no_symbol_words, of_chars, repeated_ngram_char_fraction, share,
-    short_line_fraction,
+    duplicate_paragraph_fraction, ellipsis_word_ratio, hash_word_ratio, mean_word_length,
+    num_no_symbol_words, of_chars, repeated_ngram_char_fraction, share, short_line_fraction,
 };
 use super::Bound;
 use crate::text::{class, is_terminal, strip_end, strip_start, Class, Views};
 
 /// The rules, the cheap ones first.
-pub(super) static RULES: [Bound; 25] = [
+pub(super) static RULES: [Bound; 26] = [
     Bound::max("bullet_lines", bullet_line_fraction, 0.9),
     Bound::max("ellipsis_lines", ellipsis_line_fraction, 0.3),
     Bound::min("few_sentence_ends", sentence_end_line_fraction, 0.12),
@@ -38,6 +37,7 @@ pub(super) static RULES: [Bound; 25] = [
     Bound::max("repeated_8_grams", repeated_ngram_char_fraction::<8>, 0.12),
     Bound::max("repeated_9_grams", repeated_ngram_char_fraction::<9>, 0.11),
     Bound::max("repeated_10_grams", repeated_ngram_char_fraction::<10>, 0.1),
+    Bound::min("few_distinct_words", distinct_words_by_root, 2.0),
 ];
 
 const BULLETS: [char; 7] = ['•', '●', '◦', '▪', '‣', '*', '-'];
@@ -61,6 +61,19 @@ fn sentence_end_line_fraction(text: &str, views: &mut Views) -> f64 {
         let line = line.trim_end_matches(|char| class(char) == Class::Space || CLOSERS.contains(&char));
         line.chars().next_back().is_some_and(is_terminal)
     })
+}
+
+/// Of the words that are not symbols alone: marks, which spaCy takes for words, are no lack of letters.
+fn letter_word_fraction(text: &str, views: &mut Views) -> f64 {
+    let english = views.english(text);
+    english.num_with_letter as f64 / english.num_no_symbol as f64
+}
+
+/// Distinct words by the root of all (Guiraud 1954): 6 and more in real text of any length, below 1 in a
+/// page of a dozen keywords.
+fn distinct_words_by_root(text: &str, views: &mut Views) -> f64 {
+    let english = views.english(text);
+    english.num_forms() as f64 / (english.num_words() as f64).sqrt()
 }
 
 fn num_any_case_stop_words(text: &str, views: &mut Views) -> f64 {

@@ -111,7 +111,7 @@ pub(super) fn count_words(text: &str) -> usize {
 }
 
 fn fraction(line: &str, is_counted: impl Fn(char) -> bool) -> f64 {
-    let (mut num_chars, mut num_counted) = (0, 0);
+    let (mut num_chars, mut num_counted) = (0_usize, 0_usize);
     for char in line.chars() {
         num_chars += 1;
         num_counted += usize::from(is_counted(char));

@@ -66,10 +66,10 @@ pub(in crate::quality) fn edit(text: &str, cut: &mut Cut) -> Result<Option<Strin
         return Err(EMPTY);
     }
     let is_spread = memmem::find(current.as_bytes(), b"\n\n\n").is_some();
-    Ok(match is_spread {
-        true => Some(with_two_feeds(current)),
-        false => (current.len() < text.len()).then(|| current.to_owned()),
-    })
+    if is_spread {
+        return Ok(Some(with_two_feeds(current)));
+    }
+    Ok((current.len() < text.len()).then(|| current.to_owned()))
 }
 
 /// What is left of `text`, in `rest` if anything goes.
