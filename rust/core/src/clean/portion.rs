@@ -105,8 +105,12 @@ impl Portion {
         self.answers.iter().flatten().for_each(|answer| counts.add(&answer.counts));
         let mut candidates: Vec<Candidate> = self.candidates().collect();
         if let Some(mut own) = self.own.clone() {
-            candidates.iter().for_each(|(_, _, passed)| own.left.add(passed.size));
-            own.rejected.iter().for_each(|(reason, size)| counts.reject(reason, size.documents));
+            for (_, _, passed) in &candidates {
+                own.left.add(passed.size);
+            }
+            for (reason, size) in &own.rejected {
+                counts.reject(reason, size.documents);
+            }
             counts.ask_outside(own);
         }
         candidates.retain(|(_, answer, passed)| {

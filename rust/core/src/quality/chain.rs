@@ -71,7 +71,9 @@ impl Chain {
             "native" => vec![(name, Stage::Table(&native::RULES))],
             _ => return false,
         };
-        stages.into_iter().for_each(|(name, stage)| self.push_stage(name, stage));
+        for (name, stage) in stages {
+            self.push_stage(name, stage);
+        }
         true
     }
 

@@ -1,31 +1,54 @@
 //! Words of a text, counted without being found: what every step of the funnel asks.
 
-use super::scan::{in_range, HIGH};
-use super::{class, Class};
+use super::scan::{integers, is_ascii, spaces, step, Block, BLOCK_BYTES, HIGH, ONES};
+use super::Class;
 
-/// The number of words of `str.split()`; ASCII is read eight bytes at a time.
+/// The number of words of `str.split()`; ASCII is read 64 bytes at a time.
 pub fn count_words(text: &str) -> usize {
     let bytes = text.as_bytes();
-    let (mut at, mut count, mut after_space) = (0, 0, true);
-    while at < bytes.len() {
-        match bytes[at..].first_chunk().map(|chunk| u64::from_le_bytes(*chunk)) {
-            Some(block) if block & HIGH == 0 => {
-                let spaces = in_range(block, 9, 5) | in_range(block, 28, 5);
-                let begins = !spaces & ((spaces << 8) | (u64::from(after_space) << 7)) & HIGH;
-                count += begins.count_ones() as usize;
-                after_space = spaces >> 63 == 1;
-                at += 8;
-            }
-            _ => {
-                let char = text[at..].chars().next().unwrap_or(' '); // `at` is a boundary inside the text
-                let is_space = class(char) == Class::Space;
-                count += usize::from(after_space && !is_space);
-                after_space = is_space;
-                at += char.len_utf8();
-            }
+    let mut counter = Counter { at: 0, count: 0, after_space: true };
+    while counter.at < bytes.len() {
+        match bytes[counter.at..].first_chunk().map(integers) {
+            Some(block) if is_ascii(&block) => counter.take_ascii(&block),
+            _ => counter.take_chars(text),
         }
     }
-    count
+    counter.count
+}
+
+/// How far the text is read, and whether a character there would begin a word.
+struct Counter {
+    at: usize,
+    count: usize,
+    after_space: bool,
+}
+
+impl Counter {
+    #[inline]
+    fn take_ascii(&mut self, block: &Block) {
+        let mut carry = u64::from(self.after_space) << 7; // a bit where the byte before is a space
+        let mut begins = 0; // in each byte, how many words begin there
+        for part in block {
+            let spaces = spaces(*part);
+            begins += (!spaces & ((spaces << 8) | carry) & HIGH) >> 7;
+            carry = spaces >> 56;
+        }
+        self.count += (u64::wrapping_mul(begins, ONES) >> 56) as usize;
+        self.after_space = carry != 0;
+        self.at += BLOCK_BYTES;
+    }
+
+    /// Reads half a block's worth of characters one by one.
+    fn take_chars(&mut self, text: &str) {
+        let end = text.len().min(self.at + BLOCK_BYTES / 2);
+        while self.at < end {
+            let (class, length) = step(text, self.at, text.as_bytes()[self.at]);
+            let is_space = class == Class::Space;
+            self.count += usize::from(self.after_space && !is_space);
+            self.after_space = is_space;
+            self.at += length;
+        }
+    }
 }
 
 /// The last character boundary at or before `at`, or the end.

@@ -56,15 +56,20 @@ pub fn scan(text: &str, scan: &mut Scan) {
 }
 
 /// Bytes read at once: as many as an integer has bits.
-const BLOCK_BYTES: usize = 64;
+pub(super) const BLOCK_BYTES: usize = 64;
 
 /// A block as eight integers.
-type Block = [u64; 8];
+pub(super) type Block = [u64; 8];
 
 #[inline]
-fn integers(bytes: &[u8; BLOCK_BYTES]) -> Block {
+pub(super) fn integers(bytes: &[u8; BLOCK_BYTES]) -> Block {
     let (parts, _) = bytes.as_chunks();
     std::array::from_fn(|index| u64::from_le_bytes(parts[index]))
+}
+
+#[inline]
+pub(super) fn is_ascii(block: &Block) -> bool {
+    block.iter().fold(0, |any, part| any | part) & HIGH == 0
 }
 
 /// The word that is being read, and where.
@@ -77,14 +82,10 @@ impl Words {
     /// Reads the ASCII that a block begins with; gives its length.
     #[inline]
     fn take_ascii(&mut self, block: &Block, scan: &mut Scan) -> usize {
-        let others = if block.iter().fold(0, |any, part| any | part) & HIGH == 0 {
-            0
-        } else {
-            mask(block, |part| part & HIGH)
-        };
+        let others = if is_ascii(block) { 0 } else { mask(block, |part| part & HIGH) };
         let num_bytes = others.trailing_zeros() as usize;
         let inside = others.wrapping_sub(1) & !others; // a bit for each byte before the first that is not ASCII
-        let spaces = mask(block, |part| in_range(part, 9, 5) | in_range(part, 28, 5)) & inside;
+        let spaces = mask(block, spaces) & inside;
         let alnum = mask(block, |part| in_range(part, 48, 10) | in_range(part | CASE, 97, 26)) & inside;
         scan.num_chars += num_bytes;
         scan.num_spaces += spaces.count_ones() as usize;
@@ -159,7 +160,7 @@ impl Words {
 }
 
 /// A 1 in every byte.
-const ONES: u64 = 0x0101_0101_0101_0101;
+pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
 /// The highest bit of every byte.
 pub(super) const HIGH: u64 = 0x80 * ONES;
 /// What sets an ASCII letter's lower case, in every byte.
@@ -171,10 +172,16 @@ fn mask(block: &Block, find: impl Fn(u64) -> u64) -> u64 {
     block.iter().rev().fold(0, |mask, part| mask << 8 | gather(find(*part)))
 }
 
+/// The highest bit of each ASCII byte that is white space.
+#[inline]
+pub(super) fn spaces(block: u64) -> u64 {
+    in_range(block, 9, 5) | in_range(block, 28, 5)
+}
+
 /// The highest bit of each ASCII byte that lies in `low..low + count`; what stands for other bytes is
 /// without meaning.
 #[inline]
-pub(super) fn in_range(block: u64, low: u64, count: u64) -> u64 {
+fn in_range(block: u64, low: u64, count: u64) -> u64 {
     let block = block & !HIGH;
     // No byte carries into the next: 0x7f + 0x80 is 0xff.
     let at_least = |bound: u64| block + (0x80 - bound) * ONES;
@@ -189,7 +196,7 @@ fn gather(bits: u64) -> u64 {
 
 /// Class and length in bytes of the character at `at`, whose first byte is `byte`.
 #[inline]
-fn step(text: &str, at: usize, byte: u8) -> (Class, usize) {
+pub(super) fn step(text: &str, at: usize, byte: u8) -> (Class, usize) {
     if byte < 0x80 {
         return (ASCII[byte as usize], 1);
     }
