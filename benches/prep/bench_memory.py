@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_seed import SAMPLE, machine, write_corpus
+from bench_seed import machine, write_corpus
 
 MEASURE = """
 import json, resource, subprocess, sys, time

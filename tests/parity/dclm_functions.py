@@ -101,7 +101,14 @@ STEPS = [
     ),
     *(
         (repetition(n, limit), f"dclm_repeated_{n}_grams")
-        for n, limit in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.1))
+        for n, limit in (
+            (5, 0.15),
+            (6, 0.14),
+            (7, 0.13),
+            (8, 0.12),
+            (9, 0.11),
+            (10, 0.1),
+        )
     ),
     (count_words, EMPTY),
     (lambda page: modifiers.uppercase_ratio_line_modifier(page, 0.5), EMPTY),

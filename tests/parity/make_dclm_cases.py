@@ -1,7 +1,7 @@
 """Writes tests/cases/dclm.jsonl: documents on both sides of every rule, judged by DCLM.
 
-    pip install uniseg==0.10.1 fasttext-wheel==0.9.2 nltk retrie blingfire
-    DCLM=<checkout of mlfoundations/dclm> python tests/parity/make_dclm_cases.py
+pip install uniseg==0.10.1 fasttext-wheel==0.9.2 nltk retrie blingfire
+DCLM=<checkout of mlfoundations/dclm> python tests/parity/make_dclm_cases.py
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ def bounds(table):
     body = f"Qako the of {words(87)}"
     table.add("empty", "")
     table.add("nothing but white space", " \n\u3000\x1c ")
-    table.sides("dclm_few_words", lambda n: [[f"the of {words(n)} ! -", 1]], range(40, 60))
+    table.sides(
+        "dclm_few_words", lambda n: [[f"the of {words(n)} ! -", 1]], range(40, 60)
+    )
     table.add("words that begin with a mark are none", PLAIN[:60], [" (bako", 90])
-    table.add("only bytes part words of fastText", *[[f"{w}\u3000", 1] for w in words(90).split()])
+    table.add(
+        "only bytes part words of fastText",
+        *[[f"{w}\u3000", 1] for w in words(90).split()],
+    )
     table.add("100,000 words", "q", ["bako ", 100_000])
     table.add("100,001 words", "q ", ["bako ", 100_000])
     table.sides(
@@ -35,12 +40,16 @@ def bounds(table):
     )
     for mark in ("#", "...", ". . .", "…"):
         table.sides(
-            "dclm_symbols", lambda n, mark=mark: [[body, 1], [f" ba{mark}", n]], range(3, 15)
+            "dclm_symbols",
+            lambda n, mark=mark: [[body, 1], [f" ba{mark}", n]],
+            range(3, 15),
         )
     table.sides(
         "dclm_bullet_lines",
-        lambda n: [[f" {'●•*-'[i % 4]} of {words(7, 9 * i)}\n\n", 1] for i in range(n)]
-        + [["the of " + words(9, 4000), 1]],
+        lambda n: (
+            [[f" {'●•*-'[i % 4]} of {words(7, 9 * i)}\n\n", 1] for i in range(n)]
+            + [["the of " + words(9, 4000), 1]]
+        ),
         range(5, 15),
     )
     for end in ("...", ". . .", "… "):
@@ -59,7 +68,9 @@ def bounds(table):
 
 def repetition(table):
     base = [[f"the of {words(8, 8 * index)}\n", 1] for index in range(12)]
-    table.sides("dclm_duplicate_lines", lambda n: [*base, [" bo \n\n", n]], range(1, 12))
+    table.sides(
+        "dclm_duplicate_lines", lambda n: [*base, [" bo \n\n", n]], range(1, 12)
+    )
     paragraphs = [[f"the of {words(8, 8 * index)}\nbo\n\n", 1] for index in range(12)]
     lines = [[f"{words(4, 900 + 4 * index)}\n", 1] for index in range(90)]
     table.sides(
@@ -135,13 +146,18 @@ def links(table):
         table.add(f"{name}, in a text that begins with `ba`", PAGE, text)
         table.add(f"{name}, in one that begins with no domain", PLAIN, text)
     table.add("nothing but an address", "com.com")
-    table.add("capitals begin with a domain too", PAGE.upper().lower().title(), "at bako.com now")
+    table.add(
+        "capitals begin with a domain too",
+        PAGE.upper().lower().title(),
+        "at bako.com now",
+    )
 
 
 LINES = {
     "capitals": "BAKO KILO\nBAko kilo\nBAKo kilo\nⒶⒷ ⅠⅡ ǅ a",
     "digits": "123456\n123 456\n²③٣\n12.5\n",
-    "counters": "3 likes\n(1,204.5K Views)\n12 comments!\n3likes\n3 like\n* 7 \u212a shares *\n3 m views now",
+    "counters": "3 likes\n(1,204.5K Views)\n12 comments!\n3likes\n3 like\n"
+    "* 7 \u212a shares *\n3 m views now",
     "short lines": "bako\nbako kilo\n \t\n\nkilo\u3000gado\n-",
     "a cart": "three items in cart\nItems In Cart\nıtems in cart here, İtemſ in cart\n"
     "one two three four five six seven items in cart\n"
@@ -164,7 +180,11 @@ def edits(table):
         lambda n: [[page, 1], *[[f"{word(4000 + i)}\n", 1] for i in range(n)]],
         range(1, 40),
     )
-    table.add("nothing is left", *[[f"{w.upper()}\n", 1] for w in words(80).split()], "THE OF AND")
+    table.add(
+        "nothing is left",
+        *[[f"{w.upper()}\n", 1] for w in words(80).split()],
+        "THE OF AND",
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Writes tests/cases/dolma.jsonl: documents on both sides of every rule, judged by Dolma.
 
-    pip install dolma==1.2.1 && python tests/parity/make_dolma_cases.py
+pip install dolma==1.2.1 && python tests/parity/make_dolma_cases.py
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ def rules(table):
             lambda n, mark=mark: [[body, 1], [f" ba{mark}{mark}ko", n]],
             range(5, 15),
         )
-    table.sides(
-        "dolma_few_letters", lambda n: [[body, 1], [" 1234", n]], range(10, 40)
-    )
+    table.sides("dolma_few_letters", lambda n: [[body, 1], [" 1234", n]], range(10, 40))
     for count in (1501, 2501):
         table.add(
             f"{count} marks in {10 * count - 1} words, rounded to five decimals",
@@ -55,15 +53,19 @@ def line_rules(table):
     base = [[f"the of {words(8, 8 * index)}\n", 1] for index in range(12)]
     table.sides(
         "dolma_bullet_lines",
-        lambda n: [[f"* {word(i)} {words(5, 9 * i)}\n", 1] for i in range(n)]
-        + [["the of " + words(9, 4000), 1]],
+        lambda n: (
+            [[f"* {word(i)} {words(5, 9 * i)}\n", 1] for i in range(n)]
+            + [["the of " + words(9, 4000), 1]]
+        ),
         range(5, 15),
     )
     table.add(
         "a bullet behind a space is none",
         *[[f" - the {words(5, 9 * i)}\n", 1] for i in range(30)],
     )
-    table.add("a dot is no bullet", *[[f"• the {words(5, 9 * i)}\n", 1] for i in range(30)])
+    table.add(
+        "a dot is no bullet", *[[f"• the {words(5, 9 * i)}\n", 1] for i in range(30)]
+    )
     table.sides(
         "dolma_ellipsis_lines",
         lambda n: [*base, *[[f"{words(4, 900 + 4 * i)}…\n", 1] for i in range(n)]],
@@ -75,7 +77,9 @@ def line_rules(table):
         *[[f"{words(4, 900 + 4 * i)}...\n", 1] for i in range(40)],
     )
     table.sides("dolma_duplicate_lines", lambda n: [*base, ["bo\n", n]], range(1, 12))
-    table.add("empty lines are copies", *[[f"the {words(8, 8 * i)}\n\n", 1] for i in range(9)])
+    table.add(
+        "empty lines are copies", *[[f"the {words(8, 8 * i)}\n\n", 1] for i in range(9)]
+    )
     table.sides(
         "dolma_duplicate_line_chars",
         lambda n: [*base, [f"{words(n, 3000)}\n", 2]],
@@ -100,7 +104,9 @@ def personal_data(table):
     page = f"the of {words(60)} "
     mail = [f"{word(700 + index)}@example.org or " for index in range(9)]
     table.sides(
-        "dolma_personal_data", lambda n: [[page, 1], ["".join(mail[:n]), 1]], range(1, 9)
+        "dolma_personal_data",
+        lambda n: [[page, 1], ["".join(mail[:n]), 1]],
+        range(1, 9),
     )
     for name, text in {
         "an address at the end of the text is not seen": "at ann@example.org",

@@ -20,7 +20,11 @@ TABLES = ("gopher", "gopher_repetition", "c4", "fineweb")
 @pytest.mark.skipif(BINARY is None, reason="triptych-prep is not installed")
 @pytest.mark.parametrize("profile", FILTERS)
 def test_decision_reason_and_text_are_those_of_datatrove(profile, tmp_path):
-    texts = [text for text in [*case_texts(*TABLES), *mixed_texts(400)] if len(text) < 100_000]
+    texts = [
+        text
+        for text in [*case_texts(*TABLES), *mixed_texts(400)]
+        if len(text) < 100_000
+    ]
     found = run(tmp_path, profile, texts)
     for text, (kept, reason) in zip(texts, found, strict=True):
         assert (kept, reason) == judge(profile, text), text[:200]

@@ -14,8 +14,8 @@ for module in ("uniseg", "fasttext", "nltk", "retrie"):
     pytest.importorskip(module)
 sys.path.insert(0, str(Path(__file__).parent))
 
-from dclm_functions import judge
-from triptych_prep import BINARY, case_texts, mixed_texts, run
+from dclm_functions import judge  # noqa: E402 - the peers are looked for first
+from triptych_prep import BINARY, case_texts, mixed_texts, run  # noqa: E402
 
 
 @pytest.mark.skipif(BINARY is None, reason="triptych-prep is not installed")

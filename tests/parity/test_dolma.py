@@ -13,6 +13,7 @@ pytest.importorskip("dolma", reason="Dolma, the reference, is not installed")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from dolma.dolma import mixer_entrypoint
+
 from dolma_rules import GOPHER, PII, RULES, InputSpec, judge
 from triptych_prep import BINARY, case_texts, mixed_texts, run
 
@@ -79,7 +80,9 @@ def mix(folder, rows):
         ],
     }
     work = {key: str(folder / "work" / key) for key in ("input", "output")}
-    mixer_entrypoint(json.dumps({"streams": [stream], "work_dir": work, "processes": 1}))
+    mixer_entrypoint(
+        json.dumps({"streams": [stream], "work_dir": work, "processes": 1})
+    )
     lines = [
         json.loads(line)
         for path in (folder / "mixed").rglob("*.json*")
@@ -97,4 +100,6 @@ def test_the_rules_by_reason_are_those_of_the_mixer(tmp_path):
         rows.append({"id": str(index), "text": text, "source": "", "attributes": tags})
     mixed = mix(tmp_path, rows)
     expected = {index: judge("dolma", text)[0] for index, text in enumerate(texts())}
-    assert mixed == {index: text for index, text in expected.items() if text is not None}
+    assert mixed == {
+        index: text for index, text in expected.items() if text is not None
+    }

@@ -50,7 +50,8 @@ impl Rules {
 /// Later ones win: `--config`, then `--set`, then the named options.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Files, folders or globs: .jsonl, .ndjson, .txt (also .gz, .zst), .parquet
+    /// Files, folders or globs: .jsonl, .txt, .md, .html, .warc, .wet (also .gz, .zst, .xz, .bz2), .parquet,
+    /// .arrow; `-` is standard input
     #[arg(long, value_name = "PATH", num_args = 1..)]
     input: Vec<PathBuf>,
     /// Folder to write

@@ -8,7 +8,7 @@ use triptych_core::{Error, Result};
 /// Encode documents into a folder of token shards.
 #[derive(Debug, clap::Args)]
 pub struct Tokenize {
-    /// Folders of prepared documents, or .jsonl, .jsonl.gz, .jsonl.zst and .txt files.
+    /// Folders of prepared documents, or files of any format that `run` reads.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     input: Vec<PathBuf>,
     /// The tokenizer.json to encode with.

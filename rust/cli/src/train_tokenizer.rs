@@ -8,7 +8,7 @@ use triptych_core::{Error, Result};
 /// Train a byte-level BPE tokenizer and write it as `tokenizer.json`.
 #[derive(Debug, clap::Args)]
 pub struct TrainTokenizer {
-    /// Folders of prepared documents, or .jsonl, .jsonl.gz, .jsonl.zst and .txt files.
+    /// Folders of prepared documents, or files of any format that `run` reads.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     input: Vec<PathBuf>,
     /// The file to write; a folder gets a `tokenizer.json`.
