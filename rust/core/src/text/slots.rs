@@ -1,6 +1,6 @@
 //! A hash table of numbers that stand for something else: words, lines, n-grams.
 //!
-//! Open addressing, at most three quarters full, reused from document to document. Who asks compares
+//! Open addressing, at most half full, reused from document to document. Who asks compares
 //! the things themselves when their hashes agree, so nothing is ever confused.
 
 /// The table; an entry is a number below 2^32 - 1.
@@ -13,7 +13,7 @@ pub(crate) struct Slots {
 impl Slots {
     /// Empties the table and makes room for `num_entries`.
     pub(crate) fn reset(&mut self, num_entries: usize) {
-        let capacity = (num_entries + num_entries / 3 + 1).next_power_of_two().max(16);
+        let capacity = (2 * num_entries).next_power_of_two().max(16);
         self.slots.clear();
         self.slots.resize(capacity, (0, 0));
     }
