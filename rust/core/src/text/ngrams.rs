@@ -182,8 +182,7 @@ impl Ngrams {
         chars
     }
 
-    /// True if the hashes are known to be distinct, and so the n-grams: most texts repeat none, and this takes
-    /// a third of the time of the table.
+    /// True if the hashes are known to be distinct, and so the n-grams: most texts repeat none.
     fn are_distinct(&mut self) -> bool {
         if self.hashes.len() > MAX_LOOKED_THROUGH {
             return false;
