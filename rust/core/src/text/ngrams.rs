@@ -246,7 +246,7 @@ impl Ngrams {
 /// Sets a bit, counted around; true if it was set before.
 #[inline]
 fn set(bits: &mut [u64], bit: usize) -> bool {
-    let word = &mut bits[bit / 64 & (bits.len() - 1)];
+    let word = &mut bits[(bit / 64) & (bits.len() - 1)];
     let was_set = *word >> (bit % 64) & 1 == 1;
     *word |= 1 << (bit % 64);
     was_set
