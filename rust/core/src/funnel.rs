@@ -43,7 +43,12 @@ pub struct Step {
 impl Size {
     /// One document.
     pub fn of(text: &str) -> Self {
-        Self { documents: 1, bytes: text.len() as u64, words: count_words(text) as u64 }
+        Self::with_words(text, count_words(text))
+    }
+
+    /// One document whose words are counted.
+    pub(crate) fn with_words(text: &str, num_words: usize) -> Self {
+        Self { documents: 1, bytes: text.len() as u64, words: num_words as u64 }
     }
 
     /// Both together.
@@ -110,8 +115,8 @@ pub struct Gauge {
 
 impl Gauge {
     /// The next document comes to the first step.
-    pub fn begin(&mut self, text: &str) {
-        (self.at, self.document) = (0, Size::of(text));
+    pub fn begin(&mut self, document: Size) {
+        (self.at, self.document) = (0, document);
     }
 
     /// The document, as the last step has left it.
@@ -119,10 +124,10 @@ impl Gauge {
         self.document
     }
 
-    /// The step passes the document on; `edited` is its text, if that has changed.
-    pub fn pass(&mut self, edited: Option<&str>) {
+    /// The step passes the document on; `edited` is its size, if its text has changed.
+    pub fn pass(&mut self, edited: Option<Size>) {
         let entered = self.document;
-        self.document = edited.map_or(entered, Size::of);
+        self.document = edited.unwrap_or(entered);
         let left = self.document;
         let step = self.step();
         step.entered.add(entered);

@@ -160,7 +160,8 @@ impl Profile {
         ngrams: &mut Vec<u128>,
     ) -> std::result::Result<Cow<'t, str>, Reason<'_>> {
         scratch.work.views.reset();
-        scratch.work.gauge.begin(text);
+        let size = self.size(text, &mut scratch.work.views);
+        scratch.work.gauge.begin(size);
         let judged = self.judge(text, scratch, ngrams);
         match &judged {
             Err(reason) => scratch.work.gauge.reject(reason.name()),
@@ -168,6 +169,14 @@ impl Profile {
             Ok(_) => (),
         }
         judged
+    }
+
+    /// Its size; the words are those of the scan where a later step reads it.
+    fn size(&self, text: &str, views: &mut Views) -> Size {
+        match self.ngram {
+            Some(_) => Size::with_words(text, views.scan(text).words.len()),
+            None => Size::of(text),
+        }
     }
 
     fn judge<'t>(
@@ -178,7 +187,11 @@ impl Profile {
     ) -> std::result::Result<Cow<'t, str>, Reason<'_>> {
         let text = self.pii.apply(text, scratch)?;
         if !matches!(self.pii, Pii::Leave) {
-            scratch.work.gauge.pass(matches!(text, Cow::Owned(_)).then_some(&*text));
+            let edited = matches!(text, Cow::Owned(_)).then(|| {
+                scratch.work.views.reset();
+                self.size(&text, &mut scratch.work.views)
+            });
+            scratch.work.gauge.pass(edited);
         }
         if let Some(filter) = &self.language {
             let broken = filter.judge(&text, &mut scratch.language);

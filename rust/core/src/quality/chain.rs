@@ -6,7 +6,7 @@ use super::{
     c4, dclm, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules,
     StageTrace, WordSet,
 };
-use crate::funnel::Gauge;
+use crate::funnel::{Gauge, Size};
 use crate::text::Views;
 
 /// Quality profiles in order. An empty chain keeps everything.
@@ -107,7 +107,7 @@ impl Chain {
     ) -> Result<Cow<'t, str>, Reason<'_>> {
         for stage in &self.stages {
             let edited = stage.judge(&text, work)?;
-            work.gauge.pass(edited.as_deref());
+            work.gauge.pass(edited.as_deref().map(Size::of));
             if let Some(edited) = edited {
                 text = Cow::Owned(edited);
                 work.views.reset();

@@ -1,6 +1,7 @@
 //! Words of a text, counted without being found: what every step of the funnel asks.
 
-use super::scan::{integers, is_ascii, spaces, step, Block, BLOCK_BYTES, HIGH, ONES};
+use super::block::{Block, BLOCK_BYTES};
+use super::scan::step;
 use super::Class;
 
 /// The number of words of `str.split()`; ASCII is read 64 bytes at a time.
@@ -8,8 +9,8 @@ pub fn count_words(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut counter = Counter { at: 0, count: 0, after_space: true };
     while counter.at < bytes.len() {
-        match bytes[counter.at..].first_chunk().map(integers) {
-            Some(block) if is_ascii(&block) => counter.take_ascii(&block),
+        match bytes[counter.at..].first_chunk().map(Block::of) {
+            Some(block) if block.others() == 0 => counter.take_ascii(&block),
             _ => counter.take_chars(text),
         }
     }
@@ -26,15 +27,10 @@ struct Counter {
 impl Counter {
     #[inline]
     fn take_ascii(&mut self, block: &Block) {
-        let mut carry = u64::from(self.after_space) << 7; // a bit where the byte before is a space
-        let mut begins = 0; // in each byte, how many words begin there
-        for part in block {
-            let spaces = spaces(*part);
-            begins += (!spaces & ((spaces << 8) | carry) & HIGH) >> 7;
-            carry = spaces >> 56;
-        }
-        self.count += (u64::wrapping_mul(begins, ONES) >> 56) as usize;
-        self.after_space = carry != 0;
+        let spaces = block.spaces();
+        let begins = !spaces & (spaces << 1 | u64::from(self.after_space));
+        self.count += begins.count_ones() as usize;
+        self.after_space = spaces >> (BLOCK_BYTES - 1) == 1;
         self.at += BLOCK_BYTES;
     }
 

@@ -3,6 +3,7 @@
 //! `str.split()` and `str.isalnum()` of Python are not Rust's `char` methods: the
 //! separators U+001C-001F are space there, and Unicode 14 decides what a letter is.
 
+mod block;
 mod count;
 pub mod english;
 mod letters;
@@ -16,6 +17,7 @@ mod unicode_tables;
 mod views;
 mod vocabulary;
 
+pub(crate) use block::{Block, BLOCK_BYTES};
 pub use count::count_words;
 pub(crate) use count::floor;
 pub use letters::{is_letter, is_terminal};

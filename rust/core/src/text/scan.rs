@@ -1,5 +1,6 @@
 //! The one scan of a document: its words and the counts of its character classes.
 
+use super::block::{Block, BLOCK_BYTES};
 use super::{class, Class, ASCII};
 
 /// What one pass over a text finds. Reused from document to document, so that
@@ -45,7 +46,7 @@ pub fn scan(text: &str, scan: &mut Scan) {
     let mut words = Words { at: 0, start: None };
     while words.at < bytes.len() {
         let num_ascii = match bytes[words.at..].first_chunk() {
-            Some(block) => words.take_ascii(&integers(block), scan),
+            Some(block) => words.take_ascii(&Block::of(block), scan),
             None => 0,
         };
         if num_ascii < BLOCK_BYTES {
@@ -53,23 +54,6 @@ pub fn scan(text: &str, scan: &mut Scan) {
         }
     }
     words.end(words.at, scan);
-}
-
-/// Bytes read at once: as many as an integer has bits.
-pub(super) const BLOCK_BYTES: usize = 64;
-
-/// A block as eight integers.
-pub(super) type Block = [u64; 8];
-
-#[inline]
-pub(super) fn integers(bytes: &[u8; BLOCK_BYTES]) -> Block {
-    let (parts, _) = bytes.as_chunks();
-    std::array::from_fn(|index| u64::from_le_bytes(parts[index]))
-}
-
-#[inline]
-pub(super) fn is_ascii(block: &Block) -> bool {
-    block.iter().fold(0, |any, part| any | part) & HIGH == 0
 }
 
 /// The word that is being read, and where.
@@ -82,11 +66,11 @@ impl Words {
     /// Reads the ASCII that a block begins with; gives its length.
     #[inline]
     fn take_ascii(&mut self, block: &Block, scan: &mut Scan) -> usize {
-        let others = if is_ascii(block) { 0 } else { mask(block, |part| part & HIGH) };
+        let others = block.others();
         let num_bytes = others.trailing_zeros() as usize;
         let inside = others.wrapping_sub(1) & !others; // a bit for each byte before the first that is not ASCII
-        let spaces = mask(block, spaces) & inside;
-        let alnum = mask(block, |part| in_range(part, 48, 10) | in_range(part | CASE, 97, 26)) & inside;
+        let spaces = block.spaces() & inside;
+        let alnum = block.alnum() & inside;
         scan.num_chars += num_bytes;
         scan.num_spaces += spaces.count_ones() as usize;
         scan.num_alnum += alnum.count_ones() as usize;
@@ -157,41 +141,6 @@ impl Words {
             self.turn(at, scan);
         }
     }
-}
-
-/// A 1 in every byte.
-pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
-/// The highest bit of every byte.
-pub(super) const HIGH: u64 = 0x80 * ONES;
-/// What sets an ASCII letter's lower case, in every byte.
-const CASE: u64 = 0x20 * ONES;
-
-/// A bit for each byte of a block, byte 0 the lowest, from the highest bits that `find` leaves of its integers.
-#[inline]
-fn mask(block: &Block, find: impl Fn(u64) -> u64) -> u64 {
-    block.iter().rev().fold(0, |mask, part| mask << 8 | gather(find(*part)))
-}
-
-/// The highest bit of each ASCII byte that is white space.
-#[inline]
-pub(super) fn spaces(block: u64) -> u64 {
-    in_range(block, 9, 5) | in_range(block, 28, 5)
-}
-
-/// The highest bit of each ASCII byte that lies in `low..low + count`; what stands for other bytes is
-/// without meaning.
-#[inline]
-fn in_range(block: u64, low: u64, count: u64) -> u64 {
-    let block = block & !HIGH;
-    // No byte carries into the next: 0x7f + 0x80 is 0xff.
-    let at_least = |bound: u64| block + (0x80 - bound) * ONES;
-    at_least(low) & !at_least(low + count) & HIGH
-}
-
-/// The highest bits of the eight bytes, side by side: byte i becomes bit i.
-#[inline]
-fn gather(bits: u64) -> u64 {
-    (bits >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 /// Class and length in bytes of the character at `at`, whose first byte is `byte`.

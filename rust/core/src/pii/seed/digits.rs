@@ -1,36 +1,66 @@
 //! Where a pattern that begins with `\b\d` can begin: digits that no word character
 //! precedes. They are found once and serve all three patterns of digits.
 
-use crate::text::{char_before, is_decimal, is_word};
+use crate::text::{char_before, is_decimal, is_word, Block, BLOCK_BYTES};
 
 /// A pattern of digits: the end of its match at this start, if it matches.
 pub(super) type Pattern = fn(text: &str, start: usize) -> Option<usize>;
 
-/// Bytes looked at together; one comparison in sixteen lanes at a time.
-const CHUNK: usize = 32;
-
 /// Byte positions of all digits (category Nd) after a non-word character or the start.
 pub(super) fn starts(text: &str) -> Vec<usize> {
     let mut found = Vec::new();
-    let bytes = text.as_bytes();
-    for (index, chunk) in bytes.chunks(CHUNK).enumerate() {
-        if !chunk.iter().fold(false, |any, byte| any | may_begin_digit(*byte)) {
-            continue;
+    let (blocks, rest) = text.as_bytes().as_chunks();
+    for (index, bytes) in blocks.iter().enumerate() {
+        let (block, at) = (Block::of(bytes), index * BLOCK_BYTES);
+        if block.others() == 0 {
+            push_ascii_starts(text, at, &block, &mut found);
+        } else {
+            push_mixed_starts(text, at, &block, &mut found);
         }
-        let positions = index * CHUNK..index * CHUNK + chunk.len();
-        found.extend(positions.filter(|at| may_begin_digit(bytes[*at]) && is_start(text, *at)));
     }
+    let rest = text.len() - rest.len()..text.len();
+    found.extend(rest.filter(|at| is_start(text, *at)));
     found
 }
 
-/// First bytes of UTF-8 sequences among which all of category Nd are (Unicode 14).
+/// Those of a block at `at` that is ASCII.
 #[inline]
-fn may_begin_digit(byte: u8) -> bool {
-    byte.wrapping_sub(b'0') < 10 || matches!(byte, 0xD9 | 0xDB | 0xDF | 0xE0 | 0xE1 | 0xEA | 0xEF | 0xF0)
+fn push_ascii_starts(text: &str, at: usize, block: &Block, found: &mut Vec<usize>) {
+    let digits = block.digits();
+    if digits == 0 {
+        return;
+    }
+    let words = block.alnum() | block.equal(b'_');
+    let mut starts = digits & !(words << 1);
+    if starts & 1 == 1 && char_before(text, at).is_some_and(is_word) {
+        starts ^= 1;
+    }
+    found.extend(ones(starts).map(|bit| at + bit));
+}
+
+/// Those of a block at `at` that has other characters too, and may begin and end inside one.
+fn push_mixed_starts(text: &str, at: usize, block: &Block, found: &mut Vec<usize>) {
+    let starts = ones(block.digits() | block.any_of(DECIMAL_LEADS)).map(|bit| at + bit);
+    found.extend(starts.filter(|at| is_start(text, *at)));
+}
+
+/// First bytes of UTF-8 sequences among which all of category Nd are (Unicode 14).
+const DECIMAL_LEADS: [u8; 8] = [0xD9, 0xDB, 0xDF, 0xE0, 0xE1, 0xEA, 0xEF, 0xF0];
+
+/// Where the ones stand, the lowest first.
+fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (bits != 0).then(|| bits.trailing_zeros() as usize);
+        bits &= bits.wrapping_sub(1);
+        lowest
+    })
 }
 
 fn is_start(text: &str, at: usize) -> bool {
     let bytes = text.as_bytes();
+    if !text.is_char_boundary(at) {
+        return false;
+    }
     if at > 0 && bytes[at - 1] < 0x80 && is_word(bytes[at - 1] as char) {
         return false;
     }
@@ -86,4 +116,23 @@ pub(super) fn matches<'t>(
         from = end;
         Some((start, end))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn blocks_have_the_starts_that_their_characters_have(
+            text in r"([a-z_ 0-9.]{40,80}|[ -~]{60,70}|[٣é 7_]{1,9}|[0-9]{60}){1,5}"
+        ) {
+            let begins = |(at, char): (usize, char)| {
+                (is_decimal(char) && !char_before(&text, at).is_some_and(is_word)).then_some(at)
+            };
+            let expected: Vec<usize> = text.char_indices().filter_map(begins).collect();
+            prop_assert_eq!(starts(&text), expected);
+        }
+    }
 }
