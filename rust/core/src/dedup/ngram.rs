@@ -26,15 +26,29 @@ pub fn hash_ngrams(text: &str, scan: &Scan, n: usize, hashes: &mut Vec<u128>) ->
 /// Hash of the words joined by single spaces; where the text has them so, it is hashed in place.
 fn hash_window(text: &str, words: &[(usize, usize)]) -> u128 {
     let bytes = text.as_bytes();
-    let is_joined = words.windows(2).all(|pair| pair[1].0 == pair[0].1 + 1 && bytes[pair[0].1] == b' ');
-    if is_joined {
-        return xxh3_128(&bytes[words[0].0..words[words.len() - 1].1]);
+    let range = words[0].0..words[words.len() - 1].1;
+    if words.windows(2).any(|pair| pair[1].0 != pair[0].1 + 1) {
+        return hash_joined(bytes, words);
     }
-    hash_joined(bytes, words)
+    match words.windows(2).all(|pair| bytes[pair[0].1] == b' ') {
+        true => xxh3_128(&bytes[range]),
+        false if range.len() > JOIN_BYTES => hash_pieces(bytes, words),
+        false => hash_spaced(&bytes[range], words),
+    }
 }
 
-/// Words longer together than this are hashed piece by piece.
-const JOIN_BYTES: usize = 512;
+/// N-grams longer than this are hashed piece by piece: one in thousands.
+const JOIN_BYTES: usize = 256;
+
+/// Between two words stands one byte, now and then a line feed: a space in its place.
+fn hash_spaced(ngram: &[u8], words: &[(usize, usize)]) -> u128 {
+    let mut joined = [0; JOIN_BYTES];
+    joined[..ngram.len()].copy_from_slice(ngram);
+    for (_, end) in &words[..words.len() - 1] {
+        joined[end - words[0].0] = b' ';
+    }
+    xxh3_128(&joined[..ngram.len()])
+}
 
 fn hash_joined(bytes: &[u8], words: &[(usize, usize)]) -> u128 {
     let mut joined = [0; JOIN_BYTES];
@@ -78,6 +92,7 @@ mod tests {
         let long = "x".repeat(300);
         assert_eq!(hashes("a b c d"), hashes(" a\tb\u{3000}c  d\n"));
         assert_eq!(hashes(&format!("{long} {long} c d")), hashes(&format!("{long}\n{long} c d")));
+        assert_eq!(hashes("a b c d"), hashes("a\nb\tc d"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::text::Scan;
+use crate::text::{Scan, WordKey};
 
 /// A set of words of one text: open addressing, reused from text to text.
 ///
@@ -11,22 +11,35 @@ use crate::text::Scan;
 pub struct WordSet {
     /// Word index + 1 and upper half of its hash; 0 is an empty slot.
     slots: Vec<(u32, u32)>,
+    /// A bit for each hash, some shared.
+    bits: Vec<u64>,
 }
 
 impl WordSet {
     /// True if at least `share` of the words of `text` are distinct: `len(set(words)) / n >= share`.
     ///
-    /// Stops at the first word that settles it; ordinary prose settles within its first third.
+    /// Words of different bits are distinct, so nearly every text is settled without a comparison.
     pub fn reaches(&mut self, text: &str, scan: &Scan, share: f64) -> bool {
         let num_words = scan.words.len();
+        let is_enough = |distinct: usize| distinct as f64 / num_words as f64 >= share;
         // So many distinct words settle it.
         #[allow(clippy::cast_sign_loss)] // neither a count nor a share is negative
         let most = (num_words as f64 * share.clamp(0.0, 1.0)) as usize + 1;
-        self.clear(most);
-        let mut distinct = 0_usize;
-        for index in 0..num_words {
-            distinct += usize::from(self.insert(text, scan, index));
-            if distinct as f64 / num_words as f64 >= share {
+        self.has_bits(text, scan, most) || is_enough(self.count(text, scan))
+    }
+
+    /// True if the words set `most` bits, as they do if so many, and some to spare, are distinct.
+    fn has_bits(&mut self, text: &str, scan: &Scan, most: usize) -> bool {
+        self.bits.clear();
+        self.bits.resize((most / 4).next_power_of_two(), 0); // 16 bits for a word: of 33 distinct words, one is lost
+        let (bytes, mask) = (text.as_bytes(), self.bits.len() - 1);
+        let mut distinct = 0;
+        for span in &scan.words {
+            let hash = WordKey::of(bytes, *span).hash(bytes, *span);
+            let (word, bit) = (&mut self.bits[(hash >> 32) as usize & mask], 1 << (hash >> 58));
+            distinct += usize::from(*word & bit == 0);
+            *word |= bit;
+            if distinct == most {
                 return true;
             }
         }
@@ -35,15 +48,9 @@ impl WordSet {
 
     /// The number of distinct words: `len(set(words))`.
     pub fn count(&mut self, text: &str, scan: &Scan) -> usize {
-        self.clear(scan.words.len());
-        (0..scan.words.len()).filter(|index| self.insert(text, scan, *index)).count()
-    }
-
-    /// Makes room for so many distinct words: the slots are never more than half full.
-    fn clear(&mut self, most: usize) {
-        let capacity = (most * 2).next_power_of_two().max(16);
         self.slots.clear();
-        self.slots.resize(capacity, (0, 0));
+        self.slots.resize((scan.words.len() * 2).next_power_of_two().max(16), (0, 0));
+        (0..scan.words.len()).filter(|index| self.insert(text, scan, *index)).count()
     }
 
     /// Adds a word; true if it is new.
@@ -62,6 +69,28 @@ impl WordSet {
                 return false;
             }
             slot = (slot + 1) & mask;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::scan;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_share_is_reached_if_and_only_if_enough_words_are_distinct(
+            words in prop::collection::vec("[a-c]{1,3}|[a-z]{9}|(ab){9}[a-c]", 1..200), share in 0.0..1.0_f64
+        ) {
+            let text = words.join(" ");
+            let distinct = words.iter().collect::<std::collections::HashSet<_>>().len();
+            let mut found = Scan::default();
+            scan(&text, &mut found);
+            let mut set = WordSet::default();
+            prop_assert_eq!(set.count(&text, &found), distinct);
+            prop_assert_eq!(set.reaches(&text, &found, share), distinct as f64 / words.len() as f64 >= share);
         }
     }
 }

@@ -16,6 +16,7 @@ mod slots;
 mod unicode_tables;
 mod views;
 mod vocabulary;
+mod word_key;
 
 pub(crate) use block::{Block, BLOCK_BYTES};
 pub use count::count_words;
@@ -26,6 +27,7 @@ pub use ngrams::{Recurring, Top};
 pub use scan::{scan, Scan};
 pub use views::Views;
 pub use vocabulary::Vocabulary;
+pub(crate) use word_key::WordKey;
 
 /// Class of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,9 @@
 //! The words of a text and the distinct ones among them, each looked at once.
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::letters::{bits, facts};
 use super::lines::Span;
 use super::slots::Slots;
+use super::word_key::WordKey;
 
 /// Stop words of the Gopher rules (Rae et al. 2021, appendix A), lower case.
 const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "with"];
@@ -13,6 +12,7 @@ const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
     pub(super) span: Span,
+    key: WordKey,
     pub(super) num_chars: u32,
     has_letter: bool,
     /// Has a `#` or a `…`.
@@ -115,19 +115,19 @@ impl Vocabulary {
 
     #[inline]
     fn intern(&mut self, text: &str, span: Span, slots: &mut Slots) -> usize {
-        let (word, new) = (&text.as_bytes()[span.0..span.1], self.forms.len());
-        let forms = &self.forms;
-        let is_same = |id: usize| text.as_bytes()[forms[id].span.0..forms[id].span.1] == *word;
-        let id = slots.find_or_insert(xxh3_64(word), new, is_same);
+        let (bytes, new, forms) = (text.as_bytes(), self.forms.len(), &self.forms);
+        let key = WordKey::of(bytes, span);
+        let is_same = |id: usize| forms[id].key == key && key.is_same(bytes, span, forms[id].span);
+        let id = slots.find_or_insert(key.hash(bytes, span), new, is_same);
         if id == new {
-            self.forms.push(Form::new(text, span));
+            self.forms.push(Form::new(text, span, key));
         }
         id
     }
 }
 
 impl Form {
-    fn new(text: &str, span: Span) -> Self {
+    fn new(text: &str, span: Span, key: WordKey) -> Self {
         let word = &text[span.0..span.1];
         let (mut found, mut num_chars) = (0, 0);
         for char in word.chars() {
@@ -139,6 +139,7 @@ impl Form {
         let is_lower = any_case.is_some_and(|index| STOP_WORDS[index] == word);
         Self {
             span,
+            key,
             num_chars,
             has_letter: found & bits::LETTER != 0,
             has_mark: found & bits::MARK != 0,
