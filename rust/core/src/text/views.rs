@@ -7,7 +7,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::english::Splitter;
 use super::lines::{self, count_copies, count_repeats, Copies, Repeats, Span};
-use super::ngrams::{Ngrams, Recurring, Top};
+use super::ngrams::{Numbered, Recurring, Spelled, Top};
 use super::slots::Slots;
 use super::vocabulary::Vocabulary;
 use super::{class, scan, Scan};
@@ -22,13 +22,14 @@ pub struct Views {
     parts: Vec<Span>,
     splitter: Splitter,
     english: Vocabulary,
-    ngrams: Ngrams,
+    numbered: Numbered,
+    spelled: Spelled,
     /// Words of `str.split()`.
     split: Vocabulary,
-    split_ngrams: Ngrams,
+    split_numbered: Numbered,
     /// Words of Unicode.
     unicode: Vocabulary,
-    unicode_ngrams: Ngrams,
+    unicode_numbered: Numbered,
     lengths: Vec<u32>,
     is_copied: Vec<bool>,
     slots: Slots,
@@ -59,9 +60,10 @@ impl Views {
     /// Goes to the next text.
     pub fn reset(&mut self) {
         self.has = Has::default();
-        self.ngrams.reset();
-        self.split_ngrams.reset();
-        self.unicode_ngrams.reset();
+        self.numbered.reset();
+        self.spelled.reset();
+        self.split_numbered.reset();
+        self.unicode_numbered.reset();
     }
 
     /// True the first time that a view is asked for.
@@ -109,13 +111,13 @@ impl Views {
     /// The most frequent n-gram of English words, n from 2 to 10.
     pub fn top_ngram(&mut self, text: &str, n: usize) -> Top {
         self.english(text);
-        self.ngrams.top(n, &self.english, &mut self.slots)
+        self.numbered.top(n, &self.english, &mut self.slots)
     }
 
     /// Code points in n-grams of English words that repeat an earlier one, n from 2 to 10.
     pub fn repeated_ngram_chars(&mut self, text: &str, n: usize) -> usize {
         self.english(text);
-        self.ngrams.repeated_chars(n, text, &self.english, &mut self.slots)
+        self.spelled.repeated_chars(n, text, &self.english, &mut self.slots)
     }
 
     /// Words of `str.split()`, each looked at.
@@ -142,7 +144,7 @@ impl Views {
     /// What recurs among the n-grams of words of `str.split()`, n from 2 to 10.
     pub fn recurring_split_ngrams(&mut self, text: &str, n: usize) -> Recurring {
         self.split_words(text);
-        self.split_ngrams.recurring(n, &self.split, &mut self.slots)
+        self.split_numbered.recurring(n, &self.split, &mut self.slots)
     }
 
     /// Words of Unicode (UAX 29) that begin with a letter, a digit or a numeral.
@@ -156,7 +158,7 @@ impl Views {
     /// What recurs among the n-grams of those, n from 2 to 10.
     pub fn recurring_unicode_ngrams(&mut self, text: &str, n: usize) -> Recurring {
         self.unicode_words(text);
-        self.unicode_ngrams.recurring(n, &self.unicode, &mut self.slots)
+        self.unicode_numbered.recurring(n, &self.unicode, &mut self.slots)
     }
 
     /// The lines between line feeds that have an equal, empty ones too.

@@ -12,7 +12,7 @@ const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
     pub(super) span: Span,
-    key: WordKey,
+    pub(super) key: WordKey,
     pub(super) num_chars: u32,
     has_letter: bool,
     /// Has a `#` or a `…`.

@@ -15,7 +15,7 @@ pub(crate) struct WordKey {
 }
 
 /// Bytes of a word that its numbers hold.
-const KEY_BYTES: usize = 16;
+pub(crate) const KEY_BYTES: usize = 16;
 
 impl WordKey {
     /// The key of the word at `span` of `text`.
@@ -38,6 +38,17 @@ impl WordKey {
     #[inline]
     pub(crate) fn is_same(&self, text: &[u8], span: Span, other: Span) -> bool {
         self.length <= KEY_BYTES || text[span.0..span.1] == text[other.0..other.1]
+    }
+
+    /// The first bytes of the word at `span`, sixteen at most, the first lowest.
+    #[inline]
+    pub(crate) fn head(&self, text: &[u8], (start, _): Span) -> u128 {
+        let from = |last: u64, at: usize| u128::from(self.first) | u128::from(last) << (8 * at);
+        match self.length {
+            0..=8 => u128::from(self.first),
+            9..=KEY_BYTES => from(self.last, self.length - 8), // bytes that both have are the same
+            _ => text[start..].first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes)),
+        }
     }
 
     /// Hash of the word: its upper and its lower half are both mixed.

@@ -44,6 +44,8 @@ pub(super) struct Lexicon {
     /// Bit n for each first byte: whether a text of n bytes begins with it.
     lengths: [u32; 256],
     entries: Vec<Entry>,
+    /// Length and ends of each entry's text, which tell short ones apart without a look at their letters.
+    keys: Vec<Key>,
     /// The first is never a pattern's, so that 0 can say "none".
     nodes: Vec<Node>,
 }
@@ -54,6 +56,7 @@ impl Lexicon {
             slots: vec![0; NUM_SLOTS],
             lengths: [0; 256],
             entries: Vec::new(),
+            keys: Vec::new(),
             nodes: vec![Node::default()],
         }
     }
@@ -69,14 +72,23 @@ impl Lexicon {
     }
 
     fn look_up(&self, text: &str) -> Option<u16> {
-        let mut slot = hash(text.as_bytes());
+        let key = key(text.as_bytes());
+        let mut slot = hash(key);
         loop {
             match self.slots[slot % NUM_SLOTS] {
                 0 => return None,
-                index if self.entries[index as usize - 1].text == text => return Some(index - 1),
+                index if self.keys[index as usize - 1] == key && self.spells(index - 1, text) => {
+                    return Some(index - 1)
+                }
                 _ => slot += 1,
             }
         }
+    }
+
+    /// True if the entry, whose key is that of `text`, is that text.
+    #[inline]
+    fn spells(&self, entry: u16, text: &str) -> bool {
+        text.len() <= KEY_BYTES || self.entries[entry as usize].text == text
     }
 
     /// Lengths of the tokens of a special case.
@@ -118,10 +130,12 @@ impl Lexicon {
             return entry;
         }
         debug_assert!(text.len() <= MAX_BYTES);
-        let mut slot = hash(text.as_bytes());
+        let key = key(text.as_bytes());
+        let mut slot = hash(key);
         while self.slots[slot % NUM_SLOTS] != 0 {
             slot += 1;
         }
+        self.keys.push(key);
         self.entries.push(Entry { text: text.to_owned(), special: None, root: 0 });
         self.slots[slot % NUM_SLOTS] = self.entries.len() as u16;
         self.lengths[text.as_bytes()[0] as usize] |= 1 << text.len();
@@ -187,11 +201,22 @@ fn tokens_of(text: &str, lexicon: &Lexicon) -> Vec<String> {
     tokens
 }
 
-/// A hash of the length and of the first and last bytes; those between may differ unseen.
+/// The length of a text, and its ends.
+type Key = (usize, u64, u64);
+
+/// Bytes of a text that its ends hold.
+const KEY_BYTES: usize = 16;
+
 #[inline]
-fn hash(bytes: &[u8]) -> usize {
+fn key(bytes: &[u8]) -> Key {
     let (first, last) = ends(bytes);
-    let mixed = (first ^ last.rotate_left(29) ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (bytes.len(), first, last)
+}
+
+/// The bytes between the ends may differ unseen.
+#[inline]
+fn hash((length, first, last): Key) -> usize {
+    let mixed = (first ^ last.rotate_left(29) ^ length as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 40) as usize
 }
 

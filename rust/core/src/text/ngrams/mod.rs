@@ -1,0 +1,36 @@
+//! The n-grams of a text's words that stand more than once.
+//!
+//! [`Numbered`] tells n-grams apart by their words, [`Spelled`] by the letters of their words joined.
+
+mod numbered;
+mod spelled;
+
+pub(super) use numbered::Numbered;
+pub use numbered::{Recurring, Top};
+pub(super) use spelled::Spelled;
+
+/// Most words in an n-gram that is looked at.
+pub(super) const MAX_WORDS: usize = 10;
+
+/// Spreads a key over all bits.
+#[inline]
+fn mix(key: u64) -> u64 {
+    let product = u128::from(key ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
+    product as u64 ^ (product >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::text::slots::Slots;
+    use crate::text::vocabulary::Vocabulary;
+
+    /// The words between white space.
+    pub(super) fn vocabulary(text: &str) -> (Slots, Vocabulary, Vec<&str>) {
+        let (mut slots, mut found) = (Slots::default(), Vocabulary::default());
+        found.fill(text, &mut slots, |text, words| {
+            let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
+            words.extend(text.split_whitespace().map(|word| (start(word), start(word) + word.len())));
+        });
+        (slots, found, text.split_whitespace().collect())
+    }
+}
