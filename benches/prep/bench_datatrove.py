@@ -18,7 +18,7 @@ from pathlib import Path
 import measuring
 import pyarrow as pa
 
-PROFILE = "gopher-repetition,gopher,c4,fineweb"
+PROFILE = "gopher-repetition,gopher,c4,fineweb,datatrove-pii"
 DATATROVE = """
 import json, sys
 from datatrove.executor import LocalPipelineExecutor
@@ -26,10 +26,9 @@ from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, Go
 from datatrove.pipeline.formatters import PIIFormatter
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
-folder, target, pii = sys.argv[1], sys.argv[2], sys.argv[3] == "pii"
+folder, target = sys.argv[1], sys.argv[2]
 steps = [JsonlReader(folder), GopherRepetitionFilter(), GopherQualityFilter(), C4QualityFilter(), FineWebQualityFilter()]
-steps += [PIIFormatter()] * pii
-steps += [JsonlWriter(target, compression=None)]
+steps += [PIIFormatter(), JsonlWriter(target, compression=None)]
 LocalPipelineExecutor(steps, logging_dir=target + "/logs").run()
 print(json.dumps({"done": 1}))
 """
@@ -37,7 +36,6 @@ print(json.dumps({"done": 1}))
 
 def main() -> None:
     parser = measuring.parser(__doc__)
-    parser.add_argument("--pii", action="store_true", help="with PII, on both sides")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -64,12 +62,6 @@ def measure(folder: Path, corpus: Path, options: object) -> dict[str, object]:
     whole_bytes = measuring.text_bytes(corpus)
     program, output, target = measuring.engine(options), folder / "out", folder / "peer"
     arguments = ["--profile", PROFILE, "--threads", "1"]
-    if options.pii:
-        policy = folder / "policy.toml"
-        policy.write_text(
-            '[pii]\nemail = "placeholder"\nipv4 = "placeholder"\n', encoding="utf-8"
-        )
-        arguments += ["--config", str(policy)]
 
     def peer() -> float | None:
         command = [
@@ -84,7 +76,6 @@ def measure(folder: Path, corpus: Path, options: object) -> dict[str, object]:
             is None
         ):
             return None
-        command.append("pii" if options.pii else "no")
         shutil.rmtree(target, ignore_errors=True)  # it would take up a finished run
         return small_bytes / 1e6 / measuring.cpu_seconds(command)
 

@@ -12,6 +12,7 @@ from datatrove.pipeline.filters import (
     GopherQualityFilter,
     GopherRepetitionFilter,
 )
+from datatrove.pipeline.formatters import PIIFormatter
 from datatrove.utils import text as datatrove_text
 
 FILTERS = {
@@ -20,6 +21,11 @@ FILTERS = {
     "c4": C4QualityFilter,
     "fineweb": FineWebQualityFilter,
 }
+
+
+def judge_pii(_profile, text):
+    """The text with its personal data replaced, the first replacement first; none is rejected."""
+    return PIIFormatter().format(text), None
 
 
 class PlainTokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ pytest.importorskip("datatrove")
 pytest.importorskip("spacy")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from datatrove_filters import FILTERS, judge
+from datatrove_filters import FILTERS, judge, judge_pii
 from triptych_prep import BINARY, case_texts, mixed_texts, run
 
 TABLES = ("gopher", "gopher_repetition", "c4", "fineweb")
@@ -28,3 +29,16 @@ def test_decision_reason_and_text_are_those_of_datatrove(profile, tmp_path):
     found = run(tmp_path, profile, texts)
     for text, (kept, reason) in zip(texts, found, strict=True):
         assert (kept, reason) == judge(profile, text), text[:200]
+
+
+@pytest.mark.skipif(BINARY is None, reason="triptych-prep is not installed")
+def test_personal_data_is_replaced_as_datatrove_does(tmp_path):
+    rng = random.Random(0)
+    pieces = ["a", "x-", ".", "..", "@", "[", "]", ":", "8", "25", "6", "199", ".1.", " "]
+    pieces += ["é", "٨", "!", "_", "b.c", "8.8.8.8", "a@b.org", "10.0."]
+    lengths = [rng.randrange(1, 40) for _ in range(4000)]
+    texts = ["".join(rng.choices(pieces, k=length)) for length in lengths]
+    texts += [*case_texts("datatrove_pii"), *mixed_texts(50)]
+    found = run(tmp_path, "datatrove-pii", texts)
+    for text, (kept, reason) in zip(texts, found, strict=True):
+        assert (kept, reason) == judge_pii("datatrove-pii", text), text[:200]

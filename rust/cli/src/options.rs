@@ -11,7 +11,7 @@ use triptych_core::Result;
 #[derive(Debug, Args)]
 pub(crate) struct Rules {
     /// Steps to take: seed, clean, dedup, gopher, gopher-repetition, c4, fineweb,
-    /// dolma, dclm, native; several with commas between [default: seed]
+    /// datatrove-pii, dolma, dclm, native; several with commas between [default: seed]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// TOML file of keys

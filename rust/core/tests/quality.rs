@@ -64,6 +64,11 @@ fn fineweb_decides_as_its_table_says() {
 }
 
 #[test]
+fn datatrove_pii_edits_as_its_table_says() {
+    holds_table("datatrove_pii.jsonl", "datatrove-pii");
+}
+
+#[test]
 fn dolma_decides_and_edits_as_its_table_says() {
     holds_table("dolma.jsonl", "dolma");
 }
@@ -181,7 +186,7 @@ proptest! {
         texts in prop::collection::vec(r#"([ab.#•…{\[\]1"é \n\r\u{2028}\u{1c}\u{212a}-]|the |of |javascript|use cookies|\.\.\.|\[1\]|\n\n){0,80}"#, 1..6)
     ) {
         let chain = profile("gopher-repetition").unwrap();
-        for names in ["gopher", "gopher-repetition", "c4", "fineweb", "dolma", "dclm"] {
+        for names in ["gopher", "gopher-repetition", "c4", "fineweb", "datatrove-pii", "dolma", "dclm"] {
             let profile = profile(names).unwrap();
             let mut scratch = Scratch::default();
             for text in &texts {

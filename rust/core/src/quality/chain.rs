@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    c4, dclm, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason, SeedRules,
-    StageTrace, WordSet,
+    c4, datatrove_pii, dclm, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason,
+    SeedRules, StageTrace, WordSet,
 };
 use crate::funnel::{Gauge, Size};
 use crate::text::Views;
@@ -24,6 +24,7 @@ enum Stage {
     Rules(Vec<Bound>),
     C4,
     DolmaPii,
+    DatatrovePii,
     DclmLinks,
     DclmLines,
 }
@@ -52,8 +53,8 @@ impl From<SeedRules> for Chain {
 
 impl Chain {
     /// Names of the profiles that [`Chain::push`] knows.
-    pub const NAMES: [&'static str; 7] =
-        ["gopher", "gopher-repetition", "c4", "fineweb", "dolma", "dclm", "native"];
+    pub const NAMES: [&'static str; 8] =
+        ["gopher", "gopher-repetition", "c4", "fineweb", "datatrove-pii", "dolma", "dclm", "native"];
 
     /// Appends the profile of that name; false if there is none.
     pub fn push(&mut self, name: &str) -> bool {
@@ -62,6 +63,7 @@ impl Chain {
             "gopher-repetition" => vec![(name, Stage::Table(&gopher_repetition::RULES))],
             "c4" => vec![(name, Stage::C4)],
             "fineweb" => vec![(name, Stage::Table(&fineweb::RULES))],
+            "datatrove-pii" => vec![(name, Stage::DatatrovePii)],
             "dolma" => vec![(name, Stage::Table(&dolma::RULES)), ("dolma_pii", Stage::DolmaPii)],
             "dclm" => vec![
                 ("dclm_links", Stage::DclmLinks),
@@ -144,6 +146,7 @@ impl Stage {
         let broken = match self {
             Self::C4 => return c4::edit(text, views, kept),
             Self::DolmaPii => return dolma_pii::edit(text, finds),
+            Self::DatatrovePii => return Ok(datatrove_pii::edit(text)),
             Self::DclmLinks => return dclm::remove_links(text, links),
             Self::DclmLines => return dclm::edit_lines(text, lines),
             Self::Seed(rules) => rules.first_broken(text, views.scan(text), words),
@@ -160,6 +163,7 @@ impl Stage {
         let checks = match self {
             Self::C4 => return c4::trace(text, views, kept),
             Self::DolmaPii => vec![dolma_pii::check(text, finds)],
+            Self::DatatrovePii => Vec::new(), // it edits and rejects nothing
             Self::DclmLinks | Self::DclmLines => Vec::new(), // they edit; why one rejects is told by its reason
             Self::Seed(rules) => rules.checks(text, views.scan(text), words),
             Self::Table(rules) => rules.iter().map(check).collect(),

@@ -7,6 +7,7 @@ mod bound;
 mod c4;
 mod chain;
 mod check;
+mod datatrove_pii;
 mod dclm;
 mod distinct;
 mod dolma;
