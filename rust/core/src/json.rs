@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
+use crate::text::{ones, Block, BLOCK_BYTES};
+
 /// Deepest nesting accepted; common readers give up between 100 and 1000.
 pub const MAX_DEPTH: usize = 128;
 
@@ -91,15 +93,18 @@ fn push_unicode<'l>(rest: &'l str, text: &mut String) -> &'l str {
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let bytes = text.as_bytes();
+    let (blocks, rest) = bytes.as_chunks();
     let mut copied = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
-            continue;
-        }
+    let mut escape = |at: usize| {
         out.extend_from_slice(&bytes[copied..at]);
-        write_escape(*byte, out);
+        write_escape(bytes[at], out);
         copied = at + 1;
+    };
+    for (index, block) in blocks.iter().enumerate() {
+        ones(Block::of(block).escapes()).for_each(|bit| escape(index * BLOCK_BYTES + bit));
     }
+    let is_escape = |at: &usize| bytes[*at] < 0x20 || matches!(bytes[*at], b'"' | b'\\');
+    (bytes.len() - rest.len()..bytes.len()).filter(is_escape).for_each(escape);
     out.extend_from_slice(&bytes[copied..]);
     out.push(b'"');
 }

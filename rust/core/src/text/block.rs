@@ -41,6 +41,13 @@ impl Block {
         self.mask(|part| in_range(part | lower_case, b'a', 26) | in_range(part, b'0', 10))
     }
 
+    /// Bytes that JSON escapes in a string: control characters, quotes, backslashes.
+    #[inline]
+    pub(crate) fn escapes(&self) -> u64 {
+        let (quote, backslash) = (u8x16::splat(b'"'), u8x16::splat(b'\\'));
+        self.mask(|part| in_range(part, 0, 0x20) | part.simd_eq(quote) | part.simd_eq(backslash))
+    }
+
     /// Bytes that are this one.
     #[inline]
     pub(crate) fn equal(&self, byte: u8) -> u64 {
@@ -61,6 +68,16 @@ impl Block {
         let bits = |part: &u8x16| u64::from(find(*part).to_bitmask());
         self.0.iter().rev().fold(0, |mask, part| mask << 16 | bits(part))
     }
+}
+
+/// Where the ones of an answer stand, the lowest first.
+#[inline]
+pub(crate) fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (bits != 0).then(|| bits.trailing_zeros() as usize);
+        bits &= bits.wrapping_sub(1);
+        lowest
+    })
 }
 
 /// All bits of the bytes in `low..low + count`; those below `low` wrap round and are too large.
@@ -88,6 +105,8 @@ mod tests {
             assert_eq!(block.digits(), bits(&bytes, |byte| byte.is_ascii_digit()));
             assert_eq!(block.alnum(), bits(&bytes, |byte| byte.is_ascii_alphanumeric()));
             assert_eq!(block.any_of([3, 0xE2]), bits(&bytes, |byte| matches!(byte, 3 | 0xE2)));
+            let is_escape = |byte| byte < 0x20 || matches!(byte, b'"' | b'\\');
+            assert_eq!(block.escapes(), bits(&bytes, is_escape));
             assert_eq!(block.equal(b'@'), bits(&bytes, |byte| byte == b'@'));
         }
     }

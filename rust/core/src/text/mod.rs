@@ -18,7 +18,7 @@ mod views;
 mod vocabulary;
 mod word_key;
 
-pub(crate) use block::{Block, BLOCK_BYTES};
+pub(crate) use block::{ones, Block, BLOCK_BYTES};
 pub use count::count_words;
 pub(crate) use count::floor;
 pub use letters::{is_letter, is_terminal};

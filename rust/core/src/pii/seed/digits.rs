@@ -1,7 +1,7 @@
 //! Where a pattern that begins with `\b\d` can begin: digits that no word character
 //! precedes. They are found once and serve all three patterns of digits.
 
-use crate::text::{char_before, is_decimal, is_word, Block, BLOCK_BYTES};
+use crate::text::{char_before, is_decimal, is_word, ones, Block, BLOCK_BYTES};
 
 /// A pattern of digits: the end of its match at this start, if it matches.
 pub(super) type Pattern = fn(text: &str, start: usize) -> Option<usize>;
@@ -46,15 +46,6 @@ fn push_mixed_starts(text: &str, at: usize, block: &Block, found: &mut Vec<usize
 
 /// First bytes of UTF-8 sequences among which all of category Nd are (Unicode 14).
 const DECIMAL_LEADS: [u8; 8] = [0xD9, 0xDB, 0xDF, 0xE0, 0xE1, 0xEA, 0xEF, 0xF0];
-
-/// Where the ones stand, the lowest first.
-fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (bits != 0).then(|| bits.trailing_zeros() as usize);
-        bits &= bits.wrapping_sub(1);
-        lowest
-    })
-}
 
 fn is_start(text: &str, at: usize) -> bool {
     let bytes = text.as_bytes();

@@ -1,7 +1,7 @@
 //! The special cases of English and the patterns of tokens that rejoin to one.
 //!
 //! Both are looked up by their bytes in one hash table, so that the usual word, which is
-//! neither, most often costs one load: no entry has its length and its first byte.
+//! neither, most often costs one load: no entry has its length and its first and last byte.
 
 use std::sync::LazyLock;
 
@@ -41,8 +41,8 @@ struct Node {
 #[derive(Debug)]
 pub(super) struct Lexicon {
     slots: Vec<u16>,
-    /// Bit n for each first byte: whether a text of n bytes begins with it.
-    lengths: [u32; 256],
+    /// Bit n for first and last byte, as [`ends_index`] has them: whether a text of n bytes has these.
+    lengths: Vec<u32>,
     entries: Vec<Entry>,
     /// Length and ends of each entry's text, which tell short ones apart without a look at their letters.
     keys: Vec<Key>,
@@ -54,7 +54,7 @@ impl Lexicon {
     fn empty() -> Self {
         Self {
             slots: vec![0; NUM_SLOTS],
-            lengths: [0; 256],
+            lengths: vec![0; NUM_ENDS],
             entries: Vec::new(),
             keys: Vec::new(),
             nodes: vec![Node::default()],
@@ -64,11 +64,9 @@ impl Lexicon {
     /// The entry of a text.
     #[inline]
     pub(super) fn find(&self, text: &str) -> Option<u16> {
-        let first = *text.as_bytes().first()?;
-        if text.len() > MAX_BYTES || self.lengths[first as usize] >> text.len() & 1 == 0 {
-            return None;
-        }
-        self.look_up(text)
+        let ends = ends_index(text.as_bytes())?;
+        let may_be = text.len() <= MAX_BYTES && self.lengths[ends] >> text.len() & 1 == 1;
+        may_be.then(|| self.look_up(text)).flatten()
     }
 
     fn look_up(&self, text: &str) -> Option<u16> {
@@ -138,7 +136,9 @@ impl Lexicon {
         self.keys.push(key);
         self.entries.push(Entry { text: text.to_owned(), special: None, root: 0 });
         self.slots[slot % NUM_SLOTS] = self.entries.len() as u16;
-        self.lengths[text.as_bytes()[0] as usize] |= 1 << text.len();
+        if let Some(ends) = ends_index(text.as_bytes()) {
+            self.lengths[ends] |= 1 << text.len();
+        }
         self.entries.len() as u16 - 1
     }
 
@@ -199,6 +199,15 @@ fn tokens_of(text: &str, lexicon: &Lexicon) -> Vec<String> {
     let push = &mut |(start, end): Span| tokens.push(text[start..end].to_owned());
     split_chunk(text, (0, text.len()), lexicon, &mut Vec::new(), push);
     tokens
+}
+
+/// Pairs of a first and a last byte, of which five bits each tell letters apart.
+const NUM_ENDS: usize = 1 << 10;
+
+#[inline]
+fn ends_index(bytes: &[u8]) -> Option<usize> {
+    let (first, last) = (*bytes.first()?, *bytes.last()?);
+    Some((first as usize & 31) << 5 | last as usize & 31)
 }
 
 /// The length of a text, and its ends.
