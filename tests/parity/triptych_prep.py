@@ -26,11 +26,10 @@ def run(folder, profile, texts):
     subprocess.run(command, check=True, capture_output=True)
     ledger = json.loads((output / "ledger.json").read_text(encoding="utf-8"))
     reasons = [next(iter(file["rejected"]), None) for file in ledger["files"]]
-    shards = sorted(output.glob("*.jsonl"))
+    shards = sorted(output.glob("[0-9]*.jsonl"))  # not the samples, nor the quarantine
     lines = [
         json.loads(line)
         for shard in shards
-        if shard.name != "quarantine.jsonl"
         for line in shard.read_text(encoding="utf-8").split("\n")
         if line
     ]

@@ -163,8 +163,8 @@ impl Stage {
         let checks = match self {
             Self::C4 => return c4::trace(text, views, kept),
             Self::DolmaPii => vec![dolma_pii::check(text, finds)],
-            Self::DatatrovePii => Vec::new(), // it edits and rejects nothing
-            Self::DclmLinks | Self::DclmLines => Vec::new(), // they edit; why one rejects is told by its reason
+            // They edit; why one rejects is told by its reason.
+            Self::DatatrovePii | Self::DclmLinks | Self::DclmLines => Vec::new(),
             Self::Seed(rules) => rules.checks(text, views.scan(text), words),
             Self::Table(rules) => rules.iter().map(check).collect(),
             Self::Rules(rules) => rules.iter().map(check).collect(),
