@@ -230,6 +230,22 @@ fn a_text_sixteen_times_as_long_takes_no_longer_than_sixteen_texts() {
 }
 
 #[test]
+fn native_rejects_a_dozen_keywords_in_ever_new_order() {
+    const KEYWORDS: [&str; 12] = [
+        "cheap", "flights", "the", "hotel", "of", "booking", "best", "travel", "deals", "and", "holiday",
+        "online",
+    ];
+    let mut number = 1_u32;
+    let mut keyword = || {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        KEYWORDS[(number >> 16) as usize % KEYWORDS.len()]
+    };
+    let sentence = |_| (0..10).map(|_| keyword()).collect::<Vec<_>>().join(" ") + ".";
+    let page: Vec<String> = (0..30).map(sentence).collect();
+    assert_eq!(judge(&profile("native").unwrap(), &page.join("\n")).unwrap_err(), "few_distinct_words");
+}
+
+#[test]
 fn native_keeps_what_the_quirks_of_the_others_reject() {
     let native = profile("native").unwrap();
     let words =
