@@ -23,6 +23,9 @@ const NAMES: &[&str] = &[
 const LOOSE: &[&str] =
     &["calls", "called", "calling", "cell", "cel", "office", "desk", "portable", "handy", "fon"];
 
+/// Words before the number of a sender or a receiver.
+const PARTIES: &[&str] = &["from", "to", "sender", "von", "de", "da"];
+
 /// Words after one.
 const AFTER: &[&str] = &[
     "office", "fax", "mobile", "cell", "home", "work", "phone", "tel", "voice", "desk", "toll", "tollfree",
@@ -66,6 +69,12 @@ impl<'t> Context<'t> {
     pub(super) fn calls(&self) -> bool {
         let word = words_before(self.text, self.start, MAX_BEFORE_BYTES).next();
         self.before() == Some((true, 0)) && word.is_some_and(|word| !is_one_of(word, LOOSE))
+    }
+
+    /// True if the word right before says who sent or gets a message.
+    pub(super) fn is_party(&self) -> bool {
+        let word = words_before(self.text, self.start, MAX_BEFORE_BYTES).next();
+        word.is_some_and(|word| is_one_of(word, PARTIES))
     }
 
     /// True if the word right before is the code of a state, as in `NJ 07062-2054`.

@@ -45,7 +45,9 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
         }
         let named = match verdict {
             Verdict::IfCalled => context.calls(),
-            Verdict::IfNamed => context.names(end, count == 1),
+            Verdict::IfNamed => {
+                context.names(end, count == 1) || is_bare_abroad(&shape, count) && context.is_party()
+            }
             _ => true,
         };
         let denied = context.denies() || shape.is_postcode(count) && context.follows_state() || !named;
@@ -64,8 +66,9 @@ fn judge(shape: &Shape, count: usize, regions: &[Region]) -> Verdict {
     let digits = shape.digits(count);
     let planned = regions.iter().any(|region| region.has(digits));
     let american = regions.iter().any(Region::is_american).then(|| american(shape, count));
-    let verdict =
-        american.unwrap_or(Verdict::No).max(national(shape, count, planned)).max(grouped(shape, count));
+    let abroad = if is_bare_abroad(shape, count) { Verdict::IfNamed } else { Verdict::No };
+    let verdicts = [american.unwrap_or(Verdict::No), national(shape, count, planned), abroad];
+    let verdict = verdicts.into_iter().fold(grouped(shape, count), Verdict::max);
     if shape.continues_row(count) {
         return Verdict::No; // a column of figures
     }
@@ -97,6 +100,12 @@ fn international(shape: &Shape, count: usize) -> Verdict {
         (true, _, _) => Verdict::IfNamed,
         _ => Verdict::No,
     }
+}
+
+/// Digits in a row that are a number of some country without its `+`, as messages write it: `447700900123`.
+fn is_bare_abroad(shape: &Shape, count: usize) -> bool {
+    let digits = shape.digits(count);
+    count == 1 && !shape.plus && (11..=13).contains(&digits.len()) && plan::is_number(digits)
 }
 
 /// The forms of North America: area code, exchange, line, as 3-3-4.
@@ -156,7 +165,7 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
 /// Any other groups of digits as long as a number of some country.
 fn grouped(shape: &Shape, count: usize) -> Verdict {
     let digits = shape.num_digits(count);
-    if count == 1 && (7..12).contains(&digits) && !shape.follows_digits {
+    if count == 1 && (7..14).contains(&digits) && !shape.follows_digits {
         return Verdict::IfCalled;
     }
     let plausible = ((7..=13).contains(&digits) || digits == 6 && count == 3) && (2..7).contains(&count);
