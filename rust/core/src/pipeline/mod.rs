@@ -191,7 +191,7 @@ fn begin<'d>(
     draft.keep(); // whatever is wrong, what is done is not lost
     journal.check(config, inputs)?;
     progress.begin(Phase::Resuming);
-    let disk_bytes = source.skip(journal.blocks, &journal.contents)?;
+    let disk_bytes = source.skip(journal.units, &journal.contents)?;
     let counts = || journal.files.iter().map(|file| &file.counts);
     progress
         .judged(counts().map(|counts| counts.kept).sum(), counts().map(|counts| counts.quarantined).sum());

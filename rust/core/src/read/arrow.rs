@@ -13,9 +13,11 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{root_as_message, Message, MessageHeader, RecordBatch as BatchHeader};
 
 use super::raw::{Limits, EXPANSION_FREE_BYTES};
+use super::row_size::json_bytes;
 use super::rows;
+use super::unit::Decode;
 use super::window::Window;
-use super::{BadRecord, Block, Compression, Reader};
+use super::{BadRecord, Block, Compression, Reading, Unit};
 use crate::error::Result;
 
 /// How a file begins and ends; a stream has no mark.
@@ -148,41 +150,35 @@ impl ArrowReader {
     }
 
     /// The next rows of the batches that were decoded.
-    fn next_rows(&mut self) -> Option<Decoded<Block>> {
+    fn next_rows(&mut self) -> Option<Unit> {
         let (batch, rest) = rows::split(&self.batches.pop_front()?);
         if let Some(rest) = rest {
             self.batches.push_front(rest);
         }
-        let (first_line, limit) = (self.row, self.limits.max_line_bytes);
-        let lines = rows::guarded(|| rows::lines(&batch, &self.text_field, first_line, limit));
+        let num_bytes = json_bytes(&batch) as usize;
+        let (first_row, max_line_bytes) = (self.row, self.limits.max_line_bytes);
         self.row += batch.num_rows() as u64;
-        Some(lines.map(|(bytes, bad)| Block { bytes, first_line, bad, ..Block::default() }))
+        let rows = Rows { batch, text_field: self.text_field.clone(), first_row, max_line_bytes };
+        Some(Unit::later(self.window.raw.block(), num_bytes, rows))
     }
 
-    fn lost(&mut self, reason: &str) -> Block {
+    fn lost(&mut self, reason: &str) -> Unit {
         self.is_done = true;
-        let reason = format!("damaged Arrow data: {}", rows::sentence(reason));
-        let bad = vec![BadRecord { line: self.row, byte: self.window.offset(), reason }];
-        Block { bad, first_line: self.row, ..Block::default() }
+        let bad = vec![BadRecord { line: self.row, byte: self.window.offset(), reason: damaged(reason) }];
+        Block { bad, first_line: self.row, ..self.window.raw.block() }.into()
     }
 }
 
-impl Reader for ArrowReader {
-    fn next_block(&mut self) -> Result<Option<Block>> {
+impl Reading for ArrowReader {
+    fn next_unit(&mut self) -> Result<Option<Unit>> {
         while !self.is_done {
-            let mut block = match self.next_rows() {
-                Some(Ok(block)) => block,
-                Some(Err(reason)) => self.lost(&reason),
-                None => match self.next_message()? {
-                    Ok(is_more) => {
-                        self.is_done = !is_more;
-                        continue;
-                    }
-                    Err(reason) => self.lost(&reason),
-                },
-            };
-            block.disk_bytes = self.window.raw.take_disk_bytes();
-            return Ok(Some(block));
+            if let Some(unit) = self.next_rows() {
+                return Ok(Some(unit));
+            }
+            match self.next_message()? {
+                Ok(is_more) => self.is_done = !is_more,
+                Err(reason) => return Ok(Some(self.lost(&reason))),
+            }
         }
         Ok(None)
     }
@@ -190,6 +186,31 @@ impl Reader for ArrowReader {
     fn finish(&mut self) -> Result<(u64, String)> {
         self.window.raw.finish()
     }
+}
+
+/// Rows that are not JSON yet.
+struct Rows {
+    batch: RecordBatch,
+    text_field: String,
+    /// 1-based.
+    first_row: u64,
+    max_line_bytes: usize,
+}
+
+impl Decode for Rows {
+    fn decode(&mut self, block: &mut Block) -> bool {
+        block.first_line = self.first_row;
+        let appended =
+            rows::append(&self.batch, &self.text_field, self.first_row, self.max_line_bytes, block);
+        if let Err(reason) = appended {
+            block.bad = rows::lost(self.first_row, self.batch.num_rows() as u64, &damaged(&reason));
+        }
+        false
+    }
+}
+
+fn damaged(reason: &str) -> String {
+    format!("damaged Arrow data: {}", rows::sentence(reason))
 }
 
 fn decode(

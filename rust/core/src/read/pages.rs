@@ -50,19 +50,25 @@ pub(super) fn check_footer(file: &mut File) -> Checked {
     Ok(())
 }
 
-/// Checks a row group: what it claims to hold, and what each of its pages does.
-pub(super) fn check_group(file: &mut File, group: &RowGroupMetaData, limits: Limits) -> Checked {
+/// Why rows are lost that no page holds.
+pub(super) const TOO_FEW_ROWS: &str = "the row group has fewer rows than it says";
+
+/// Checks a row group: what it claims to hold, and what each of its pages does. Gives its rows, or fewer if
+/// the pages of a column have not as many.
+pub(super) fn check_group(file: &mut File, group: &RowGroupMetaData, limits: Limits) -> Result<u64, String> {
     let on_disk = group.compressed_size().unsigned_abs();
     let allowed = on_disk.saturating_mul(limits.max_expansion).max(EXPANSION_FREE_BYTES);
     let allowed = allowed.min(limits.max_file_bytes);
     let claimed = group.total_byte_size().unsigned_abs().max(group.num_rows().unsigned_abs()); // a row is a byte at least
     check_size(on_disk, claimed, allowed)?;
-    let mut held = 0;
+    let (mut held, mut rows) = (0, group.num_rows().unsigned_abs());
     for column in group.columns() {
-        held += check_column(file, column, group.num_rows().unsigned_abs(), allowed)?;
+        let column = check_column(file, column, group.num_rows().unsigned_abs(), allowed)?;
+        held += column.bytes;
+        rows = rows.min(column.rows);
         check_size(on_disk, held, allowed)?;
     }
-    Ok(())
+    Ok(rows)
 }
 
 fn check_size(on_disk: u64, size: u64, allowed: u64) -> Checked {
@@ -81,13 +87,20 @@ struct Page {
     num_keys: i64,
 }
 
-/// Checks the pages of a column; gives the bytes that they hold.
+/// What the pages of a column hold.
+struct Held {
+    bytes: u64,
+    /// At most: only a decoder can tell how many lists there are.
+    rows: u64,
+}
+
+/// Checks the pages of a column.
 fn check_column(
     file: &mut File,
     column: &ColumnChunkMetaData,
     rows: u64,
     allowed: u64,
-) -> Result<u64, String> {
+) -> Result<Held, String> {
     let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
     let start = u64::try_from(start).map_err(|_| "a column begins before the file".to_owned())?;
     let length = u64::try_from(column.compressed_size()).map_err(|_| "a column has no length".to_owned())?;
@@ -108,7 +121,7 @@ fn check_column(
         check_size(length, num_values.saturating_sub(rows).saturating_mul(8), allowed)?;
         check_size(on_disk, page.num_keys.unsigned_abs(), bytes)?; // a value of a dictionary is a byte at least
     }
-    Ok(held)
+    Ok(Held { bytes: held, rows: num_values })
 }
 
 /// The description of the page at `at`, and its length.
