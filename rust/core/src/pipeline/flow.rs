@@ -7,6 +7,8 @@ use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
 
+use memchr::memchr_iter;
+
 use super::batch::{Batch, Preparer};
 use super::sink::Sink;
 use crate::error::Result;
@@ -21,8 +23,8 @@ pub(super) trait Units {
     fn recycle(&mut self, bytes: Vec<u8>);
 }
 
-/// A unit or block of more is large: it holds one long line. Its document may take ten times as much while it
-/// is prepared, so that is done for one at a time, and the memory is given back after.
+/// A unit with a line of more is large. Its document may take ten times as much while it is prepared, so that
+/// is done for one at a time, and the memory is given back after.
 const LARGE_BYTES: usize = 8 << 20;
 
 /// Bytes of units on their way for each thread that prepares; one unit may pass it.
@@ -71,6 +73,14 @@ fn flow_here(source: &mut dyn Units, preparer: &Preparer, sink: &mut Sink) -> Re
     Ok(())
 }
 
+/// True if a line is longer than [`LARGE_BYTES`].
+fn has_long_line(bytes: &[u8]) -> bool {
+    let mut start = 0;
+    let ends = memchr_iter(b'\n', bytes).chain(std::iter::once(bytes.len()));
+    bytes.len() > LARGE_BYTES
+        && ends.into_iter().any(|end| end - std::mem::replace(&mut start, end) > LARGE_BYTES)
+}
+
 /// What a thread works with.
 #[derive(Default)]
 struct Hand {
@@ -89,12 +99,11 @@ impl Hand {
         batch: &mut Batch,
         turns: &Mutex<()>,
     ) -> bool {
-        let is_large = |bytes: usize| bytes > LARGE_BYTES;
         let wait = || turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut turn = is_large(unit.num_bytes()).then(wait);
+        let mut turn = (unit.longest_bytes() > LARGE_BYTES).then(wait);
         let is_decoded_here = unit.is_undecoded();
         unit.decode(&mut self.lines);
-        if turn.is_none() && is_large(unit.block.bytes.len()) {
+        if turn.is_none() && has_long_line(&unit.block.bytes) {
             turn = Some(wait());
         }
         preparer.prepare(&mut unit.block, &mut self.scratch, batch);

@@ -13,9 +13,7 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{root_as_message, Message, MessageHeader, RecordBatch as BatchHeader};
 
 use super::raw::{Limits, EXPANSION_FREE_BYTES};
-use super::row_size::json_bytes;
-use super::rows;
-use super::unit::Decode;
+use super::rows::{self, Rows};
 use super::window::Window;
 use super::{BadRecord, Block, Compression, Reading, Unit};
 use crate::error::Result;
@@ -155,11 +153,11 @@ impl ArrowReader {
         if let Some(rest) = rest {
             self.batches.push_front(rest);
         }
-        let num_bytes = json_bytes(&batch) as usize;
-        let (first_row, max_line_bytes) = (self.row, self.limits.max_line_bytes);
+        let first_row = self.row;
         self.row += batch.num_rows() as u64;
-        let rows = Rows { batch, text_field: self.text_field.clone(), first_row, max_line_bytes };
-        Some(Unit::later(self.window.raw.block(), num_bytes, rows))
+        let (text_field, max_line_bytes) = (self.text_field.clone(), self.limits.max_line_bytes);
+        let rows = Rows { batch, text_field, first_row, max_line_bytes, damaged };
+        Some(rows.into_unit(self.window.raw.block()))
     }
 
     fn lost(&mut self, reason: &str) -> Unit {
@@ -185,27 +183,6 @@ impl Reading for ArrowReader {
 
     fn finish(&mut self) -> Result<(u64, String)> {
         self.window.raw.finish()
-    }
-}
-
-/// Rows that are not JSON yet.
-struct Rows {
-    batch: RecordBatch,
-    text_field: String,
-    /// 1-based.
-    first_row: u64,
-    max_line_bytes: usize,
-}
-
-impl Decode for Rows {
-    fn decode(&mut self, block: &mut Block) -> bool {
-        block.first_line = self.first_row;
-        let appended =
-            rows::append(&self.batch, &self.text_field, self.first_row, self.max_line_bytes, block);
-        if let Err(reason) = appended {
-            block.bad = rows::lost(self.first_row, self.batch.num_rows() as u64, &damaged(&reason));
-        }
-        false
     }
 }
 

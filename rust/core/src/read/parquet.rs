@@ -16,19 +16,22 @@ use arrow_array::RecordBatch;
 use arrow_schema::{DataType, FieldRef, Fields, Schema};
 
 use super::hashed::HashedFile;
-use super::pages;
+use super::pages::{self, Cuts};
 use super::raw::Limits;
-use super::rows::{self, ROWS};
+use super::rows::{self, Rows, ROWS};
 use super::unit::{Decode, FULL_BYTES};
 use super::whole::LostFile;
 use super::{Block, Reading, Unit};
 use crate::error::Result;
 
-/// Most rows in a range, however short they are.
-const MAX_RANGE_ROWS: u64 = 1 << 14;
+/// Why rows are lost that no page holds.
+const TOO_FEW_ROWS: &str = "the row group has fewer rows than it says";
+
+/// A row group of which more is in one range is decoded by the reader, a batch at a time.
+const MAX_RANGE_BYTES: usize = 32 << 20;
 
 /// Times that columns of lists may be read, to pass over rows of which only a decoder knows where they end.
-const MAX_LIST_PASSES: u64 = 4;
+const MAX_LIST_PASSES: u64 = 2;
 
 /// Reader of `.parquet`.
 struct ParquetReader {
@@ -39,8 +42,10 @@ struct ParquetReader {
     limits: Limits,
     metadata: ArrowReaderMetadata,
     group: usize,
-    /// Rows that the pages of the current group hold; `None` before they are counted.
-    held_rows: Option<u64>,
+    /// Where the current group is cut; `None` before it is known.
+    cuts: Option<Cuts>,
+    /// The current group, if it is decoded here.
+    batches: Option<Batches>,
     /// Rows of the current group that were given.
     given: u64,
     /// Rows of all groups before the current one.
@@ -62,9 +67,11 @@ pub(super) fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Box<
         }
     };
     rows::check_text(path, "Parquet", metadata.schema(), text_field)?;
-    let (text_field, held_rows) = (text_field.to_owned(), None);
+    let (text_field, cuts, batches) = (text_field.to_owned(), None, None);
     let (group, given, before) = (0, 0, 0);
-    Ok(Box::new(ParquetReader { file, pages, text_field, limits, metadata, group, held_rows, given, before }))
+    let reader =
+        ParquetReader { file, pages, text_field, limits, metadata, group, cuts, batches, given, before };
+    Ok(Box::new(reader))
 }
 
 /// Reads the footer. Strings are to be views: rows that share a value of a dictionary share its memory.
@@ -102,50 +109,67 @@ impl ParquetReader {
         self.meta().num_rows().unsigned_abs()
     }
 
+    fn open_group(&mut self) -> std::result::Result<(), String> {
+        let group = self.metadata.metadata().row_group(self.group);
+        let cuts = pages::check_group(&mut self.pages, group, self.limits)?;
+        if !has_ranges(group, &cuts) {
+            let file = self.pages.try_clone().map_err(|error| error.to_string())?;
+            self.batches = Some(Batches::open(file, &self.metadata, self.group, (0, cuts.rows))?);
+        }
+        self.cuts = Some(cuts);
+        Ok(())
+    }
+
     fn next_group(&mut self) {
         self.before = self.before.saturating_add(self.group_rows());
-        (self.group, self.given, self.held_rows) = (self.group + 1, 0, None);
+        (self.group, self.given) = (self.group + 1, 0);
+        (self.cuts, self.batches) = (None, None);
     }
 
-    /// The next rows of the group, or the group's end.
-    fn next_range(&mut self) -> std::result::Result<Option<(u64, u64)>, String> {
-        let held = match self.held_rows {
-            Some(held) => held,
-            None => pages::check_group(
-                &mut self.pages,
-                self.metadata.metadata().row_group(self.group),
-                self.limits,
-            )?,
-        };
-        self.held_rows = Some(held);
-        if self.given < held {
-            let count = range_rows(self.meta()).min(held - self.given);
-            return Ok(Some((self.given, count)));
+    /// The next rows of the group; `None` at its end.
+    fn next_piece(&mut self) -> std::result::Result<Option<Piece>, String> {
+        if self.cuts.is_none() {
+            self.open_group()?;
         }
-        if self.given < self.group_rows() {
-            return Err(pages::TOO_FEW_ROWS.to_owned());
+        let group_rows = self.group_rows();
+        let cuts = self.cuts.as_ref().map_or(&[][..], |cuts| &cuts.ends);
+        let end = cuts.get(cuts.partition_point(|end| *end <= self.given)).copied();
+        match (end, &mut self.batches) {
+            (Some(_), Some(batches)) => batches.next().map(|batch| Some(Piece::Decoded(batch))),
+            (Some(end), None) => Ok(Some(Piece::Range(end - self.given))),
+            (None, _) if self.given < group_rows => Err(TOO_FEW_ROWS.to_owned()),
+            (None, _) => Ok(None),
         }
-        Ok(None)
     }
 
-    fn range(&mut self, first: u64, count: u64) -> Result<Unit> {
+    fn unit(&mut self, piece: Piece) -> Result<Unit> {
         let block = self.file.block(end_of(self.meta()))?;
-        let num_bytes = num_bytes(self.meta(), count);
-        let range = Range {
-            file: Some(self.file.open_again()?),
-            metadata: self.metadata.clone(),
-            text_field: self.text_field.clone(),
-            max_line_bytes: self.limits.max_line_bytes,
-            group: self.group,
-            first,
-            count,
-            first_row: self.before.saturating_add(first + 1),
-            batches: None,
-            decoded: None,
-            given: 0,
-        };
-        self.given += count;
-        Ok(Unit::later(block, num_bytes, range))
+        let (text_field, max_line_bytes) = (self.text_field.clone(), self.limits.max_line_bytes);
+        let first_row = self.before.saturating_add(self.given + 1);
+        match piece {
+            Piece::Decoded(batch) => {
+                self.given += batch.num_rows() as u64;
+                Ok(Rows { batch, text_field, first_row, max_line_bytes, damaged }.into_unit(block))
+            }
+            Piece::Range(count) => {
+                let num_bytes = num_bytes(self.meta(), count);
+                let closed = Some((self.file.open_again()?, self.metadata.clone()));
+                let (group, first, batches) = (self.group, self.given, None);
+                self.given += count;
+                let range = Range {
+                    closed,
+                    batches,
+                    text_field,
+                    max_line_bytes,
+                    group,
+                    first,
+                    count,
+                    first_row,
+                    num_bytes,
+                };
+                Ok(Unit::later(block, num_bytes, range))
+            }
+        }
     }
 
     /// One bad record for each row that the group still owes, or one for all if they are too many.
@@ -156,6 +180,27 @@ impl ParquetReader {
         self.next_group();
         Ok(Block { bad, ..block }.into())
     }
+}
+
+/// Rows of a group: decoded ones, or how many are left to whoever takes them.
+enum Piece {
+    Decoded(RecordBatch),
+    Range(u64),
+}
+
+/// True if a group can be decoded in ranges.
+///
+/// Pages of flat columns are passed over unread. Columns of lists are decoded from their first row to the
+/// range, which is too much if there are many ranges. A page is held whole by each who decodes a part of it.
+fn has_ranges(group: &RowGroupMetaData, cuts: &Cuts) -> bool {
+    let lists = group.columns().iter().filter(|column| !pages::is_flat(column));
+    let list_bytes =
+        lists.map(|column| column.uncompressed_size().unsigned_abs()).fold(0, u64::saturating_add);
+    let passed = list_bytes.saturating_mul(cuts.ends.len() as u64 - 1);
+    let starts = std::iter::once(0).chain(cuts.ends.iter().copied());
+    let most_rows = starts.zip(&cuts.ends).map(|(start, end)| end - start).max().unwrap_or(0);
+    passed <= group.total_byte_size().unsigned_abs().saturating_mul(MAX_LIST_PASSES)
+        && num_bytes(group, most_rows) <= MAX_RANGE_BYTES
 }
 
 /// Where the last column of a group ends in the file.
@@ -173,26 +218,11 @@ fn num_bytes(group: &RowGroupMetaData, count: u64) -> usize {
     (bytes / u128::from(group.num_rows().unsigned_abs().max(1))) as usize
 }
 
-/// Rows in a range: as many as become a block.
-///
-/// Pages of flat columns are passed over unread. Columns of lists are decoded from their first row to the
-/// range, so there are fewer ranges the more of the group they are.
-fn range_rows(group: &RowGroupMetaData) -> u64 {
-    let rows = group.num_rows().unsigned_abs();
-    let bytes = group.total_byte_size().unsigned_abs().max(1);
-    let lists = group.columns().iter().filter(|column| column.column_descr().max_rep_level() > 0);
-    let list_bytes: u64 =
-        lists.map(|column| column.uncompressed_size().unsigned_abs()).fold(0, u64::saturating_add);
-    let share = |part: u64, whole: u64| (u128::from(rows) * u128::from(part) / u128::from(whole)) as u64;
-    let full = share(FULL_BYTES as u64, bytes).clamp(1, MAX_RANGE_ROWS);
-    full.max(share(list_bytes.min(bytes), bytes.saturating_mul(MAX_LIST_PASSES)))
-}
-
 impl Reading for ParquetReader {
     fn next_unit(&mut self) -> Result<Option<Unit>> {
         while self.group < self.metadata.metadata().num_row_groups() {
-            match rows::guarded(|| self.next_range()) {
-                Ok(Some((first, count))) => return self.range(first, count).map(Some),
+            match rows::guarded(|| self.next_piece()) {
+                Ok(Some(piece)) => return self.unit(piece).map(Some),
                 Ok(None) => self.next_group(),
                 Err(reason) => return self.lost_rows(&damaged(&reason)).map(Some),
             }
@@ -205,66 +235,91 @@ impl Reading for ParquetReader {
     }
 }
 
-/// Rows of a group that are not decoded yet.
-struct Range {
-    /// The file, until decoding begins.
-    file: Option<File>,
-    metadata: ArrowReaderMetadata,
-    text_field: String,
-    max_line_bytes: usize,
-    group: usize,
-    /// Rows of the group before the range, and in it.
-    first: u64,
-    count: u64,
-    /// 1-based number in the file of the range's first row.
-    first_row: u64,
-    batches: Option<ParquetRecordBatchReader>,
+/// Rows of a group, decoded one batch after the other.
+struct Batches {
+    reader: ParquetRecordBatchReader,
     /// Rows that are decoded and not given.
     decoded: Option<RecordBatch>,
-    /// Rows of the range that were given.
-    given: u64,
 }
 
-impl Range {
-    fn batches(&mut self) -> std::result::Result<&mut ParquetRecordBatchReader, String> {
-        if let Some(file) = self.file.take() {
-            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
-            let builder = builder.with_row_groups(vec![self.group]).with_batch_size(ROWS);
-            let reader = builder.with_offset(self.first as usize).with_limit(self.count as usize).build();
-            self.batches = Some(reader.map_err(|error| error.to_string())?);
-        }
-        self.batches.as_mut().ok_or_else(|| pages::TOO_FEW_ROWS.to_owned())
+impl Batches {
+    /// The rows of `group` from the first on, and no more than `count`.
+    fn open(
+        file: File,
+        metadata: &ArrowReaderMetadata,
+        group: usize,
+        (first, count): (u64, u64),
+    ) -> std::result::Result<Self, String> {
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone());
+        let builder = builder.with_row_groups(vec![group]).with_batch_size(ROWS);
+        let builder = builder.with_offset(first as usize).with_limit(count as usize);
+        Ok(Self { reader: builder.build().map_err(|error| error.to_string())?, decoded: None })
     }
 
-    /// Adds the next rows to the block.
-    fn append(&mut self, block: &mut Block) -> std::result::Result<(), String> {
+    fn next(&mut self) -> std::result::Result<RecordBatch, String> {
         let decoded = match self.decoded.take() {
             Some(batch) => batch,
-            None => match self.batches()?.next() {
+            None => match self.reader.next() {
                 Some(batch) => batch.map_err(|error| error.to_string())?,
-                None => return Err(pages::TOO_FEW_ROWS.to_owned()),
+                None => return Err(TOO_FEW_ROWS.to_owned()),
             },
         };
         let (batch, rest) = rows::split(&decoded);
         self.decoded = rest;
-        let first_row = self.first_row + self.given;
-        rows::append(&batch, &self.text_field, first_row, self.max_line_bytes, block)?;
-        self.given += batch.num_rows() as u64;
+        Ok(batch)
+    }
+}
+
+/// Rows of a group that are not decoded yet.
+struct Range {
+    /// The file, until it is read.
+    closed: Option<(File, ArrowReaderMetadata)>,
+    batches: Option<Batches>,
+    text_field: String,
+    max_line_bytes: usize,
+    group: usize,
+    /// Rows of the group before those that are left, and how many are left.
+    first: u64,
+    count: u64,
+    /// 1-based number in the file of the first that is left.
+    first_row: u64,
+    /// Bytes that all take when they are decoded.
+    num_bytes: usize,
+}
+
+impl Range {
+    /// Adds the next rows to the block.
+    fn append(&mut self, block: &mut Block) -> std::result::Result<(), String> {
+        if let Some((file, metadata)) = self.closed.take() {
+            self.batches = Some(Batches::open(file, &metadata, self.group, (self.first, self.count))?);
+        }
+        let Some(batches) = &mut self.batches else { return Err(TOO_FEW_ROWS.to_owned()) };
+        let batch = batches.next()?;
+        rows::append(&batch, &self.text_field, self.first_row, self.max_line_bytes, block)?;
+        self.pass(batch.num_rows() as u64);
         Ok(())
+    }
+
+    fn pass(&mut self, count: u64) {
+        self.first_row += count;
+        self.count = self.count.saturating_sub(count);
     }
 }
 
 impl Decode for Range {
     fn decode(&mut self, block: &mut Block) -> bool {
-        block.first_line = self.first_row + self.given;
-        while self.given < self.count && block.bytes.len() < FULL_BYTES {
+        block.first_line = self.first_row;
+        while self.count > 0 && block.bytes.len() < FULL_BYTES {
             if let Err(reason) = rows::guarded(|| self.append(block)) {
-                let (first, owed) = (self.first_row + self.given, self.count - self.given);
-                block.bad.extend(rows::lost(first, owed, &damaged(&reason)));
-                self.given = self.count;
+                block.bad.extend(rows::lost(self.first_row, self.count, &damaged(&reason)));
+                self.pass(self.count);
             }
         }
-        self.given < self.count
+        self.count > 0
+    }
+
+    fn longest_bytes(&self) -> usize {
+        self.num_bytes / self.count.max(1) as usize
     }
 }
 

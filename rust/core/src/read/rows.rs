@@ -10,7 +10,8 @@ use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::{DataType, Field, Schema};
 
 use super::row_size::json_bytes;
-use super::{invalid_file, BadRecord, Block, BLOCK_BYTES};
+use super::unit::Decode;
+use super::{invalid_file, BadRecord, Block, Unit, BLOCK_BYTES};
 use crate::error::Result;
 
 /// Rows turned into JSON at once: at 4 kB a row, about a block.
@@ -109,6 +110,38 @@ fn write(
         bad.map(|row| BadRecord { line: first_row + row as u64, byte: 0, reason: reason(row).to_owned() });
     block.bad.extend(bad);
     Ok(())
+}
+
+/// Rows that are decoded and not JSON yet.
+pub(super) struct Rows {
+    pub(super) batch: RecordBatch,
+    pub(super) text_field: String,
+    /// 1-based number of the first.
+    pub(super) first_row: u64,
+    pub(super) max_line_bytes: usize,
+    /// What is lost with them, said of a reason.
+    pub(super) damaged: fn(&str) -> String,
+}
+
+impl Rows {
+    pub(super) fn into_unit(self, block: Block) -> Unit {
+        Unit::later(block, json_bytes(&self.batch) as usize, self)
+    }
+}
+
+impl Decode for Rows {
+    fn decode(&mut self, block: &mut Block) -> bool {
+        block.first_line = self.first_row;
+        let appended = append(&self.batch, &self.text_field, self.first_row, self.max_line_bytes, block);
+        if let Err(reason) = appended {
+            block.bad = lost(self.first_row, self.batch.num_rows() as u64, &(self.damaged)(&reason));
+        }
+        false
+    }
+
+    fn longest_bytes(&self) -> usize {
+        json_bytes(&self.batch) as usize / self.batch.num_rows().max(1)
+    }
 }
 
 /// A bad record for each of `count` rows, or one for all if they are too many.

@@ -8,7 +8,7 @@ use super::{Block, Reading};
 use crate::error::Result;
 
 /// Bytes of lines beyond which no more are added to a block that is being decoded.
-pub(super) const FULL_BYTES: usize = 4 << 20;
+pub(super) const FULL_BYTES: usize = 12 << 20;
 
 /// A piece of a file: one block, or what one or more blocks are decoded from.
 #[derive(Debug, Default)]
@@ -34,6 +34,9 @@ pub(super) trait Decode: Send {
     /// Adds lines, bad and skipped records to a block that has none, and sets its first line.
     /// True if there is more than fitted into it.
     fn decode(&mut self, block: &mut Block) -> bool;
+
+    /// Bytes of the longest record in it, as far as they are known.
+    fn longest_bytes(&self) -> usize;
 }
 
 impl From<Block> for Unit {
@@ -51,6 +54,11 @@ impl Unit {
     /// Bytes that it takes while it waits, and about as many that its lines take after.
     pub fn num_bytes(&self) -> usize {
         self.num_bytes
+    }
+
+    /// Bytes of the longest record that is still to be decoded, as far as they are known.
+    pub fn longest_bytes(&self) -> usize {
+        self.undecoded.0.as_ref().map_or(0, |decoder| decoder.longest_bytes())
     }
 
     /// True if [`Unit::decode`] would give lines that the block has not held yet.

@@ -72,6 +72,10 @@ impl Decode for Document {
         }
         false
     }
+
+    fn longest_bytes(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 impl Document {

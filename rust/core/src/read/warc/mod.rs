@@ -233,6 +233,11 @@ impl Decode for Records {
         }
         !self.cuts.as_slice().is_empty()
     }
+
+    fn longest_bytes(&self) -> usize {
+        let records = self.cuts.as_slice().iter().filter_map(|cut| cut.record.as_ref().ok());
+        records.map(|record| record.block.len()).max().unwrap_or(0)
+    }
 }
 
 /// Longest line that can begin with a mark: `\nWARC/1.1`.
