@@ -115,6 +115,8 @@ struct Page {
     bytes_on_disk: i64,
     num_values: i64,
     num_keys: i64,
+    /// CRC-32 of the bytes on disk.
+    checksum: Option<u32>,
 }
 
 /// What the pages of a column hold.
@@ -133,12 +135,12 @@ fn check_column(
     rows: u64,
     (allowed, range_bytes): (u64, u64),
 ) -> Result<Held, String> {
-    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
-    let start = u64::try_from(start).map_err(|_| "a column begins before the file".to_owned())?;
-    let length = u64::try_from(column.compressed_size()).map_err(|_| "a column has no length".to_owned())?;
+    let (start, end) = byte_range(column).ok_or_else(|| "a column of a negative size".to_owned())?;
+    let length = end - start;
     let file_bytes = file.metadata().map_err(|error| error.to_string())?.len();
-    let end = start.checked_add(length).filter(|end| *end <= file_bytes);
-    let end = end.ok_or_else(|| format!("a column of {length} bytes at {start} is longer than the file"))?;
+    if end > file_bytes {
+        return Err(format!("a column of {length} bytes at {start} is longer than the file"));
+    }
     let (mut at, mut held, mut num_values) = (start, 0_u64, 0_u64);
     let (mut ends, mut last) = (Vec::new(), (0, 0));
     while at < end {
@@ -161,6 +163,45 @@ fn check_column(
     Ok(Held { bytes: held, rows: num_values, ends })
 }
 
+/// Where the first page of a group is that is not as its checksum says, if there is one.
+pub(super) fn wrong_checksum(file: &mut File, group: &RowGroupMetaData) -> Option<String> {
+    group.columns().iter().find_map(|column| {
+        let (mut at, end) = byte_range(column)?;
+        while at < end {
+            let (page, length_of_head) = read_page(file, at, end).ok()?;
+            let (start, length) = (at + length_of_head, u64::try_from(page.bytes_on_disk).ok()?);
+            let is_wrong = |checksum| hash(file, start, length).is_ok_and(|found| found != checksum);
+            if page.checksum.is_some_and(is_wrong) {
+                let name = column.column_path().string();
+                return Some(format!(
+                    "the page at byte {at}, of column `{name}`, is not as its checksum says"
+                ));
+            }
+            at = start.saturating_add(length);
+        }
+        None
+    })
+}
+
+/// CRC-32 of `length` bytes of a file.
+fn hash(file: &mut File, start: u64, length: u64) -> std::io::Result<u32> {
+    file.seek(SeekFrom::Start(start))?;
+    let (mut hasher, mut buffer, mut rest) = (crc32fast::Hasher::new(), [0; 4096], file.take(length));
+    loop {
+        match rest.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// First and last byte of a column, if they can be.
+pub(super) fn byte_range(column: &ColumnChunkMetaData) -> Option<(u64, u64)> {
+    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+    let (start, length) = (u64::try_from(start).ok()?, u64::try_from(column.compressed_size()).ok()?);
+    Some((start, start.checked_add(length)?))
+}
+
 /// The description of the page at `at`, and its length.
 fn read_page(file: &mut File, at: u64, end: u64) -> Result<(Page, u64), String> {
     let mut size = HEAD_BYTES;
@@ -172,6 +213,7 @@ fn read_page(file: &mut File, at: u64, end: u64) -> Result<(Page, u64), String> 
             (3, 0) => page.bytes_on_disk = value,
             (5 | 8, 1) => page.num_values = value,
             (7, 1) => page.num_keys = value,
+            (4, 0) => page.checksum = Some((value as i32).cast_unsigned()), // written as a signed number
             _ => (),
         });
         match checked {

@@ -153,11 +153,12 @@ impl ParquetReader {
             }
             Piece::Range(count) => {
                 let num_bytes = num_bytes(self.meta(), count);
-                let closed = Some((self.file.open_again()?, self.metadata.clone()));
+                let (file, metadata) = (self.file.open_again()?, self.metadata.clone());
                 let (group, first, batches) = (self.group, self.given, None);
                 self.given += count;
                 let range = Range {
-                    closed,
+                    file,
+                    metadata,
                     batches,
                     text_field,
                     max_line_bytes,
@@ -205,11 +206,7 @@ fn has_ranges(group: &RowGroupMetaData, cuts: &Cuts) -> bool {
 
 /// Where the last column of a group ends in the file.
 fn end_of(group: &RowGroupMetaData) -> u64 {
-    let end = |column: &::parquet::file::metadata::ColumnChunkMetaData| {
-        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
-        start.unsigned_abs().saturating_add(column.compressed_size().unsigned_abs())
-    };
-    group.columns().iter().map(end).max().unwrap_or(0)
+    group.columns().iter().filter_map(pages::byte_range).map(|(_, end)| end).max().unwrap_or(0)
 }
 
 /// Bytes that so many rows of a group take when they are decoded, by the size it says it has.
@@ -224,7 +221,11 @@ impl Reading for ParquetReader {
             match rows::guarded(|| self.next_piece()) {
                 Ok(Some(piece)) => return self.unit(piece).map(Some),
                 Ok(None) => self.next_group(),
-                Err(reason) => return self.lost_rows(&damaged(&reason)).map(Some),
+                Err(reason) => {
+                    let reason =
+                        located(&reason, &mut self.pages, self.metadata.metadata().row_group(self.group));
+                    return self.lost_rows(&damaged(&reason)).map(Some);
+                }
             }
         }
         Ok(None)
@@ -272,8 +273,9 @@ impl Batches {
 
 /// Rows of a group that are not decoded yet.
 struct Range {
-    /// The file, until it is read.
-    closed: Option<(File, ArrowReaderMetadata)>,
+    file: File,
+    metadata: ArrowReaderMetadata,
+    /// `None` before the first row is asked for.
     batches: Option<Batches>,
     text_field: String,
     max_line_bytes: usize,
@@ -290,10 +292,13 @@ struct Range {
 impl Range {
     /// Adds the next rows to the block.
     fn append(&mut self, block: &mut Block) -> std::result::Result<(), String> {
-        if let Some((file, metadata)) = self.closed.take() {
-            self.batches = Some(Batches::open(file, &metadata, self.group, (self.first, self.count))?);
-        }
-        let Some(batches) = &mut self.batches else { return Err(TOO_FEW_ROWS.to_owned()) };
+        let batches = match &mut self.batches {
+            Some(batches) => batches,
+            none => {
+                let file = self.file.try_clone().map_err(|error| error.to_string())?;
+                none.insert(Batches::open(file, &self.metadata, self.group, (self.first, self.count))?)
+            }
+        };
         let batch = batches.next()?;
         rows::append(&batch, &self.text_field, self.first_row, self.max_line_bytes, block)?;
         self.pass(batch.num_rows() as u64);
@@ -311,7 +316,9 @@ impl Decode for Range {
         block.first_line = self.first_row;
         while self.count > 0 && block.bytes.len() < FULL_BYTES {
             if let Err(reason) = rows::guarded(|| self.append(block)) {
-                block.bad.extend(rows::lost(self.first_row, self.count, &damaged(&reason)));
+                let group = self.metadata.metadata().row_group(self.group);
+                let reason = damaged(&located(&reason, &mut self.file, group));
+                block.bad.extend(rows::lost(self.first_row, self.count, &reason));
                 self.pass(self.count);
             }
         }
@@ -321,6 +328,12 @@ impl Decode for Range {
     fn longest_bytes(&self) -> usize {
         self.num_bytes / self.count.max(1) as usize
     }
+}
+
+/// The reason why a group cannot be decoded, with the page if a checksum tells it.
+fn located(reason: &str, file: &mut File, group: &RowGroupMetaData) -> String {
+    let page = reason.contains("CRC").then(|| pages::wrong_checksum(file, group)).flatten();
+    page.unwrap_or_else(|| reason.to_owned())
 }
 
 fn damaged(reason: &str) -> String {
