@@ -47,7 +47,7 @@ pub(super) fn flow(
 
 /// Threads that help the calling one: none where all is to be done by one thread, else `num_threads`, where 0
 /// is one a core.
-pub(super) fn num_helpers(num_threads: usize) -> usize {
+pub(crate) fn num_helpers(num_threads: usize) -> usize {
     match num_threads {
         1 => 0,
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -42,6 +42,7 @@ use source::Source;
 use status::Status;
 
 pub(crate) use batch::{bad_record, lines};
+pub(crate) use flow::num_helpers;
 
 pub use estimate::{estimate, Estimate, SAMPLE_BYTES};
 pub use outside::{OutsideRules, STEP as OUTSIDE_STEP};

@@ -8,6 +8,7 @@
 mod arrow;
 mod charset;
 mod decompress;
+mod frames;
 mod hashed;
 mod html;
 mod inputs;

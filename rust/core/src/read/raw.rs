@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::decompress::{self, Undecodable, HEAD_BYTES};
+use super::frames::Frames;
 use super::{Block, Compression, STANDARD_INPUT};
 use crate::error::{Error, Place, Result};
 
@@ -21,13 +22,20 @@ pub struct Limits {
     pub max_file_bytes: u64,
     /// Most decompressed bytes per compressed byte, once past [`EXPANSION_FREE_BYTES`].
     pub max_expansion: u64,
+    /// Threads that prepare what is read, for which some are started that decompress; 0 for none.
+    pub num_threads: usize,
 }
 
 impl Limits {
     /// For files that were written here: their lines are longer by what was added to them, and
     /// they may expand to what was read, however much that is.
     pub(crate) fn of_own_files() -> Self {
-        Self { max_line_bytes: usize::MAX >> 1, max_file_bytes: u64::MAX, max_expansion: u64::from(u32::MAX) }
+        Self {
+            max_line_bytes: usize::MAX >> 1,
+            max_file_bytes: u64::MAX,
+            max_expansion: u64::from(u32::MAX),
+            num_threads: 0,
+        }
     }
 }
 
@@ -154,6 +162,9 @@ impl RawFile {
         let is_compressed = found != Ok(Compression::Plain);
         let source = BufReader::with_capacity(DISK_BYTES, io::Cursor::new(head).chain(source));
         let decoder = match found {
+            Ok(framed @ (Compression::Zstd | Compression::Gzip)) => {
+                Box::new(Frames::new(Box::new(source), framed, limits.num_threads))
+            }
             Ok(compression) => decompress::decoder(source, compression).map_err(Error::io("read", path))?,
             Err(reason) => Box::new(Undecodable(reason)),
         };
