@@ -238,3 +238,78 @@ fn gzip_member(bytes: &[u8]) -> Option<(usize, u64)> {
     let size = bytes.get(packed.checked_sub(4)?..packed)?.first_chunk()?;
     Some((packed, u64::from(u32::from_le_bytes(*size))))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// Bytes that no compression makes fewer.
+    fn noise(count: usize) -> Vec<u8> {
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn zstd_frames() -> Vec<u8> {
+        let frame = |chunk: &[u8]| zstd::bulk::compress(chunk, 1).unwrap();
+        noise(2_000_000).chunks(90_000).flat_map(frame).collect()
+    }
+
+    fn bgzip() -> Vec<u8> {
+        let member = |chunk: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(chunk).unwrap();
+            let plain = encoder.finish().unwrap();
+            let size = u16::try_from(plain.len() + 8 - 1).unwrap().to_le_bytes();
+            [&plain[..3], &[4], &plain[4..10], b"\x06\0BC\x02\0", &size, &plain[10..]].concat()
+        };
+        noise(1_500_000).chunks(40_000).flat_map(member).collect()
+    }
+
+    /// All bytes that a decoder gives, and its error.
+    fn drained(mut decoder: impl Read) -> (Vec<u8>, Option<String>) {
+        let mut bytes = Vec::new();
+        let error = decoder.read_to_end(&mut bytes).err();
+        (bytes, error.map(|error| error.to_string()))
+    }
+
+    fn assert_like_one_decoder(file: &[u8], compression: Compression, case: &str) {
+        let plain = drained(decompress::decoder(Cursor::new(file.to_vec()), compression).unwrap());
+        for num_threads in [0, 1, 9] {
+            let frames = Frames::new(Box::new(Cursor::new(file.to_vec())), compression, num_threads);
+            assert!(drained(frames) == plain, "{case}, {num_threads} threads: {:?}", plain.1);
+        }
+    }
+
+    #[test]
+    fn frames_whole_or_damaged_anywhere_give_what_one_decoder_gives() {
+        for (file, compression) in [(zstd_frames(), Compression::Zstd), (bgzip(), Compression::Gzip)] {
+            assert!(file.len() > 2 * AHEAD_BYTES);
+            assert_like_one_decoder(&file, compression, "whole");
+            let garbage = [&file[..], b"no frame"].concat();
+            assert_like_one_decoder(&garbage, compression, "garbage behind");
+            for at in [0, 3, 17, 600_003, 900_000, file.len() - 5] {
+                assert_like_one_decoder(&file[..at], compression, &format!("cut at {at}"));
+                let mut damaged = file.clone();
+                damaged[at] ^= 0x55;
+                assert_like_one_decoder(&damaged, compression, &format!("damaged at {at}"));
+            }
+        }
+    }
+
+    #[test]
+    fn frames_are_found_up_to_what_a_job_may_hold() {
+        let small = zstd::bulk::compress(&[b'a'; 1000], 1).unwrap();
+        let large = zstd::bulk::compress(&vec![0; 9 << 20], 1).unwrap();
+        let of_unknown_size = zstd::encode_all(&[b'a'; 1000][..], 1).unwrap();
+        let length = |frames: &[&[u8]]| length_of_frames(&frames.concat(), Compression::Zstd);
+        assert_eq!(length(&[&small, &small, &large]), 2 * small.len());
+        assert_eq!(length(&[&small, &small[..small.len() - 1]]), small.len());
+        assert_eq!(length(&[&of_unknown_size]) * length(&[&large]), 0);
+    }
+}

@@ -3,22 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use arrow_array::builder::{ListBuilder, StringBuilder};
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_array::types::Int32Type;
+use arrow_array::{ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::properties::WriterProperties;
 use triptych_core::config::PrepConfig;
 use triptych_core::ledger::Ledger;
-use triptych_core::pipeline::{self, Silent};
+use triptych_core::pipeline::{self, Progress, Share, Silent};
 
 use crate::sample::{arrow_file, gzip, response, zstd};
 
 /// Documents of a corpus, of about two kilobytes each: more than one unit of every format.
-const DOCUMENTS: usize = 3000;
+const DOCUMENTS: usize = 2400;
 
 fn text(index: usize) -> String {
     let word = |at: usize| format!("w{:x} ", (index * 7919 + at * 104_729) % 65_521);
@@ -46,10 +48,10 @@ fn batch_with_lists(texts: &[String]) -> RecordBatch {
     RecordBatch::try_from_iter([("text", column), ("words", Arc::new(words.finish()) as ArrayRef)]).unwrap()
 }
 
-/// Row groups of 2500 rows, pages of 100.
+/// Row groups of 2000 rows, pages of 100.
 fn parquet(batch: &RecordBatch) -> Vec<u8> {
     let properties =
-        WriterProperties::builder().set_dictionary_enabled(false).set_max_row_group_row_count(Some(2500));
+        WriterProperties::builder().set_dictionary_enabled(false).set_max_row_group_row_count(Some(2000));
     let properties = properties.set_data_page_row_count_limit(100).set_write_batch_size(100);
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties.build())).unwrap();
@@ -63,25 +65,24 @@ fn warc(texts: &[String]) -> Vec<u8> {
     texts.iter().flat_map(page).collect()
 }
 
-/// What a run over a folder writes on so many threads, but for what it says of itself.
-fn run(input: &Path, threads: usize) -> (Ledger, BTreeMap<String, Vec<u8>>) {
-    let dir = tempfile::tempdir().unwrap();
-    let output = dir.path().join("out");
+fn config(input: &Path, output: PathBuf, threads: usize) -> PrepConfig {
     let (profile, max_bad, shard_bytes) = ("clean".to_owned(), 1.0, 3 << 20);
     let input = vec![input.to_owned()];
-    let config = PrepConfig {
-        input,
-        output: output.clone(),
-        profile,
-        max_bad,
-        threads,
-        shard_bytes,
-        ..PrepConfig::default()
-    };
-    let ledger = pipeline::run(&config, &Silent).unwrap().ledger;
-    let files = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path());
+    PrepConfig { input, output, profile, max_bad, threads, shard_bytes, ..PrepConfig::default() }
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-    (ledger, files.map(|path| (name(&path), fs::read(&path).unwrap())).collect())
+    files.map(|path| (name(&path), fs::read(&path).unwrap())).collect()
+}
+
+/// What a run over a folder writes on so many threads.
+fn run(input: &Path, threads: usize) -> (Ledger, BTreeMap<String, Vec<u8>>) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(input, dir.path().join("out"), threads);
+    let ledger = pipeline::run(&config, &Silent).unwrap().ledger;
+    (ledger, files(&config.output))
 }
 
 /// Gzip members as bgzip writes them: 64,000 bytes in each, its size in its header, an empty one at the end.
@@ -107,11 +108,11 @@ fn assert_threads_change_nothing(name: &str, bytes: &[u8], num_documents: usize)
 
 #[test]
 fn one_file_of_any_format_gives_the_same_bytes_on_any_number_of_threads() {
-    let texts: Vec<String> = (0..DOCUMENTS / 2).map(text).collect();
+    let texts: Vec<String> = (0..DOCUMENTS / 3).map(text).collect();
     let jsonl = lines(&texts);
     let frames: Vec<u8> = jsonl.chunks(100_000).flat_map(zstd).collect();
     let members: Vec<u8> = jsonl.chunks(1 << 20).flat_map(gzip).collect();
-    assert!(frames.len() > 1 << 20, "more than what is looked at before the first is decompressed");
+    assert!(frames.len() > 600_000, "more than what is looked at before the first is decompressed");
     let files = [
         ("a.jsonl.gz", members),
         ("b.jsonl.gz", bgzip(&jsonl)),
@@ -180,10 +181,10 @@ fn a_damaged_page_in_the_middle_costs_the_rows_around_it_only() {
     let one = run(dir.path(), 1);
     let (lost, total) = (quarantine(&one.1), &one.0.total);
     let count = lost.len() as u64;
-    assert_eq!((total.read, total.quarantined, total.kept), (3000, count, 3000 - count));
-    // The damage is at row 1250 of 2500, in the first of two ranges.
+    assert_eq!((total.read, total.quarantined, total.kept), (2400, count, 2400 - count));
+    // The damage is at row 1000 of 2000, in the first of two ranges.
     let (start, end) = (lost[0].0, lost[lost.len() - 1].0);
-    assert!((2..=1250).contains(&start) && (1250..2400).contains(&end), "{start} to {end}");
+    assert!((2..=1000).contains(&start) && (1000..2000).contains(&end), "{start} to {end}");
     assert!(count == end - start + 1, "{start} to {end}: {count}");
     assert!(lost.iter().all(|(_, reason)| reason.starts_with("damaged row group: ")));
     assert!([2, 7].iter().all(|threads| run(dir.path(), *threads) == one));
@@ -206,4 +207,53 @@ fn a_page_that_is_not_as_its_checksum_says_is_named_and_costs_its_rows_only() {
     let reason = &lost[0].1;
     assert!(reason.contains("the page at byte ") && reason.contains("of column `text`"), "{reason}");
     assert!(run(dir.path(), 4) == one);
+}
+
+/// Stops a run after so many blocks.
+struct StopAfter(AtomicU64);
+
+impl Progress for StopAfter {
+    fn start(&self, _: u64) {}
+    fn advance(&self, _: u64, _: u64) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+    fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Rows that share one long text, which a dictionary holds once: more lines than a block takes.
+fn repeated() -> RecordBatch {
+    let values: ArrayRef = Arc::new(StringArray::from(vec![text(1).repeat(40)]));
+    let keys = Int32Array::from(vec![0; 160]);
+    let column: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::try_new(keys, values).unwrap());
+    RecordBatch::try_from_iter([("text", column)]).unwrap()
+}
+
+#[test]
+fn a_run_over_undecoded_units_is_stopped_and_resumed_or_shared_out_and_merged_into_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in");
+    fs::create_dir(&input).unwrap();
+    let texts: Vec<String> = (0..DOCUMENTS / 3).map(text).collect();
+    fs::write(input.join("a.warc"), warc(&texts)).unwrap();
+    fs::write(input.join("b.parquet"), crate::sample::parquet(&repeated())).unwrap();
+    fs::write(input.join("c.parquet"), parquet(&batch(&texts))).unwrap();
+    fs::write(input.join("d.html"), text(0)).unwrap();
+    let (_, whole) = run(&input, 2);
+    for blocks in [2, 4] {
+        let stopped = config(&input, dir.path().join(format!("stopped-{blocks}")), 2);
+        pipeline::run(&stopped, &StopAfter(AtomicU64::new(blocks))).unwrap_err();
+        pipeline::run(&stopped, &Silent).unwrap();
+        assert!(files(&stopped.output) == whole, "stopped after {blocks}");
+    }
+    let part = |index: usize| {
+        let part = config(&input, dir.path().join(format!("part-{index}")), 2);
+        let part = PrepConfig { shard: Share { index, count: 2 }, ..part };
+        pipeline::run(&part, &Silent).unwrap();
+        part.output
+    };
+    let merged = config(&input, dir.path().join("merged"), 2);
+    pipeline::merge(&[part(0), part(1)], &merged, &Silent).unwrap();
+    assert!(files(&merged.output) == whole);
 }
