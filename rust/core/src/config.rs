@@ -11,7 +11,7 @@ use crate::dedup::MIN_NGRAM_WORDS;
 use crate::error::{Error, Place, Result};
 use crate::language::{LanguageFilter, LanguageRule};
 use crate::pii::{Policy, PolicyConfig};
-use crate::pipeline::Share;
+use crate::pipeline::{num_helpers, Share};
 use crate::profile::Profile;
 use crate::quality::{Bound, RuleConfig, SeedRules};
 use crate::read::Limits;
@@ -198,6 +198,7 @@ impl PrepConfig {
             max_line_bytes: self.max_line_bytes,
             max_file_bytes: self.max_file_bytes,
             max_expansion: self.max_expansion,
+            num_threads: num_helpers(self.threads),
         }
     }
 

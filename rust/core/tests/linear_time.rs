@@ -347,7 +347,8 @@ fn a_line_of_json_as_it_is_and_with_the_text_as_a_value() {
 fn every_reader_of_text() {
     let memory = std::path::Path::new("/dev/shm"); // where there is one, the disk is left out
     let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-    let limits = Limits { max_line_bytes: 1 << 20, max_file_bytes: 1 << 30, max_expansion: 1000 };
+    let limits =
+        Limits { max_line_bytes: 1 << 20, max_file_bytes: 1 << 30, max_expansion: 1000, num_threads: 0 };
     for name in ["a.jsonl", "a.txt", "a.html", "a.warc", "b.warc", "a.arrow"] {
         let path = dir.path().join(name);
         let units = if name.ends_with("warc") || name == "a.html" { MARKUP } else { &[] };

@@ -31,8 +31,10 @@ pub(super) struct Preparer {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) file: usize,
-    /// Number of the block in its file.
+    /// Number of the unit in its file.
     pub(super) number: usize,
+    /// More of the unit follows.
+    pub(super) is_partial: bool,
     pub(super) bad: Vec<BadRecord>,
     pub(super) disk_bytes: u64,
     pub(super) content: u128,
@@ -64,9 +66,9 @@ pub(super) struct Candidate<'b> {
 
 impl Batch {
     /// Forgets the last block, and keeps the memory.
-    fn begin(&mut self, block: &Block) {
-        (self.file, self.number) = (block.file, block.number);
-        (self.disk_bytes, self.content) = (block.disk_bytes, block.content);
+    fn begin(&mut self, block: &mut Block) {
+        (self.file, self.number, self.is_partial) = (block.file, block.number, block.is_partial);
+        (self.disk_bytes, self.content) = (std::mem::take(&mut block.disk_bytes), block.content);
         (self.counts, self.bad) = (Counts::default(), Vec::new());
         self.samples.clear();
         self.measured.clear();

@@ -1,5 +1,5 @@
-//! Blocks through the threads and back in their order, so that what is written does not
-//! depend on how many threads there are.
+//! Units of the inputs through the threads and back in their order, so that what is written does
+//! not depend on how many threads there are. A thread decodes its unit and prepares it.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -7,32 +7,34 @@ use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
 
+use memchr::memchr_iter;
+
 use super::batch::{Batch, Preparer};
 use super::sink::Sink;
 use crate::error::Result;
 use crate::profile::Scratch;
-use crate::read::Block;
+use crate::read::Unit;
 
-/// Where blocks come from, in order.
-pub(super) trait Blocks {
-    /// The next block, or `None` after the last.
-    fn next_block(&mut self) -> Result<Option<Block>>;
+/// Where units come from, in order.
+pub(super) trait Units {
+    /// The next unit, or `None` after the last.
+    fn next_unit(&mut self) -> Result<Option<Unit>>;
     /// Takes back the memory of a block.
     fn recycle(&mut self, bytes: Vec<u8>);
 }
 
-/// A block of more is large: it holds one long line. Its document may take ten times as much while it is
-/// prepared, so that is done for one at a time, and the memory is given back after.
+/// A unit with a line of more is large. Its document may take ten times as much while it is prepared, so that
+/// is done for one at a time, and the memory is given back after.
 const LARGE_BYTES: usize = 8 << 20;
 
-/// Bytes of blocks on their way for each thread that prepares; one block may pass it.
+/// Bytes of units on their way for each thread that prepares; one unit may pass it.
 const BYTES_IN_FLIGHT: usize = 8 << 20;
 
-/// Moves every block from `source` through `preparer` into `sink`, in order.
+/// Moves every unit from `source` through `preparer` into `sink`, in order.
 ///
 /// One thread does everything in turn. More prepare, while the calling one reads and writes.
 pub(super) fn flow(
-    source: &mut dyn Blocks,
+    source: &mut dyn Units,
     preparer: &Preparer,
     sink: &mut Sink,
     num_threads: usize,
@@ -45,7 +47,7 @@ pub(super) fn flow(
 
 /// Threads that help the calling one: none where all is to be done by one thread, else `num_threads`, where 0
 /// is one a core.
-pub(super) fn num_helpers(num_threads: usize) -> usize {
+pub(crate) fn num_helpers(num_threads: usize) -> usize {
     match num_threads {
         1 => 0,
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -53,35 +55,82 @@ pub(super) fn num_helpers(num_threads: usize) -> usize {
     }
 }
 
-fn flow_here(source: &mut dyn Blocks, preparer: &Preparer, sink: &mut Sink) -> Result<()> {
-    let (mut scratch, mut batch) = (Scratch::default(), Batch::default());
-    while let Some(mut block) = source.next_block()? {
-        let is_large = block.bytes.len() > LARGE_BYTES;
-        preparer.prepare(&mut block, &mut scratch, &mut batch);
-        source.recycle(block.bytes);
-        sink.take(&batch)?;
-        if is_large {
-            (scratch, batch) = (Scratch::default(), Batch::default());
+fn flow_here(source: &mut dyn Units, preparer: &Preparer, sink: &mut Sink) -> Result<()> {
+    let (mut hand, mut batch, turns) = (Hand::default(), Batch::default(), Mutex::default());
+    while let Some(mut unit) = source.next_unit()? {
+        loop {
+            let is_large = hand.prepare(&mut unit, preparer, &mut batch, &turns);
+            sink.take(&batch)?;
+            if is_large {
+                batch = Batch::default();
+            }
+            if !unit.is_undecoded() {
+                break;
+            }
         }
+        source.recycle(unit.block.bytes);
     }
     Ok(())
 }
 
-/// A block on its way, and the memory for what it becomes.
+/// True if a line is longer than [`LARGE_BYTES`].
+fn has_long_line(bytes: &[u8]) -> bool {
+    let mut start = 0;
+    let ends = memchr_iter(b'\n', bytes).chain(std::iter::once(bytes.len()));
+    bytes.len() > LARGE_BYTES
+        && ends.into_iter().any(|end| end - std::mem::replace(&mut start, end) > LARGE_BYTES)
+}
+
+/// What a thread works with.
+#[derive(Default)]
+struct Hand {
+    scratch: Scratch,
+    /// Memory for lines that are decoded here.
+    lines: Vec<u8>,
+}
+
+impl Hand {
+    /// Decodes and prepares the next block of a unit; whoever holds `turns` does so with a large one. True if
+    /// it was large.
+    fn prepare(
+        &mut self,
+        unit: &mut Unit,
+        preparer: &Preparer,
+        batch: &mut Batch,
+        turns: &Mutex<()>,
+    ) -> bool {
+        let wait = || turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = (unit.longest_bytes() > LARGE_BYTES).then(wait);
+        let is_decoded_here = unit.is_undecoded();
+        unit.decode(&mut self.lines);
+        if turn.is_none() && has_long_line(&unit.block.bytes) {
+            turn = Some(wait());
+        }
+        preparer.prepare(&mut unit.block, &mut self.scratch, batch);
+        if is_decoded_here {
+            self.lines = std::mem::take(&mut unit.block.bytes);
+        }
+        if turn.is_some() {
+            *self = Self::default();
+        }
+        turn.is_some()
+    }
+}
+
+/// A unit on its way, and the memory for what it becomes.
 #[derive(Default)]
 struct Job {
     number: usize,
-    /// Bytes of the block as it was read.
-    num_bytes: usize,
-    block: Block,
+    unit: Unit,
     batch: Batch,
+    is_large: bool,
 }
 
 /// What a thread sends back: the job, or the panic that ended it.
 type Outcome = std::thread::Result<Job>;
 
 fn flow_across(
-    source: &mut dyn Blocks,
+    source: &mut dyn Units,
     preparer: &Preparer,
     sink: &mut Sink,
     num_threads: usize,
@@ -89,11 +138,11 @@ fn flow_across(
     let (jobs, todo) = channel::<Job>();
     let (finished, done) = channel::<Outcome>();
     let todo = Mutex::new(todo);
-    let large = Mutex::new(());
+    let turns = Mutex::new(());
     std::thread::scope(|scope| {
         for _ in 0..num_threads {
-            let (todo, large, finished) = (&todo, &large, finished.clone());
-            scope.spawn(move || work(todo, large, &finished, preparer));
+            let (todo, turns, finished) = (&todo, &turns, finished.clone());
+            scope.spawn(move || work(todo, turns, &finished, preparer));
         }
         // Dropped when this ends, also by an error: the threads end when no job can follow.
         let (in_flight, spare) = (VecDeque::new(), Vec::new());
@@ -101,22 +150,16 @@ fn flow_across(
     })
 }
 
-/// Prepares jobs until there are no more; whoever holds `large` prepares a large one.
-fn work(todo: &Mutex<Receiver<Job>>, large: &Mutex<()>, finished: &Sender<Outcome>, preparer: &Preparer) {
-    let mut scratch = Scratch::default();
+/// Prepares jobs until there are no more.
+fn work(todo: &Mutex<Receiver<Job>>, turns: &Mutex<()>, finished: &Sender<Outcome>, preparer: &Preparer) {
+    let mut hand = Hand::default();
     loop {
         let next = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut job) = next else { return };
-        let is_large = job.num_bytes > LARGE_BYTES;
-        let turn = is_large.then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            preparer.prepare(&mut job.block, &mut scratch, &mut job.batch);
+            job.is_large = hand.prepare(&mut job.unit, preparer, &mut job.batch, turns);
             job
         }));
-        if is_large {
-            scratch = Scratch::default();
-        }
-        drop(turn);
         if finished.send(outcome).is_err() {
             return;
         }
@@ -130,7 +173,7 @@ struct Belt {
     num_threads: usize,
     /// Those that came back before an earlier one; `None` where a thread still works.
     in_flight: VecDeque<Option<Job>>,
-    /// Bytes of their blocks.
+    /// Bytes of their units.
     bytes: usize,
     /// Memory of batches that are written.
     spare: Vec<Batch>,
@@ -139,11 +182,15 @@ struct Belt {
 }
 
 impl Belt {
-    fn run(mut self, source: &mut dyn Blocks, sink: &mut Sink) -> Result<()> {
+    fn run(mut self, source: &mut dyn Units, sink: &mut Sink) -> Result<()> {
         loop {
             while self.has_room() {
-                let Some(block) = source.next_block()? else { break };
-                self.send(block);
+                let Some(unit) = source.next_unit()? else { break };
+                self.bytes += unit.num_bytes();
+                let number = self.first + self.in_flight.len();
+                self.in_flight.push_back(None);
+                let batch = self.spare.pop().unwrap_or_default();
+                self.send(Job { number, unit, batch, is_large: false });
             }
             if self.in_flight.is_empty() {
                 return Ok(());
@@ -153,17 +200,12 @@ impl Belt {
         }
     }
 
-    /// Two blocks a thread keep all busy while one is read or written.
+    /// Two units a thread keep all busy while one is read or written.
     fn has_room(&self) -> bool {
         self.in_flight.len() < 2 * self.num_threads && self.bytes < self.num_threads * BYTES_IN_FLIGHT
     }
 
-    fn send(&mut self, block: Block) {
-        let number = self.first + self.in_flight.len();
-        self.in_flight.push_back(None);
-        let (num_bytes, batch) = (block.bytes.len(), self.spare.pop().unwrap_or_default());
-        self.bytes += num_bytes;
-        let job = Job { number, num_bytes, block, batch };
+    fn send(&self, job: Job) {
         let _ = self.jobs.send(job); // the threads live as long as the sender
     }
 
@@ -178,17 +220,23 @@ impl Belt {
         }
     }
 
-    /// Writes what is next in order, as far as it is there.
-    fn write(&mut self, source: &mut dyn Blocks, sink: &mut Sink) -> Result<()> {
-        while let Some(Some(_)) = self.in_flight.front() {
-            let Some(Some(job)) = self.in_flight.pop_front() else { break };
-            self.first += 1;
-            self.bytes -= job.num_bytes;
-            source.recycle(job.block.bytes);
+    /// Writes what is next in order, as far as it is there. A unit of which more is to be decoded goes round
+    /// again, and those after it wait.
+    fn write(&mut self, source: &mut dyn Units, sink: &mut Sink) -> Result<()> {
+        while let Some(mut job) = self.in_flight.front_mut().and_then(Option::take) {
             sink.take(&job.batch)?;
-            if job.num_bytes <= LARGE_BYTES {
-                self.spare.push(job.batch);
+            if job.is_large {
+                job.batch = Batch::default();
             }
+            if job.unit.is_undecoded() {
+                self.send(job);
+                return Ok(());
+            }
+            self.in_flight.pop_front();
+            self.first += 1;
+            self.bytes -= job.unit.num_bytes();
+            source.recycle(job.unit.block.bytes);
+            self.spare.push(job.batch);
         }
         Ok(())
     }

@@ -23,9 +23,9 @@ pub(super) const FILE_NAME: &str = "journal.json";
 pub(super) struct Journal {
     /// Version, configuration and inputs: what the run depends on.
     pub(super) made_from: Value,
-    /// Blocks of the inputs, counted over all files.
-    pub(super) blocks: u64,
-    /// XXH3-128 of the blocks of each file begun, up to here.
+    /// Units of the inputs, counted over all files.
+    pub(super) units: u64,
+    /// XXH3-128 of each file begun, as far as it was read when its last unit up to here was cut out.
     pub(super) contents: Vec<String>,
     /// Complete shards, and the documents and bytes of text in them.
     pub(super) num_shards: usize,
@@ -61,7 +61,7 @@ impl Journal {
             |input: &Input| FileCounts { file: input.path.display().to_string(), counts: Counts::default() };
         Self {
             made_from: made_from(config, inputs),
-            blocks: 0,
+            units: 0,
             contents: Vec::new(),
             num_shards: 0,
             documents: 0,
@@ -74,9 +74,9 @@ impl Journal {
         }
     }
 
-    /// One more block is done, the last of its file so far.
-    pub(super) fn end_block(&mut self, file: usize, content: u128) {
-        self.blocks += 1;
+    /// One more unit is done, the last of its file so far.
+    pub(super) fn end_unit(&mut self, file: usize, content: u128) {
+        self.units += 1;
         self.contents.resize(file + 1, String::new());
         self.contents[file] = format!("{content:032x}");
     }

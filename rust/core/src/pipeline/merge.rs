@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use memchr::memchr;
 use serde::de::DeserializeOwned;
 
-use super::flow::Blocks;
+use super::flow::Units;
 use super::outline;
 use super::part::{BlockEntry, Part, BLOCKS_NAME};
 use super::samples::{self, Sample};
@@ -15,7 +15,7 @@ use super::{Share, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::inspect::Histograms;
-use crate::read::{self, BadRecord, Block, FileFacts, Limits, Reader};
+use crate::read::{self, BadRecord, Block, FileFacts, Limits, Reader, Unit};
 
 /// What the parts were made from, once they are found to be all the parts of one run.
 #[derive(Debug)]
@@ -136,11 +136,12 @@ pub(super) struct PartBlocks {
     readers: Vec<PartReader>,
 }
 
-impl Blocks for PartBlocks {
-    fn next_block(&mut self) -> Result<Option<Block>> {
+impl Units for PartBlocks {
+    fn next_unit(&mut self) -> Result<Option<Unit>> {
         let place = |reader: &&mut PartReader| reader.next.as_ref().map(|entry| (entry.file, entry.block));
         let first = self.readers.iter_mut().filter(|reader| reader.next.is_some()).min_by_key(place);
-        first.map_or(Ok(None), PartReader::next_block)
+        let block = first.map_or(Ok(None), PartReader::next_block)?;
+        Ok(block.map(Unit::from))
     }
 
     fn recycle(&mut self, _bytes: Vec<u8>) {}
@@ -171,7 +172,8 @@ impl PartReader {
     fn next_block(&mut self) -> Result<Option<Block>> {
         let Some(entry) = self.next.take() else { return Ok(None) };
         self.next = self.blocks.next()?;
-        let mut block = Block { file: entry.file, number: entry.block, first_line: 1, ..Block::default() };
+        let BlockEntry { file, block: number, is_partial, .. } = entry;
+        let mut block = Block { file, number, is_partial, first_line: 1, ..Block::default() };
         for _ in 0..entry.counts.quarantined {
             block.bad.extend(self.quarantine.next::<BadRecord>()?);
         }
@@ -186,7 +188,7 @@ impl PartReader {
 struct Documents {
     /// Those not begun, the next one last.
     shards: Vec<PathBuf>,
-    open: Option<(Box<dyn Reader>, Block, usize)>,
+    open: Option<(Reader, Block, usize)>,
     disk_bytes: u64,
 }
 

@@ -42,6 +42,7 @@ use source::Source;
 use status::Status;
 
 pub(crate) use batch::{bad_record, lines};
+pub(crate) use flow::num_helpers;
 
 pub use estimate::{estimate, Estimate, SAMPLE_BYTES};
 pub use outside::{OutsideRules, STEP as OUTSIDE_STEP};
@@ -191,7 +192,7 @@ fn begin<'d>(
     draft.keep(); // whatever is wrong, what is done is not lost
     journal.check(config, inputs)?;
     progress.begin(Phase::Resuming);
-    let disk_bytes = source.skip(journal.blocks, &journal.contents)?;
+    let disk_bytes = source.skip(journal.units, &journal.contents)?;
     let counts = || journal.files.iter().map(|file| &file.counts);
     progress
         .judged(counts().map(|counts| counts.kept).sum(), counts().map(|counts| counts.quarantined).sum());

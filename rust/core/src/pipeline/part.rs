@@ -24,8 +24,11 @@ pub(super) const BLOCKS_NAME: &str = "blocks.jsonl";
 pub(super) struct BlockEntry {
     /// Index of the file among the inputs.
     pub(super) file: usize,
-    /// Number of the block in the file, from 0.
+    /// Number of its unit in the file, from 0.
     pub(super) block: usize,
+    /// The next entry is of the same unit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_partial: bool,
     /// Documents of it in the part's shards.
     pub(super) documents: u64,
     /// What became of its lines.

@@ -149,13 +149,16 @@ impl<'d> Sink<'d> {
         }
         let Some(list) = &mut self.block_list else { return Ok(()) };
         let (documents, counts) = (counts.kept, counts.clone());
-        list.push(&BlockEntry { file: batch.file, block: batch.number, documents, counts })
+        let (file, block, is_partial) = (batch.file, batch.number, batch.is_partial);
+        list.push(&BlockEntry { file, block, is_partial, documents, counts })
     }
 
     fn end_block(&mut self, batch: &Batch) -> Result<()> {
-        self.journal.end_block(batch.file, batch.content);
-        if self.writer.end_block()? && self.is_resumable {
-            self.write_journal()?;
+        if !batch.is_partial {
+            self.journal.end_unit(batch.file, batch.content);
+            if self.writer.end_block()? && self.is_resumable {
+                self.write_journal()?;
+            }
         }
         self.progress.advance(batch.disk_bytes, batch.counts.read);
         if self.progress.is_stopped() {

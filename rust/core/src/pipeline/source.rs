@@ -1,12 +1,10 @@
-//! All blocks of all inputs, in order.
+//! All units of all inputs, in order.
 
-use xxhash_rust::xxh3::Xxh3;
-
-use super::flow::Blocks;
+use super::flow::Units;
 use super::Share;
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
-use crate::read::{self, Block, FileFacts, Input, Limits, Reader};
+use crate::read::{self, FileFacts, Input, Limits, Reader, Unit};
 
 /// Reads one file after the other.
 pub(super) struct Source<'i> {
@@ -14,33 +12,28 @@ pub(super) struct Source<'i> {
     text_field: String,
     limits: Limits,
     share: Share,
-    reader: Option<Box<dyn Reader>>,
-    /// Number of the next block in its file.
-    block: usize,
-    /// Of what was read of the current file.
-    hasher: Xxh3,
+    reader: Option<Reader>,
+    /// Number of the next unit in its file.
+    number: usize,
     facts: Vec<FileFacts>,
 }
 
 impl<'i> Source<'i> {
     pub(super) fn new(inputs: &'i [Input], config: &PrepConfig) -> Self {
         let (text_field, limits) = (config.text_field.clone(), config.limits());
-        let (share, hasher) = (config.shard, Xxh3::new());
-        Self { inputs, text_field, limits, share, reader: None, block: 0, hasher, facts: Vec::new() }
+        Self { inputs, text_field, limits, share: config.shard, reader: None, number: 0, facts: Vec::new() }
     }
 
-    /// The next block of the current file, or its facts if there is none.
-    fn read(&mut self, input: &Input) -> Result<Option<Block>> {
+    /// The next unit of the current file, or its facts if there is none.
+    fn read(&mut self, input: &Input) -> Result<Option<Unit>> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => none.insert(read::open(&input.path, &self.text_field, self.limits)?),
         };
-        if let Some(mut block) = reader.next_block()? {
-            (block.file, block.number) = (self.facts.len(), self.block);
-            self.hasher.update(&block.bytes);
-            block.content = self.hasher.digest128();
-            self.block += 1;
-            return Ok(Some(block));
+        if let Some(mut unit) = reader.next_unit()? {
+            (unit.block.file, unit.block.number) = (self.facts.len(), self.number);
+            self.number += 1;
+            return Ok(Some(unit));
         }
         let (bytes, sha256) = reader.finish()?;
         self.end_file(FileFacts { file: input.path.display().to_string(), bytes, sha256 });
@@ -49,7 +42,7 @@ impl<'i> Source<'i> {
 
     fn end_file(&mut self, facts: FileFacts) {
         self.facts.push(facts);
-        (self.reader, self.block, self.hasher) = (None, 0, Xxh3::new());
+        (self.reader, self.number) = (None, 0);
     }
 
     /// Passes over a file of which others take all.
@@ -58,16 +51,16 @@ impl<'i> Source<'i> {
         self.end_file(FileFacts { file, bytes, sha256: String::new() });
     }
 
-    /// Reads over the blocks that an earlier run has done; `contents` are the hashes that
-    /// it found, one a file. Returns the bytes on disk that were passed.
+    /// Reads over the units that an earlier run has done, without decoding them; `contents` are the
+    /// hashes that it found, one a file. Returns the bytes on disk that were passed.
     ///
     /// # Errors
     /// `Integrity` if a file is not what it was.
-    pub(super) fn skip(&mut self, num_blocks: u64, contents: &[String]) -> Result<u64> {
+    pub(super) fn skip(&mut self, num_units: u64, contents: &[String]) -> Result<u64> {
         let mut disk_bytes = 0;
         let mut last: Option<(usize, u128)> = None;
-        for _ in 0..num_blocks {
-            let Some(block) = self.next_block()? else { break };
+        for _ in 0..num_units {
+            let Some(Unit { block, .. }) = self.next_unit()? else { break };
             if let Some((file, content)) = last.filter(|(file, _)| *file != block.file) {
                 self.check(file, content, contents)?;
             }
@@ -97,22 +90,22 @@ impl<'i> Source<'i> {
     }
 }
 
-impl Blocks for Source<'_> {
-    fn next_block(&mut self) -> Result<Option<Block>> {
+impl Units for Source<'_> {
+    fn next_unit(&mut self) -> Result<Option<Unit>> {
         let num_files = self.inputs.len();
-        let mut disk_bytes = 0; // of blocks that others take
+        let mut disk_bytes = 0; // of units that others take
         while let Some(input) = self.inputs.get(self.facts.len()) {
             if !self.share.has_file(self.facts.len(), num_files) {
                 self.pass(input);
                 continue;
             }
-            let Some(mut block) = self.read(input)? else { continue };
-            block.disk_bytes += std::mem::take(&mut disk_bytes);
-            if self.share.has_block(block.file, block.number, num_files) {
-                return Ok(Some(block));
+            let Some(mut unit) = self.read(input)? else { continue };
+            unit.block.disk_bytes += std::mem::take(&mut disk_bytes);
+            if self.share.has_block(unit.block.file, unit.block.number, num_files) {
+                return Ok(Some(unit));
             }
-            disk_bytes = block.disk_bytes;
-            self.recycle(block.bytes);
+            disk_bytes = unit.block.disk_bytes;
+            self.recycle(unit.block.bytes);
         }
         Ok(None)
     }

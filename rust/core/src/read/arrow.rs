@@ -13,9 +13,9 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{root_as_message, Message, MessageHeader, RecordBatch as BatchHeader};
 
 use super::raw::{Limits, EXPANSION_FREE_BYTES};
-use super::rows;
+use super::rows::{self, Rows};
 use super::window::Window;
-use super::{BadRecord, Block, Compression, Reader};
+use super::{BadRecord, Block, Compression, Reading, Unit};
 use crate::error::Result;
 
 /// How a file begins and ends; a stream has no mark.
@@ -148,41 +148,35 @@ impl ArrowReader {
     }
 
     /// The next rows of the batches that were decoded.
-    fn next_rows(&mut self) -> Option<Decoded<Block>> {
+    fn next_rows(&mut self) -> Option<Unit> {
         let (batch, rest) = rows::split(&self.batches.pop_front()?);
         if let Some(rest) = rest {
             self.batches.push_front(rest);
         }
-        let (first_line, limit) = (self.row, self.limits.max_line_bytes);
-        let lines = rows::guarded(|| rows::lines(&batch, &self.text_field, first_line, limit));
+        let first_row = self.row;
         self.row += batch.num_rows() as u64;
-        Some(lines.map(|(bytes, bad)| Block { bytes, first_line, bad, ..Block::default() }))
+        let (text_field, max_line_bytes) = (self.text_field.clone(), self.limits.max_line_bytes);
+        let rows = Rows { batch, text_field, first_row, max_line_bytes, damaged };
+        Some(rows.into_unit(self.window.raw.block()))
     }
 
-    fn lost(&mut self, reason: &str) -> Block {
+    fn lost(&mut self, reason: &str) -> Unit {
         self.is_done = true;
-        let reason = format!("damaged Arrow data: {}", rows::sentence(reason));
-        let bad = vec![BadRecord { line: self.row, byte: self.window.offset(), reason }];
-        Block { bad, first_line: self.row, ..Block::default() }
+        let bad = vec![BadRecord { line: self.row, byte: self.window.offset(), reason: damaged(reason) }];
+        Block { bad, first_line: self.row, ..self.window.raw.block() }.into()
     }
 }
 
-impl Reader for ArrowReader {
-    fn next_block(&mut self) -> Result<Option<Block>> {
+impl Reading for ArrowReader {
+    fn next_unit(&mut self) -> Result<Option<Unit>> {
         while !self.is_done {
-            let mut block = match self.next_rows() {
-                Some(Ok(block)) => block,
-                Some(Err(reason)) => self.lost(&reason),
-                None => match self.next_message()? {
-                    Ok(is_more) => {
-                        self.is_done = !is_more;
-                        continue;
-                    }
-                    Err(reason) => self.lost(&reason),
-                },
-            };
-            block.disk_bytes = self.window.raw.take_disk_bytes();
-            return Ok(Some(block));
+            if let Some(unit) = self.next_rows() {
+                return Ok(Some(unit));
+            }
+            match self.next_message()? {
+                Ok(is_more) => self.is_done = !is_more,
+                Err(reason) => return Ok(Some(self.lost(&reason))),
+            }
         }
         Ok(None)
     }
@@ -190,6 +184,10 @@ impl Reader for ArrowReader {
     fn finish(&mut self) -> Result<(u64, String)> {
         self.window.raw.finish()
     }
+}
+
+fn damaged(reason: &str) -> String {
+    format!("damaged Arrow data: {}", rows::sentence(reason))
 }
 
 fn decode(

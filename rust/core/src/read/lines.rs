@@ -5,7 +5,7 @@ use std::path::Path;
 use memchr::{memchr, memchr_iter, memrchr};
 
 use super::raw::{Limits, Piece, RawFile};
-use super::{BadRecord, Block, Compression, Reader, BLOCK_BYTES};
+use super::{BadRecord, Block, Compression, Reading, Unit, BLOCK_BYTES};
 use crate::error::Result;
 
 /// The mark that some editors write before UTF-8 text.
@@ -92,15 +92,15 @@ impl LineReader {
     }
 }
 
-impl Reader for LineReader {
-    fn next_block(&mut self) -> Result<Option<Block>> {
+impl Reading for LineReader {
+    fn next_unit(&mut self) -> Result<Option<Unit>> {
         if self.is_done {
             return Ok(None);
         }
         let mut bytes = self.take_carry();
         let first_byte = self.raw.offset - bytes.len() as u64;
         let mut searched = 0; // no line ends before this byte
-        let mut block = loop {
+        let block = loop {
             bytes.reserve_exact(BLOCK_BYTES);
             let piece = self.raw.read(BLOCK_BYTES, &mut bytes)?;
             if piece != Piece::More || memchr(b'\n', &bytes[searched..]).is_some() {
@@ -112,8 +112,8 @@ impl Reader for LineReader {
                 break self.skip_line(first_byte)?;
             }
         };
-        block.disk_bytes = self.raw.take_disk_bytes();
-        Ok(Some(block))
+        let Block { disk_bytes, content, .. } = self.raw.block();
+        Ok(Some(Block { disk_bytes, content, ..block }.into()))
     }
 
     fn recycle(&mut self, bytes: Vec<u8>) {

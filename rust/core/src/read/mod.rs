@@ -2,11 +2,14 @@
 //!
 //! Whatever the format, what comes out is the same: whole lines of JSON, one record
 //! each, about a megabyte together, and the places of what could not be read. So one
-//! path follows, and it is the same for all.
+//! path follows, and it is the same for all. A reader only cuts a file into units, which
+//! takes its order; what a unit costs to decode is left to the thread that takes it.
 
 mod arrow;
 mod charset;
 mod decompress;
+mod frames;
+mod hashed;
 mod html;
 mod inputs;
 mod lines;
@@ -16,6 +19,7 @@ mod raw;
 mod row_size;
 mod rows;
 mod thrift;
+mod unit;
 mod warc;
 mod whole;
 mod window;
@@ -30,6 +34,7 @@ pub use charset::{decode, Decoded};
 pub use html::{extract, Page};
 pub use inputs::{resolve, Input};
 pub use raw::Limits;
+pub use unit::{Reader, Unit};
 
 /// Bytes of decompressed text in a block, before it is cut at a line.
 pub const BLOCK_BYTES: usize = 1 << 20;
@@ -106,8 +111,10 @@ impl std::fmt::Display for Compression {
 pub struct Block {
     /// Index of the file among the inputs.
     pub file: usize,
-    /// Number of the block in its file, from 0.
+    /// Number of its unit in the file, from 0.
     pub number: usize,
+    /// More of its unit follows.
+    pub is_partial: bool,
     /// The lines.
     pub bytes: Vec<u8>,
     /// 1-based number of the first line (row, for Parquet).
@@ -120,7 +127,7 @@ pub struct Block {
     pub disk_bytes: u64,
     /// What a part of the run has counted of this block, if one has prepared it.
     pub counts: Option<Counts>,
-    /// XXH3-128 of the lines of this file up to the end of this block.
+    /// XXH3-128 of the file (of what it decompresses to) up to where the reader was when it cut this out.
     pub content: u128,
     /// Records that by their kind are no documents (requests of a WARC, say), by kind. Each takes a number,
     /// as an empty line does.
@@ -149,29 +156,30 @@ pub struct FileFacts {
     pub sha256: String,
 }
 
-/// A reader of one file.
-pub trait Reader: Send {
-    /// The next block, or `None` at the end.
-    fn next_block(&mut self) -> Result<Option<Block>>;
+/// A file of one format while it is read, from front to back.
+trait Reading: Send {
+    /// The next unit, or `None` at the end.
+    fn next_unit(&mut self) -> Result<Option<Unit>>;
 
     /// Takes back the memory of a block, for another.
     fn recycle(&mut self, _bytes: Vec<u8>) {}
 
-    /// Size and hash of the file, after its last block.
+    /// Size and hash of the file, after its last unit.
     fn finish(&mut self) -> Result<(u64, String)>;
 }
 
 /// Opens the file by the end of its name.
-pub fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Box<dyn Reader>> {
+pub fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Reader> {
     let (format, compression) = kind(path).ok_or_else(|| unreadable(path))?;
-    match format {
-        Format::Lines => Ok(Box::new(lines::LineReader::open(path, compression, limits)?)),
-        Format::Text => Ok(Box::new(whole::TextReader::open(path, compression, text_field, limits)?)),
-        Format::Html => Ok(Box::new(html::HtmlReader::open(path, compression, text_field, limits)?)),
-        Format::Warc => Ok(Box::new(warc::WarcReader::open(path, compression, text_field, limits)?)),
-        Format::Parquet => parquet::open(path, text_field, limits),
-        Format::Arrow => Ok(Box::new(arrow::ArrowReader::open(path, compression, text_field, limits)?)),
-    }
+    let reading: Box<dyn Reading> = match format {
+        Format::Lines => Box::new(lines::LineReader::open(path, compression, limits)?),
+        Format::Text => Box::new(whole::FileReader::open_text(path, compression, text_field, limits)?),
+        Format::Html => Box::new(whole::FileReader::open_html(path, compression, text_field, limits)?),
+        Format::Warc => Box::new(warc::WarcReader::open(path, compression, text_field, limits)?),
+        Format::Parquet => parquet::open(path, text_field, limits)?,
+        Format::Arrow => Box::new(arrow::ArrowReader::open(path, compression, text_field, limits)?),
+    };
+    Ok(Reader::new(reading))
 }
 
 /// True for a name of a format that is read.

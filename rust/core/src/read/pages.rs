@@ -50,19 +50,55 @@ pub(super) fn check_footer(file: &mut File) -> Checked {
     Ok(())
 }
 
+/// Bytes of a row group that are decoded together, if its pages are not larger.
+const RANGE_BYTES: u64 = 4 << 20;
+
+/// Most rows that are decoded together, however short they are, if pages do not hold more.
+const MAX_RANGE_ROWS: u64 = 1 << 14;
+
+/// Rows of a group, and where it can be cut.
+#[derive(Debug, Default)]
+pub(super) struct Cuts {
+    /// Rows that the pages hold: those of the group, or fewer if a column has not as many.
+    pub(super) rows: u64,
+    /// Rows before each place where a page of the largest column ends and enough stand before it.
+    pub(super) ends: Vec<u64>,
+}
+
 /// Checks a row group: what it claims to hold, and what each of its pages does.
-pub(super) fn check_group(file: &mut File, group: &RowGroupMetaData, limits: Limits) -> Checked {
+pub(super) fn check_group(file: &mut File, group: &RowGroupMetaData, limits: Limits) -> Result<Cuts, String> {
     let on_disk = group.compressed_size().unsigned_abs();
     let allowed = on_disk.saturating_mul(limits.max_expansion).max(EXPANSION_FREE_BYTES);
     let allowed = allowed.min(limits.max_file_bytes);
     let claimed = group.total_byte_size().unsigned_abs().max(group.num_rows().unsigned_abs()); // a row is a byte at least
     check_size(on_disk, claimed, allowed)?;
-    let mut held = 0;
-    for column in group.columns() {
-        held += check_column(file, column, group.num_rows().unsigned_abs(), allowed)?;
+    let largest = largest_flat(group);
+    let (mut held, mut cuts) = (0, Cuts { rows: group.num_rows().unsigned_abs(), ends: Vec::new() });
+    for (index, column) in group.columns().iter().enumerate() {
+        let column_bytes = column.uncompressed_size().unsigned_abs();
+        let share = u128::from(RANGE_BYTES) * u128::from(column_bytes) / u128::from(claimed.max(1));
+        let column = check_column(file, column, group.num_rows().unsigned_abs(), (allowed, share as u64))?;
+        held += column.bytes;
         check_size(on_disk, held, allowed)?;
+        cuts.rows = cuts.rows.min(column.rows);
+        if largest == Some(index) {
+            cuts.ends = column.ends;
+        }
     }
-    Ok(())
+    let rows = cuts.rows;
+    cuts.ends.retain(|end| *end < rows);
+    cuts.ends.push(rows);
+    Ok(cuts)
+}
+
+/// The largest column of those with one value a row.
+fn largest_flat(group: &RowGroupMetaData) -> Option<usize> {
+    let flat = group.columns().iter().enumerate().filter(|(_, column)| is_flat(column));
+    flat.max_by_key(|(_, column)| column.uncompressed_size()).map(|(index, _)| index)
+}
+
+pub(super) fn is_flat(column: &ColumnChunkMetaData) -> bool {
+    column.column_descr().max_rep_level() == 0
 }
 
 fn check_size(on_disk: u64, size: u64, allowed: u64) -> Checked {
@@ -79,22 +115,34 @@ struct Page {
     bytes_on_disk: i64,
     num_values: i64,
     num_keys: i64,
+    /// CRC-32 of the bytes on disk.
+    checksum: Option<u32>,
 }
 
-/// Checks the pages of a column; gives the bytes that they hold.
+/// What the pages of a column hold.
+struct Held {
+    bytes: u64,
+    /// At most: only a decoder can tell how many lists there are.
+    rows: u64,
+    /// As in [`Cuts`].
+    ends: Vec<u64>,
+}
+
+/// Checks the pages of a column.
 fn check_column(
     file: &mut File,
     column: &ColumnChunkMetaData,
     rows: u64,
-    allowed: u64,
-) -> Result<u64, String> {
-    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
-    let start = u64::try_from(start).map_err(|_| "a column begins before the file".to_owned())?;
-    let length = u64::try_from(column.compressed_size()).map_err(|_| "a column has no length".to_owned())?;
+    (allowed, range_bytes): (u64, u64),
+) -> Result<Held, String> {
+    let (start, end) = byte_range(column).ok_or_else(|| "a column of a negative size".to_owned())?;
+    let length = end - start;
     let file_bytes = file.metadata().map_err(|error| error.to_string())?.len();
-    let end = start.checked_add(length).filter(|end| *end <= file_bytes);
-    let end = end.ok_or_else(|| format!("a column of {length} bytes at {start} is longer than the file"))?;
+    if end > file_bytes {
+        return Err(format!("a column of {length} bytes at {start} is longer than the file"));
+    }
     let (mut at, mut held, mut num_values) = (start, 0_u64, 0_u64);
+    let (mut ends, mut last) = (Vec::new(), (0, 0));
     while at < end {
         let (page, length_of_head) = read_page(file, at, end)?;
         let bytes = u64::try_from(page.bytes).map_err(|_| "a page of a negative size".to_owned())?;
@@ -107,8 +155,51 @@ fn check_column(
         // Nulls take no room on disk, but eight bytes when they are read; a row has at least one value.
         check_size(length, num_values.saturating_sub(rows).saturating_mul(8), allowed)?;
         check_size(on_disk, page.num_keys.unsigned_abs(), bytes)?; // a value of a dictionary is a byte at least
+        if held - last.0 >= range_bytes || num_values - last.1 >= MAX_RANGE_ROWS {
+            last = (held, num_values);
+            ends.push(num_values);
+        }
     }
-    Ok(held)
+    Ok(Held { bytes: held, rows: num_values, ends })
+}
+
+/// Where the first page of a group is that is not as its checksum says, if there is one.
+pub(super) fn wrong_checksum(file: &mut File, group: &RowGroupMetaData) -> Option<String> {
+    group.columns().iter().find_map(|column| {
+        let (mut at, end) = byte_range(column)?;
+        while at < end {
+            let (page, length_of_head) = read_page(file, at, end).ok()?;
+            let (start, length) = (at + length_of_head, u64::try_from(page.bytes_on_disk).ok()?);
+            let is_wrong = |checksum| hash(file, start, length).is_ok_and(|found| found != checksum);
+            if page.checksum.is_some_and(is_wrong) {
+                let name = column.column_path().string();
+                return Some(format!(
+                    "the page at byte {at}, of column `{name}`, is not as its checksum says"
+                ));
+            }
+            at = start.saturating_add(length);
+        }
+        None
+    })
+}
+
+/// CRC-32 of `length` bytes of a file.
+fn hash(file: &mut File, start: u64, length: u64) -> std::io::Result<u32> {
+    file.seek(SeekFrom::Start(start))?;
+    let (mut hasher, mut buffer, mut rest) = (crc32fast::Hasher::new(), [0; 4096], file.take(length));
+    loop {
+        match rest.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// First and last byte of a column, if they can be.
+pub(super) fn byte_range(column: &ColumnChunkMetaData) -> Option<(u64, u64)> {
+    let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+    let (start, length) = (u64::try_from(start).ok()?, u64::try_from(column.compressed_size()).ok()?);
+    Some((start, start.checked_add(length)?))
 }
 
 /// The description of the page at `at`, and its length.
@@ -122,6 +213,7 @@ fn read_page(file: &mut File, at: u64, end: u64) -> Result<(Page, u64), String> 
             (3, 0) => page.bytes_on_disk = value,
             (5 | 8, 1) => page.num_values = value,
             (7, 1) => page.num_keys = value,
+            (4, 0) => page.checksum = Some((value as i32).cast_unsigned()), // written as a signed number
             _ => (),
         });
         match checked {

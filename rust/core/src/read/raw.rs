@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::decompress::{self, Undecodable, HEAD_BYTES};
-use super::{Compression, STANDARD_INPUT};
+use super::frames::Frames;
+use super::{Block, Compression, STANDARD_INPUT};
 use crate::error::{Error, Place, Result};
 
 /// What a single file may cost.
@@ -20,13 +22,20 @@ pub struct Limits {
     pub max_file_bytes: u64,
     /// Most decompressed bytes per compressed byte, once past [`EXPANSION_FREE_BYTES`].
     pub max_expansion: u64,
+    /// Threads that prepare what is read, for which some are started that decompress; 0 for none.
+    pub num_threads: usize,
 }
 
 impl Limits {
     /// For files that were written here: their lines are longer by what was added to them, and
     /// they may expand to what was read, however much that is.
     pub(crate) fn of_own_files() -> Self {
-        Self { max_line_bytes: usize::MAX >> 1, max_file_bytes: u64::MAX, max_expansion: u64::from(u32::MAX) }
+        Self {
+            max_line_bytes: usize::MAX >> 1,
+            max_file_bytes: u64::MAX,
+            max_expansion: u64::from(u32::MAX),
+            num_threads: 0,
+        }
     }
 }
 
@@ -125,6 +134,8 @@ pub(super) struct RawFile {
     limits: Limits,
     /// Decompressed bytes so far.
     pub(super) offset: u64,
+    /// Of the decompressed bytes so far.
+    content: Xxh3,
     reported: u64,
 }
 
@@ -151,10 +162,14 @@ impl RawFile {
         let is_compressed = found != Ok(Compression::Plain);
         let source = BufReader::with_capacity(DISK_BYTES, io::Cursor::new(head).chain(source));
         let decoder = match found {
+            Ok(framed @ (Compression::Zstd | Compression::Gzip)) => {
+                Box::new(Frames::new(Box::new(source), framed, limits.num_threads))
+            }
             Ok(compression) => decompress::decoder(source, compression).map_err(Error::io("read", path))?,
             Err(reason) => Box::new(Undecodable(reason)),
         };
-        Ok(Self { path: path.to_owned(), decoder, disk, is_compressed, limits, offset: 0, reported: 0 })
+        let (path, content) = (path.to_owned(), Xxh3::new());
+        Ok(Self { path, decoder, disk, is_compressed, limits, offset: 0, content, reported: 0 })
     }
 
     /// Appends up to `count` decompressed bytes.
@@ -162,6 +177,7 @@ impl RawFile {
         let before = buffer.len();
         let result = self.decoder.by_ref().take(count as u64).read_to_end(buffer);
         self.offset += (buffer.len() - before) as u64;
+        self.content.update(&buffer[before..]);
         self.check_limits()?;
         match result {
             Ok(read) if read < count => Ok(Piece::End),
@@ -175,9 +191,15 @@ impl RawFile {
     }
 
     /// Bytes read from disk since this was last asked.
-    pub(super) fn take_disk_bytes(&mut self) -> u64 {
+    fn take_disk_bytes(&mut self) -> u64 {
         let bytes = lock(&self.disk).bytes;
         bytes - std::mem::replace(&mut self.reported, bytes)
+    }
+
+    /// A block without lines, cut out of what was read.
+    pub(super) fn block(&mut self) -> Block {
+        let content = self.content.digest128();
+        Block { disk_bytes: self.take_disk_bytes(), content, ..Block::default() }
     }
 
     /// Reads what the decoder left, and gives size and hash of the whole file.

@@ -10,7 +10,8 @@ use arrow_json::writer::{LineDelimited, WriterBuilder};
 use arrow_schema::{DataType, Field, Schema};
 
 use super::row_size::json_bytes;
-use super::{invalid_file, BadRecord, BLOCK_BYTES};
+use super::unit::Decode;
+use super::{invalid_file, BadRecord, Block, Unit, BLOCK_BYTES};
 use crate::error::Result;
 
 /// Rows turned into JSON at once: at 4 kB a row, about a block.
@@ -22,12 +23,12 @@ const MAX_BYTES: u64 = 8 * BLOCK_BYTES as u64;
 /// Longest reason in characters; some decoders print what they were given.
 const MAX_REASON_CHARS: usize = 300;
 
+/// Most rows that are quarantined one by one; beyond, all that are lost together are one record.
+const MAX_LOST_ROWS: u64 = 1 << 20;
+
 /// Reasons for which a row is no record.
 const NULL: &str = "the text is null";
 const NOT_UTF8: &str = "the text is not UTF-8";
-
-/// Lines of JSON, and the rows that have none: each left an empty line in its place.
-pub(super) type Lines = (Vec<u8>, Vec<BadRecord>);
 
 /// Checks that there is a text column of a type that holds text.
 ///
@@ -68,30 +69,88 @@ pub(super) fn split(batch: &RecordBatch) -> (RecordBatch, Option<RecordBatch>) {
     (batch.slice(0, count), (rest > 0).then(|| batch.slice(count, rest)))
 }
 
-/// The rows of a batch, the first of them number `first_row`; one that is too long is not written out.
-pub(super) fn lines(
+/// Adds the rows of a batch to a block, the first of them number `first_row`; one that is too long is not
+/// written out. A row that is no record leaves an empty line.
+///
+/// # Errors
+/// Why they cannot be written; then the block is as it was.
+pub(super) fn append(
     batch: &RecordBatch,
     text_field: &str,
     first_row: u64,
     max_line_bytes: usize,
-) -> std::result::Result<Lines, String> {
+    block: &mut Block,
+) -> std::result::Result<(), String> {
     let length = if batch.num_rows() == 1 { json_bytes(batch) } else { 0 };
     if length > max_line_bytes as u64 {
         let reason = format!("the row is too long: at most {max_line_bytes} bytes, found about {length}");
-        return Ok((b"\n".to_vec(), vec![BadRecord { line: first_row, byte: 0, reason }]));
+        block.bytes.push(b'\n');
+        block.bad.push(BadRecord { line: first_row, byte: 0, reason });
+        return Ok(());
     }
+    let start = block.bytes.len();
+    guarded(|| write(batch, text_field, first_row, block)).inspect_err(|_| block.bytes.truncate(start))
+}
+
+fn write(
+    batch: &RecordBatch,
+    text_field: &str,
+    first_row: u64,
+    block: &mut Block,
+) -> std::result::Result<(), String> {
     let (batch, reason) = with_text(batch, text_field)?;
-    let bytes = json_lines(&batch)?;
-    let Some(nulls) = batch.column_by_name(text_field).and_then(Array::logical_nulls) else {
-        return Ok((bytes, Vec::new()));
-    };
+    let start = block.bytes.len();
+    write_json(&batch, &mut block.bytes)?;
+    let Some(nulls) = batch.column_by_name(text_field).and_then(Array::logical_nulls) else { return Ok(()) };
+    let lines = block.bytes.split_off(start);
+    let kept = lines.split_inclusive(|byte| *byte == b'\n').enumerate();
+    kept.for_each(|(row, line)| block.bytes.extend_from_slice(if nulls.is_null(row) { b"\n" } else { line }));
     let bad = (0..batch.num_rows()).filter(|row| nulls.is_null(*row));
-    let bad: Vec<BadRecord> = bad
-        .map(|row| BadRecord { line: first_row + row as u64, byte: 0, reason: reason(row).to_owned() })
-        .collect();
-    let kept = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
-    let kept = kept.flat_map(|(row, line)| if nulls.is_null(row) { &b"\n"[..] } else { line });
-    Ok((kept.copied().collect(), bad))
+    let bad =
+        bad.map(|row| BadRecord { line: first_row + row as u64, byte: 0, reason: reason(row).to_owned() });
+    block.bad.extend(bad);
+    Ok(())
+}
+
+/// Rows that are decoded and not JSON yet.
+pub(super) struct Rows {
+    pub(super) batch: RecordBatch,
+    pub(super) text_field: String,
+    /// 1-based number of the first.
+    pub(super) first_row: u64,
+    pub(super) max_line_bytes: usize,
+    /// What is lost with them, said of a reason.
+    pub(super) damaged: fn(&str) -> String,
+}
+
+impl Rows {
+    pub(super) fn into_unit(self, block: Block) -> Unit {
+        Unit::later(block, json_bytes(&self.batch) as usize, self)
+    }
+}
+
+impl Decode for Rows {
+    fn decode(&mut self, block: &mut Block) -> bool {
+        block.first_line = self.first_row;
+        let appended = append(&self.batch, &self.text_field, self.first_row, self.max_line_bytes, block);
+        if let Err(reason) = appended {
+            block.bad = lost(self.first_row, self.batch.num_rows() as u64, &(self.damaged)(&reason));
+        }
+        false
+    }
+
+    fn longest_bytes(&self) -> usize {
+        json_bytes(&self.batch) as usize / self.batch.num_rows().max(1)
+    }
+}
+
+/// A bad record for each of `count` rows, or one for all if they are too many.
+pub(super) fn lost(first_row: u64, count: u64, reason: &str) -> Vec<BadRecord> {
+    if count > MAX_LOST_ROWS {
+        return vec![BadRecord { line: first_row, byte: 0, reason: format!("{reason} ({count} rows)") }];
+    }
+    let rows = first_row..first_row.saturating_add(count);
+    rows.map(|line| BadRecord { line, byte: 0, reason: reason.to_owned() }).collect()
 }
 
 /// The batch with its text as a string column, and why a row of it is null.
@@ -123,12 +182,9 @@ fn replace_column(
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())
 }
 
-fn json_lines(batch: &RecordBatch) -> std::result::Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut bytes);
-    writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())?;
-    drop(writer);
-    Ok(bytes)
+fn write_json(batch: &RecordBatch, bytes: &mut Vec<u8>) -> std::result::Result<(), String> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(bytes);
+    writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())
 }
 
 thread_local! {

@@ -1,54 +1,58 @@
-//! Plain text and Markdown: one file is one document, its text as it is.
+//! Files that are one document each: plain text and Markdown as they are, and the main text of
+//! HTML pages.
 
 use std::path::{Path, PathBuf};
 
 use super::raw::{Limits, Piece, RawFile};
-use super::{BadRecord, Block, Compression, Reader};
+use super::unit::Decode;
+use super::{charset, html, BadRecord, Block, Compression, Reading, Unit};
 use crate::error::{Error, Result};
 use crate::json;
 
-/// Reader of `.txt`, `.md` and their compressed forms.
-pub(super) struct TextReader {
+/// Reader of `.txt`, `.md`, `.html` and their compressed forms.
+pub(super) struct FileReader {
     raw: RawFile,
     text_field: String,
     max_bytes: usize,
+    is_html: bool,
     is_done: bool,
 }
 
-impl TextReader {
-    pub(super) fn open(path: &Path, compression: Compression, field: &str, limits: Limits) -> Result<Self> {
-        let raw = RawFile::open(path, compression, limits)?;
-        Ok(Self { raw, text_field: field.to_owned(), max_bytes: limits.max_line_bytes, is_done: false })
+/// A file that was read and has no line yet.
+struct Document {
+    bytes: Vec<u8>,
+    text_field: String,
+    is_html: bool,
+}
+
+impl FileReader {
+    pub(super) fn open_text(path: &Path, named: Compression, field: &str, limits: Limits) -> Result<Self> {
+        Ok(Self::new(RawFile::open(path, named, limits)?, field, limits, false))
     }
 
-    /// The file's text, or why there is none.
-    fn text(&self, bytes: Vec<u8>, piece: Piece) -> std::result::Result<String, String> {
-        check_whole(&bytes, piece, self.max_bytes)?;
-        String::from_utf8(bytes)
-            .map_err(|error| format!("invalid UTF-8 at byte {}", error.utf8_error().valid_up_to()))
+    pub(super) fn open_html(path: &Path, named: Compression, field: &str, limits: Limits) -> Result<Self> {
+        Ok(Self::new(RawFile::open_binary(path, named, limits)?, field, limits, true))
     }
 
-    fn line(&self, text: &str) -> Vec<u8> {
-        let mut line = Vec::new();
-        write_object(&[(&self.text_field, text.strip_prefix('\u{feff}').unwrap_or(text))], &mut line);
-        line
+    fn new(raw: RawFile, field: &str, limits: Limits, is_html: bool) -> Self {
+        Self { raw, text_field: field.to_owned(), max_bytes: limits.max_line_bytes, is_html, is_done: false }
     }
 }
 
-impl Reader for TextReader {
-    fn next_block(&mut self) -> Result<Option<Block>> {
+impl Reading for FileReader {
+    fn next_unit(&mut self) -> Result<Option<Unit>> {
         if std::mem::replace(&mut self.is_done, true) {
             return Ok(None);
         }
         let mut bytes = Vec::new();
         let piece = self.raw.read(self.max_bytes.saturating_add(1), &mut bytes)?;
-        let mut block = Block { first_line: 1, disk_bytes: self.raw.take_disk_bytes(), ..Block::default() };
-        match self.text(bytes, piece) {
-            Ok(text) if text.is_empty() => (),
-            Ok(text) => block.bytes = self.line(&text),
-            Err(reason) => block.bad.push(BadRecord { line: 1, byte: 0, reason }),
+        let mut block = Block { first_line: 1, ..self.raw.block() };
+        if let Err(reason) = check_whole(&bytes, piece, self.max_bytes) {
+            block.bad.push(BadRecord { line: 1, byte: 0, reason });
+            return Ok(Some(block.into()));
         }
-        Ok(Some(block))
+        let (num_bytes, text_field) = (bytes.len(), self.text_field.clone());
+        Ok(Some(Unit::later(block, num_bytes, Document { bytes, text_field, is_html: self.is_html })))
     }
 
     fn finish(&mut self) -> Result<(u64, String)> {
@@ -56,8 +60,42 @@ impl Reader for TextReader {
     }
 }
 
+impl Decode for Document {
+    fn decode(&mut self, block: &mut Block) -> bool {
+        if self.bytes.is_empty() {
+            return false; // nothing is no document, and nothing bad
+        }
+        if self.is_html {
+            self.write_page(&mut block.bytes);
+        } else if let Err(reason) = self.write_text(&mut block.bytes) {
+            block.bad.push(BadRecord { line: 1, byte: 0, reason });
+        }
+        false
+    }
+
+    fn longest_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl Document {
+    fn write_text(&self, out: &mut Vec<u8>) -> std::result::Result<(), String> {
+        let text = simdutf8::compat::from_utf8(&self.bytes)
+            .map_err(|error| format!("invalid UTF-8 at byte {}", error.valid_up_to()))?;
+        write_object(&[(&self.text_field, text.strip_prefix('\u{feff}').unwrap_or(text))], out);
+        Ok(())
+    }
+
+    fn write_page(&self, out: &mut Vec<u8>) {
+        let decoded = charset::decode(&self.bytes, None, true);
+        let page = html::extract(&decoded.text);
+        let text = (&*self.text_field, &*page.text);
+        write_object(&[("title", &*page.title), ("charset", decoded.charset), text], out);
+    }
+}
+
 /// Why a file that was read to its end, or to one byte beyond the limit, is no document.
-pub(super) fn check_whole(bytes: &[u8], piece: Piece, max_bytes: usize) -> std::result::Result<(), String> {
+fn check_whole(bytes: &[u8], piece: Piece, max_bytes: usize) -> std::result::Result<(), String> {
     match piece {
         Piece::Damaged(reason) => Err(format!("the compressed data ends early or is damaged: {reason}")),
         _ if bytes.len() > max_bytes => Err(format!("the file is too long: at most {max_bytes} bytes")),
@@ -90,11 +128,11 @@ impl LostFile {
     }
 }
 
-impl Reader for LostFile {
-    fn next_block(&mut self) -> Result<Option<Block>> {
+impl Reading for LostFile {
+    fn next_unit(&mut self) -> Result<Option<Unit>> {
         let Some(reason) = self.reason.take() else { return Ok(None) };
         let bad = vec![BadRecord { line: 1, byte: 0, reason }];
-        Ok(Some(Block { bad, first_line: 1, ..Block::default() }))
+        Ok(Some(Block { bad, first_line: 1, ..Block::default() }.into()))
     }
 
     fn finish(&mut self) -> Result<(u64, String)> {

@@ -114,7 +114,7 @@ fn read_file(path: &Path) -> Result<Documents> {
 
 /// The documents of one file, block by block.
 struct Lines {
-    reader: Box<dyn Reader>,
+    reader: Reader,
     path: PathBuf,
     block: Block,
     /// Where the next line begins in the block, and its number.

@@ -7,7 +7,8 @@ use serde_json::Value;
 use triptych_core::read::{self, BadRecord, Limits};
 use triptych_core::Result;
 
-pub const LIMITS: Limits = Limits { max_line_bytes: 1 << 20, max_file_bytes: 1 << 30, max_expansion: 1000 };
+pub const LIMITS: Limits =
+    Limits { max_line_bytes: 1 << 20, max_file_bytes: 1 << 30, max_expansion: 1000, num_threads: 0 };
 
 /// What a reader gave.
 #[derive(Debug, Default)]

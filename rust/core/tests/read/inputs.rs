@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use triptych_core::error::Error;
 use triptych_core::read::{self, resolve};
 use triptych_core::Result;
@@ -154,7 +156,11 @@ fn a_file_that_vanishes_while_it_is_read_is_read_to_its_end_or_named() {
     let vanish = |path: &Path| fs::remove_file(path).unwrap();
     read_while("a.jsonl", lines.as_bytes(), vanish).unwrap();
     let batch = arrow_array::RecordBatch::try_from_iter([("text", text_columns().remove(0).1)]).unwrap();
-    let error = read_while("a.parquet", &parquet(&batch), vanish).unwrap_err().to_string();
+    read_while("a.parquet", &parquet(&batch), vanish).unwrap();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1)).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    let error = read_while("a.parquet", &writer.into_inner().unwrap(), vanish).unwrap_err().to_string();
     assert!(error.contains("a.parquet"), "{error}");
 }
 

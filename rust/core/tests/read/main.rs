@@ -12,3 +12,4 @@ mod pages;
 mod round_trip;
 mod sample;
 mod tables;
+mod threads;

@@ -5,13 +5,10 @@
 //! (`select`), and those are written as paragraphs, items and rows (`render`).
 
 mod hints;
-mod reader;
 mod render;
 mod select;
 mod tag;
 mod tree;
-
-pub(super) use reader::HtmlReader;
 
 /// What is kept of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

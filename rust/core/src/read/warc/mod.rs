@@ -11,11 +11,10 @@ mod record;
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use super::raw::Limits;
+use super::unit::{Decode, FULL_BYTES};
 use super::window::Window;
-use super::{BadRecord, Block, Compression, Reader, BLOCK_BYTES};
+use super::{BadRecord, Block, Compression, Reading, Unit, BLOCK_BYTES};
 use crate::error::Result;
 use record::{Outcome, Record};
 
@@ -176,36 +175,28 @@ impl WarcReader {
         }
     }
 
-    /// Records until a block is full.
-    fn next_records(&mut self) -> Result<Vec<Cut>> {
+    /// Records for a unit, and the bytes of their blocks.
+    fn next_records(&mut self) -> Result<(Vec<Cut>, usize)> {
         let (mut cuts, mut bytes) = (Vec::new(), 0);
         while !self.is_done && bytes < BLOCK_BYTES && cuts.len() < BLOCK_BYTES / 1024 {
             let Some(cut) = self.next_record()? else { break };
             bytes += cut.record.as_ref().map_or(0, |record| record.block.len());
             cuts.push(cut);
         }
-        Ok(cuts)
+        Ok((cuts, bytes))
     }
 }
 
-impl Reader for WarcReader {
-    fn next_block(&mut self) -> Result<Option<Block>> {
-        let cuts = self.next_records()?;
+impl Reading for WarcReader {
+    fn next_unit(&mut self) -> Result<Option<Unit>> {
+        let (cuts, num_bytes) = self.next_records()?;
         if cuts.is_empty() {
             return Ok(None);
         }
-        let mut block = Block { first_line: self.number, ..Block::default() };
-        for (outcome, byte) in outcomes(cuts, &self.text_field, self.limits) {
-            match outcome {
-                Outcome::Line(line) => block.bytes.extend(line),
-                Outcome::Skipped(kind) => *block.skipped.entry(kind).or_default() += 1,
-                Outcome::Bad(reason) => block.bad.push(BadRecord { line: self.number, byte, reason }),
-            }
-            block.bytes.push(b'\n'); // alone, it keeps the number of a record without a line
-            self.number += 1;
-        }
-        block.disk_bytes = self.window.raw.take_disk_bytes();
-        Ok(Some(block))
+        let (number, limits, text_field) = (self.number, self.limits, self.text_field.clone());
+        self.number += cuts.len() as u64;
+        let records = Records { cuts: cuts.into_iter(), number, text_field, limits };
+        Ok(Some(Unit::later(self.window.raw.block(), num_bytes, records)))
     }
 
     fn finish(&mut self) -> Result<(u64, String)> {
@@ -213,16 +204,40 @@ impl Reader for WarcReader {
     }
 }
 
-/// What becomes of records, in order. Pages are extracted on all threads of the pool this runs in, if it runs in one.
-fn outcomes(cuts: Vec<Cut>, text_field: &str, limits: Limits) -> Vec<(Outcome, u64)> {
-    let outcome = |cut: Cut| {
-        let outcome = cut.record.map_or_else(Outcome::Bad, |record| record.outcome(text_field, limits));
-        (outcome, cut.byte)
-    };
-    if rayon::current_thread_index().is_some() {
-        return cuts.into_par_iter().map(outcome).collect();
+/// Records of which the text is not extracted yet.
+struct Records {
+    cuts: std::vec::IntoIter<Cut>,
+    /// 1-based number of the next.
+    number: u64,
+    text_field: String,
+    limits: Limits,
+}
+
+impl Decode for Records {
+    fn decode(&mut self, block: &mut Block) -> bool {
+        block.first_line = self.number;
+        for cut in self.cuts.by_ref() {
+            match cut.record.map_or_else(Outcome::Bad, |record| record.outcome(&self.text_field, self.limits))
+            {
+                Outcome::Line(line) => block.bytes.extend(line),
+                Outcome::Skipped(kind) => *block.skipped.entry(kind).or_default() += 1,
+                Outcome::Bad(reason) => {
+                    block.bad.push(BadRecord { line: self.number, byte: cut.byte, reason });
+                }
+            }
+            block.bytes.push(b'\n'); // alone, it keeps the number of a record without a line
+            self.number += 1;
+            if block.bytes.len() > FULL_BYTES {
+                break; // compressed payloads can hold a thousand times more
+            }
+        }
+        !self.cuts.as_slice().is_empty()
     }
-    cuts.into_iter().map(outcome).collect()
+
+    fn longest_bytes(&self) -> usize {
+        let records = self.cuts.as_slice().iter().filter_map(|cut| cut.record.as_ref().ok());
+        records.map(|record| record.block.len()).max().unwrap_or(0)
+    }
 }
 
 /// Longest line that can begin with a mark: `\nWARC/1.1`.
