@@ -5,15 +5,11 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
-use tokenizers::utils::SysRegex;
 
 use super::merges::{Merger, Pair};
-use super::{Tokenizer, SPECIAL_TOKENS};
+use super::vocabulary::printable;
+use super::{Tokenizer, SPECIAL_TOKENS, TRIPTYCH};
 use crate::error::{Error, Result};
-
-/// How text is split before merging: the pattern of Llama 3 (after GPT-4's), with combining
-/// marks counted to letters so that words of Indic and Arabic scripts stay whole.
-pub const SPLIT_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Largest vocabulary: four times the largest in use (Gemma 3: 262,144 entries).
 const MAX_VOCAB_SIZE: usize = 1 << 20;
@@ -60,7 +56,7 @@ impl TrainConfig {
     }
 }
 
-/// `<|name|>` with a letter or digit first: never one word of [`SPLIT_PATTERN`], so never learnt.
+/// `<|name|>` with a letter or digit first: never one word of [`TRIPTYCH`], so never learnt.
 fn is_special_form(token: &str) -> bool {
     let name = token.strip_prefix("<|").and_then(|rest| rest.strip_suffix("|>"));
     name.is_some_and(|name| name.starts_with(|first: char| first.is_ascii_alphanumeric()))
@@ -118,7 +114,7 @@ fn count_words(
 
 /// Adds the words of a batch; sums do not depend on which thread counted what.
 fn count_batch(words: &mut HashMap<Vec<u8>, u64>, batch: &[String]) {
-    let pieces: Vec<HashMap<&[u8], u64>> = batch.par_iter().map_init(split_regex, count_text).collect();
+    let pieces: Vec<HashMap<&[u8], u64>> = batch.par_iter().map(|text| count_text(text)).collect();
     for (word, count) in pieces.into_iter().flatten() {
         match words.get_mut(word) {
             Some(total) => *total += count,
@@ -127,15 +123,9 @@ fn count_batch(words: &mut HashMap<Vec<u8>, u64>, batch: &[String]) {
     }
 }
 
-fn split_regex() -> SysRegex {
-    SysRegex::new(SPLIT_PATTERN).expect("the pattern is a constant that compiles")
-}
-
-fn count_text<'a>(regex: &mut SysRegex, text: &'a String) -> HashMap<&'a [u8], u64> {
+fn count_text(text: &str) -> HashMap<&[u8], u64> {
     let mut words = HashMap::new();
-    for (start, end) in regex.find_iter(text) {
-        *words.entry(&text.as_bytes()[start..end]).or_default() += 1;
-    }
+    TRIPTYCH.split(text, |start, end| *words.entry(&text.as_bytes()[start..end]).or_default() += 1);
     words
 }
 
@@ -152,7 +142,7 @@ fn render(specials: &[String], vocabulary: &[Vec<u8>], merges: &[Pair]) -> Strin
         added_tokens: specials.iter().zip(0..).map(added_token).collect(),
         normalizer: None,
         pre_tokenizer: json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": SPLIT_PATTERN}, "behavior": "Isolated", "invert": false},
+            {"type": "Split", "pattern": {"Regex": TRIPTYCH.regex}, "behavior": "Isolated", "invert": false},
             byte_level(false),
         ]}),
         post_processor: None,
@@ -227,23 +217,6 @@ impl Serialize for Vocabulary<'_> {
     }
 }
 
-/// Bytes as the printable characters of byte-level BPE (Radford et al. 2019).
-fn printable(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| printable_char(*byte)).collect()
-}
-
-/// Printable bytes of Latin-1 stand for themselves, the other 68 for U+0100 onwards, in order.
-fn printable_char(byte: u8) -> char {
-    let code = u32::from(byte);
-    let shifted = match byte {
-        b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => code,
-        0..=0x20 => 0x100 + code,
-        0x7F..=0xA0 => 0x121 + code - 0x7F,
-        0xAD => 0x143,
-    };
-    char::from_u32(shifted).expect("all below U+0144")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,13 +224,6 @@ mod tests {
     fn trained(texts: &[&str], vocab_size: usize) -> Result<Tokenizer> {
         let config = TrainConfig { vocab_size, extra_special_tokens: vec![] };
         train(texts.iter().map(|text| Ok((*text).to_owned())), &config, &mut |_, _| {})
-    }
-
-    #[test]
-    fn bytes_map_to_256_distinct_printable_characters() {
-        let chars: std::collections::BTreeSet<char> = (0..=255).map(printable_char).collect();
-        assert_eq!(chars.len(), 256);
-        assert_eq!((printable_char(b' '), printable_char(b'\n'), printable_char(0xAD)), ('Ġ', 'Ċ', 'Ń'));
     }
 
     #[test]

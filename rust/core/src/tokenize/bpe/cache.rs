@@ -1,0 +1,129 @@
+//! Words seen before, with their ids: a table of fixed size that forgets what was not used lately.
+//!
+//! A set is one cache line and holds two words of up to 15 bytes with up to four ids. A new
+//! word takes the place of the one of the set that was used less lately.
+
+/// Sets of the table: 2 MiB a thread.
+const SETS: usize = 1 << 15;
+
+/// Longest word, in bytes; the sixteenth byte of a key is the length.
+const MAX_BYTES: usize = 15;
+
+/// Most ids of a word.
+const MAX_IDS: usize = 4;
+
+/// Stands for no id; ids stay under 2^24.
+const NO_ID: u32 = u32::MAX;
+
+/// A word as a number: its bytes, then zeros, then its length. 0 is no word.
+pub(in crate::tokenize) type Key = u128;
+
+/// Two words, the one used last first.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Set {
+    keys: [Key; 2],
+    ids: [[u32; MAX_IDS]; 2],
+}
+
+const EMPTY: Set = Set { keys: [0; 2], ids: [[NO_ID; MAX_IDS]; 2] };
+
+/// Words and their ids.
+#[derive(Debug)]
+pub(in crate::tokenize) struct Cache {
+    sets: Vec<Set>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { sets: vec![EMPTY; SETS] }
+    }
+}
+
+impl Cache {
+    /// The key of `text[start..end]`; `None` for a word that is too long.
+    #[inline]
+    pub(in crate::tokenize) fn key(text: &[u8], start: usize, end: usize) -> Option<Key> {
+        let len = end - start;
+        if len > MAX_BYTES {
+            return None;
+        }
+        let bytes = match text.get(start..start + 16) {
+            Some(bytes) => u128::from_le_bytes(bytes.try_into().unwrap_or_default()),
+            None => short_key(&text[start..end]),
+        };
+        let mask = (1_u128 << (8 * len)) - 1;
+        Some(bytes & mask | (len as u128) << 120)
+    }
+
+    /// Appends the ids of the word, if it is known.
+    #[inline]
+    pub(in crate::tokenize) fn push(&mut self, key: Key, out: &mut Vec<u32>) -> bool {
+        let set = &mut self.sets[slot(key)];
+        if set.keys[0] != key {
+            if set.keys[1] != key {
+                return false;
+            }
+            set.keys.swap(0, 1);
+            set.ids.swap(0, 1);
+        }
+        let len = out.len() + set.ids[0].iter().filter(|id| **id != NO_ID).count();
+        out.extend_from_slice(&set.ids[0]);
+        out.truncate(len);
+        true
+    }
+
+    /// Remembers a word, if it has few ids.
+    pub(in crate::tokenize) fn insert(&mut self, key: Key, ids: &[u32]) {
+        let mut padded = [NO_ID; MAX_IDS];
+        let Some(part) = padded.get_mut(..ids.len()) else { return };
+        part.copy_from_slice(ids);
+        let set = &mut self.sets[slot(key)];
+        (set.keys[1], set.ids[1]) = (set.keys[0], set.ids[0]);
+        (set.keys[0], set.ids[0]) = (key, padded);
+    }
+}
+
+/// The bytes of a word at the end of the text.
+#[cold]
+fn short_key(word: &[u8]) -> u128 {
+    word.iter().rev().fold(0, |key, byte| key << 8 | u128::from(*byte))
+}
+
+/// The set of a key: both halves multiplied together and folded.
+#[inline]
+fn slot(key: Key) -> usize {
+    let low = key as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    let high = (key >> 64) as u64 ^ 0xd1b5_4a32_d192_ed03;
+    let product = u128::from(low) * u128::from(high);
+    (product as u64 ^ (product >> 64) as u64) as usize & (SETS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_word_wherever_it_stands() {
+        let text = b"word and word";
+        assert_eq!(Cache::key(text, 0, 4), Cache::key(text, 9, 13));
+        assert_ne!(Cache::key(text, 0, 4), Cache::key(text, 0, 3));
+        assert_ne!(Cache::key(b"a\0", 0, 2), Cache::key(b"a\0", 0, 1));
+        assert_eq!(Cache::key(&[7; 16], 0, 16), None);
+        assert_eq!(Cache::key(&[7; 16], 0, 15), Cache::key(&[7; 15], 0, 15));
+    }
+
+    #[test]
+    fn what_was_put_in_last_is_known_and_long_lists_are_not_kept() {
+        let (mut cache, mut out) = (Cache::default(), vec![9]);
+        for number in 1..200_000_u128 {
+            cache.insert(number, &[number as u32, 5]);
+        }
+        assert!(cache.push(199_999, &mut out));
+        assert_eq!(out, [9, 199_999, 5]);
+        cache.insert(77 << 64, &[1; 5]);
+        assert!(!cache.push(77 << 64, &mut out));
+        let known = (1..200_000).filter(|number| cache.push(*number, &mut out)).count();
+        assert!((SETS..=2 * SETS).contains(&known), "{known}");
+    }
+}
