@@ -77,7 +77,7 @@ fn write_batch(
     done: &mut Progress,
 ) -> Result<()> {
     let encoded = tokenizer.encode_documents(batch)?;
-    for (document, ids) in batch.iter().zip(&encoded) {
+    for (document, ids) in batch.iter().zip(encoded.iter()) {
         writer.append(&document.id, &document.source, ids, None)?;
         done.documents += 1;
         done.text_bytes += document.text.len() as u64;

@@ -7,9 +7,12 @@
 mod added;
 mod bpe;
 mod corpus;
+mod count;
 mod decode;
 mod encode;
+mod encoded;
 mod file;
+mod gather;
 mod guard;
 mod load;
 mod merges;
@@ -24,10 +27,11 @@ mod words;
 
 pub use corpus::{Corpus, Document};
 pub use encode::{tokenize_documents, Progress};
+pub use encoded::Encoded;
 pub use special::{SpecialIds, NO_ID};
 pub use split::{Pattern, PATTERNS, TRIPTYCH};
 pub use tokenizer::Tokenizer;
-pub use train::{train, TrainConfig};
+pub use train::{train, train_weighted, TrainConfig};
 
 /// The special tokens, in the order of their ids from 0.
 pub const SPECIAL_TOKENS: [&str; 7] = [PAD, BOS, EOS, "<|system|>", "<|user|>", "<|assistant|>", END];

@@ -6,6 +6,7 @@ use std::sync::{Mutex, TryLockError};
 
 use super::bpe::Scratch;
 use super::corpus::Document;
+use super::encoded::Encoded;
 use super::load::Parts;
 use super::share;
 use super::special::SpecialIds;
@@ -90,11 +91,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_batch<S: AsRef<str> + Sync>(
-        &self,
-        texts: &[S],
-        allow_special: bool,
-    ) -> Result<Vec<Vec<u32>>> {
+    pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S], allow_special: bool) -> Result<Encoded> {
         let encode = |text: &S, scratch: &mut Scratch, ids: &mut Vec<u32>| {
             self.parts.encode(text.as_ref(), allow_special, scratch, ids)
         };
@@ -102,7 +99,7 @@ impl Tokenizer {
     }
 
     /// Ids of each document with BOS before and EOS behind them, computed on all threads.
-    pub(super) fn encode_documents(&self, documents: &[Document]) -> Result<Vec<Vec<u32>>> {
+    pub(super) fn encode_documents(&self, documents: &[Document]) -> Result<Encoded> {
         let SpecialIds { bos, eos, .. } = self.ids;
         let encode = |document: &Document, scratch: &mut Scratch, ids: &mut Vec<u32>| {
             ids.push(bos);
@@ -118,22 +115,21 @@ impl Tokenizer {
         texts: &[T],
         num_bytes: impl Fn(&T) -> usize + Sync,
         encode: impl Fn(&T, &mut Scratch, &mut Vec<u32>) -> std::result::Result<(), String> + Sync,
-    ) -> Result<Vec<Vec<u32>>> {
+    ) -> Result<Encoded> {
         let parts = share::across(texts, share::num_threads(), &num_bytes, |texts| {
+            let mut part =
+                Encoded::with_capacity(texts.iter().map(&num_bytes).sum::<usize>() / 3, texts.len());
             let mut scratch = self.borrow();
-            let each = texts.iter().map(|text| {
-                let mut ids = Vec::with_capacity(num_bytes(text) / 3 + 2);
-                encode(text, &mut scratch, &mut ids).map(|()| ids)
+            let done = texts.iter().try_for_each(|text| {
+                encode(text, &mut scratch, &mut part.ids)?;
+                part.ends.push(part.ids.len());
+                Ok(())
             });
-            let ids: std::result::Result<Vec<_>, String> = each.collect();
             self.give_back(scratch);
-            ids
+            done.map(|()| part)
         });
-        let mut ids = Vec::with_capacity(texts.len());
-        for part in parts {
-            ids.extend(part.map_err(|found| invalid(&self.path, found))?);
-        }
-        Ok(ids)
+        let parts: std::result::Result<Vec<Encoded>, String> = parts.into_iter().collect();
+        Ok(Encoded::joined(parts.map_err(|found| invalid(&self.path, found))?))
     }
 
     /// Memory that an earlier call left, or new.
@@ -217,7 +213,7 @@ mod tests {
     use serde_json::Value;
 
     fn small() -> Tokenizer {
-        let config = TrainConfig { vocab_size: 300, extra_special_tokens: vec![] };
+        let config = TrainConfig { vocab_size: 300, ..TrainConfig::default() };
         let text = "the cat sat on the mat; the cat's hat. Ein Straßenfest in Köln, 2024. ".repeat(4);
         train(std::iter::once(Ok(text)), &config, &mut |_, _| {}).unwrap()
     }

@@ -3,20 +3,16 @@
 //! A set is one cache line and holds two words of up to 15 bytes with up to four ids. A new
 //! word takes the place of the one of the set that was used less lately.
 
+use super::key::{hash, Key};
+
 /// Sets of the table: 2 MiB a thread.
 const SETS: usize = 1 << 15;
-
-/// Longest word, in bytes; the sixteenth byte of a key is the length.
-const MAX_BYTES: usize = 15;
 
 /// Most ids of a word.
 const MAX_IDS: usize = 4;
 
 /// Stands for no id; ids stay under 2^24.
 const NO_ID: u32 = u32::MAX;
-
-/// A word as a number: its bytes, then zeros, then its length. 0 is no word.
-pub(in crate::tokenize) type Key = u128;
 
 /// Two words, the one used last first.
 #[derive(Debug, Clone, Copy)]
@@ -41,21 +37,6 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// The key of `text[start..end]`; `None` for a word that is too long.
-    #[inline]
-    pub(in crate::tokenize) fn key(text: &[u8], start: usize, end: usize) -> Option<Key> {
-        let len = end - start;
-        if len > MAX_BYTES {
-            return None;
-        }
-        let bytes = match text.get(start..start + 16) {
-            Some(bytes) => u128::from_le_bytes(bytes.try_into().unwrap_or_default()),
-            None => short_key(&text[start..end]),
-        };
-        let mask = (1_u128 << (8 * len)) - 1;
-        Some(bytes & mask | (len as u128) << 120)
-    }
-
     /// Appends the ids of the word, if it is known.
     #[inline]
     pub(in crate::tokenize) fn push(&mut self, key: Key, out: &mut Vec<u32>) -> bool {
@@ -84,34 +65,15 @@ impl Cache {
     }
 }
 
-/// The bytes of a word at the end of the text.
-#[cold]
-fn short_key(word: &[u8]) -> u128 {
-    word.iter().rev().fold(0, |key, byte| key << 8 | u128::from(*byte))
-}
-
-/// The set of a key: both halves multiplied together and folded.
+/// The set of a key.
 #[inline]
 fn slot(key: Key) -> usize {
-    let low = key as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let high = (key >> 64) as u64 ^ 0xd1b5_4a32_d192_ed03;
-    let product = u128::from(low) * u128::from(high);
-    (product as u64 ^ (product >> 64) as u64) as usize & (SETS - 1)
+    hash(key) as usize & (SETS - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_is_the_word_wherever_it_stands() {
-        let text = b"word and word";
-        assert_eq!(Cache::key(text, 0, 4), Cache::key(text, 9, 13));
-        assert_ne!(Cache::key(text, 0, 4), Cache::key(text, 0, 3));
-        assert_ne!(Cache::key(b"a\0", 0, 2), Cache::key(b"a\0", 0, 1));
-        assert_eq!(Cache::key(&[7; 16], 0, 16), None);
-        assert_eq!(Cache::key(&[7; 16], 0, 15), Cache::key(&[7; 15], 0, 15));
-    }
 
     #[test]
     fn what_was_put_in_last_is_known_and_long_lists_are_not_kept() {

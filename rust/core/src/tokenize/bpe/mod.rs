@@ -4,12 +4,14 @@
 //! by search over a few ranks, long ones by a heap.
 
 mod cache;
+mod key;
 mod model;
 mod pairs;
 mod symbols;
 mod word;
 
 pub(super) use cache::Cache;
+pub(super) use key::{hash, key, Key};
 pub(super) use model::{Alphabet, Model, Scratch};
 pub(super) use pairs::Pairs;
 pub(super) use symbols::{Fallback, Symbols};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Cache, Pairs, Symbols, Word};
+use super::{key, Cache, Key, Pairs, Symbols, Word};
 
 /// What a word is made of before it is merged.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Model {
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
     ) {
-        let key = Cache::key(text.as_bytes(), start, end);
+        let key = key(text.as_bytes(), start, end);
         if key.is_some_and(|key| scratch.cache.push(key, out)) {
             return;
         }
@@ -49,7 +49,7 @@ impl Model {
 
     #[cold]
     #[inline(never)]
-    fn push_new(&self, word: &str, key: Option<u128>, scratch: &mut Scratch, out: &mut Vec<u32>) {
+    fn push_new(&self, word: &str, key: Option<Key>, scratch: &mut Scratch, out: &mut Vec<u32>) {
         let before = out.len();
         match self.whole.get(word.as_bytes()) {
             Some(id) => out.push(*id),
