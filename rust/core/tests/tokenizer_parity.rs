@@ -276,3 +276,17 @@ fn a_batch_is_its_texts_one_by_one_on_any_number_of_threads() {
         }
     }
 }
+
+#[test]
+fn long_words_are_those_of_the_library_and_a_megabyte_of_one_is_encoded() {
+    for piece in ["a", " ", "ab", "é", "日", "a1", "\n", "'s"] {
+        assert_same(&piece.repeat(700));
+    }
+    for Twins { name, ours, .. } in
+        TWINS.iter().filter(|twins| ["triptych", "llama2"].contains(&&*twins.name))
+    {
+        let text = "a".repeat(1 << 20);
+        let ids = ours.encode(&text, false).unwrap();
+        assert!(ours.decode(&ids, false).unwrap() == text, "{name}");
+    }
+}

@@ -93,28 +93,40 @@ impl Tokenizer {
     }
 
     #[getter]
-    fn bos_id(&self) -> u32 {
-        self.inner.ids().bos
+    fn bos_id(&self) -> PyResult<u32> {
+        known(self.inner.ids().bos, "opens documents")
     }
 
     #[getter]
-    fn eos_id(&self) -> u32 {
-        self.inner.ids().eos
+    fn eos_id(&self) -> PyResult<u32> {
+        known(self.inner.ids().eos, "closes documents")
     }
 
     #[getter]
-    fn pad_id(&self) -> u32 {
-        self.inner.ids().pad
+    fn pad_id(&self) -> PyResult<u32> {
+        known(self.inner.ids().pad, "fills rows")
     }
 
     #[getter]
-    fn end_id(&self) -> u32 {
-        self.inner.ids().end
+    fn end_id(&self) -> PyResult<u32> {
+        known(self.inner.ids().end, "closes turns")
     }
 
     fn __repr__(&self) -> String {
         format!("{:?}", self.inner)
     }
+}
+
+/// The id of a special token, which a tokenizer that others made may not have.
+fn known(id: u32, role: &str) -> PyResult<u32> {
+    if id != tokenize::NO_ID {
+        return Ok(id);
+    }
+    Err(to_py_err(Error::InvalidValue {
+        what: "tokenizer".to_owned(),
+        expected: format!("a special token that {role}"),
+        found: "none".to_owned(),
+    }))
 }
 
 #[pyfunction]

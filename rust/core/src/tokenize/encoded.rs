@@ -16,7 +16,10 @@ impl Encoded {
     }
 
     /// Consecutive parts as one.
-    pub(super) fn joined(parts: Vec<Self>) -> Self {
+    pub(super) fn joined(mut parts: Vec<Self>) -> Self {
+        if parts.len() == 1 {
+            return parts.pop().unwrap_or_default();
+        }
         let sum = |len: fn(&Self) -> usize| parts.iter().map(len).sum();
         let mut all = Self::with_capacity(sum(|part| part.ids.len()), sum(|part| part.ends.len()));
         for part in parts {

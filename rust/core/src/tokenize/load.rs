@@ -107,7 +107,7 @@ impl Parts {
         if text.is_empty() {
             return Ok(());
         }
-        self.words.each(text, at_start, |text, start, end| self.model.push(text, start, end, scratch, out))
+        self.words.each(text, at_start, |text, words| self.model.push(text, words, scratch, out))
     }
 
     /// How an id is spelt for decoding.
@@ -158,7 +158,7 @@ fn pairs(model: &file::Model, vocabulary: &Vocabulary) -> Result<Pairs, String> 
         made.push_str(right);
         merges.push((id(left)?, id(right)?, id(&made)?));
     }
-    Ok(Pairs::new(&merges))
+    Pairs::new(&merges)
 }
 
 /// Ids of the 256 bytes, if all of them are tokens.

@@ -255,7 +255,9 @@ mod tests {
 
     fn merger(words: &Table) -> Merger {
         let mut counts = WordCounts::default();
-        words.iter().for_each(|(word, count)| counts.add(word, 0, word.len(), *count));
+        for (word, count) in words {
+            counts.add(word, 0, word.len(), *count);
+        }
         Merger::new(&counts, HashSet::from([b"cab".to_vec()]))
     }
 

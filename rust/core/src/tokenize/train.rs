@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::json;
+use serde_json::{json, Value};
 use tokenizers::utils::SysRegex;
 
 use super::corpus::Document;
@@ -85,6 +85,7 @@ impl TrainConfig {
     }
 
     /// What a word of the source counts: thousandths, or 1 where no source is weighted.
+    #[allow(clippy::cast_sign_loss)] // checked to be at least one thousandth
     fn weight(&self, source: &str) -> u64 {
         if self.weights.is_empty() {
             return 1;
@@ -142,11 +143,11 @@ pub fn train_weighted(
         return Err(Error::EmptyCorpus { inputs: "the tokenizer's corpus".to_owned(), expected });
     }
     let reserved = specials.iter().map(|token| token.clone().into_bytes()).collect();
-    let merger = Merger::new(&counts, reserved);
+    let learner = Merger::new(&counts, reserved);
     drop(counts);
     let size = config.vocab_size - specials.len();
-    let (vocabulary, merges) = merger.run(size, config.min_pair_count(), |count| progress("entries", count));
-    Tokenizer::from_json(render(&specials, splitter.regex(), &vocabulary, &merges))
+    let (vocabulary, merges) = learner.run(size, config.min_pair_count(), |count| progress("entries", count));
+    Tokenizer::from_json(render(&specials, &splitter.pre_tokenizer(), &vocabulary, &merges))
 }
 
 /// How text is split before it is counted.
@@ -170,11 +171,17 @@ impl Splitter {
         Ok(Self::Custom(pattern.to_owned(), regex))
     }
 
-    fn regex(&self) -> &str {
-        match self {
+    /// As it stands in a `tokenizer.json`; that of GPT-2 is what `ByteLevel` does by itself.
+    fn pre_tokenizer(&self) -> Value {
+        let regex = match self {
+            Self::Known(pattern) if pattern.name == "gpt2" => return byte_level(true),
             Self::Known(pattern) => pattern.regex,
             Self::Custom(regex, _) => regex,
-        }
+        };
+        json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false},
+            byte_level(false),
+        ]})
     }
 
     /// Counts the words of a text; what a custom expression does not match is a word too.
@@ -253,21 +260,17 @@ fn count_batch(
 }
 
 /// The `tokenizer.json` of Hugging Face: special tokens, then bytes, then merges in order.
-fn render(specials: &[String], regex: &str, vocabulary: &[Vec<u8>], merges: &[Pair]) -> String {
+fn render(specials: &[String], pre_tokenizer: &Value, vocabulary: &[Vec<u8>], merges: &[Pair]) -> String {
     let tokens: Vec<String> = vocabulary.iter().map(|bytes| printable(bytes)).collect();
     let merges: Vec<[&str; 2]> =
         merges.iter().map(|(a, b)| [&*tokens[*a as usize], &*tokens[*b as usize]]).collect();
-    let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let file = TokenizerFile {
         version: "1.0",
         truncation: None,
         padding: None,
         added_tokens: specials.iter().zip(0..).map(added_token).collect(),
         normalizer: None,
-        pre_tokenizer: json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false},
-            byte_level(false),
-        ]}),
+        pre_tokenizer: pre_tokenizer.clone(),
         post_processor: None,
         decoder: byte_level(true),
         model: Model::new(Vocabulary(specials.iter().chain(&tokens).map(String::as_str).collect()), merges),
@@ -277,7 +280,11 @@ fn render(specials: &[String], regex: &str, vocabulary: &[Vec<u8>], merges: &[Pa
     text
 }
 
-fn added_token((content, id): (&String, u32)) -> serde_json::Value {
+fn byte_level(uses_regex: bool) -> Value {
+    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": uses_regex})
+}
+
+fn added_token((content, id): (&String, u32)) -> Value {
     json!({"id": id, "content": content, "single_word": false, "lstrip": false,
            "rstrip": false, "normalized": false, "special": true})
 }
@@ -288,11 +295,11 @@ struct TokenizerFile<'a> {
     version: &'static str,
     truncation: Option<()>,
     padding: Option<()>,
-    added_tokens: Vec<serde_json::Value>,
+    added_tokens: Vec<Value>,
     normalizer: Option<()>,
-    pre_tokenizer: serde_json::Value,
+    pre_tokenizer: Value,
     post_processor: Option<()>,
-    decoder: serde_json::Value,
+    decoder: Value,
     model: Model<'a>,
 }
 
@@ -384,5 +391,40 @@ mod tests {
         assert!(matches!(trained(&["abc"], (1 << 20) + 1), Err(Error::InvalidValue { .. })));
         assert!(matches!(trained(&[], 300), Err(Error::EmptyCorpus { .. })));
         assert!(matches!(trained(&["", ""], 300), Err(Error::EmptyCorpus { .. })));
+    }
+
+    #[test]
+    fn a_source_counts_by_its_weight() {
+        let document = |source: &str, text: &str| {
+            Ok(Document { id: String::new(), source: source.to_owned(), text: text.to_owned() })
+        };
+        let first = |weights: &[(&str, f64)]| {
+            let weights = weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
+            let config = TrainConfig { vocab_size: 264, weights, ..TrainConfig::default() };
+            let documents = [document("a", "xy xy xy xy"), document("b", "uv uv uv uv uv")];
+            train_weighted(documents.into_iter(), &config, &mut |_, _| {}).unwrap().id_to_token(263).unwrap()
+        };
+        assert_eq!((first(&[]), first(&[("a", 1.5)])), ("uv".to_owned(), "xy".to_owned()));
+        assert_eq!(first(&[("b", 0.5)]), "xy");
+    }
+
+    #[test]
+    fn every_pattern_by_name_and_a_custom_one_train_and_others_are_refused() {
+        let with = |pattern: &str| {
+            let config =
+                TrainConfig { vocab_size: 270, pattern: pattern.to_owned(), ..TrainConfig::default() };
+            train(std::iter::once(Ok("ab12 ab12 ab12".to_owned())), &config, &mut |_, _| {})
+        };
+        for pattern in &PATTERNS {
+            assert!(with(pattern.name).unwrap().encode("ab", false).unwrap().len() == 1, "{}", pattern.name);
+        }
+        assert_eq!(with(r"[a-z]+|\d+").unwrap().encode("ab12", false).unwrap().len(), 2);
+        assert_eq!(with("gpt3").unwrap_err().hint().as_deref(), Some("did you mean `gpt2`?"));
+        assert!(matches!(with("(["), Err(Error::InvalidValue { .. })));
+        let invalid = TrainConfig { weights: [("a".to_owned(), f64::NAN)].into(), ..TrainConfig::default() };
+        assert!(train(std::iter::empty(), &invalid, &mut |_, _| {})
+            .unwrap_err()
+            .to_string()
+            .contains("weight of `a`"));
     }
 }

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::bpe::MAX_ID;
 use super::file;
-
-/// Ids are under this: some sixty times the largest vocabulary in use.
-const MAX_ID: u32 = 1 << 24;
 
 /// Tokens by id and ids by token, those of the model and the added ones.
 #[derive(Debug)]

@@ -11,6 +11,9 @@ use tokenizers::{NormalizedString, OffsetReferential, OffsetType, PreTokenizedSt
 use super::guard::guarded;
 use super::split::Pattern;
 
+/// Where a word begins and ends, in bytes.
+pub(super) type Span = (usize, usize);
+
 /// How text becomes words.
 #[derive(Debug)]
 pub(super) enum Words {
@@ -38,7 +41,7 @@ impl Words {
             .map_err(|error| format!("a `pre_tokenizer` that is not known: {error}"))
     }
 
-    /// Calls `word(text, start, end)` for each word, in order; `text` is what the words are part of.
+    /// Calls `words(text, spans)` for a few words at a time, in order; `text` is what they are part of.
     ///
     /// Some pre-tokenizers ask whether this is the start of all text, or follows an added token.
     ///
@@ -48,26 +51,41 @@ impl Words {
         &self,
         text: &str,
         at_start: bool,
-        mut word: impl FnMut(&str, usize, usize),
+        mut words: impl FnMut(&str, &[Span]),
     ) -> Result<(), String> {
         match self {
             Self::Pattern(pattern, true) if !text.starts_with(' ') => {
-                let spaced = [" ", text].concat();
-                pattern.split(&spaced, |start, end| word(&spaced, start, end));
+                split_batched(pattern, &[" ", text].concat(), words);
             }
-            Self::Pattern(pattern, _) => pattern.split(text, |start, end| word(text, start, end)),
-            Self::Whole => word(text, 0, text.len()),
+            Self::Pattern(pattern, _) => split_batched(pattern, text, words),
+            Self::Whole => words(text, &[(0, text.len())]),
             Self::Library(wrapper) => guarded(|| {
                 let mut split = PreTokenizedString::from(placed(text, at_start));
                 wrapper.pre_tokenize(&mut split)?;
                 for (piece, ..) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-                    word(piece, 0, piece.len());
+                    words(piece, &[(0, piece.len())]);
                 }
                 Ok(())
             })?,
         }
         Ok(())
     }
+}
+
+/// Words that are handed on together: their look-ups do not wait for each other.
+pub(super) const BATCH_WORDS: usize = 64;
+
+fn split_batched(pattern: &Pattern, text: &str, mut words: impl FnMut(&str, &[Span])) {
+    let (mut batch, mut len) = ([(0, 0); BATCH_WORDS], 0);
+    pattern.split(text, |start, end| {
+        batch[len] = (start, end);
+        len += 1;
+        if len == BATCH_WORDS {
+            words(text, &batch);
+            len = 0;
+        }
+    });
+    words(text, &batch[..len]);
 }
 
 /// The text as the library knows it: at the start of all text, or as the rest of a longer one.

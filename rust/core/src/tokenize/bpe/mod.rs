@@ -13,6 +13,6 @@ mod word;
 pub(super) use cache::Cache;
 pub(super) use key::{hash, key, Key};
 pub(super) use model::{Alphabet, Model, Scratch};
-pub(super) use pairs::Pairs;
+pub(super) use pairs::{Pairs, MAX_ID};
 pub(super) use symbols::{Fallback, Symbols};
 pub(super) use word::Word;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::super::words::{Span, BATCH_WORDS};
 use super::{key, Cache, Key, Pairs, Symbols, Word};
 
 /// What a word is made of before it is merged.
@@ -27,36 +28,48 @@ pub(in crate::tokenize) struct Model {
 pub(in crate::tokenize) struct Scratch {
     cache: Cache,
     word: Word,
+    /// Keeps what was read ahead from being left out as unused.
+    touched: u64,
 }
 
 impl Model {
-    /// Appends the ids of the word `text[start..end]`, which begins and ends with a character.
+    /// Appends the ids of words of `text`, at most [`BATCH_WORDS`], which begin and end with characters.
     #[inline]
     pub(in crate::tokenize) fn push(
         &self,
         text: &str,
-        start: usize,
-        end: usize,
+        words: &[Span],
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
     ) {
-        let key = key(text.as_bytes(), start, end);
-        if key.is_some_and(|key| scratch.cache.push(key, out)) {
-            return;
+        let mut keys = [None; BATCH_WORDS];
+        let mut touched = 0;
+        for (slot, (start, end)) in keys.iter_mut().zip(words) {
+            *slot = key(text.as_bytes(), *start, *end);
+            touched ^= slot.map_or(0, |key| scratch.cache.touch(key));
         }
-        self.push_new(&text[start..end], key, scratch, out);
+        scratch.touched = touched;
+        for (key, (start, end)) in keys.iter().zip(words) {
+            if !key.is_some_and(|key| scratch.cache.push(key, out)) {
+                self.push_new(&text[*start..*end], *key, scratch, out);
+            }
+        }
     }
 
     #[cold]
     #[inline(never)]
     fn push_new(&self, word: &str, key: Option<Key>, scratch: &mut Scratch, out: &mut Vec<u32>) {
+        if scratch.cache.store.push(word.as_bytes(), out) {
+            return;
+        }
         let before = out.len();
         match self.whole.get(word.as_bytes()) {
             Some(id) => out.push(*id),
             None => self.push_merged(word, &mut scratch.word, out),
         }
-        if let Some(key) = key {
-            scratch.cache.insert(key, &out[before..]);
+        let ids = &out[before..];
+        if !key.is_some_and(|key| scratch.cache.insert(key, ids)) {
+            scratch.cache.store.insert(word.as_bytes(), ids);
         }
     }
 

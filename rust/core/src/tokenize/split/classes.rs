@@ -83,6 +83,32 @@ pub(super) fn run(text: &[u8], mut at: usize, mask: u8) -> usize {
     }
 }
 
+/// Where the run of letters, and of marks if `MARKS`, ends; ASCII letters are counted eight at a time.
+#[inline]
+pub(super) fn letters<const MARKS: bool>(text: &[u8], mut at: usize) -> usize {
+    while let Some(Ok(eight)) = text.get(at..at + 8).map(TryInto::try_into) {
+        let len = ascii_letters(u64::from_le_bytes(eight));
+        at += len;
+        if len < 8 {
+            break;
+        }
+    }
+    run(text, at, if MARKS { LETTER | MARK } else { LETTER })
+}
+
+/// How many of eight bytes are ASCII letters before one is not.
+#[inline]
+fn ascii_letters(bytes: u64) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const A: u64 = b'a' as u64;
+    const Z: u64 = b'z' as u64;
+    let lowered = (bytes & (0x7f * ONES)) | (0x20 * ONES);
+    let from_a = lowered + (0x80 - A) * ONES;
+    let after_z = lowered + (0x7f - Z) * ONES;
+    let others = !(from_a & !after_z & !bytes) & (0x80 * ONES);
+    others.trailing_zeros() as usize / 8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +135,18 @@ mod tests {
                     .all(|(i, _)| facts(text.as_bytes(), at + i).0 & class == 0));
                 assert_eq!(run(text.as_bytes(), start, class), end, "{pattern}");
                 at = end;
+            }
+        }
+    }
+
+    #[test]
+    fn eight_bytes_at_a_time_find_the_letters_that_one_at_a_time_find() {
+        for byte in 0..=255_u8 {
+            for place in 0..8 {
+                let mut text = *b"AzMaZqbY";
+                text[place] = byte;
+                let expected = if byte.is_ascii_alphabetic() { 8 } else { place };
+                assert_eq!(ascii_letters(u64::from_le_bytes(text)), expected, "{byte} at {place}");
             }
         }
     }

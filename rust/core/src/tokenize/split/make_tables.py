@@ -56,7 +56,9 @@ def main() -> None:
         words.pop()
     distinct = list(dict.fromkeys([(0,) * 8, *words]))
     stage = [distinct.index(block) for block in words]
-    print(f"//! Written by `make_tables.py` from tokenizers {__version__}; do not edit.\n")
+    print(
+        f"//! Written by `make_tables.py` from tokenizers {__version__}; do not edit.\n"
+    )
     print("/// Block of each 128 code points.")
     print(f"pub(super) static STAGE: [u8; {len(stage)}] = [")
     for row in range(0, len(stage), 24):

@@ -2,7 +2,9 @@
 //!
 //! All of them look at a character at most three times, so they are linear in the text.
 
-use super::classes::{facts, run, CASELESS, LETTER, LOWER, MARK, NEWLINE, NUMBER, OTHER, SPACE, UPPER};
+use super::classes::{
+    facts, letters, run, CASELESS, LETTER, LOWER, MARK, NEWLINE, NUMBER, OTHER, SPACE, UPPER,
+};
 
 /// Calls `word(start, end)` for each word; `end` never returns its start before the end of the text.
 #[inline]
@@ -22,7 +24,7 @@ pub(super) fn gpt2(text: &[u8], start: usize) -> usize {
     let is_space = text.get(start) == Some(&b' ');
     let (head, after) = if is_space { with_next(text, start + 1) } else { (bits, start + len) };
     if head & LETTER != 0 {
-        return run(text, after, LETTER);
+        return letters::<false>(text, after);
     }
     if head & NUMBER != 0 {
         return run(text, after, NUMBER);
@@ -44,10 +46,10 @@ fn with_next(text: &[u8], at: usize) -> (u8, usize) {
 /// GPT-4 and its kin: see `PATTERNS`. `MARKS` are letters or symbols; words have up to `DIGITS` digits.
 #[inline]
 pub(super) fn cl100k<const MARKS: bool, const DIGITS: usize>(text: &[u8], start: usize) -> usize {
-    let letters = if MARKS { LETTER | MARK } else { LETTER };
+    let lettered = if MARKS { LETTER | MARK } else { LETTER };
     let (bits, after) = with_next(text, start);
-    if bits & letters != 0 {
-        return run(text, after, letters);
+    if bits & lettered != 0 {
+        return letters::<MARKS>(text, after);
     }
     if bits & NUMBER != 0 {
         return numbers(text, after, DIGITS - 1);
@@ -56,8 +58,8 @@ pub(super) fn cl100k<const MARKS: bool, const DIGITS: usize>(text: &[u8], start:
         return white_space::<true>(text, start);
     }
     let (next_bits, next_after) = with_next(text, after);
-    if next_bits & letters != 0 {
-        return contraction::<true>(text, start).unwrap_or_else(|| run(text, next_after, letters));
+    if next_bits & lettered != 0 {
+        return contraction::<true>(text, start).unwrap_or_else(|| letters::<MARKS>(text, next_after));
     }
     let symbols = if MARKS { OTHER } else { OTHER | MARK };
     if bits & symbols != 0 {
