@@ -314,7 +314,8 @@ def train_tokenizer(
         weights: what a word of a source counts, 0.001 to 1000; 1 for other sources.
 
     Raises:
-        ConfigError: `vocab_size`, `pattern` or a weight out of range, or a path that does not exist.
+        ConfigError: `vocab_size`, `pattern` or a weight out of range, or a path that
+            does not exist.
         InputError: no text, or a line that is not a document.
     """
 
