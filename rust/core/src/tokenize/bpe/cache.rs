@@ -11,8 +11,8 @@ const MAX_SETS: usize = 1 << 18;
 /// Sets at first.
 const MIN_SETS: usize = 1 << 12;
 
-/// Words in front: 256 KiB, which stay near the processor.
-const FRONT_WORDS: usize = 1 << 13;
+/// Words in front: 512 KiB, which stay near the processor.
+const FRONT_WORDS: usize = 1 << 14;
 
 /// Most ids of a short word.
 const MAX_IDS: usize = 4;
