@@ -196,11 +196,13 @@ def run_prep(config_json: str, rule: Callable[[Any], Any] | None = None) -> str:
 
 @final
 class Tokenizer:
-    """A byte-level BPE tokenizer; ids equal those of the `tokenizers` library.
+    """A BPE tokenizer; ids equal those of the `tokenizers` library.
 
-    The special tokens `<|pad|>`, `<|bos|>`, `<|eos|>`, `<|system|>`, `<|user|>`,
-    `<|assistant|>` and `<|end|>` are always there; tokenizers trained here give
-    them the ids 0 to 6.
+    Any `tokenizer.json` of byte-level BPE, or of BPE over characters with byte
+    fallback, can be loaded. Tokenizers trained here have the special tokens
+    `<|pad|>`, `<|bos|>`, `<|eos|>`, `<|system|>`, `<|user|>`, `<|assistant|>` and
+    `<|end|>`, with the ids 0 to 6; of others, the tokens of the same roles are
+    found by their usual names.
     """
 
     @staticmethod
@@ -209,7 +211,7 @@ class Tokenizer:
 
         Raises:
             ConfigError: there is no such file.
-            InputError: it is malformed, not byte-level BPE, or lacks a special token.
+            InputError: it is malformed, not BPE, or asks for what is not supported.
         """
 
     @staticmethod
@@ -235,6 +237,16 @@ class Tokenizer:
         self, texts: Sequence[str], allow_special: bool = False
     ) -> list[list[int]]:
         """Ids of each text, computed on all threads."""
+
+    def encode_arrays(
+        self, texts: Sequence[str], allow_special: bool = False
+    ) -> tuple[bytearray, bytearray]:
+        """The same without a Python object an id.
+
+        Returns:
+            The ids of all texts as u32, and where the ids of each text end among them
+            as u64: both for `numpy.frombuffer`.
+        """
 
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD.
@@ -263,25 +275,27 @@ class Tokenizer:
 
     @property
     def bos_id(self) -> int:
-        """Id of `<|bos|>`, which opens a document."""
+        """Id of `<|bos|>`, which opens a document; ConfigError if there is none."""
 
     @property
     def eos_id(self) -> int:
-        """Id of `<|eos|>`, which closes a document."""
+        """Id of `<|eos|>`, which closes a document; ConfigError if there is none."""
 
     @property
     def pad_id(self) -> int:
-        """Id of `<|pad|>`."""
+        """Id of `<|pad|>`; ConfigError if there is none."""
 
     @property
     def end_id(self) -> int:
-        """Id of `<|end|>`, which closes a turn."""
+        """Id of `<|end|>`, which closes a turn; ConfigError if there is none."""
 
 def train_tokenizer(
     paths: Sequence[str | PathLike[str]] | None,
     texts: Sequence[str] | None,
     vocab_size: int,
     special_tokens: Sequence[str] | None = None,
+    pattern: str | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> Tokenizer:
     """Trains a byte-level BPE on documents; the same input gives the same bytes.
 
@@ -294,9 +308,14 @@ def train_tokenizer(
             The result is smaller if the text has too few repeated pairs.
         special_tokens: more special tokens, of the form `<|name|>`; they come after
             the seven that are always there.
+        pattern: how text is split: `triptych` (the default), `gpt2`,
+            `llama3`, `qwen2`, `qwen3.5`, `cl100k`, `nanochat`, `o200k`, or a regular
+            expression.
+        weights: what a word of a source counts, 0.001 to 1000; 1 for other sources.
 
     Raises:
-        ConfigError: `vocab_size` out of range, or a path that does not exist.
+        ConfigError: `vocab_size`, `pattern` or a weight out of range, or a path that
+            does not exist.
         InputError: no text, or a line that is not a document.
     """
 

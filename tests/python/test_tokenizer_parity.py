@@ -107,7 +107,7 @@ def test_a_malformed_tokenizer_is_an_input_error_with_its_path(ours, tmp_path):
         "",
         "{}",
         ours.to_str()[:-200],
-        ours.to_str().replace("<|end|>", "x"),
+        ours.to_str().replace("<|end|>", "x"),  # the vocabulary has an x already
     ]:
         path.write_text(broken, encoding="utf-8")
         with pytest.raises(InputError, match=r"tokenizer\.json"):

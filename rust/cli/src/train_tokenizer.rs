@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use triptych_core::tokenize::{train, Corpus, TrainConfig};
+use triptych_core::tokenize::{train_weighted, Corpus, TrainConfig};
 use triptych_core::{Error, Result};
 
 /// Train a byte-level BPE tokenizer and write it as `tokenizer.json`.
@@ -20,6 +20,13 @@ pub struct TrainTokenizer {
     /// More special tokens, of the form <|name|>.
     #[arg(long, value_name = "TOKEN")]
     special_token: Vec<String>,
+    /// How text is split into words: triptych, gpt2, llama3, qwen2, qwen3.5, cl100k, nanochat, o200k,
+    /// or a regular expression.
+    #[arg(long, default_value = "triptych", value_name = "NAME")]
+    pattern: String,
+    /// What each word of a source counts, 0.001 to 1000; 1 for sources that are not named.
+    #[arg(long, value_name = "SOURCE=WEIGHT", value_parser = source_weight)]
+    weight: Vec<(String, f64)>,
     /// Threads to use; all cores by default.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -36,11 +43,14 @@ impl TrainTokenizer {
     }
 
     fn train(&self) -> Result<()> {
-        let config =
-            TrainConfig { vocab_size: self.vocab_size, extra_special_tokens: self.special_token.clone() };
+        let config = TrainConfig {
+            vocab_size: self.vocab_size,
+            extra_special_tokens: self.special_token.clone(),
+            pattern: self.pattern.clone(),
+            weights: self.weight.iter().cloned().collect(),
+        };
         let corpus = Corpus::open(&self.input)?;
-        let texts = corpus.documents().map(|document| Ok(document?.text));
-        let tokenizer = train(texts, &config, &mut |what, count| {
+        let tokenizer = train_weighted(corpus.documents(), &config, &mut |what, count| {
             if count % 1024 == 0 {
                 eprint!("\r{count} {what} ");
             }
@@ -56,6 +66,12 @@ impl TrainTokenizer {
         }
         Ok(())
     }
+}
+
+fn source_weight(text: &str) -> std::result::Result<(String, f64), String> {
+    let expected = || format!("expected SOURCE=WEIGHT, as `books=2.5`, found `{text}`");
+    let (source, weight) = text.rsplit_once('=').ok_or_else(expected)?;
+    Ok((source.to_owned(), weight.parse().map_err(|_| expected())?))
 }
 
 fn target(output: &Path) -> PathBuf {

@@ -22,7 +22,7 @@ fn cases(name: &str) -> Vec<Value> {
 }
 
 fn tokenizer() -> Tokenizer {
-    let config = TrainConfig { vocab_size: 300, extra_special_tokens: vec![] };
+    let config = TrainConfig { vocab_size: 300, ..TrainConfig::default() };
     let text = "the cat sat on the mat; the cat's hat. Ein Straßenfest in Köln, 2024. ".repeat(4);
     train(std::iter::once(Ok(text)), &config, &mut |_, _| {}).unwrap()
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyByteArray, PyDict};
 use triptych_core::order::{self, Stage};
 use triptych_core::shard::{self, RenderedDocument};
-use triptych_core::tokenize::{self, Corpus, TrainConfig};
+use triptych_core::tokenize::{self, Corpus, Document, TrainConfig};
 use triptych_core::{Error, Result};
 
 use crate::border::{detached, detached_across, to_py_err};
@@ -48,10 +49,24 @@ impl Tokenizer {
     fn encode_batch(
         &self,
         py: Python<'_>,
-        texts: Vec<String>,
+        texts: Vec<PyBackedStr>,
         allow_special: bool,
     ) -> PyResult<Vec<Vec<u32>>> {
-        detached_across(py, || self.inner.encode_batch(&texts, allow_special))
+        let encoded = detached_across(py, || self.inner.encode_batch(&texts, allow_special))?;
+        Ok(encoded.to_vecs())
+    }
+
+    #[pyo3(signature = (texts, allow_special = false))]
+    fn encode_arrays<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<PyBackedStr>,
+        allow_special: bool,
+    ) -> PyResult<(Bound<'py, PyByteArray>, Bound<'py, PyByteArray>)> {
+        let encoded = detached_across(py, || self.inner.encode_batch(&texts, allow_special))?;
+        let ends: Vec<u64> = encoded.ends.iter().map(|end| *end as u64).collect();
+        let array = |bytes: &[u8]| PyByteArray::new(py, bytes);
+        Ok((array(bytemuck::cast_slice(&encoded.ids)), array(bytemuck::cast_slice(&ends))))
     }
 
     #[pyo3(signature = (ids, skip_special = false))]
@@ -78,23 +93,23 @@ impl Tokenizer {
     }
 
     #[getter]
-    fn bos_id(&self) -> u32 {
-        self.inner.ids().bos
+    fn bos_id(&self) -> PyResult<u32> {
+        known(self.inner.ids().bos, "opens documents")
     }
 
     #[getter]
-    fn eos_id(&self) -> u32 {
-        self.inner.ids().eos
+    fn eos_id(&self) -> PyResult<u32> {
+        known(self.inner.ids().eos, "closes documents")
     }
 
     #[getter]
-    fn pad_id(&self) -> u32 {
-        self.inner.ids().pad
+    fn pad_id(&self) -> PyResult<u32> {
+        known(self.inner.ids().pad, "fills rows")
     }
 
     #[getter]
-    fn end_id(&self) -> u32 {
-        self.inner.ids().end
+    fn end_id(&self) -> PyResult<u32> {
+        known(self.inner.ids().end, "closes turns")
     }
 
     fn __repr__(&self) -> String {
@@ -102,21 +117,40 @@ impl Tokenizer {
     }
 }
 
+/// The id of a special token, which a tokenizer that others made may not have.
+fn known(id: u32, role: &str) -> PyResult<u32> {
+    if id != tokenize::NO_ID {
+        return Ok(id);
+    }
+    Err(to_py_err(Error::InvalidValue {
+        what: "tokenizer".to_owned(),
+        expected: format!("a special token that {role}"),
+        found: "none".to_owned(),
+    }))
+}
+
 #[pyfunction]
-#[pyo3(signature = (paths, texts, vocab_size, special_tokens = None))]
+#[pyo3(signature = (paths, texts, vocab_size, special_tokens = None, pattern = None, weights = None))]
 pub fn train_tokenizer(
     py: Python<'_>,
     paths: Option<Vec<PathBuf>>,
     texts: Option<Vec<String>>,
     vocab_size: usize,
     special_tokens: Option<Vec<String>>,
+    pattern: Option<String>,
+    weights: Option<BTreeMap<String, f64>>,
 ) -> PyResult<Tokenizer> {
-    let config = TrainConfig { vocab_size, extra_special_tokens: special_tokens.unwrap_or_default() };
+    let config = TrainConfig {
+        vocab_size,
+        extra_special_tokens: special_tokens.unwrap_or_default(),
+        pattern: pattern.unwrap_or_else(|| TrainConfig::default().pattern),
+        weights: weights.unwrap_or_default(),
+    };
     let inner = detached_across(py, || {
         let corpus = Corpus::open(&paths.unwrap_or_default())?;
-        let given = texts.unwrap_or_default().into_iter().map(Ok);
-        let read = corpus.documents().map(|document| Ok(document?.text));
-        tokenize::train(read.chain(given), &config, &mut |_, _| {})
+        let unnamed = |text| Ok(Document { id: String::new(), source: String::new(), text });
+        let given = texts.unwrap_or_default().into_iter().map(unnamed);
+        tokenize::train_weighted(corpus.documents().chain(given), &config, &mut |_, _| {})
     });
     Ok(Tokenizer { inner: inner? })
 }

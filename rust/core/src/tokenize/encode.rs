@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
-use super::{Corpus, Document, Tokenizer};
+use super::{Corpus, Document, Tokenizer, NO_ID};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::shard::{ShardSpec, ShardWriter};
@@ -28,13 +26,14 @@ pub struct Progress {
 /// The bytes written do not depend on the order of `inputs` nor on the number of threads.
 ///
 /// # Errors
-/// `EmptyCorpus` without documents, and whatever reading the inputs yields.
+/// `InvalidValue` for a tokenizer without BOS or EOS, `EmptyCorpus` without documents, and whatever reading the inputs yields.
 pub fn tokenize_documents(
     inputs: &[PathBuf],
     tokenizer: &Tokenizer,
     output: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest> {
+    check_frame(tokenizer)?;
     let corpus = Corpus::open(inputs)?;
     let mut writer = ShardWriter::create(output, ShardSpec::plain(tokenizer))?;
     let mut done = Progress::default();
@@ -77,9 +76,8 @@ fn write_batch(
     writer: &mut ShardWriter,
     done: &mut Progress,
 ) -> Result<()> {
-    let encoded: Vec<Vec<u32>> =
-        batch.par_iter().map(|document| encode_document(tokenizer, &document.text)).collect::<Result<_>>()?;
-    for (document, ids) in batch.iter().zip(&encoded) {
+    let encoded = tokenizer.encode_documents(batch)?;
+    for (document, ids) in batch.iter().zip(encoded.iter()) {
         writer.append(&document.id, &document.source, ids, None)?;
         done.documents += 1;
         done.text_bytes += document.text.len() as u64;
@@ -88,8 +86,16 @@ fn write_batch(
     Ok(())
 }
 
-fn encode_document(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let ids = tokenizer.encode(text, false)?;
-    let special = tokenizer.ids();
-    Ok([&[special.bos], ids.as_slice(), &[special.eos]].concat())
+/// Refuses a tokenizer that has nothing to open and close documents with.
+fn check_frame(tokenizer: &Tokenizer) -> Result<()> {
+    let ids = tokenizer.ids();
+    let missing = [("opens documents", ids.bos), ("closes documents", ids.eos)];
+    match missing.iter().find(|(_, id)| *id == NO_ID) {
+        Some((role, _)) => Err(Error::InvalidValue {
+            what: "tokenizer".to_owned(),
+            expected: format!("a special token that {role}, as `<|bos|>`, `<s>` or `<|endoftext|>` does"),
+            found: "none".to_owned(),
+        }),
+        None => Ok(()),
+    }
 }

@@ -1,46 +1,65 @@
 //! Byte-pair merges (Gage 1994; Sennrich et al. 2016) learnt from counted words.
 //!
-//! Pair counts are kept up to date instead of counted again after each merge, and a
-//! heap with stale entries gives the next pair: O(size of the words that change) a merge.
-//! Ties go to the smaller pair of ids, and words are sorted first, so the result
-//! depends on the counts alone.
+//! Pair counts are kept up to date instead of counted again after each merge. What a merge changes
+//! is gathered by neighbour first, in arrays indexed by token, so that the table of pairs is asked
+//! once a neighbour and not once a word. Ties go to the smaller pair of ids, so the result depends
+//! on the counts alone, not on the order of the words.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
+use super::count::WordCounts;
+use super::gather::Gathered;
 
 /// Two adjacent token ids.
 pub type Pair = (u32, u32);
 
-/// A distinct word of the corpus as ids, with the number of its occurrences.
-struct Word {
-    ids: Vec<u32>,
+/// The distinct words of the corpus, one after the other.
+#[derive(Default)]
+struct Words {
+    symbols: Vec<u32>,
+    spans: Vec<Span>,
+}
+
+/// Where a word stands among the symbols, and the number of its occurrences.
+struct Span {
+    start: usize,
+    len: u32,
     count: u64,
+}
+
+/// What is known of a pair.
+#[derive(Default)]
+struct Entry {
+    count: u64,
+    /// Words that hold, or once held, the pair.
+    places: Vec<u32>,
+    /// Whether it is among the merges: where two pairs make one token, a pair can come up again.
+    is_merged: bool,
 }
 
 /// Learns merges; token `id` is the bytes `vocabulary[id]`, ids under 256 are single bytes.
 pub struct Merger {
-    words: Vec<Word>,
-    counts: HashMap<Pair, u64>,
-    /// Words that hold, or once held, the pair.
-    places: HashMap<Pair, Vec<u32>>,
+    words: Words,
+    pairs: PairTable,
     queue: BinaryHeap<(u64, Reverse<Pair>)>,
     vocabulary: Vec<Vec<u8>>,
     ids: HashMap<Vec<u8>, u32>,
+    /// Tokens that are not learnt, because special tokens are spelt like that.
+    reserved: HashSet<Vec<u8>>,
 }
 
 impl Merger {
-    /// Counts the pairs of the words; `words` in any order give the same merges.
-    pub fn new(words: HashMap<Vec<u8>, u64>) -> Self {
-        let mut sorted: Vec<(Vec<u8>, u64)> = words.into_iter().collect();
-        sorted.sort_unstable();
+    /// Counts the pairs of the words; pairs that would make a `reserved` token are not merged.
+    pub(super) fn new(counts: &WordCounts, reserved: HashSet<Vec<u8>>) -> Self {
         let vocabulary: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
         let mut merger = Self {
-            words: sorted.into_iter().map(|(bytes, count)| Word { ids: widen(&bytes), count }).collect(),
-            counts: HashMap::new(),
-            places: HashMap::new(),
+            words: Words::new(counts),
+            pairs: PairTable::default(),
             queue: BinaryHeap::new(),
             ids: vocabulary.iter().cloned().zip(0..).collect(),
             vocabulary,
+            reserved,
         };
         merger.count_all();
         merger
@@ -56,127 +75,208 @@ impl Merger {
         mut progress: impl FnMut(usize),
     ) -> (Vec<Vec<u8>>, Vec<Pair>) {
         let mut merges = Vec::with_capacity(size.saturating_sub(256));
+        let mut gathered = Gathered::new(size);
         while self.vocabulary.len() < size {
-            let Some(pair) = self.most_frequent(min_count) else { break };
-            let id = self.token_of(pair);
-            self.merge(pair, id);
-            merges.push(pair);
+            let Some((pair, places)) = self.most_frequent(min_count) else { break };
+            let Some(id) = self.token_of(pair) else { continue };
+            self.merge(pair, id, places, &mut gathered);
+            if !std::mem::replace(&mut self.pairs.entry(pair).is_merged, true) {
+                merges.push(pair);
+            }
             progress(self.vocabulary.len());
         }
         (self.vocabulary, merges)
     }
 
     fn count_all(&mut self) {
-        for (index, word) in self.words.iter().enumerate() {
-            for pair in word.ids.windows(2).map(|two| (two[0], two[1])) {
-                *self.counts.entry(pair).or_default() += word.count;
-                self.places.entry(pair).or_default().push(index as u32);
+        for (index, span) in (0..).zip(&self.words.spans) {
+            for two in self.words.symbols[span.start..][..span.len as usize].windows(2) {
+                let entry = self.pairs.entry((two[0], two[1]));
+                entry.count += span.count;
+                if entry.places.last() != Some(&index) {
+                    entry.places.push(index);
+                }
             }
         }
-        self.queue = self.counts.iter().map(|(pair, count)| (*count, Reverse(*pair))).collect();
+        self.queue = self.pairs.iter().map(|(pair, entry)| (entry.count, Reverse(pair))).collect();
     }
 
-    /// The pair on top of the heap whose count is still true.
-    fn most_frequent(&mut self, min_count: u64) -> Option<Pair> {
+    /// Takes the pair that occurs most; an entry of the heap whose count has fallen goes back with it.
+    fn most_frequent(&mut self, min_count: u64) -> Option<(Pair, Vec<u32>)> {
         while let Some((count, Reverse(pair))) = self.queue.pop() {
             if count < min_count {
                 return None;
             }
-            if self.counts.get(&pair) == Some(&count) {
-                return Some(pair);
+            let entry = self.pairs.entry(pair);
+            if entry.count == count {
+                entry.count = 0;
+                return Some((pair, std::mem::take(&mut entry.places)));
+            }
+            if entry.count > 0 && entry.count < count {
+                self.queue.push((entry.count, Reverse(pair)));
             }
         }
         None
     }
 
-    /// The id of the joined bytes: "ab"+"c" and "a"+"bc" are one token.
-    fn token_of(&mut self, (left, right): Pair) -> u32 {
+    /// The id of the joined bytes: "ab"+"c" and "a"+"bc" are one token. `None` if they are reserved.
+    fn token_of(&mut self, (left, right): Pair) -> Option<u32> {
         let bytes = [self.vocabulary[left as usize].as_slice(), &self.vocabulary[right as usize]].concat();
+        if self.reserved.contains(&bytes) {
+            return None;
+        }
         let next = self.vocabulary.len() as u32;
-        *self.ids.entry(bytes).or_insert_with_key(|bytes| {
+        Some(*self.ids.entry(bytes).or_insert_with_key(|bytes| {
             self.vocabulary.push(bytes.clone());
             next
-        })
+        }))
     }
 
-    fn merge(&mut self, pair: Pair, id: u32) {
-        let mut indices = self.places.remove(&pair).unwrap_or_default();
-        indices.sort_unstable();
-        indices.dedup();
-        let mut changed = Vec::new();
-        for index in indices {
-            self.merge_in_word(index, pair, id, &mut changed);
+    fn merge(&mut self, pair: Pair, id: u32, places: Vec<u32>, gathered: &mut Gathered) {
+        for place in places {
+            self.words.merge(place, pair, id, gathered);
         }
-        self.counts.remove(&pair);
-        changed.sort_unstable();
-        changed.dedup();
-        for pair in changed {
-            self.requeue(pair);
-        }
-    }
-
-    /// Recounts the pairs of one word before and after the merge.
-    fn merge_in_word(&mut self, index: u32, pair: Pair, id: u32, changed: &mut Vec<Pair>) {
-        let word = &mut self.words[index as usize];
-        let Some(merged) = replace_pair(&word.ids, pair, id) else { return };
-        for old in word.ids.windows(2).map(|two| (two[0], two[1])) {
-            if let Some(count) = self.counts.get_mut(&old) {
-                *count -= word.count;
+        let (pairs, queue) = (&mut self.pairs, &mut self.queue);
+        gathered.drain_gains(id, |pair, count, places| {
+            let entry = pairs.entry(pair);
+            entry.count += count;
+            entry.places.append(places);
+        });
+        gathered.drain_losses(pair, |lost, count| {
+            if lost != pair {
+                let entry = pairs.entry(lost);
+                entry.count = entry.count.saturating_sub(count); // what is reserved counts for nothing
             }
-            changed.push(old);
-        }
-        for new in merged.windows(2).map(|two| (two[0], two[1])) {
-            *self.counts.entry(new).or_default() += word.count;
-            if new.0 == id || new.1 == id {
-                self.places.entry(new).or_default().push(index);
-            }
-            changed.push(new);
-        }
-        word.ids = merged;
-    }
-
-    fn requeue(&mut self, pair: Pair) {
-        match self.counts.get(&pair) {
-            Some(0) => {
-                self.counts.remove(&pair);
-            }
-            Some(count) => self.queue.push((*count, Reverse(pair))),
-            None => {}
-        }
+        });
+        gathered.drain_gained(|pair| queue.push((pairs.entry(pair).count, Reverse(pair))));
     }
 }
 
-fn widen(bytes: &[u8]) -> Vec<u32> {
-    bytes.iter().map(|byte| u32::from(*byte)).collect()
+impl Words {
+    /// The words of two bytes and more: others have no pair.
+    fn new(counts: &WordCounts) -> Self {
+        let mut words = Self::default();
+        counts.each(|bytes, count| {
+            if bytes.len() > 1 {
+                words.spans.push(Span { start: words.symbols.len(), len: bytes.len() as u32, count });
+                words.symbols.extend(bytes.iter().map(|byte| u32::from(*byte)));
+            }
+        });
+        words
+    }
+
+    /// Replaces each `pair` of a word, from the left, by `id`, and gathers what its neighbours lose and gain.
+    fn merge(&mut self, place: u32, pair: Pair, id: u32, gathered: &mut Gathered) {
+        let span = &mut self.spans[place as usize];
+        let symbols = &mut self.symbols[span.start..][..span.len as usize];
+        let (mut from, mut to) = (0, 0);
+        while from < symbols.len() {
+            if from + 1 < symbols.len() && (symbols[from], symbols[from + 1]) == pair {
+                if to > 0 {
+                    gathered.before(symbols[to - 1], span.count, place);
+                }
+                if let Some(next) = symbols.get(from + 2) {
+                    gathered.after(*next, span.count, place);
+                }
+                symbols[to] = id;
+                from += 2;
+            } else {
+                symbols[to] = symbols[from];
+                from += 1;
+            }
+            to += 1;
+        }
+        span.len = to as u32;
+    }
 }
 
-/// `ids` with each `pair`, from the left, replaced by `id`; `None` if there is none.
-fn replace_pair(ids: &[u32], pair: Pair, id: u32) -> Option<Vec<u32>> {
-    let first = ids.windows(2).position(|two| (two[0], two[1]) == pair)?;
-    let mut merged = ids[..first].to_vec();
-    let mut i = first;
-    while i < ids.len() {
-        if i + 1 < ids.len() && (ids[i], ids[i + 1]) == pair {
-            merged.push(id);
-            i += 2;
-        } else {
-            merged.push(ids[i]);
-            i += 1;
+/// The pairs, in open addressing at most half full: keys apart from what is known of them.
+#[derive(Default)]
+struct PairTable {
+    /// Pair as one number, and the index of its entry; [`NO_PAIR`] marks what is free.
+    slots: Vec<(u64, u32)>,
+    entries: Vec<(Pair, Entry)>,
+}
+
+/// Larger than any pair: ids stay under 2^20.
+const NO_PAIR: u64 = u64::MAX;
+
+impl PairTable {
+    /// What is known of a pair, new if nothing is.
+    fn entry(&mut self, pair: Pair) -> &mut Entry {
+        if self.entries.len() * 2 >= self.slots.len() {
+            self.grow();
+        }
+        let slot = self.slot(pair);
+        if self.slots[slot].0 == NO_PAIR {
+            self.slots[slot] = (number(pair), self.entries.len() as u32);
+            self.entries.push((pair, Entry::default()));
+        }
+        &mut self.entries[self.slots[slot].1 as usize].1
+    }
+
+    fn slot(&self, pair: Pair) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = (number(pair).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
+        while self.slots[slot].0 != number(pair) && self.slots[slot].0 != NO_PAIR {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.slots = vec![(NO_PAIR, 0); (self.slots.len() * 2).max(1 << 12)];
+        for index in 0..self.entries.len() {
+            let pair = self.entries[index].0;
+            let slot = self.slot(pair);
+            self.slots[slot] = (number(pair), index as u32);
         }
     }
-    Some(merged)
+
+    fn iter(&self) -> impl Iterator<Item = (Pair, &Entry)> {
+        self.entries.iter().map(|(pair, entry)| (*pair, entry))
+    }
+}
+
+fn number((left, right): Pair) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn words(table: &[(&str, u64)]) -> HashMap<Vec<u8>, u64> {
+    type Table = HashMap<Vec<u8>, u64>;
+
+    fn words(table: &[(&str, u64)]) -> Table {
         table.iter().map(|(word, count)| (word.as_bytes().to_vec(), *count)).collect()
     }
 
+    fn merger(words: &Table) -> Merger {
+        let mut counts = WordCounts::default();
+        for (word, count) in words {
+            counts.add(word, 0, word.len(), *count);
+        }
+        Merger::new(&counts, HashSet::from([b"cab".to_vec()]))
+    }
+
+    fn widen(bytes: &[u8]) -> Vec<u32> {
+        bytes.iter().map(|byte| u32::from(*byte)).collect()
+    }
+
+    fn replace_pair(ids: &[u32], pair: Pair, id: u32) -> Vec<u32> {
+        let (mut merged, mut i) = (Vec::new(), 0);
+        while i < ids.len() {
+            let is_pair = i + 1 < ids.len() && (ids[i], ids[i + 1]) == pair;
+            merged.push(if is_pair { id } else { ids[i] });
+            i += 1 + usize::from(is_pair);
+        }
+        merged
+    }
+
     /// Counts every pair again after each merge: slow, and obviously right.
-    fn naive(words: &HashMap<Vec<u8>, u64>, size: usize) -> Vec<Pair> {
+    fn naive(words: &Table, size: usize) -> Vec<Pair> {
         let mut vocabulary: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
         let mut words: Vec<(Vec<u32>, u64)> = words.iter().map(|(w, c)| (widen(w), *c)).collect();
         let mut merges = Vec::new();
@@ -185,6 +285,8 @@ mod tests {
             for (ids, count) in &words {
                 ids.windows(2).for_each(|two| *counts.entry((two[0], two[1])).or_default() += count);
             }
+            let token = |id: u32| vocabulary[id as usize].clone();
+            counts.retain(|pair, _| [token(pair.0), token(pair.1)].concat() != b"cab");
             let best = counts.iter().map(|(pair, count)| (*count, Reverse(*pair))).max();
             let Some((2.., Reverse(pair))) = best else { break };
             let bytes = [vocabulary[pair.0 as usize].clone(), vocabulary[pair.1 as usize].clone()].concat();
@@ -193,18 +295,18 @@ mod tests {
                 vocabulary.push(bytes);
             }
             for (ids, _) in &mut words {
-                if let Some(merged) = replace_pair(ids, pair, id as u32) {
-                    *ids = merged;
-                }
+                *ids = replace_pair(ids, pair, id as u32);
             }
-            merges.push(pair);
+            if !merges.contains(&pair) {
+                merges.push(pair);
+            }
         }
         merges
     }
 
     #[test]
     fn the_most_frequent_pair_merges_first_and_ties_go_to_the_smaller_ids() {
-        let (vocabulary, merges) = Merger::new(words(&[("abab", 1), ("cd", 2)])).run(258, 2, |_| {});
+        let (vocabulary, merges) = merger(&words(&[("abab", 1), ("cd", 2)])).run(258, 2, |_| {});
         assert_eq!(merges, [(97, 98), (99, 100)]);
         assert_eq!(vocabulary[256..], [b"ab".to_vec(), b"cd".to_vec()]);
     }
@@ -212,9 +314,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn kept_counts_give_the_merges_of_counting_again(table in proptest::collection::hash_map("[abc]{1,9}", 1u64..9, 1..30)) {
-            let words: HashMap<Vec<u8>, u64> = table.into_iter().map(|(w, c)| (w.into_bytes(), c)).collect();
+            let words: Table = table.into_iter().map(|(w, c)| (w.into_bytes(), c)).collect();
             let expected = naive(&words, 290);
-            proptest::prop_assert_eq!(Merger::new(words).run(290, 2, |_| {}).1, expected);
+            proptest::prop_assert_eq!(merger(&words).run(290, 2, |_| {}).1, expected);
         }
     }
 }

@@ -1,18 +1,37 @@
-//! Text to token ids: train a byte-level BPE, encode, decode.
+//! Text to token ids: train a byte-level BPE, load any, encode, decode.
 //!
-//! Merges are learnt here ([`train`]); splitting and encoding are left to the
-//! `tokenizers` crate, so ids equal those of the Python library by construction.
+//! Ids are those of the `tokenizers` library. Words are split by hand-written grammars of the
+//! known patterns and merged here; the library itself runs what is rare (unusual normalizers,
+//! pre-tokenizers and decoders), and is the twin that the tests compare with.
 
+mod added;
+mod bpe;
 mod corpus;
+mod count;
+mod decode;
 mod encode;
+mod encoded;
+mod file;
+mod gather;
+mod guard;
+mod load;
 mod merges;
+mod normalize;
+mod share;
+mod special;
+mod split;
 mod tokenizer;
 mod train;
+mod vocabulary;
+mod words;
 
 pub use corpus::{Corpus, Document};
 pub use encode::{tokenize_documents, Progress};
+pub use encoded::Encoded;
+pub use special::{SpecialIds, NO_ID};
+pub use split::{Pattern, PATTERNS, TRIPTYCH};
 pub use tokenizer::Tokenizer;
-pub use train::{train, TrainConfig, SPLIT_PATTERN};
+pub use train::{train, train_weighted, TrainConfig};
 
 /// The special tokens, in the order of their ids from 0.
 pub const SPECIAL_TOKENS: [&str; 7] = [PAD, BOS, EOS, "<|system|>", "<|user|>", "<|assistant|>", END];

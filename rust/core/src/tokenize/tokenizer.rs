@@ -1,47 +1,33 @@
-//! A trained tokenizer: `tokenizer.json` loaded, checked, encoding and decoding.
+//! A tokenizer: `tokenizer.json` loaded, checked, encoding and decoding.
 
 use std::fs;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, TryLockError};
 
-use rayon::prelude::*;
-use serde_json::Value;
-use tokenizers::Tokenizer as HfTokenizer;
-
-use super::{BOS, END, EOS, PAD, SPECIAL_TOKENS};
+use super::bpe::Scratch;
+use super::corpus::Document;
+use super::encoded::Encoded;
+use super::load::Parts;
+use super::share;
+use super::special::SpecialIds;
 use crate::error::{Error, Result};
 use crate::manifest;
 
-/// A byte-level BPE tokenizer, identical in its ids to the `tokenizers` library.
+/// A byte-pair encoding of bytes or characters, identical in its ids to the `tokenizers` library.
 pub struct Tokenizer {
     /// The file as it was read: what [`Tokenizer::sha256`] names and [`Tokenizer::save`] writes.
     json: String,
     sha256: String,
     path: PathBuf,
-    /// Reads special strings in text as text.
-    plain: HfTokenizer,
-    /// Reads special strings in text as control ids.
-    with_special: HfTokenizer,
-    vocab_size: usize,
+    parts: Parts,
     ids: SpecialIds,
-}
-
-/// Ids of the special tokens that the engine writes or looks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpecialIds {
-    /// `<|pad|>`.
-    pub pad: u32,
-    /// `<|bos|>`.
-    pub bos: u32,
-    /// `<|eos|>`.
-    pub eos: u32,
-    /// `<|end|>`, the end of a turn.
-    pub end: u32,
+    /// Memory of threads that encode no more.
+    spare: Mutex<Vec<Scratch>>,
 }
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tokenizer(vocab_size={}, sha256={})", self.vocab_size, self.sha256)
+        write!(f, "Tokenizer(vocab_size={}, sha256={})", self.vocab_size(), self.sha256)
     }
 }
 
@@ -49,7 +35,8 @@ impl Tokenizer {
     /// Loads a `tokenizer.json`.
     ///
     /// # Errors
-    /// `NoInput` without the file, `InvalidFile` for one that is not a tokenizer of ours.
+    /// `NoInput` without the file, `InvalidFile` for one that is not a byte-pair encoding or asks
+    /// for what is not supported.
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
@@ -57,7 +44,7 @@ impl Tokenizer {
             }
             _ => Error::Io { action: "read", path: path.to_owned(), source },
         })?;
-        let json = String::from_utf8(bytes).map_err(|error| invalid(path, &error))?;
+        let json = String::from_utf8(bytes).map_err(|error| invalid(path, error.to_string()))?;
         Self::load(json, path)
     }
 
@@ -67,19 +54,14 @@ impl Tokenizer {
     }
 
     fn load(json: String, path: &Path) -> Result<Self> {
-        check_structure(&json, path)?;
-        let with_special = guarded(path, || parse(&json))?;
-        let ids = special_ids(&with_special, path)?;
-        let mut plain = with_special.clone();
-        plain.set_encode_special_tokens(true);
+        let parts = Parts::new(&json).map_err(|found| invalid(path, found))?;
         let tokenizer = Self {
             sha256: manifest::sha256(json.as_bytes()),
             path: path.to_owned(),
-            vocab_size: vocab_size(&plain),
+            ids: SpecialIds::new(&parts.vocabulary, &parts.added),
             json,
-            plain,
-            with_special,
-            ids,
+            parts,
+            spare: Mutex::default(),
         };
         tokenizer.encode("A probe: 123 naïve\n", false)?;
         Ok(tokenizer)
@@ -93,50 +75,113 @@ impl Tokenizer {
     /// Ids of `text`. Special strings in it become control ids only with `allow_special`.
     ///
     /// No BOS or EOS is added.
+    ///
+    /// # Errors
+    /// `InvalidFile` where a rule of the file cannot be followed on this text.
     pub fn encode(&self, text: &str, allow_special: bool) -> Result<Vec<u32>> {
-        let inner = if allow_special { &self.with_special } else { &self.plain };
-        guarded(&self.path, || inner.encode_fast(text, false)).map(|encoding| encoding.get_ids().to_vec())
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        let mut scratch = self.borrow();
+        let done = self.parts.encode(text, allow_special, &mut scratch, &mut ids);
+        self.give_back(scratch);
+        done.map_err(|found| invalid(&self.path, found))?;
+        Ok(ids)
     }
 
     /// Ids of each text, computed on all threads.
-    pub fn encode_batch<S: AsRef<str> + Sync>(
-        &self,
-        texts: &[S],
-        allow_special: bool,
-    ) -> Result<Vec<Vec<u32>>> {
-        texts.par_iter().map(|text| self.encode(text.as_ref(), allow_special)).collect()
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S], allow_special: bool) -> Result<Encoded> {
+        let encode = |text: &S, scratch: &mut Scratch, ids: &mut Vec<u32>| {
+            self.parts.encode(text.as_ref(), allow_special, scratch, ids)
+        };
+        self.encode_each(texts, |text| text.as_ref().len(), encode)
     }
 
-    /// Text of `ids`: the inverse of [`Tokenizer::encode`] for whole texts.
+    /// Ids of each document with BOS before and EOS behind them, computed on all threads.
+    pub(super) fn encode_documents(&self, documents: &[Document]) -> Result<Encoded> {
+        let SpecialIds { bos, eos, .. } = self.ids;
+        let encode = |document: &Document, scratch: &mut Scratch, ids: &mut Vec<u32>| {
+            ids.push(bos);
+            self.parts.encode(&document.text, false, scratch, ids)?;
+            ids.push(eos);
+            Ok(())
+        };
+        self.encode_each(documents, |document| document.text.len(), encode)
+    }
+
+    fn encode_each<T: Sync>(
+        &self,
+        texts: &[T],
+        num_bytes: impl Fn(&T) -> usize + Sync,
+        encode: impl Fn(&T, &mut Scratch, &mut Vec<u32>) -> std::result::Result<(), String> + Sync,
+    ) -> Result<Encoded> {
+        let parts = share::across(texts, share::num_threads(), &num_bytes, |texts| {
+            let mut part =
+                Encoded::with_capacity(texts.iter().map(&num_bytes).sum::<usize>() / 3, texts.len());
+            let mut scratch = self.borrow();
+            let done = texts.iter().try_for_each(|text| {
+                encode(text, &mut scratch, &mut part.ids)?;
+                part.ends.push(part.ids.len());
+                Ok(())
+            });
+            self.give_back(scratch);
+            done.map(|()| part)
+        });
+        let parts: std::result::Result<Vec<Encoded>, String> = parts.into_iter().collect();
+        Ok(Encoded::joined(parts.map_err(|found| invalid(&self.path, found))?))
+    }
+
+    /// Memory that an earlier call left, or new.
+    ///
+    /// A lock that is held is not waited for: in a child of the process, its holder is not there.
+    fn borrow(&self) -> Scratch {
+        match self.spare.try_lock() {
+            Ok(mut spare) => spare.pop(),
+            Err(TryLockError::Poisoned(spare)) => spare.into_inner().pop(),
+            Err(TryLockError::WouldBlock) => None,
+        }
+        .unwrap_or_default()
+    }
+
+    fn give_back(&self, scratch: Scratch) {
+        if let Ok(mut spare) = self.spare.try_lock() {
+            spare.push(scratch);
+        }
+    }
+
+    /// Text of `ids`: the inverse of [`Tokenizer::encode`] for whole texts, where nothing is normalized.
     ///
     /// Bytes that are not UTF-8, as when a character is cut in two, become U+FFFD.
     ///
     /// # Errors
     /// `InvalidValue` for an id outside the vocabulary.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab_size) {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab_size()) {
             return Err(Error::InvalidValue {
                 what: "token id".to_owned(),
-                expected: format!("0 to {}", self.vocab_size - 1),
+                expected: format!("0 to {}", self.vocab_size() - 1),
                 found: id.to_string(),
             });
         }
-        guarded(&self.path, || self.plain.decode(ids, skip_special))
+        let shown = ids.iter().filter(|id| !(skip_special && self.parts.added.is_special(**id)));
+        let decoded = self.parts.decoder.decode(shown.filter_map(|id| self.parts.spelling(*id)));
+        decoded.map_err(|found| invalid(&self.path, found))
     }
 
     /// Entries of the vocabulary: the largest id plus one.
     pub fn vocab_size(&self) -> usize {
-        self.vocab_size
+        self.parts.vocabulary.size()
     }
 
-    /// Id of a token as it is spelt in the vocabulary (a space is `Ġ`).
+    /// Id of a token as it is spelt in the vocabulary (a space is `Ġ` where tokens are bytes).
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.plain.token_to_id(token)
+        self.parts.vocabulary.id(token)
     }
 
     /// Spelling of an id in the vocabulary.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
-        self.plain.id_to_token(id)
+        self.parts.spelling(id).map(str::to_owned)
     }
 
     /// SHA-256 of the file's content, in hexadecimal.
@@ -149,82 +194,15 @@ impl Tokenizer {
         &self.json
     }
 
-    /// Ids of the special tokens.
+    /// Ids of the special tokens; [`super::NO_ID`] for those that the tokenizer does not have.
     pub fn ids(&self) -> SpecialIds {
         self.ids
     }
 }
 
-fn invalid(path: &Path, found: &dyn std::fmt::Display) -> Error {
-    let expected = "a `tokenizer.json` of byte-level BPE".to_owned();
-    Error::InvalidFile { path: path.to_owned(), expected, found: found.to_string() }
-}
-
-/// Runs a call into the `tokenizers` crate; its errors and panics become `InvalidFile`.
-///
-/// The crate indexes and unwraps on what a file declares, so a hostile file can make it panic.
-fn guarded<T>(path: &Path, call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| invalid(path, &error)),
-        Err(_) => Err(invalid(path, &"settings that its own library cannot run with")),
-    }
-}
-
-fn parse(json: &str) -> tokenizers::Result<HfTokenizer> {
-    let mut tokenizer = HfTokenizer::from_bytes(json)?;
-    tokenizer.with_truncation(None)?;
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
-}
-
-/// Refuses what is certainly not byte-level BPE before the crate sees it.
-fn check_structure(json: &str, path: &Path) -> Result<()> {
-    let value: Value = serde_json::from_str(json).map_err(|error| invalid(path, &error))?;
-    let model = value.get("model").ok_or_else(|| invalid(path, &"no `model`"))?;
-    match model.get("type").and_then(Value::as_str) {
-        Some("BPE") => {}
-        Some(other) => return Err(invalid(path, &format!("a model of type `{other}`"))),
-        None => return Err(invalid(path, &"a model without `type`")),
-    }
-    if model.get("dropout").is_some_and(|dropout| !dropout.is_null()) {
-        return Err(invalid(path, &"`dropout`, with which encoding is random"));
-    }
-    if names_type(&value["pre_tokenizer"], "ByteLevel") {
-        return refuse_fixed_length(&value["pre_tokenizer"], path);
-    }
-    Err(invalid(path, &"no `ByteLevel` pre-tokenizer"))
-}
-
-fn refuse_fixed_length(pre_tokenizer: &Value, path: &Path) -> Result<()> {
-    if names_type(pre_tokenizer, "FixedLength") {
-        return Err(invalid(path, &"a `FixedLength` pre-tokenizer"));
-    }
-    Ok(())
-}
-
-/// Whether the pre-tokenizer, or one in its sequence, has this type.
-fn names_type(pre_tokenizer: &Value, name: &str) -> bool {
-    let inner = pre_tokenizer.get("pretokenizers").and_then(Value::as_array);
-    pre_tokenizer.get("type").and_then(Value::as_str) == Some(name)
-        || inner.is_some_and(|list| list.iter().any(|one| names_type(one, name)))
-}
-
-fn vocab_size(tokenizer: &HfTokenizer) -> usize {
-    tokenizer.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1)
-}
-
-/// Ids of the special tokens; every one of [`SPECIAL_TOKENS`] must be there, and special.
-fn special_ids(tokenizer: &HfTokenizer, path: &Path) -> Result<SpecialIds> {
-    let added = tokenizer.get_added_tokens_decoder();
-    let find = |token: &str| {
-        let id = tokenizer.token_to_id(token);
-        id.filter(|id| added.get(id).is_some_and(|entry| entry.special && entry.content == token))
-            .ok_or_else(|| invalid(path, &format!("no special token `{token}`")))
-    };
-    for token in SPECIAL_TOKENS {
-        find(token)?;
-    }
-    Ok(SpecialIds { pad: find(PAD)?, bos: find(BOS)?, eos: find(EOS)?, end: find(END)? })
+fn invalid(path: &Path, found: String) -> Error {
+    let expected = "a `tokenizer.json` of byte-pair encoding".to_owned();
+    Error::InvalidFile { path: path.to_owned(), expected, found }
 }
 
 #[cfg(test)]
@@ -232,9 +210,10 @@ mod tests {
     use super::super::{train, TrainConfig};
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     fn small() -> Tokenizer {
-        let config = TrainConfig { vocab_size: 300, extra_special_tokens: vec![] };
+        let config = TrainConfig { vocab_size: 300, ..TrainConfig::default() };
         let text = "the cat sat on the mat; the cat's hat. Ein Straßenfest in Köln, 2024. ".repeat(4);
         train(std::iter::once(Ok(text)), &config, &mut |_, _| {}).unwrap()
     }
@@ -254,25 +233,37 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_tokenizer_is_an_invalid_file_and_never_a_panic() {
+    fn a_damaged_tokenizer_is_an_invalid_file_that_names_what_is_wrong_and_never_a_panic() {
         let json = small().json().to_owned();
-        let mut broken = vec![
-            String::new(),
-            "{}".to_owned(),
-            json[..json.len() / 2].to_owned(),
-            json.replace("\"BPE\"", "\"WordPiece\""),
-            json.replace("<|bos|>", "<|start|>"),
-            json.replace("\"special\": true", "\"special\": false"),
-            json.replace("ByteLevel", "Whitespace"),
-            json.replace(r"\\s+(?!\\S)", "("),
-            json.replace("\"type\": \"Sequence\"", "\"type\": \"FixedLength\", \"length\": 0"),
+        let edited = |edit: &dyn Fn(&mut Value)| {
+            let mut value = serde_json::from_str(&json).unwrap();
+            edit(&mut value);
+            value.to_string()
+        };
+        let broken = [
+            (String::new(), "EOF"),
+            ("{}".to_owned(), "`model`"),
+            (json[..json.len() / 2].to_owned(), "EOF"),
+            (json.replace("\"BPE\"", "\"WordPiece\""), "`model.type` `WordPiece`"),
+            (json.replace("\"ByteLevel\"", "\"Psychic\""), "`pre_tokenizer`"),
+            (json.replace("\"Regex\": \"", "\"Regex\": \"("), "`pre_tokenizer`"),
+            (
+                edited(&|v| v["model"]["merges"][0] = serde_json::json!(["no", "such"])),
+                "`no` in `model.merges`",
+            ),
+            (edited(&|v| v["model"]["dropout"] = 0.1.into()), "`model.dropout`"),
+            (edited(&|v| v["model"]["end_of_word_suffix"] = "</w>".into()), "`model.end_of_word_suffix`"),
+            (edited(&|v| v["model"]["vocab"]["zz"] = 8.into()), "two tokens with id 8"),
+            (edited(&|v| v["model"]["vocab"]["zz"] = 4_000_000_000_u32.into()), "over the limit"),
+            (edited(&|v| v["model"]["vocab"]["zz"] = (-1).into()), "-1"),
+            (edited(&|v| v["normalizer"] = serde_json::json!({"type": "Shout"})), "`normalizer`"),
+            (edited(&|v| v["decoder"] = serde_json::json!({"type": "Guess"})), "`decoder`"),
+            (edited(&|v| v["version"] = "2.0".into()), "`version`"),
         ];
-        let mut value: Value = serde_json::from_str(&json).unwrap();
-        value["model"]["merges"][0] = serde_json::json!(["no", "such"]);
-        broken.push(value.to_string());
-        for text in broken {
+        for (text, expected) in broken {
             let error = Tokenizer::from_json(text).unwrap_err();
             assert!(matches!(error, Error::InvalidFile { .. }), "{error}");
+            assert!(error.to_string().contains(expected), "{error}: {expected}");
         }
     }
 

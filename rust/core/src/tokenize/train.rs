@@ -1,19 +1,19 @@
 //! Training of the tokenizer: documents in, `tokenizer.json` out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::json;
+use serde_json::{json, Value};
 use tokenizers::utils::SysRegex;
 
+use super::corpus::Document;
+use super::count::WordCounts;
 use super::merges::{Merger, Pair};
-use super::{Tokenizer, SPECIAL_TOKENS};
+use super::share;
+use super::vocabulary::printable;
+use super::{Pattern, Tokenizer, PATTERNS, SPECIAL_TOKENS, TRIPTYCH};
 use crate::error::{Error, Result};
-
-/// How text is split before merging: the pattern of Llama 3 (after GPT-4's), with combining
-/// marks counted to letters so that words of Indic and Arabic scripts stay whole.
-pub const SPLIT_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Largest vocabulary: four times the largest in use (Gemma 3: 262,144 entries).
 const MAX_VOCAB_SIZE: usize = 1 << 20;
@@ -22,16 +22,34 @@ const MAX_VOCAB_SIZE: usize = 1 << 20;
 const MIN_PAIR_COUNT: u64 = 2;
 
 /// Bytes of text counted together; bounds memory, and gives threads work of equal size.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 8 << 20;
 
 /// Settings of [`train`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TrainConfig {
     /// Entries in all, special tokens and the 256 bytes included.
     pub vocab_size: usize,
     /// Special tokens beside [`SPECIAL_TOKENS`]; they take the ids after these.
     pub extra_special_tokens: Vec<String>,
+    /// How text is split before merging: the name of a [`Pattern`], or a regular expression.
+    pub pattern: String,
+    /// What a word of a source counts, 0.001 to 1000; 1 for sources that are not named.
+    pub weights: BTreeMap<String, f64>,
 }
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            vocab_size: 32_768,
+            extra_special_tokens: Vec::new(),
+            pattern: TRIPTYCH.name.to_owned(),
+            weights: BTreeMap::new(),
+        }
+    }
+}
+
+/// Thousandths: the unit of weights, whose sums are exact in any order.
+const WEIGHT_UNIT: f64 = 1000.0;
 
 impl TrainConfig {
     /// The special tokens in order of their ids.
@@ -51,16 +69,37 @@ impl TrainConfig {
             let range = format!("{least} (256 bytes and the special tokens) to {MAX_VOCAB_SIZE}");
             return Err(invalid("vocab_size", range, self.vocab_size.to_string()));
         }
-        match self.extra_special_tokens.iter().find(|token| !is_special_form(token)) {
-            Some(token) => {
-                Err(invalid("special_tokens", "tokens of the form `<|name|>`".into(), format!("`{token}`")))
+        if let Some(token) = self.extra_special_tokens.iter().find(|token| !is_special_form(token)) {
+            return Err(invalid(
+                "special_tokens",
+                "tokens of the form `<|name|>`".into(),
+                format!("`{token}`"),
+            ));
+        }
+        match self.weights.iter().find(|(_, weight)| !(0.001..=1000.0).contains(*weight)) {
+            Some((source, weight)) => {
+                Err(invalid(&format!("weight of `{source}`"), "0.001 to 1000".into(), weight.to_string()))
             }
             None => Ok(()),
         }
     }
+
+    /// What a word of the source counts: thousandths, or 1 where no source is weighted.
+    #[allow(clippy::cast_sign_loss)] // checked to be at least one thousandth
+    fn weight(&self, source: &str) -> u64 {
+        if self.weights.is_empty() {
+            return 1;
+        }
+        let weight = self.weights.get(source).copied().unwrap_or(1.0);
+        (weight * WEIGHT_UNIT).round() as u64
+    }
+
+    fn min_pair_count(&self) -> u64 {
+        MIN_PAIR_COUNT * self.weight("")
+    }
 }
 
-/// `<|name|>` with a letter or digit first: never one word of [`SPLIT_PATTERN`], so never learnt.
+/// `<|name|>` with a letter or digit first: never one word of the known patterns, so never learnt.
 fn is_special_form(token: &str) -> bool {
     let name = token.strip_prefix("<|").and_then(|rest| rest.strip_suffix("|>"));
     name.is_some_and(|name| name.starts_with(|first: char| first.is_ascii_alphanumeric()))
@@ -76,85 +115,162 @@ fn invalid(what: &str, expected: String, found: String) -> Error {
 /// `progress` is called with documents read so far, then with entries learnt so far.
 ///
 /// # Errors
-/// `InvalidValue` for a size out of range, `EmptyCorpus` without text, and whatever `documents` yields.
+/// `InvalidValue` for a setting out of range, `EmptyCorpus` without text, and whatever `documents` yields.
 pub fn train(
     documents: impl Iterator<Item = Result<String>>,
     config: &TrainConfig,
     progress: &mut dyn FnMut(&'static str, usize),
 ) -> Result<Tokenizer> {
+    let document = |text| Document { id: String::new(), source: String::new(), text };
+    train_weighted(documents.map(|text| text.map(document)), config, progress)
+}
+
+/// The same for documents of sources, which count by the weights of the settings.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_weighted(
+    documents: impl Iterator<Item = Result<Document>>,
+    config: &TrainConfig,
+    progress: &mut dyn FnMut(&'static str, usize),
+) -> Result<Tokenizer> {
     config.check()?;
+    let splitter = Splitter::new(&config.pattern)?;
     let specials = config.special_tokens();
-    let words = count_words(documents, |count| progress("documents", count))?;
-    if words.is_empty() {
+    let counts = count_words(documents, config, &splitter, |count| progress("documents", count))?;
+    if counts.len() == 0 {
         let expected = "at least one document with text".to_owned();
         return Err(Error::EmptyCorpus { inputs: "the tokenizer's corpus".to_owned(), expected });
     }
+    let reserved = specials.iter().map(|token| token.clone().into_bytes()).collect();
+    let learner = Merger::new(&counts, reserved);
+    drop(counts);
     let size = config.vocab_size - specials.len();
-    let (vocabulary, merges) =
-        Merger::new(words).run(size, MIN_PAIR_COUNT, |count| progress("entries", count));
-    Tokenizer::from_json(render(&specials, &vocabulary, &merges))
+    let (vocabulary, merges) = learner.run(size, config.min_pair_count(), |count| progress("entries", count));
+    Tokenizer::from_json(render(&specials, &splitter.pre_tokenizer(), &vocabulary, &merges))
+}
+
+/// How text is split before it is counted.
+enum Splitter {
+    Known(&'static Pattern),
+    Custom(String, SysRegex),
+}
+
+impl Splitter {
+    fn new(pattern: &str) -> Result<Self> {
+        if let Some(known) = Pattern::named(pattern).or_else(|| Pattern::of_regex(pattern)) {
+            return Ok(Self::Known(known));
+        }
+        let names: Vec<&str> = PATTERNS.iter().map(|pattern| pattern.name).collect();
+        if pattern.chars().all(|char| char.is_alphanumeric() || "-_.".contains(char)) {
+            return Err(Error::unknown_name("pattern", pattern, &names));
+        }
+        let expected = format!("one of {}, or a regular expression", names.join(", "));
+        let regex =
+            SysRegex::new(pattern).map_err(|error| invalid("pattern", expected, error.to_string()))?;
+        Ok(Self::Custom(pattern.to_owned(), regex))
+    }
+
+    /// As it stands in a `tokenizer.json`; that of GPT-2 is what `ByteLevel` does by itself.
+    fn pre_tokenizer(&self) -> Value {
+        let regex = match self {
+            Self::Known(pattern) if pattern.name == "gpt2" => return byte_level(true),
+            Self::Known(pattern) => pattern.regex,
+            Self::Custom(regex, _) => regex,
+        };
+        json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false},
+            byte_level(false),
+        ]})
+    }
+
+    /// Counts the words of a text; what a custom expression does not match is a word too.
+    fn count(&self, text: &str, weight: u64, counts: &mut WordCounts) {
+        let bytes = text.as_bytes();
+        let mut add = |start: usize, end: usize| {
+            if start < end {
+                counts.add(bytes, start, end, weight);
+            }
+        };
+        match self {
+            Self::Known(pattern) => pattern.split(text, add),
+            Self::Custom(_, regex) => {
+                let mut done = 0;
+                for (start, end) in regex.find_iter(text) {
+                    add(done, start);
+                    add(start, end);
+                    done = end;
+                }
+                add(done, text.len());
+            }
+        }
+    }
 }
 
 fn count_words(
-    documents: impl Iterator<Item = Result<String>>,
+    documents: impl Iterator<Item = Result<Document>>,
+    config: &TrainConfig,
+    splitter: &Splitter,
     mut progress: impl FnMut(usize),
-) -> Result<HashMap<Vec<u8>, u64>> {
-    let (mut words, mut batch, mut bytes, mut seen) = (HashMap::new(), Vec::new(), 0, 0);
+) -> Result<WordCounts> {
+    let spare = Mutex::new(Vec::new());
+    let (mut batch, mut bytes, mut seen) = (Vec::new(), 0, 0);
     for document in documents {
-        let text = document?;
-        bytes += text.len();
-        batch.push(text);
+        let document = document?;
+        bytes += document.text.len();
+        batch.push(document);
         seen += 1;
         if bytes >= BATCH_BYTES {
-            count_batch(&mut words, &std::mem::take(&mut batch));
+            count_batch(&batch, config, splitter, &spare);
+            batch.clear();
             bytes = 0;
             progress(seen);
         }
     }
-    count_batch(&mut words, &batch);
+    count_batch(&batch, config, splitter, &spare);
     progress(seen);
-    Ok(words)
+    let all = spare.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
+    let merge = |mut sum: WordCounts, counts| {
+        sum.merge(counts);
+        sum
+    };
+    Ok(all.reduce(merge).unwrap_or_default())
 }
 
-/// Adds the words of a batch; sums do not depend on which thread counted what.
-fn count_batch(words: &mut HashMap<Vec<u8>, u64>, batch: &[String]) {
-    let pieces: Vec<HashMap<&[u8], u64>> = batch.par_iter().map_init(split_regex, count_text).collect();
-    for (word, count) in pieces.into_iter().flatten() {
-        match words.get_mut(word) {
-            Some(total) => *total += count,
-            None => drop(words.insert(word.to_vec(), count)),
-        }
-    }
-}
-
-fn split_regex() -> SysRegex {
-    SysRegex::new(SPLIT_PATTERN).expect("the pattern is a constant that compiles")
-}
-
-fn count_text<'a>(regex: &mut SysRegex, text: &'a String) -> HashMap<&'a [u8], u64> {
-    let mut words = HashMap::new();
-    for (start, end) in regex.find_iter(text) {
-        *words.entry(&text.as_bytes()[start..end]).or_default() += 1;
-    }
-    words
+/// Counts the words of a batch into as many tables as threads work on it.
+fn count_batch(
+    batch: &[Document],
+    config: &TrainConfig,
+    splitter: &Splitter,
+    spare: &Mutex<Vec<WordCounts>>,
+) {
+    let lock = || spare.lock().unwrap_or_else(PoisonError::into_inner);
+    share::across(
+        batch,
+        share::num_threads(),
+        |document| document.text.len(),
+        |documents| {
+            let mut counts = lock().pop().unwrap_or_default();
+            for document in documents {
+                splitter.count(&document.text, config.weight(&document.source), &mut counts);
+            }
+            lock().push(counts);
+        },
+    );
 }
 
 /// The `tokenizer.json` of Hugging Face: special tokens, then bytes, then merges in order.
-fn render(specials: &[String], vocabulary: &[Vec<u8>], merges: &[Pair]) -> String {
+fn render(specials: &[String], pre_tokenizer: &Value, vocabulary: &[Vec<u8>], merges: &[Pair]) -> String {
     let tokens: Vec<String> = vocabulary.iter().map(|bytes| printable(bytes)).collect();
     let merges: Vec<[&str; 2]> =
         merges.iter().map(|(a, b)| [&*tokens[*a as usize], &*tokens[*b as usize]]).collect();
-    let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let file = TokenizerFile {
         version: "1.0",
         truncation: None,
         padding: None,
         added_tokens: specials.iter().zip(0..).map(added_token).collect(),
         normalizer: None,
-        pre_tokenizer: json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": SPLIT_PATTERN}, "behavior": "Isolated", "invert": false},
-            byte_level(false),
-        ]}),
+        pre_tokenizer: pre_tokenizer.clone(),
         post_processor: None,
         decoder: byte_level(true),
         model: Model::new(Vocabulary(specials.iter().chain(&tokens).map(String::as_str).collect()), merges),
@@ -164,7 +280,11 @@ fn render(specials: &[String], vocabulary: &[Vec<u8>], merges: &[Pair]) -> Strin
     text
 }
 
-fn added_token((content, id): (&String, u32)) -> serde_json::Value {
+fn byte_level(uses_regex: bool) -> Value {
+    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": uses_regex})
+}
+
+fn added_token((content, id): (&String, u32)) -> Value {
     json!({"id": id, "content": content, "single_word": false, "lstrip": false,
            "rstrip": false, "normalized": false, "special": true})
 }
@@ -175,11 +295,11 @@ struct TokenizerFile<'a> {
     version: &'static str,
     truncation: Option<()>,
     padding: Option<()>,
-    added_tokens: Vec<serde_json::Value>,
+    added_tokens: Vec<Value>,
     normalizer: Option<()>,
-    pre_tokenizer: serde_json::Value,
+    pre_tokenizer: Value,
     post_processor: Option<()>,
-    decoder: serde_json::Value,
+    decoder: Value,
     model: Model<'a>,
 }
 
@@ -227,44 +347,20 @@ impl Serialize for Vocabulary<'_> {
     }
 }
 
-/// Bytes as the printable characters of byte-level BPE (Radford et al. 2019).
-fn printable(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| printable_char(*byte)).collect()
-}
-
-/// Printable bytes of Latin-1 stand for themselves, the other 68 for U+0100 onwards, in order.
-fn printable_char(byte: u8) -> char {
-    let code = u32::from(byte);
-    let shifted = match byte {
-        b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => code,
-        0..=0x20 => 0x100 + code,
-        0x7F..=0xA0 => 0x121 + code - 0x7F,
-        0xAD => 0x143,
-    };
-    char::from_u32(shifted).expect("all below U+0144")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn trained(texts: &[&str], vocab_size: usize) -> Result<Tokenizer> {
-        let config = TrainConfig { vocab_size, extra_special_tokens: vec![] };
+        let config = TrainConfig { vocab_size, ..TrainConfig::default() };
         train(texts.iter().map(|text| Ok((*text).to_owned())), &config, &mut |_, _| {})
-    }
-
-    #[test]
-    fn bytes_map_to_256_distinct_printable_characters() {
-        let chars: std::collections::BTreeSet<char> = (0..=255).map(printable_char).collect();
-        assert_eq!(chars.len(), 256);
-        assert_eq!((printable_char(b' '), printable_char(b'\n'), printable_char(0xAD)), ('Ġ', 'Ċ', 'Ń'));
     }
 
     #[test]
     fn documents_in_any_order_on_any_number_of_threads_give_the_same_bytes() {
         let texts: Vec<String> =
             (0..400).map(|i| format!("the {} word{} of नमस्ते {}", i % 7, i % 13, i * i)).collect();
-        let config = TrainConfig { vocab_size: 400, extra_special_tokens: vec![] };
+        let config = TrainConfig { vocab_size: 400, ..TrainConfig::default() };
         let run = |threads: usize, reverse: bool| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut texts = texts.clone();
@@ -295,5 +391,40 @@ mod tests {
         assert!(matches!(trained(&["abc"], (1 << 20) + 1), Err(Error::InvalidValue { .. })));
         assert!(matches!(trained(&[], 300), Err(Error::EmptyCorpus { .. })));
         assert!(matches!(trained(&["", ""], 300), Err(Error::EmptyCorpus { .. })));
+    }
+
+    #[test]
+    fn a_source_counts_by_its_weight() {
+        let document = |source: &str, text: &str| {
+            Ok(Document { id: String::new(), source: source.to_owned(), text: text.to_owned() })
+        };
+        let first = |weights: &[(&str, f64)]| {
+            let weights = weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
+            let config = TrainConfig { vocab_size: 264, weights, ..TrainConfig::default() };
+            let documents = [document("a", "xy xy xy xy"), document("b", "uv uv uv uv uv")];
+            train_weighted(documents.into_iter(), &config, &mut |_, _| {}).unwrap().id_to_token(263).unwrap()
+        };
+        assert_eq!((first(&[]), first(&[("a", 1.5)])), ("uv".to_owned(), "xy".to_owned()));
+        assert_eq!(first(&[("b", 0.5)]), "xy");
+    }
+
+    #[test]
+    fn every_pattern_by_name_and_a_custom_one_train_and_others_are_refused() {
+        let with = |pattern: &str| {
+            let config =
+                TrainConfig { vocab_size: 270, pattern: pattern.to_owned(), ..TrainConfig::default() };
+            train(std::iter::once(Ok("ab12 ab12 ab12".to_owned())), &config, &mut |_, _| {})
+        };
+        for pattern in &PATTERNS {
+            assert!(with(pattern.name).unwrap().encode("ab", false).unwrap().len() == 1, "{}", pattern.name);
+        }
+        assert_eq!(with(r"[a-z]+|\d+").unwrap().encode("ab12", false).unwrap().len(), 2);
+        assert_eq!(with("gpt3").unwrap_err().hint().as_deref(), Some("did you mean `gpt2`?"));
+        assert!(matches!(with("(["), Err(Error::InvalidValue { .. })));
+        let invalid = TrainConfig { weights: [("a".to_owned(), f64::NAN)].into(), ..TrainConfig::default() };
+        assert!(train(std::iter::empty(), &invalid, &mut |_, _| {})
+            .unwrap_err()
+            .to_string()
+            .contains("weight of `a`"));
     }
 }

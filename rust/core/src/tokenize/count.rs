@@ -1,0 +1,127 @@
+//! How often each word occurs: what training reads of a corpus.
+//!
+//! Short words are numbers in one flat table; sums do not depend on who counted what.
+
+use std::collections::HashMap;
+
+use super::bpe::{hash, key, Key};
+
+/// Words with the sum of their weights.
+#[derive(Debug, Default)]
+pub(super) struct WordCounts {
+    /// Words of up to 15 bytes, in open addressing at most half full; the key 0 is no word.
+    short: Vec<(Key, u64)>,
+    num_short: usize,
+    long: HashMap<Box<[u8]>, u64>,
+}
+
+impl WordCounts {
+    /// Counts the word `text[start..end]` with a weight.
+    #[inline]
+    pub(super) fn add(&mut self, text: &[u8], start: usize, end: usize, weight: u64) {
+        match key(text, start, end) {
+            Some(key) => self.add_short(key, weight),
+            None => self.add_long(&text[start..end], weight),
+        }
+    }
+
+    #[inline]
+    fn add_short(&mut self, key: Key, weight: u64) {
+        if self.num_short * 2 >= self.short.len() {
+            self.grow();
+        }
+        let mask = self.short.len() - 1;
+        let mut slot = hash(key) as usize & mask;
+        loop {
+            let entry = &mut self.short[slot];
+            if entry.0 == key {
+                entry.1 += weight;
+                return;
+            }
+            if entry.0 == 0 {
+                *entry = (key, weight);
+                self.num_short += 1;
+                return;
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let size = (self.short.len() * 2).max(1 << 12);
+        let old = std::mem::replace(&mut self.short, vec![(0, 0); size]);
+        self.num_short = 0;
+        for (key, weight) in old.into_iter().filter(|(key, _)| *key != 0) {
+            self.add_short(key, weight);
+        }
+    }
+
+    fn add_long(&mut self, word: &[u8], weight: u64) {
+        match self.long.get_mut(word) {
+            Some(sum) => *sum += weight,
+            None => drop(self.long.insert(word.into(), weight)),
+        }
+    }
+
+    /// Adds the counts of another.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (key, weight) in other.short.into_iter().filter(|(key, _)| *key != 0) {
+            self.add_short(key, weight);
+        }
+        for (word, weight) in other.long {
+            self.add_long(&word, weight);
+        }
+    }
+
+    /// Distinct words.
+    pub(super) fn len(&self) -> usize {
+        self.num_short + self.long.len()
+    }
+
+    /// Each word with its sum, in any order.
+    pub(super) fn each(&self, mut word: impl FnMut(&[u8], u64)) {
+        for (key, sum) in self.short.iter().filter(|(key, _)| *key != 0) {
+            let bytes = key.to_le_bytes();
+            word(&bytes[..bytes[15] as usize], *sum);
+        }
+        for (bytes, sum) in &self.long {
+            word(bytes, *sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn counted<'a>(words: impl IntoIterator<Item = &'a str>) -> WordCounts {
+        let mut counts = WordCounts::default();
+        words.into_iter().for_each(|word| counts.add(word.as_bytes(), 0, word.len(), 1));
+        counts
+    }
+
+    fn sorted(counts: &WordCounts) -> Vec<(Vec<u8>, u64)> {
+        let mut all = Vec::new();
+        counts.each(|word, sum| all.push((word.to_vec(), sum)));
+        all.sort();
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn parts_counted_apart_and_merged_are_the_whole(words in proptest::collection::vec("[ab]{1,3}|[a-c]{14,18}", 0..300), cut in 0_usize..300) {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let cut = cut.min(words.len());
+            let mut merged = counted(words[..cut].iter().copied());
+            merged.merge(counted(words[cut..].iter().copied()));
+            let mut expected: std::collections::BTreeMap<Vec<u8>, u64> = std::collections::BTreeMap::new();
+            for word in &words {
+                *expected.entry(word.as_bytes().to_vec()).or_default() += 1;
+            }
+            prop_assert_eq!(merged.len(), expected.len());
+            prop_assert_eq!(sorted(&merged), expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

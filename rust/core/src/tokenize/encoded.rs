@@ -1,0 +1,43 @@
+//! Ids of several texts, one after the other.
+
+/// Ids of several texts in one vector, with where each text's end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// The ids of all texts.
+    pub ids: Vec<u32>,
+    /// Where the ids of each text end.
+    pub ends: Vec<usize>,
+}
+
+impl Encoded {
+    /// Empty, with room.
+    pub(super) fn with_capacity(num_ids: usize, num_texts: usize) -> Self {
+        Self { ids: Vec::with_capacity(num_ids), ends: Vec::with_capacity(num_texts) }
+    }
+
+    /// Consecutive parts as one.
+    pub(super) fn joined(mut parts: Vec<Self>) -> Self {
+        if parts.len() == 1 {
+            return parts.pop().unwrap_or_default();
+        }
+        let sum = |len: fn(&Self) -> usize| parts.iter().map(len).sum();
+        let mut all = Self::with_capacity(sum(|part| part.ids.len()), sum(|part| part.ends.len()));
+        for part in parts {
+            let start = all.ids.len();
+            all.ends.extend(part.ends.iter().map(|end| start + end));
+            all.ids.extend_from_slice(&part.ids);
+        }
+        all
+    }
+
+    /// The ids of each text.
+    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.ids[start..*end])
+    }
+
+    /// The ids of each text as vectors of their own.
+    pub fn to_vecs(&self) -> Vec<Vec<u32>> {
+        self.iter().map(<[u32]>::to_vec).collect()
+    }
+}

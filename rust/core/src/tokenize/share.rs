@@ -1,0 +1,78 @@
+//! Work shared out on threads that end with it: so it also works in a process that was forked.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Size of a part, in the unit of the caller: small enough that threads end together.
+const PART_SIZE: usize = 128 << 10;
+
+/// Threads to use: those of the pool that this runs in, or as many as the machine runs at once.
+pub(super) fn num_threads() -> usize {
+    match rayon::current_thread_index() {
+        Some(_) => rayon::current_num_threads(),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// Does `work` on consecutive parts of `items`, on up to `num_threads` threads; results are in order.
+pub(super) fn across<T: Sync, R: Send>(
+    items: &[T],
+    num_threads: usize,
+    size: impl Fn(&T) -> usize,
+    work: impl Fn(&[T]) -> R + Sync,
+) -> Vec<R> {
+    if num_threads <= 1 {
+        return vec![work(items)];
+    }
+    let parts = parts(items, size);
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push((part.start, work(&items[part.clone()])));
+        }
+        done
+    };
+    let mut done = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..num_threads.min(parts.len())).map(|_| scope.spawn(take)).collect();
+        let mut done = take();
+        for thread in threads {
+            done.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(start, _)| *start);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Consecutive ranges of about [`PART_SIZE`].
+fn parts<T>(items: &[T], size: impl Fn(&T) -> usize) -> Vec<Range<usize>> {
+    let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0);
+    for (index, item) in items.iter().enumerate() {
+        sum += size(item);
+        if sum >= PART_SIZE {
+            parts.push(start..index + 1);
+            (start, sum) = (index + 1, 0);
+        }
+    }
+    if start < items.len() {
+        parts.push(start..items.len());
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_in_order_on_any_number_of_threads() {
+        let items: Vec<usize> = (0..1000).collect();
+        for num_threads in [1, 2, 7] {
+            let found = across(&items, num_threads, |item| item * 100, <[usize]>::to_vec);
+            assert!(num_threads == 1 || found.len() > 10);
+            assert_eq!(found.concat(), items);
+        }
+        assert!(across(&[(); 0], 3, |()| 1, |_| ()).is_empty());
+    }
+}

@@ -1,0 +1,13 @@
+//! Text to words: the split patterns of the known models, each written out by hand.
+//!
+//! Each pattern is a regular expression with look-ahead, and that expression, run by the regex
+//! engine of the `tokenizers` library, is its slow twin: the tests hold the two together.
+
+mod classes;
+mod patterns;
+mod scan;
+#[rustfmt::skip]
+#[allow(clippy::unreadable_literal)] // bit patterns
+mod tables;
+
+pub use patterns::{Pattern, PATTERNS, TRIPTYCH};

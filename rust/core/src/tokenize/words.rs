@@ -1,0 +1,143 @@
+//! Pre-tokenizers: how text becomes the words that are encoded one by one.
+//!
+//! Known patterns are split by hand; every other pre-tokenizer is run by the `tokenizers`
+//! library, which spells bytes as printable characters where the file says so.
+
+use serde_json::Value;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::tokenizer::normalizer::Range;
+use tokenizers::{NormalizedString, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
+
+use super::guard::guarded;
+use super::split::Pattern;
+
+/// Where a word begins and ends, in bytes.
+pub(super) type Span = (usize, usize);
+
+/// How text becomes words.
+#[derive(Debug)]
+pub(super) enum Words {
+    /// By a known pattern, after a space is put before text that does not begin with one; words are bytes.
+    Pattern(&'static Pattern, bool),
+    /// All of the text is one word; words are characters.
+    Whole,
+    /// The words of the library, which are characters, also where they spell bytes.
+    Library(Box<PreTokenizerWrapper>),
+}
+
+impl Words {
+    /// The pre-tokenizer of a file. Words are bytes only where `has_bytes`: every byte is a token.
+    ///
+    /// # Errors
+    /// A sentence for one that the library does not know.
+    pub(super) fn new(value: Option<&Value>, has_bytes: bool) -> Result<Self, String> {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(Self::Whole) };
+        if let Some((pattern, adds_space)) = known(value).filter(|_| has_bytes) {
+            return Ok(Self::Pattern(pattern, adds_space));
+        }
+        let parsed = guarded(|| Ok(serde_json::from_value::<PreTokenizerWrapper>(value.clone())?));
+        parsed
+            .map(|wrapper| Self::Library(Box::new(wrapper)))
+            .map_err(|error| format!("a `pre_tokenizer` that is not known: {error}"))
+    }
+
+    /// Calls `words(text, spans)` for a few words at a time, in order; `text` is what they are part of.
+    ///
+    /// Some pre-tokenizers ask whether this is the start of all text, or follows an added token.
+    ///
+    /// # Errors
+    /// What the library says, as when a pattern takes too long.
+    pub(super) fn each(
+        &self,
+        text: &str,
+        at_start: bool,
+        mut words: impl FnMut(&str, &[Span]),
+    ) -> Result<(), String> {
+        match self {
+            Self::Pattern(pattern, true) if !text.starts_with(' ') => {
+                split_batched(pattern, &[" ", text].concat(), words);
+            }
+            Self::Pattern(pattern, _) => split_batched(pattern, text, words),
+            Self::Whole => words(text, &[(0, text.len())]),
+            Self::Library(wrapper) => guarded(|| {
+                let mut split = PreTokenizedString::from(placed(text, at_start));
+                wrapper.pre_tokenize(&mut split)?;
+                for (piece, ..) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+                    words(piece, &[(0, piece.len())]);
+                }
+                Ok(())
+            })?,
+        }
+        Ok(())
+    }
+}
+
+/// Words that are handed on together: their look-ups do not wait for each other.
+pub(super) const BATCH_WORDS: usize = 64;
+
+fn split_batched(pattern: &Pattern, text: &str, mut words: impl FnMut(&str, &[Span])) {
+    let (mut batch, mut len) = ([(0, 0); BATCH_WORDS], 0);
+    pattern.split(text, |start, end| {
+        batch[len] = (start, end);
+        len += 1;
+        if len == BATCH_WORDS {
+            words(text, &batch);
+            len = 0;
+        }
+    });
+    words(text, &batch[..len]);
+}
+
+/// The text as the library knows it: at the start of all text, or as the rest of a longer one.
+fn placed(text: &str, at_start: bool) -> NormalizedString {
+    let rest = |text: &str| NormalizedString::from(["x", text].concat()).slice(Range::Normalized(1..));
+    let after = if at_start { None } else { rest(text) };
+    after.unwrap_or_else(|| NormalizedString::from(text))
+}
+
+/// The pattern of a pre-tokenizer that is split by hand, and whether a space goes first.
+fn known(value: &Value) -> Option<(&'static Pattern, bool)> {
+    if let Some([split, bytes]) = value.get("pretokenizers").and_then(Value::as_array).map(Vec::as_slice) {
+        let is_sequence = value["type"] == "Sequence" && byte_level(bytes)? == (false, false);
+        return known_split(split).filter(|_| is_sequence).map(|pattern| (pattern, false));
+    }
+    let (adds_space, uses_regex) = byte_level(value)?;
+    uses_regex.then_some((Pattern::named("gpt2")?, adds_space))
+}
+
+/// `add_prefix_space` and `use_regex` of a `ByteLevel`.
+fn byte_level(value: &Value) -> Option<(bool, bool)> {
+    let uses_regex = value.get("use_regex").map_or(Some(true), Value::as_bool)?;
+    (value["type"] == "ByteLevel").then_some((value["add_prefix_space"].as_bool()?, uses_regex))
+}
+
+fn known_split(value: &Value) -> Option<&'static Pattern> {
+    let is_plain = value["type"] == "Split" && value["invert"] == false && value["behavior"] == "Isolated";
+    Pattern::of_regex(value["pattern"]["Regex"].as_str()?).filter(|_| is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn known_patterns_are_split_by_hand_and_others_by_the_library() {
+        let split = |regex: &str, behavior: &str| {
+            json!({"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": regex}, "behavior": behavior, "invert": false},
+                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]})
+        };
+        let gpt2 = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true});
+        let llama = Pattern::named("llama3").unwrap().regex;
+        let by_hand = |value: &Value| matches!(Words::new(Some(value), true).unwrap(), Words::Pattern(..));
+        assert!(by_hand(&gpt2) && by_hand(&split(llama, "Isolated")));
+        assert!(!by_hand(&split(llama, "Removed")) && !by_hand(&split(r"\d", "Isolated")));
+        assert!(matches!(Words::new(Some(&gpt2), false).unwrap(), Words::Library(_)));
+    }
+
+    #[test]
+    fn an_unknown_pre_tokenizer_is_an_error() {
+        assert!(Words::new(Some(&json!({"type": "Psychic"})), true).unwrap_err().contains("`pre_tokenizer`"));
+    }
+}
