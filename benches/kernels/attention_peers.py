@@ -3,11 +3,11 @@
 import inspect
 from itertools import pairwise
 
+import timing
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-import timing
 from triptych_kernels import attention
 from triptych_kernels.flash_attention import tile_table
 
@@ -24,25 +24,31 @@ SHAPES = {
     "nine d128 softcap": (NINE, 16, 4, 128, {"softcap": 30.0}),
     "nine d256": (NINE, 8, 2, 256, {}),
 }
-TINY = {"tiny": ((20, 12), 2, 1, 16, {}), "tiny window": ((32,), 2, 1, 16, {"window": 9})}
+TINY = {
+    "tiny": ((20, 12), 2, 1, 16, {}),
+    "tiny window": ((32,), 2, 1, 16, {"window": 9}),
+}
 
 
-def measure(device, repeats, only):
-    """Rows of every implementation at every shape."""
-    clock, rows = timing.Clock(device), []
-    for name, shape in (SHAPES if device == "cuda" else TINY).items():
-        if only and only not in name:
-            continue
-        leaves, upstream, cu = inputs(device, *shape[:4])
-        functions = implementations(device, shape[0], cu, shape[4])
-        found = timing.compare(functions, leaves, upstream, clock, repeats)
-        tokens = upstream.shape[0]
-        table = timing.timed(lambda c=cu, t=tokens: tile_table(c, t, 128), clock)
-        for implementation, row in found.items():
-            rows.append({"shape": name, "implementation": implementation, **row})
-            rows[-1].update(rates(row, *shape))
-        rows.append({"shape": name, "implementation": "(tile table)", "forward_ms": table})
-    return rows
+def shapes(device):
+    return SHAPES if device == "cuda" else TINY
+
+
+def measure(device, name, repeats):
+    """Rows of every implementation at the shape of that name."""
+    shape, clock = shapes(device)[name], timing.Clock(device)
+    leaves, upstream, cu = inputs(device, *shape[:4])
+    functions = implementations(device, shape[0], cu, shape[4])
+    found = timing.compare(functions, leaves, upstream, clock, repeats)
+    rows = [
+        {"shape": name, "implementation": implementation, **row, **rates(row, *shape)}
+        for implementation, row in found.items()
+    ]
+    table = timing.timed(lambda: tile_table(cu, upstream.shape[0], 128), clock)
+    return [
+        *rows,
+        {"shape": name, "implementation": "(tile table)", "forward_ms": table},
+    ]
 
 
 def inputs(device, lengths, heads, kv_heads, head_dim):
@@ -93,7 +99,8 @@ def implementations(device, lengths, cu, options):
     if device == "cuda":
         if "softcap" not in options:
             found["torch varlen_attn"] = varlen(lengths, cu, options)
-        found["flex_attention"] = flex(lengths, options)
+        if len(lengths) > 1 or options:  # its compiler takes 20 s a shape
+            found["flex_attention"] = flex(lengths, options)
         found["flash-attn"] = flash_attn(lengths, cu, options)
     return found
 
@@ -120,7 +127,7 @@ def by_document(lengths, backend):
 
 
 def varlen(lengths, cu, options):
-    """torch's own varlen_attn; its arguments differ between versions."""
+    """Torch's own varlen_attn; its arguments differ between versions."""
 
     def run(q, k, v):
         from torch.nn.attention.varlen import varlen_attn
@@ -157,7 +164,7 @@ def flex(lengths, options):
         return cap * torch.tanh(score / cap)
 
     compiled = torch.compile(flex_attention, dynamic=False)
-    block_mask = torch.compile(create_block_mask)(seen, None, None, tokens, tokens)
+    block_mask = create_block_mask(seen, None, None, tokens, tokens)
 
     def run(q, k, v):
         heads_first = (x.transpose(0, 1)[None] for x in (q, k, v))

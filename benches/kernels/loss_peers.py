@@ -1,36 +1,36 @@
 """The loss on the output layer as ours and as others compute it, and shapes."""
 
+import timing
 import torch
 import torch.nn.functional as F
 
-import timing
 from triptych_kernels import linear_cross_entropy
 
 # (tokens, hidden size, vocabulary), bf16
-SHAPES = (
-    (8192, 2048, 32768),
-    (8192, 2048, 131072),
-    (8192, 4096, 32768),
-    (8192, 4096, 131072),
-)
-TINY = ((40, 32, 100),)
+SHAPES = {
+    "D=2048 V=32k": (8192, 2048, 32768),
+    "D=2048 V=128k": (8192, 2048, 131072),
+    "D=4096 V=32k": (8192, 4096, 32768),
+    "D=4096 V=128k": (8192, 4096, 131072),
+}
+TINY = {"tiny": (40, 32, 100)}
 
 
-def measure(device, repeats, only):
-    """Rows of every implementation at every shape."""
-    clock, rows = timing.Clock(device), []
-    for shape in SHAPES if device == "cuda" else TINY:
-        name = "N={} D={} V={}".format(*shape)
-        if only and only not in name:
-            continue
-        leaves, targets = inputs(device, *shape)
-        functions = implementations(device, targets)
-        upstream = torch.ones((), device=device)
-        found = timing.compare(functions, leaves, upstream, clock, repeats)
-        for implementation, row in found.items():
-            rows.append({"shape": name, "implementation": implementation, **row})
-            rows[-1].update(rates(row, *shape))
-    return rows
+def shapes(device):
+    return SHAPES if device == "cuda" else TINY
+
+
+def measure(device, name, repeats):
+    """Rows of every implementation at the shape of that name."""
+    shape, clock = shapes(device)[name], timing.Clock(device)
+    leaves, targets = inputs(device, *shape)
+    functions = implementations(device, targets)
+    upstream = torch.ones((), device=device)
+    found = timing.compare(functions, leaves, upstream, clock, repeats)
+    return [
+        {"shape": name, "implementation": implementation, **row, **rates(row, *shape)}
+        for implementation, row in found.items()
+    ]
 
 
 def inputs(device, tokens, hidden_size, vocab_size):

@@ -146,7 +146,8 @@ def figures(name, target, kernel, constants, tile, **types):
 
 
 def attention_row(kernel, head_dim, target, feature, tile=None):
-    tile = tile or configs.ATTENTION[kernel, head_dim, target]
+    plain = feature == "plain"
+    tile = tile or configs.attention_row(kernel, head_dim, target, plain=plain)
     constants = {
         "CAUSAL": True,
         "EVEN_D": True,
@@ -161,7 +162,7 @@ def attention_row(kernel, head_dim, target, feature, tile=None):
 
 
 def loss_row(kernel, target, feature, tile=None):
-    tile = tile or configs.LOSS[kernel, target]
+    tile = tile or configs.loss_row(kernel, target, plain=feature == "plain")
     constants = {
         "HAS_SOFTCAP": feature != "plain",
         "HAS_MEAN": feature != "plain",
@@ -176,7 +177,7 @@ def loss_row(kernel, target, feature, tile=None):
 
 def product_row(which, target, tile=None):
     """The gradient of the hidden states adds up in fp32; the weight's is final."""
-    tile = tile or configs.LOSS["product", target]
+    tile = tile or configs.loss_row("product", target, plain=which == "weight")
     constants = {
         "ACCUMULATE": which == "hidden",
         "BLOCK_R": tile.rows,

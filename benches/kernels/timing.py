@@ -41,7 +41,7 @@ class Clock:
         return start.elapsed_time(end)
 
 
-def compare(functions, leaves, upstream, clock, repeats, budget_s=6.0):
+def compare(functions, leaves, upstream, clock, repeats, budget_s=4.0):
     """Rows of medians by name, over `repeats` or what a budget of seconds allows.
 
     `functions` take the leaves and return one tensor. One that raises has its error

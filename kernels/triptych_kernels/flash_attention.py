@@ -119,7 +119,8 @@ def _attention(
     lse = q.new_zeros((heads, tokens), dtype=torch.float32)
     if out.numel() == 0:
         return out, lse
-    tile = attention_tile("forward", head_dim, q)
+    plain = window is None and softcap is None
+    tile = attention_tile("forward", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
     kernels.forward_kernel[(tiles.shape[0], heads)](
         q, k, v, out, lse, tiles, tokens, head_dim, heads // k.shape[1],
@@ -169,14 +170,15 @@ def _attention_backward(
     strides = _strides(q, k, v, grad_out)
     kv_heads = k.shape[1]
     options = (scale, softcap or 1.0, window or 0)
-    tile = attention_tile("dq", head_dim, q)
+    plain = window is None and softcap is None
+    tile = attention_tile("dq", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
     kernels.dq_kernel[(tiles.shape[0], heads)](
         q, k, v, grad_out, lse, delta, grad_q, tiles, tokens, head_dim, heads,
         heads // kv_heads, *strides, *options,
         **_constants(tile, head_dim, causal, window, softcap),
     )  # fmt: skip
-    tile = attention_tile("dkdv", head_dim, q)
+    tile = attention_tile("dkdv", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.columns, causal=causal)
     kernels.dkdv_kernel[(tiles.shape[0], kv_heads)](
         q, k, v, grad_out, lse, delta, grad_k, grad_v, tiles, tokens, head_dim,

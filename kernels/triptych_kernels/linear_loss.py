@@ -184,7 +184,8 @@ def _statistics(
     if num_tokens == 0:
         return logps, lse, mean_logit
     marked = _mark_targets(targets, ignore_index, vocab_size)
-    tile = loss_tile("statistics", hidden)
+    plain = softcap is None and not with_mean
+    tile = loss_tile("statistics", hidden, plain=plain)
     num_splits, tiles_per_split = _vocabulary_splits(vocab_size, tile.columns)
     partial = hidden.new_empty((num_splits, 4, num_tokens), dtype=torch.float32)
     kernels.statistics_kernel[(triton.cdiv(num_tokens, tile.rows), num_splits)](
@@ -245,7 +246,8 @@ def _statistics_backward(
         return grad_hidden.to(hidden.dtype), grad_weight
     marked = _mark_targets(targets, ignore_index, vocab_size)
     coefficients, scale = _coefficients(grad_logps, grad_lse, grad_mean, hidden.dtype)
-    tile = loss_tile("dlogits", hidden)
+    plain = softcap is None and grad_mean.numel() == 0
+    tile = loss_tile("dlogits", hidden, plain=plain)
     chunk = _chunk_size(num_tokens, vocab_size, tile.columns, hidden.element_size())
     dlogits = hidden.new_empty((num_tokens, chunk))
     for v_first in range(0, vocab_size, chunk):
@@ -374,7 +376,7 @@ def _product(
     a: Tensor, b: Tensor, c: Tensor, scale: Tensor, *, accumulate: bool
 ) -> None:
     """Writes ``scale * (a @ b)`` to ``c``, or adds ``a @ b`` to it in fp32."""
-    tile = loss_tile("product", b)
+    tile = loss_tile("product", b, plain=not accumulate)
     grid = (triton.cdiv(c.shape[0], tile.rows), triton.cdiv(c.shape[1], tile.columns))
     kernels.product_kernel[grid](
         a, b, c, scale, a.shape[0], a.shape[1], b.shape[1], a.stride(0), a.stride(1),

@@ -8,15 +8,14 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-DEVICE = os.environ.get("TRIPTYCH_TEST_DEVICE", "cpu")
-
 # Before any kernel module: @triton.jit looks at it once, when it decorates.
-os.environ["TRITON_INTERPRET"] = "1" if DEVICE == "cpu" else "0"
+os.environ["TRITON_INTERPRET"] = "0" if os.environ.get("TRIPTYCH_TEST_DEVICE") else "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 import torch
 
+DEVICE = os.environ.get("TRIPTYCH_TEST_DEVICE", "cpu")
 if DEVICE == "cpu":
     import bf16_interpreter
 

@@ -105,7 +105,9 @@ def test_no_boundaries_mean_one_document():
 def test_production_tiles_match_float64_too(monkeypatch, window):
     tiles = {kernel: configs.ATTENTION[kernel, 64, "sm_90"] for kernel in
              ("forward", "dq", "dkdv")}  # fmt: skip
-    monkeypatch.setattr(flash_attention, "attention_tile", lambda name, *_: tiles[name])
+    monkeypatch.setattr(
+        flash_attention, "attention_tile", lambda name, *_, **__: tiles[name]
+    )
     inputs = make_inputs(200, 2, 1, 64, torch.bfloat16)
     assert_parity(inputs, cu_seqlens=cu([0, 3, 200]), window=window)
 
