@@ -58,13 +58,13 @@ def signature(kernel):
             types[name] = "*fp32:16"
         elif name == "targets_ptr":
             types[name] = "*i64:16"
-        elif name == "tiles_ptr":
+        elif name in ("tiles_ptr", "cu_ptr"):
             types[name] = "*i32:16"
         elif name.endswith("_ptr"):
             types[name] = f"*{DTYPE}:16"
         elif name in ("scale", "softcap", "inv_temperature"):
             types[name] = "fp32"
-        elif name.startswith("stride_") or name in ("D", "V", "v_first"):
+        elif name.startswith("stride_") or name in ("D", "V", "C", "v_first"):
             types[name] = "i32:16"
         else:
             types[name] = "i32"
@@ -194,12 +194,17 @@ def product_row(which, target, tile=None):
 
 
 def small_row(which, target):
-    """The two kernels around the large ones, which only move bytes."""
+    """The kernels around the large ones, which only move bytes."""
     tile = configs.Tile(64, 0, 0, 4, 3)
     if which == "delta":
         constants = {"BLOCK_I": 64, "BLOCK_D": 128}
         return figures(
             "attention delta", target, attention.delta_kernel, constants, tile
+        )
+    if which == "tile table":
+        constants = {"CAUSAL": True, "BLOCK": 64, "BLOCK_TILE": 64, "BLOCK_A": 64}
+        return figures(
+            "attention tile table", target, attention.tile_table_kernel, constants, tile
         )
     constants = {"HAS_MEAN": True, "BLOCK_N": 256}
     return figures("loss combine", target, loss.combine_kernel, constants, tile)
@@ -216,6 +221,7 @@ def cases(targets):
             yield f"loss product {which}", (product_row, which, target)
         yield "loss combine", (small_row, "combine", target)
         yield "attention delta", (small_row, "delta", target)
+        yield "attention tile table", (small_row, "tile table", target)
         for head_dim in (64, 128, 256):
             for kernel in ("forward", "dq", "dkdv"):
                 for feature in FEATURES:

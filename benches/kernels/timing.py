@@ -24,7 +24,7 @@ class Clock:
 
     def flush(self):
         """Empties the cache and gives the host time to run ahead."""
-        for _ in range(4):
+        for _ in range(12):
             self.buffer.zero_()
 
     def mark(self):

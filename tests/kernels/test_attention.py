@@ -180,6 +180,30 @@ def test_the_dearest_tiles_come_first():
     tiles = flash_attention.tile_table(cu(PACKED), 90, 16).tolist()
     work = [start - document for start, document, _ in tiles]
     assert work == sorted(work, reverse=True)
+    full = flash_attention.tile_table(cu(PACKED), 90, 16, causal=False).tolist()
+    lengths = [end - document for _, document, end in full]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_every_document_of_many_has_all_its_tiles(causal):
+    lengths = torch.randint(0, 40, (150,))
+    bounds = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    tokens = int(bounds[-1])
+    tiles = flash_attention.tile_table(bounds, tokens, 16, causal=causal)
+    expected = sorted(
+        [start, first, end]
+        for first, end in pairwise(bounds.tolist())
+        for start in range(first, end, 16)
+    )
+    spare = [[0, 0, 0]] * (tiles.shape[0] - len(expected))
+    assert tiles[len(expected) :].tolist() == spare
+    assert sorted(tiles[: len(expected)].tolist()) == expected
+
+
+def test_a_long_document_has_more_tiles_than_a_step_places():
+    tiles = flash_attention.tile_table(cu([0, 5, 3005]), 3005, 16).tolist()
+    assert sorted(tiles)[2:] == [[start, 5, 3005] for start in range(5, 3005, 16)]
 
 
 def test_gradcheck_passes_through_the_operators():

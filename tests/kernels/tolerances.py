@@ -11,10 +11,10 @@ TOLERANCES = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 4e-3}
 # And at most this many times the error of PyTorch's own operators in that dtype,
 # unless it is below the floor, where either error is a matter of the last bit.
 FACTOR = 2.0
-# A GPU's own exp2 and log2 are off by 2**-22 in fp32.
+# A GPU's own exp2 and log2 are off by 2**-22 each: 6e-7 of the loss of a coin flip.
 GPU = os.environ.get("TRITON_INTERPRET", "0") != "1"
 FLOOR = {
-    torch.float32: 5e-7 if GPU else 2e-7,
+    torch.float32: 7e-7 if GPU else 2e-7,
     torch.float16: 1e-4,
     torch.bfloat16: 1e-3,
 }
