@@ -58,13 +58,13 @@ def signature(kernel):
             types[name] = "*fp32:16"
         elif name == "targets_ptr":
             types[name] = "*i64:16"
-        elif name == "tiles_ptr":
+        elif name in ("tiles_ptr", "cu_ptr"):
             types[name] = "*i32:16"
         elif name.endswith("_ptr"):
             types[name] = f"*{DTYPE}:16"
         elif name in ("scale", "softcap", "inv_temperature"):
             types[name] = "fp32"
-        elif name.startswith("stride_") or name in ("D", "V", "v_first"):
+        elif name.startswith("stride_") or name in ("D", "V", "C", "v_first"):
             types[name] = "i32:16"
         else:
             types[name] = "i32"
@@ -146,7 +146,8 @@ def figures(name, target, kernel, constants, tile, **types):
 
 
 def attention_row(kernel, head_dim, target, feature, tile=None):
-    tile = tile or configs.ATTENTION[kernel, head_dim, target]
+    plain = feature == "plain"
+    tile = tile or configs.attention_row(kernel, head_dim, target, plain=plain)
     constants = {
         "CAUSAL": True,
         "EVEN_D": True,
@@ -161,7 +162,7 @@ def attention_row(kernel, head_dim, target, feature, tile=None):
 
 
 def loss_row(kernel, target, feature, tile=None):
-    tile = tile or configs.LOSS[kernel, target]
+    tile = tile or configs.loss_row(kernel, target, plain=feature == "plain")
     constants = {
         "HAS_SOFTCAP": feature != "plain",
         "HAS_MEAN": feature != "plain",
@@ -176,7 +177,7 @@ def loss_row(kernel, target, feature, tile=None):
 
 def product_row(which, target, tile=None):
     """The gradient of the hidden states adds up in fp32; the weight's is final."""
-    tile = tile or configs.LOSS["product", target]
+    tile = tile or configs.loss_row("product", target, plain=which == "weight")
     constants = {
         "ACCUMULATE": which == "hidden",
         "BLOCK_R": tile.rows,
@@ -193,12 +194,17 @@ def product_row(which, target, tile=None):
 
 
 def small_row(which, target):
-    """The two kernels around the large ones, which only move bytes."""
+    """The kernels around the large ones, which only move bytes."""
     tile = configs.Tile(64, 0, 0, 4, 3)
     if which == "delta":
         constants = {"BLOCK_I": 64, "BLOCK_D": 128}
         return figures(
             "attention delta", target, attention.delta_kernel, constants, tile
+        )
+    if which == "tile table":
+        constants = {"CAUSAL": True, "BLOCK": 64, "BLOCK_TILE": 64, "BLOCK_A": 64}
+        return figures(
+            "attention tile table", target, attention.tile_table_kernel, constants, tile
         )
     constants = {"HAS_MEAN": True, "BLOCK_N": 256}
     return figures("loss combine", target, loss.combine_kernel, constants, tile)
@@ -215,6 +221,7 @@ def cases(targets):
             yield f"loss product {which}", (product_row, which, target)
         yield "loss combine", (small_row, "combine", target)
         yield "attention delta", (small_row, "delta", target)
+        yield "attention tile table", (small_row, "tile table", target)
         for head_dim in (64, 128, 256):
             for kernel in ("forward", "dq", "dkdv"):
                 for feature in FEATURES:

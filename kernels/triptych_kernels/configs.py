@@ -36,7 +36,7 @@ ATTENTION: dict[tuple[str, int, str], Tile] = {
     ("forward", 128, "sm_90"): Tile(128, 64, 0, 8, 3),
     ("forward", 128, "gfx942"): Tile(128, 32, 0, 4, 1),
     ("forward", 256, "sm_80"): Tile(64, 32, 0, 8, 1),
-    ("forward", 256, "sm_90"): Tile(64, 32, 0, 8, 2),
+    ("forward", 256, "sm_90"): Tile(128, 64, 0, 8, 2),
     ("forward", 256, "gfx942"): Tile(64, 32, 0, 4, 1),
     ("dq", 64, "sm_80"): Tile(64, 32, 0, 4, 2),
     ("dq", 64, "sm_90"): Tile(64, 32, 0, 4, 2),
@@ -45,7 +45,7 @@ ATTENTION: dict[tuple[str, int, str], Tile] = {
     ("dq", 128, "sm_90"): Tile(64, 32, 0, 4, 2),
     ("dq", 128, "gfx942"): Tile(64, 32, 0, 4, 1),
     ("dq", 256, "sm_80"): Tile(64, 16, 0, 8, 1),
-    ("dq", 256, "sm_90"): Tile(64, 16, 0, 8, 2),
+    ("dq", 256, "sm_90"): Tile(64, 32, 0, 4, 1),
     ("dq", 256, "gfx942"): Tile(32, 32, 0, 4, 1),
     ("dkdv", 64, "sm_80"): Tile(32, 64, 0, 4, 2),
     ("dkdv", 64, "sm_90"): Tile(32, 64, 0, 4, 2),
@@ -70,6 +70,17 @@ LOSS: dict[tuple[str, str], Tile] = {
     ("product", "sm_80"): Tile(128, 128, 64, 8, 3),
     ("product", "sm_90"): Tile(128, 128, 64, 8, 3),
     ("product", "gfx942"): Tile(128, 128, 64, 8, 2),
+}
+
+# Instead of the rows above where there is no window, soft-cap or mean logit, and for
+# products that are not added to anything: larger tiles, which otherwise spill.
+ATTENTION_PLAIN: dict[tuple[str, int, str], Tile] = {
+    ("dkdv", 64, "sm_90"): Tile(64, 64, 0, 4, 2),
+    ("dkdv", 128, "sm_90"): Tile(32, 128, 0, 8, 2),
+}
+LOSS_PLAIN: dict[tuple[str, str], Tile] = {
+    ("statistics", "sm_90"): Tile(128, 256, 64, 8, 3),
+    ("product", "sm_90"): Tile(128, 256, 64, 8, 4),
 }
 
 # fp32 products run without tensor cores, in full precision: small tiles, any target.
@@ -97,23 +108,46 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
-def attention_tile(kernel: str, head_dim: int, query: torch.Tensor) -> Tile:
-    """The row of the table for ``query``'s device and dtype."""
+def attention_tile(
+    kernel: str, head_dim: int, query: torch.Tensor, *, plain: bool = False
+) -> Tile:
+    """The row of the table for ``query``'s device and dtype.
+
+    ``plain`` says that there is neither a window nor a soft-cap.
+    """
     target = _target(query.device)
     if target == "interpreter":
         return ATTENTION_INTERPRETER
     size = max(64, triton.next_power_of_2(head_dim))
     if query.dtype == torch.float32:
         return ATTENTION_FP32[kernel, size]
-    return ATTENTION[kernel, size, target]
+    return attention_row(kernel, size, target, plain=plain)
 
 
-def loss_tile(kernel: str, hidden: torch.Tensor) -> Tile:
-    """The row of the table for ``hidden``'s device and dtype."""
+def attention_row(kernel: str, size: int, target: str, *, plain: bool) -> Tile:
+    """The row for 16-bit inputs with a padded head dim of ``size``."""
+    row = ATTENTION[kernel, size, target]
+    return ATTENTION_PLAIN.get((kernel, size, target), row) if plain else row
+
+
+def loss_tile(kernel: str, hidden: torch.Tensor, *, plain: bool = False) -> Tile:
+    """The row of the table for ``hidden``'s device and dtype.
+
+    ``plain`` says that there is neither a soft-cap nor a mean logit, or of a product
+    that it is not added to anything.
+    """
     target = _target(hidden.device)
     if target == "interpreter":
         return LOSS_INTERPRETER
-    return LOSS_FP32 if hidden.dtype == torch.float32 else LOSS[kernel, target]
+    if hidden.dtype == torch.float32:
+        return LOSS_FP32
+    return loss_row(kernel, target, plain=plain)
+
+
+def loss_row(kernel: str, target: str, *, plain: bool) -> Tile:
+    """The row for 16-bit inputs."""
+    row = LOSS[kernel, target]
+    return LOSS_PLAIN.get((kernel, target), row) if plain else row
 
 
 def on_device(function: Callable[..., R]) -> Callable[..., R]:

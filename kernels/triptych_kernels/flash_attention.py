@@ -119,7 +119,8 @@ def _attention(
     lse = q.new_zeros((heads, tokens), dtype=torch.float32)
     if out.numel() == 0:
         return out, lse
-    tile = attention_tile("forward", head_dim, q)
+    plain = window is None and softcap is None
+    tile = attention_tile("forward", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
     kernels.forward_kernel[(tiles.shape[0], heads)](
         q, k, v, out, lse, tiles, tokens, head_dim, heads // k.shape[1],
@@ -169,14 +170,15 @@ def _attention_backward(
     strides = _strides(q, k, v, grad_out)
     kv_heads = k.shape[1]
     options = (scale, softcap or 1.0, window or 0)
-    tile = attention_tile("dq", head_dim, q)
+    plain = window is None and softcap is None
+    tile = attention_tile("dq", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
     kernels.dq_kernel[(tiles.shape[0], heads)](
         q, k, v, grad_out, lse, delta, grad_q, tiles, tokens, head_dim, heads,
         heads // kv_heads, *strides, *options,
         **_constants(tile, head_dim, causal, window, softcap),
     )  # fmt: skip
-    tile = attention_tile("dkdv", head_dim, q)
+    tile = attention_tile("dkdv", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.columns, causal=causal)
     kernels.dkdv_kernel[(tiles.shape[0], kv_heads)](
         q, k, v, grad_out, lse, delta, grad_k, grad_v, tiles, tokens, head_dim,
@@ -226,21 +228,15 @@ def tile_table(
     documents come first, and the last (for causal queries the dearest) tile before
     the first, so that no long tile is left for the end.
     """
-    bounds = cu_seqlens.clamp(0, tokens).long()
-    num_documents = bounds.numel() - 1
+    num_documents = cu_seqlens.numel() - 1
     num_tiles = -(-tokens // block) + num_documents
-    index = torch.arange(num_tiles, device=bounds.device)
-    tiles = (bounds.diff() + block - 1) // block
-    tiles_through = tiles.cumsum(0)
-    document = torch.searchsorted(tiles_through, index, right=True)
-    used = document < num_documents
-    document = document.clamp_max(num_documents - 1)
-    first, end = bounds[document], bounds[document + 1]
-    in_document = index - (tiles_through - tiles)[document]
-    start = first + in_document * block
-    table = torch.stack([start, first, end], 1) * used[:, None]
-    work = (start - first if causal else end - first) * used
-    return table[work.argsort(descending=True, stable=True)].int()
+    table = cu_seqlens.new_zeros((num_tiles, 3), dtype=torch.int32)
+    # One launch: a dozen small ones took longer than the attention of 16k tokens.
+    kernels.tile_table_kernel[(num_documents,)](
+        cu_seqlens.contiguous(), table, tokens, num_documents, num_tiles,
+        CAUSAL=causal, BLOCK=block, BLOCK_TILE=64, BLOCK_A=64,
+    )  # fmt: skip
+    return table
 
 
 def _delta(out: Tensor, grad_out: Tensor) -> Tensor:

@@ -184,7 +184,8 @@ def _statistics(
     if num_tokens == 0:
         return logps, lse, mean_logit
     marked = _mark_targets(targets, ignore_index, vocab_size)
-    tile = loss_tile("statistics", hidden)
+    plain = softcap is None and not with_mean
+    tile = loss_tile("statistics", hidden, plain=plain)
     num_splits, tiles_per_split = _vocabulary_splits(vocab_size, tile.columns)
     partial = hidden.new_empty((num_splits, 4, num_tokens), dtype=torch.float32)
     kernels.statistics_kernel[(triton.cdiv(num_tokens, tile.rows), num_splits)](
@@ -245,15 +246,16 @@ def _statistics_backward(
         return grad_hidden.to(hidden.dtype), grad_weight
     marked = _mark_targets(targets, ignore_index, vocab_size)
     coefficients, scale = _coefficients(grad_logps, grad_lse, grad_mean, hidden.dtype)
-    tile = loss_tile("dlogits", hidden)
+    plain = softcap is None and grad_mean.numel() == 0
+    tile = loss_tile("dlogits", hidden, plain=plain)
     chunk = _chunk_size(num_tokens, vocab_size, tile.columns, hidden.element_size())
     dlogits = hidden.new_empty((num_tokens, chunk))
     for v_first in range(0, vocab_size, chunk):
         size = min(chunk, vocab_size - v_first)
-        grid = (triton.cdiv(num_tokens, tile.rows), triton.cdiv(size, tile.columns))
-        kernels.dlogits_kernel[grid](
+        grid = _num_tiles(num_tokens, size, tile)
+        kernels.dlogits_kernel[(grid,)](
             hidden, weight, marked, lse, coefficients, dlogits, num_tokens, vocab_size,
-            hidden_size, v_first, hidden.stride(0), weight.stride(0), chunk,
+            hidden_size, v_first, size, hidden.stride(0), weight.stride(0), chunk,
             softcap or 1.0, 1.0 / temperature, HAS_SOFTCAP=softcap is not None,
             HAS_MEAN=grad_mean.numel() > 0, **_blocks(tile, hidden_size),
         )  # fmt: skip
@@ -358,6 +360,10 @@ def _coefficients(
     return rows / scale, scale
 
 
+def _num_tiles(rows: int, columns: int, tile: Tile) -> int:
+    return int(triton.cdiv(rows, tile.rows) * triton.cdiv(columns, tile.columns))
+
+
 def _blocks(tile: Tile, hidden_size: int) -> dict[str, Any]:
     """Compile-time arguments of the two kernels that make logits."""
     return {
@@ -374,9 +380,8 @@ def _product(
     a: Tensor, b: Tensor, c: Tensor, scale: Tensor, *, accumulate: bool
 ) -> None:
     """Writes ``scale * (a @ b)`` to ``c``, or adds ``a @ b`` to it in fp32."""
-    tile = loss_tile("product", b)
-    grid = (triton.cdiv(c.shape[0], tile.rows), triton.cdiv(c.shape[1], tile.columns))
-    kernels.product_kernel[grid](
+    tile = loss_tile("product", b, plain=not accumulate)
+    kernels.product_kernel[(_num_tiles(*c.shape, tile),)](
         a, b, c, scale, a.shape[0], a.shape[1], b.shape[1], a.stride(0), a.stride(1),
         b.stride(0), c.stride(0), ACCUMULATE=accumulate, BLOCK_R=tile.rows,
         BLOCK_D=tile.columns, BLOCK_I=tile.inner, num_warps=tile.num_warps,

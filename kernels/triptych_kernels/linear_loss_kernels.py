@@ -16,6 +16,33 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
+def _grouped(rows, columns, GROUP: tl.constexpr):
+    """This program's row and column of tiles, out of rows x columns.
+
+    Programs that run at one time cover GROUP rows and as many columns as fit, not all
+    rows of a column: what they read of both operands then stays in the L2 cache.
+    """
+    pid = tl.program_id(0)
+    first = pid // (GROUP * columns) * GROUP
+    height = tl.minimum(rows - first, GROUP)
+    inside = pid % (GROUP * columns)
+    return first + inside % height, inside // height
+
+
+@triton.jit
+def _add_product(a, b, acc):
+    """The sum of acc and a @ b."""
+    if a.dtype == tl.float32:
+        # Sums of BLOCK entries, then the sum of those: one chain of fp32 additions
+        # over a whole vocabulary loses four times the digits. Written as an fma, since
+        # the compiler joins a product and an addition to one chain again.
+        acc = tl.fma(tl.dot(a, b, input_precision="ieee"), 1.0, acc)
+    else:
+        acc = tl.dot(a, b, acc)
+    return acc
+
+
+@triton.jit
 def _logits_tile(
     hidden_ptr,  # (N, D)
     weight_ptr,  # (V, D)
@@ -44,7 +71,7 @@ def _logits_tile(
         else:
             h = tl.load(h_ptrs, mask=(d < D - d_start)[None, :], other=0.0)
             w = tl.load(w_ptrs, mask=(d < D - d_start)[:, None], other=0.0)
-        z = tl.dot(h, w, z, input_precision="ieee")
+        z = _add_product(h, w, z)
         h_ptrs += BLOCK_D
         w_ptrs += BLOCK_D
     if HAS_SOFTCAP:
@@ -168,6 +195,7 @@ def dlogits_kernel(
     V,
     D,
     v_first,  # vocabulary entry where the chunk begins
+    C,
     stride_hn,
     stride_wv,
     stride_gn,
@@ -185,8 +213,9 @@ def dlogits_kernel(
     times (1 - (z / cap)^2) / temperature. The logits are recomputed; every loss made
     of the three statistics is served by this one formula.
     """
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    c = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
+    tile_n, tile_c = _grouped(tl.cdiv(N, BLOCK_N), tl.cdiv(C, BLOCK_V), 8)
+    n = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
+    c = tile_c * BLOCK_V + tl.arange(0, BLOCK_V)
     v = v_first + c
     target = tl.load(targets_ptr + n, mask=n < N, other=-1)
     g_ptrs = dlogits_ptr + n.to(tl.int64)[:, None] * stride_gn + c[None, :]
@@ -239,8 +268,9 @@ def product_kernel(
     The sum over I goes on from what c holds, in steps of BLOCK_I, so cutting I in
     chunks that are multiples of BLOCK_I leaves every bit as it was.
     """
-    r = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
-    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    tile_r, tile_d = _grouped(tl.cdiv(R, BLOCK_R), tl.cdiv(D, BLOCK_D), 8)
+    r = tile_r * BLOCK_R + tl.arange(0, BLOCK_R)
+    d = tile_d * BLOCK_D + tl.arange(0, BLOCK_D)
     i = tl.arange(0, BLOCK_I)
     c_ptrs = c_ptr + r.to(tl.int64)[:, None] * stride_cr + d[None, :]
     inside = (r < R)[:, None] & (d < D)[None, :]
@@ -255,7 +285,7 @@ def product_kernel(
         left = i < I - i_start
         a = tl.load(a_ptrs, mask=(r < R)[:, None] & left[None, :], other=0.0)
         b = tl.load(b_ptrs, mask=left[:, None] & (d < D)[None, :], other=0.0)
-        acc = tl.dot(a, b, acc, input_precision="ieee")
+        acc = _add_product(a, b, acc)
         a_ptrs += BLOCK_I * stride_ai
         b_ptrs += BLOCK_I * stride_bi
     if not ACCUMULATE:

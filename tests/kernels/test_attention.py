@@ -1,4 +1,4 @@
-"""Packed attention against its twin, in Triton's interpreter."""
+"""Packed attention against its twin, in Triton's interpreter or on a GPU."""
 
 from itertools import pairwise
 
@@ -105,7 +105,9 @@ def test_no_boundaries_mean_one_document():
 def test_production_tiles_match_float64_too(monkeypatch, window):
     tiles = {kernel: configs.ATTENTION[kernel, 64, "sm_90"] for kernel in
              ("forward", "dq", "dkdv")}  # fmt: skip
-    monkeypatch.setattr(flash_attention, "attention_tile", lambda name, *_: tiles[name])
+    monkeypatch.setattr(
+        flash_attention, "attention_tile", lambda name, *_, **__: tiles[name]
+    )
     inputs = make_inputs(200, 2, 1, 64, torch.bfloat16)
     assert_parity(inputs, cu_seqlens=cu([0, 3, 200]), window=window)
 
@@ -178,6 +180,30 @@ def test_the_dearest_tiles_come_first():
     tiles = flash_attention.tile_table(cu(PACKED), 90, 16).tolist()
     work = [start - document for start, document, _ in tiles]
     assert work == sorted(work, reverse=True)
+    full = flash_attention.tile_table(cu(PACKED), 90, 16, causal=False).tolist()
+    lengths = [end - document for _, document, end in full]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_every_document_of_many_has_all_its_tiles(causal):
+    lengths = torch.randint(0, 40, (150,))
+    bounds = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    tokens = int(bounds[-1])
+    tiles = flash_attention.tile_table(bounds, tokens, 16, causal=causal)
+    expected = sorted(
+        [start, first, end]
+        for first, end in pairwise(bounds.tolist())
+        for start in range(first, end, 16)
+    )
+    spare = [[0, 0, 0]] * (tiles.shape[0] - len(expected))
+    assert tiles[len(expected) :].tolist() == spare
+    assert sorted(tiles[: len(expected)].tolist()) == expected
+
+
+def test_a_long_document_has_more_tiles_than_a_step_places():
+    tiles = flash_attention.tile_table(cu([0, 5, 3005]), 3005, 16).tolist()
+    assert sorted(tiles)[2:] == [[start, 5, 3005] for start in range(5, 3005, 16)]
 
 
 def test_gradcheck_passes_through_the_operators():
@@ -226,8 +252,6 @@ WRONG = {
     "window must be at least 1": lambda q, k, v: ((q, k, v), {"window": 0}),
     "softcap must be positive": lambda q, k, v: ((q, k, v), {"softcap": -1.0}),
     "cu_seqlens must have shape": lambda q, k, v: ((q, k, v), {"cu_seqlens": cu([0])}),
-    "cu_seqlens must rise from 0 to 90, found": lambda q, k, v: (
-        (q, k, v), {"cu_seqlens": cu([0, 60, 40, 90])}),
 }  # fmt: skip
 
 
@@ -236,3 +260,10 @@ def test_wrong_inputs_are_named_with_what_was_expected_and_found(message, spoil)
     inputs, options = spoil(*make_inputs()[:3])
     with pytest.raises(ValueError, match=message):
         attention(*inputs, **options)
+
+
+@pytest.mark.cpu_only  # on a GPU it would wait for the device to ask
+def test_boundaries_that_do_not_rise_are_named_on_a_cpu():
+    q, k, v = make_inputs()[:3]
+    with pytest.raises(ValueError, match="must rise from 0 to 90, found"):
+        attention(q, k, v, cu_seqlens=cu([0, 60, 40, 90]))

@@ -1,10 +1,13 @@
 """The interpreter's bfloat16, once repaired, is torch's."""
 
+import pytest
 import torch
 import triton
 import triton.language as tl
 
 from bf16_interpreter import decode, encode
+
+pytestmark = pytest.mark.cpu_only
 
 
 @triton.jit

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("static") / "rows.json"
     script = ROOT / "benches/kernels/static_table.py"
-    only = "^loss|^attention delta|d64 plain|d128 window"
+    only = "^loss|^attention (delta|tile table)|d64 plain|d128 window"
     command = [sys.executable, str(script), "--only", only, "--json", str(path)]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     subprocess.run(command, check=True, env=environment, capture_output=True)
@@ -28,9 +28,9 @@ def rows(tmp_path_factory):
 
 
 def test_every_kernel_compiles_for_every_target(rows):
-    assert len({row["kernel"] for row in rows}) == 14
+    assert len({row["kernel"] for row in rows}) == 15
     assert {row["target"] for row in rows} == {"sm_80", "sm_90", "gfx942"}
-    assert len(rows) == 42
+    assert len(rows) == 45
 
 
 def test_no_default_row_spills(rows):
@@ -38,7 +38,7 @@ def test_no_default_row_spills(rows):
 
 
 def test_every_product_uses_matrix_instructions(rows):
-    large = [row for row in rows if not row["kernel"].endswith(("combine", "delta"))]
+    large = [row for row in rows if not row["kernel"].endswith(("combine", "delta", "table"))]
     assert [row for row in large if not row["matrix"]] == []
 
 

@@ -1,4 +1,4 @@
-"""The loss on the output layer against its twin, in Triton's interpreter."""
+"""The loss on the output layer against its twin, in Triton's interpreter or on a GPU."""
 
 import pytest
 import torch

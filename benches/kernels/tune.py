@@ -1,0 +1,179 @@
+"""Times other rows of the tile tables on the GPU that is here; changes no file.
+
+    python benches/kernels/tune.py [--json FILE] [--jobs 12] [--only WORD]
+
+A winner goes into kernels/triptych_kernels/configs.py by hand, after
+`static_table.py` has shown that it does not spill with any feature.
+"""
+
+import argparse
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ["TRITON_INTERPRET"] = "0"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
+
+import timing
+import torch
+
+from triptych_kernels import configs, flash_attention, linear_loss
+from triptych_kernels.configs import Tile
+
+# (kernel, head dim): rows to try beside the table's own
+ATTENTION = {
+    ("forward", 64): [
+        (128, 128, 8, 2), (128, 128, 8, 3), (64, 64, 4, 3), (128, 64, 4, 3),
+        (128, 64, 8, 4), (64, 128, 4, 3),
+    ],
+    ("forward", 128): [
+        (128, 128, 8, 2), (128, 64, 8, 2), (64, 64, 4, 2), (64, 64, 4, 3),
+        (64, 128, 4, 2), (128, 64, 8, 4), (128, 32, 8, 4),
+    ],
+    ("forward", 256): [(128, 64, 8, 2), (64, 64, 4, 2), (128, 32, 8, 3), (64, 32, 4, 2)],
+    ("dq", 64): [
+        (64, 64, 4, 2), (64, 64, 4, 3), (128, 64, 8, 2), (128, 64, 8, 3),
+        (128, 32, 8, 3), (64, 128, 4, 2), (128, 128, 8, 2),
+    ],
+    ("dq", 128): [
+        (64, 64, 4, 2), (64, 64, 4, 1), (128, 64, 8, 1), (128, 64, 8, 2),
+        (128, 32, 8, 2), (128, 32, 8, 3), (64, 32, 4, 3), (64, 64, 8, 2),
+    ],
+    ("dq", 256): [(64, 32, 8, 1), (64, 32, 4, 1), (128, 32, 8, 1), (64, 16, 4, 2),
+        (64, 64, 8, 1), (64, 64, 4, 1), (64, 32, 4, 2)],
+    ("dkdv", 64): [
+        (64, 64, 4, 2), (64, 64, 4, 3), (32, 128, 8, 2), (64, 128, 8, 2),
+        (64, 128, 8, 3), (128, 64, 4, 2), (64, 64, 8, 2), (32, 64, 4, 3),
+    ],
+    ("dkdv", 128): [
+        (32, 64, 8, 2), (64, 128, 8, 2), (64, 128, 8, 1), (64, 64, 4, 2),
+        (64, 64, 4, 1), (32, 64, 4, 2), (32, 128, 8, 3), (32, 128, 8, 1),
+    ],
+    ("dkdv", 256): [(32, 64, 8, 1), (32, 64, 4, 1), (64, 64, 4, 1), (64, 64, 8, 1)],
+}  # fmt: skip
+LOSS = {
+    "statistics": [
+        (128, 256, 64, 8, 3), (128, 256, 64, 8, 4), (256, 128, 64, 8, 3),
+        (128, 128, 64, 8, 4), (128, 128, 64, 4, 3), (64, 256, 64, 4, 3),
+    ],
+    "dlogits": [
+        (128, 256, 64, 8, 3), (128, 256, 64, 8, 4), (256, 128, 64, 8, 3),
+        (128, 128, 64, 8, 4), (128, 128, 64, 4, 3), (64, 256, 64, 4, 3),
+    ],
+    "product": [
+        (128, 256, 64, 8, 3), (128, 256, 64, 8, 4), (256, 128, 64, 8, 3),
+        (128, 128, 64, 8, 4), (128, 128, 64, 4, 4), (64, 256, 64, 4, 3),
+    ],
+}  # fmt: skip
+LENGTHS = (5003, 4096, 3001, 2048, 1111, 701, 299, 124, 1)
+LOSS_SHAPE = (8192, 4096, 32768)
+
+
+def candidates():
+    """(kernel, head dim or None, tile), the table's own row first."""
+    for (kernel, head_dim), rows in ATTENTION.items():
+        yield (
+            kernel,
+            head_dim,
+            configs.attention_row(kernel, head_dim, "sm_90", plain=True),
+        )
+        for rows_, columns, warps, stages in rows:
+            yield kernel, head_dim, Tile(rows_, columns, 0, warps, stages)
+    for kernel, rows in LOSS.items():
+        yield kernel, None, configs.loss_row(kernel, "sm_90", plain=True)
+        for row in rows:
+            yield kernel, None, Tile(*row)
+
+
+def launcher(kernel, head_dim, tile):
+    """A function that runs the pass that `kernel` is of, with `tile` for it alone."""
+    if head_dim is None:
+        return loss_launcher(kernel, tile)
+    return attention_launcher(kernel, head_dim, tile)
+
+
+def attention_launcher(kernel, head_dim, tile):
+    torch.manual_seed(0)
+    tokens = sum(LENGTHS)
+    q, k, v, grad = (
+        torch.randn(tokens, n, head_dim, device="cuda").bfloat16()
+        for n in (16, 4, 4, 16)
+    )
+    cu = torch.tensor([0, *LENGTHS], device="cuda").cumsum(0).int()
+    rest = (cu, True, None, None, head_dim**-0.5)
+    out, lse = flash_attention._attention(q, k, v, *rest)
+    table = configs.attention_tile
+    flash_attention.attention_tile = lambda name, *x, **plain: (
+        tile if name == kernel else table(name, *x, **plain)
+    )
+    if kernel == "forward":
+        return lambda: flash_attention._attention(q, k, v, *rest)
+    return lambda: flash_attention._attention_backward(grad, q, k, v, out, lse, *rest)
+
+
+def loss_launcher(kernel, tile):
+    torch.manual_seed(0)
+    tokens, hidden_size, vocab_size = LOSS_SHAPE
+    hidden = torch.randn(tokens, hidden_size, device="cuda").bfloat16()
+    weight = torch.randn(vocab_size, hidden_size, device="cuda").bfloat16()
+    weight *= hidden_size**-0.5
+    targets = torch.randint(0, vocab_size, (tokens,), device="cuda")
+    rest = (-100, None, 1.0)
+    forward = linear_loss._statistics
+    grads = [torch.ones(tokens, device="cuda"), torch.zeros(tokens, device="cuda")]
+    grads.append(torch.zeros(0, device="cuda"))
+    lse = forward(hidden, weight, targets, *rest, False)[1]
+    table = configs.loss_tile
+    linear_loss.loss_tile = lambda name, x, **plain: (
+        tile if name == kernel else table(name, x, **plain)
+    )
+    if kernel == "statistics":
+        return lambda: forward(hidden, weight, targets, *rest, False)
+    return lambda: linear_loss._statistics_backward(
+        *grads, hidden, weight, targets, lse, *rest, True, True
+    )
+
+
+def restore():
+    flash_attention.attention_tile = configs.attention_tile
+    linear_loss.loss_tile = configs.loss_tile
+
+
+def compile_one(kernel, head_dim, tile):
+    """Leaves the kernel in Triton's cache on disk; the error, if it cannot run."""
+    try:
+        launcher(kernel, head_dim, tile)()
+        torch.cuda.synchronize()
+        return ""
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:150]}"
+    finally:
+        restore()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--jobs", type=int, default=12)
+    parser.add_argument("--only", default="", help="kernel, as `dq` or `dq 64`")
+    options = parser.parse_args()
+    listed = [c for c in candidates() if f"{c[0]} {c[1]}".startswith(options.only)]
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        errors = list(pool.map(compile_one, *zip(*listed, strict=True)))
+    clock, rows = timing.Clock("cuda"), []
+    for (kernel, head_dim, tile), error in zip(listed, errors, strict=True):
+        row = {"kernel": kernel, "head_dim": head_dim, "tile": list(tile)}
+        if not error:
+            row["ms"] = timing.timed(launcher(kernel, head_dim, tile), clock, 5)
+            restore()
+        rows.append({**row, "error": error} if error else row)
+        print(kernel, head_dim, *tile, row.get("ms", error), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
