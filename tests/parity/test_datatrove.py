@@ -34,7 +34,22 @@ def test_decision_reason_and_text_are_those_of_datatrove(profile, tmp_path):
 @pytest.mark.skipif(BINARY is None, reason="triptych-prep is not installed")
 def test_personal_data_is_replaced_as_datatrove_does(tmp_path):
     rng = random.Random(0)
-    pieces = ["a", "x-", ".", "..", "@", "[", "]", ":", "8", "25", "6", "199", ".1.", " "]
+    pieces = [
+        "a",
+        "x-",
+        ".",
+        "..",
+        "@",
+        "[",
+        "]",
+        ":",
+        "8",
+        "25",
+        "6",
+        "199",
+        ".1.",
+        " ",
+    ]
     pieces += ["é", "٨", "!", "_", "b.c", "8.8.8.8", "a@b.org", "10.0."]
     lengths = [rng.randrange(1, 40) for _ in range(4000)]
     texts = ["".join(rng.choices(pieces, k=length)) for length in lengths]

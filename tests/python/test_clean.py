@@ -572,8 +572,11 @@ THROUGH_ARROW = """
     import pyarrow as pa
     from triptych import prep
 
-    table = pa.table({"text": ["The house on the hill is old, and so am I. " * 2000] * 2000})
-    stream = prep.clean(table, {"profile": "seed,gopher-repetition", "max_length": 10**9})
+    # No n-gram of these recurs, so that every rule is asked: seconds of work.
+    line = "The house {} stood on the hill with {} trees and {} of its men."
+    lines = [line.format(i, i * i, i * 7919) for i in range(900)]
+    table = pa.table({"text": ["\\n".join(lines)] * 2000})
+    stream = prep.clean(table, {"profile": "gopher-repetition,gopher"})
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     try:
         try:
@@ -648,7 +651,7 @@ def test_a_preprocessor_can_be_pickled():
 
 
 def test_other_threads_run_while_a_batch_is_worked_on():
-    batch = pa.record_batch({"text": ["some words of a text " * 5000] * 100})
+    batch = pa.record_batch({"text": ["some words of a text " * 5000] * 1000})
     ticks, done = [0], threading.Event()
 
     def tick():
