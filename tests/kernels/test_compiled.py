@@ -38,7 +38,9 @@ def test_no_default_row_spills(rows):
 
 
 def test_every_product_uses_matrix_instructions(rows):
-    large = [row for row in rows if not row["kernel"].endswith(("combine", "delta", "table"))]
+    large = [
+        row for row in rows if not row["kernel"].endswith(("combine", "delta", "table"))
+    ]
     assert [row for row in large if not row["matrix"]] == []
 
 
