@@ -2,7 +2,8 @@
 
 A tuner would choose by the shapes at hand, so the order of a sum, and with it the
 bits of a result, would depend on the batch. Rows were chosen by cross-compiling and
-reading registers and spills (`benches/kernels/static_table.py`), not by timing.
+reading registers and spills (`benches/kernels/static_table.py`); those of sm_90 were
+also timed on an H200 (`benches/kernels/tune.py`).
 """
 
 # mypy: disable-error-code="import-untyped, import-not-found"

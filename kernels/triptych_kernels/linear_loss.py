@@ -381,7 +381,7 @@ def _product(
 ) -> None:
     """Writes ``scale * (a @ b)`` to ``c``, or adds ``a @ b`` to it in fp32."""
     tile = loss_tile("product", b, plain=not accumulate)
-    kernels.product_kernel[(_num_tiles(*c.shape, tile),)](
+    kernels.product_kernel[(_num_tiles(c.shape[0], c.shape[1], tile),)](
         a, b, c, scale, a.shape[0], a.shape[1], b.shape[1], a.stride(0), a.stride(1),
         b.stride(0), c.stride(0), ACCUMULATE=accumulate, BLOCK_R=tile.rows,
         BLOCK_D=tile.columns, BLOCK_I=tile.inner, num_warps=tile.num_warps,
