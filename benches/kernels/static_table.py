@@ -33,6 +33,7 @@ from triton.compiler import ASTSource
 from triptych_kernels import configs
 from triptych_kernels import flash_attention_kernels as attention
 from triptych_kernels import linear_loss_kernels as loss
+from triptych_kernels.tile_table_kernel import tile_table_kernel
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -204,7 +205,7 @@ def small_row(which, target):
     if which == "tile table":
         constants = {"CAUSAL": True, "BLOCK": 64, "BLOCK_TILE": 64, "BLOCK_A": 64}
         return figures(
-            "attention tile table", target, attention.tile_table_kernel, constants, tile
+            "attention tile table", target, tile_table_kernel, constants, tile
         )
     constants = {"HAS_MEAN": True, "BLOCK_N": 256}
     return figures("loss combine", target, loss.combine_kernel, constants, tile)

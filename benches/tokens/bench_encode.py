@@ -8,7 +8,6 @@ alone, after one call on 64 documents. Ids must be those of `tokenizers` on a he
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -115,10 +114,7 @@ def main() -> None:
     report["sides_with_other_ids"] = [
         side for side, head in heads.items() if head != heads.get("tokenizers", head)
     ]
-    text = json.dumps(report, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    measuring.report(report, options.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ training call. gigatoken reads the file itself, the others are given the texts.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -84,10 +83,7 @@ def main() -> None:
         report[f"{side}_megabytes_per_cpu_second"] = round(megabytes / seconds, 1)
         report[f"{side}_peak_mebibytes"] = round(peaks[side])
         report[f"ratio_to_{side}"] = round(seconds / medians["triptych"], 2)
-    text = json.dumps(report, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    measuring.report(report, options.json)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from triptych_kernels import flash_attention_kernels as kernels
 from triptych_kernels.configs import Tile, attention_tile, on_device
+from triptych_kernels.tile_table_kernel import tile_table_kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_HEAD_DIM = 256
@@ -232,7 +233,7 @@ def tile_table(
     num_tiles = -(-tokens // block) + num_documents
     table = cu_seqlens.new_zeros((num_tiles, 3), dtype=torch.int32)
     # One launch: a dozen small ones took longer than the attention of 16k tokens.
-    kernels.tile_table_kernel[(num_documents,)](
+    tile_table_kernel[(num_documents,)](
         cu_seqlens.contiguous(), table, tokens, num_documents, num_tiles,
         CAUSAL=causal, BLOCK=block, BLOCK_TILE=64, BLOCK_A=64,
     )  # fmt: skip
