@@ -383,12 +383,19 @@ class Order:
 
     Args:
         sources: (name, folder of token shards) each, all of one tokenizer.
-        stages: tables with exactly the keys `name`, `steps`, `rows_per_step`, `seq_len`
-            and `weights` (source name to a number above 0; only proportions count).
+        stages: tables with the keys `name`, `steps`, `rows_per_step`, `seq_len` and
+            `weights` (source name to a number above 0; only proportions count), and if
+            wanted `ramp_steps` (first steps, in which the weights move in a straight
+            line from those of the stage before; 0) and `packing` (`best-fit`, the
+            default, `concat` or `bos-aligned`).
         seed: chooses the permutations.
+        skip: (first, end) windows of data steps to leave out. What comes behind a
+            window moves up; the number of steps stays.
+        max_epochs: most passes over a source, by its name.
 
     Raises:
-        ConfigError: a faulty stage table, or sources of different tokenizers.
+        ConfigError: a faulty stage table, sources of different tokenizers, or a source
+            that would be read more often than it may.
         InputError: a source that has no row.
         IntegrityError: damaged shards.
     """
@@ -398,7 +405,14 @@ class Order:
         sources: Sequence[tuple[str, str | PathLike[str]]],
         stages: Sequence[Mapping[str, Any]],
         seed: int,
+        skip: Sequence[tuple[int, int]] | None = None,
+        max_epochs: Mapping[str, float] | None = None,
     ) -> Order: ...
+    def __getnewargs__(self) -> tuple[Any, ...]: ...
+    @staticmethod
+    def roll(previous: int, ids_hash: int) -> int:
+        """The rolling hash after a step: XXH3-64 of the one before and `ids_hash`."""
+
     @property
     def num_steps(self) -> int:
         """Steps of all stages."""
@@ -406,12 +420,15 @@ class Order:
     def stage(self, step: int) -> int:
         """Index in the stage table of the stage that `step` belongs to."""
 
+    def data_step(self, step: int) -> int:
+        """The data step that `step` reads: itself, moved up by windows skipped."""
+
     def rows(self, step: int) -> list[list[tuple[int, int, int, int]]]:
         """The rows of a step: segments (source, document, start, length) each."""
 
     def batch(
         self, step: int, first_row: int = 0, num_rows: int | None = None
-    ) -> dict[str, bytearray]:
+    ) -> dict[str, Any]:
         """Rows of a step as flat arrays in native byte order, without padding.
 
         Args:
@@ -423,7 +440,10 @@ class Order:
             `input_ids`, `labels` (the next id of the document, -100 where there is
             none or it is not supervised), `position_ids` (int64, (tokens,));
             `weights` (float32, (tokens,)); `cu_seqlens` (int32, (segments + 1,));
-            `documents` (int64, (segments,)); `sources` (int32, (segments,)).
+            `documents` (int64, (segments,)); `sources` (int32, (segments,)), each a
+            bytearray; `ids_hash`, an int: the sum, modulo 2^64, over rows of the XXH3-64
+            of the row's segments, each as its length and its ids in little-endian
+            u32, seeded with the row's number in the step.
 
         Raises:
             ConfigError: step or rows out of range.

@@ -208,6 +208,11 @@ def _inspect(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=["order"])
     command.add_argument("--run", required=True, help="folder of a pre-training run")
     command.add_argument("--step", type=int, required=True, help="from 0")
+    command.add_argument(
+        "--verify",
+        action="store_true",
+        help="read all steps up to this one again and compare their hashes",
+    )
     command.add_argument("--json", action="store_true")
 
 

@@ -7,6 +7,7 @@ is the `[[stage]]` table of its configuration.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from enum import Enum
 from typing import Literal
 
 from triptych.errors import ConfigError
+
+ScheduleName = Literal["constant", "linear", "cosine", "wsd"]
 
 
 class TrainingStage(str, Enum):
@@ -26,65 +29,178 @@ class TrainingStage(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """One stage of a curriculum.
+class ExitCondition:
+    """When a stage ends before its last step; either condition is enough.
 
     Attributes:
-        stage: its name; a `TrainingStage` (which is a str) for the founding four.
-        data_fraction: share of the curriculum's tokens, in (0, 1].
-        learning_rate: peak learning rate of the stage.
-        batch_size: sequences a step.
-        steps: duration in optimiser steps.
-        seq_len: tokens of a sequence; None takes the run's.
-        mixture: weight of each source by name; empty means all sources alike.
-        schedule: shape of the learning rate within the stage.
-        warmup_steps: linear rise at its start.
-        min_lr_ratio: learning rate at its end as a share of the peak.
+        loss_below: the mean loss of the last `window_steps`, in nats a token, is less.
+        no_gain_steps: that mean has not fallen by `min_gain` for so many steps.
+        min_gain: the least fall, in nats a token, that counts.
+        window_steps: steps of the mean, all of this stage.
     """
 
-    stage: str
-    data_fraction: float
-    learning_rate: float
-    batch_size: int
-    steps: int
-    seq_len: int | None = None
-    mixture: Mapping[str, float] = field(default_factory=dict)
-    schedule: Literal["constant", "linear", "cosine", "wsd"] = "constant"
-    warmup_steps: int = 0
-    min_lr_ratio: float = 1.0
+    loss_below: float | None = None
+    no_gain_steps: int | None = None
+    min_gain: float = 1e-3  # a tenth of the noise of a small batch over 50 steps
+    window_steps: int = 50
 
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""
-        _check(
-            0 < self.data_fraction <= 1,
-            "data_fraction",
-            "in (0, 1]",
-            self.data_fraction,
-        )
-        _check(
-            _positive(self.learning_rate), "learning_rate", "> 0", self.learning_rate
-        )
-        _check(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
-        _check(self.steps >= 1, "steps", ">= 1", self.steps)
-        _check(
-            self.seq_len is None or self.seq_len >= 2, "seq_len", ">= 2", self.seq_len
-        )
-        _check(
-            0 <= self.warmup_steps <= self.steps,
-            "warmup_steps",
-            f"in [0, steps = {self.steps}]",
-            self.warmup_steps,
-        )
-        _check(
-            0 <= self.min_lr_ratio <= 1, "min_lr_ratio", "in [0, 1]", self.min_lr_ratio
-        )
+        named = self.loss_below is not None or self.no_gain_steps is not None
+        _check(named, "exit", "`loss_below` or `no_gain_steps`", "neither")
+        _check(self.window_steps >= 1, "window_steps", ">= 1", self.window_steps)
+        _check(self.min_gain >= 0, "min_gain", ">= 0", self.min_gain)
+        steps = self.no_gain_steps
+        _check(steps is None or steps >= 1, "no_gain_steps", ">= 1", steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of a curriculum: a `[[stage]]` table.
+
+    Its length is `steps`, or `tokens`, or else `data_fraction` of the run's tokens;
+    its batch `batch_size`, or `batch_tokens`. `resolved` turns all of them into
+    `steps` and `batch_size`.
+
+    Attributes:
+        stage: its name; a `TrainingStage` (which is a str) for the founding four.
+        learning_rate: peak learning rate of the stage.
+        data_fraction: share of the curriculum's tokens, in (0, 1].
+        steps: duration in optimiser steps.
+        tokens: duration in slots of rows, rounded up to whole steps.
+        batch_size: sequences a step.
+        batch_tokens: slots a step, rounded to whole sequences.
+        seq_len: tokens of a sequence; None takes the run's.
+        mixture: weight of each source by name; empty means all sources alike.
+        ramp_steps: first steps, in which the mixture moves here from the stage before's.
+        packing: how documents are laid into rows: `best-fit` (only those longer than
+            a row are cut), `concat` or `bos-aligned` (every row full, more cuts).
+        schedule: shape of the learning rate within the stage.
+        warmup_steps: linear rise at its start.
+        min_lr_ratio: learning rate at its end as a share of the peak.
+        decay_ratio: share of the stage in which `wsd` and `1-sqrt` decay.
+        exit: when the stage ends before its last step.
+        evaluation: evaluation sets read at its end; None reads all of the run's.
+    """
+
+    stage: str
+    learning_rate: float
+    data_fraction: float | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    batch_size: int | None = None
+    batch_tokens: int | None = None
+    seq_len: int | None = None
+    mixture: Mapping[str, float] = field(default_factory=dict)
+    ramp_steps: int = 0
+    packing: Literal["best-fit", "concat", "bos-aligned"] = "best-fit"
+    schedule: ScheduleName = "constant"
+    warmup_steps: int = 0
+    min_lr_ratio: float = 1.0
+    decay_ratio: float = 0.2  # Haegele et al. 2024, figure 5
+    exit: ExitCondition | None = None
+    evaluation: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks every bound once, at birth."""
+        self._check_duration()
+        _one_of("batch", batch_size=self.batch_size, batch_tokens=self.batch_tokens)
+        rate, ratio, length = self.learning_rate, self.min_lr_ratio, self.seq_len
+        _check(_positive(rate), "learning_rate", "> 0", rate)
+        _check(length is None or length >= 2, "seq_len", ">= 2", length)
+        _check(0 <= ratio <= 1, "min_lr_ratio", "in [0, 1]", ratio)
+        _check(0 <= self.decay_ratio <= 1, "decay_ratio", "in [0, 1]", self.decay_ratio)
+        self._check_parts()
         for name, weight in self.mixture.items():
             _check(_positive(weight), f"mixture.{name}", "> 0", weight)
+
+    def _check_duration(self) -> None:
+        fraction = self.data_fraction
+        if fraction is None:
+            _one_of("duration", steps=self.steps, tokens=self.tokens)
+            return
+        _check(0 < fraction <= 1, "data_fraction", "in (0, 1]", fraction)
+        if self.steps is not None or self.tokens is not None:
+            _one_of("duration", steps=self.steps, tokens=self.tokens)
+
+    def _check_parts(self) -> None:
+        """Warm-up and ramp lie within the stage, once its steps are known."""
+        for name in ("warmup_steps", "ramp_steps"):
+            value = getattr(self, name)
+            fits = value >= 0 and (self.steps is None or value <= self.steps)
+            _check(fits, name, f"in [0, steps = {self.steps}]", value)
 
     @property
     def name(self) -> str:
         """The stage's name as a plain string."""
         return self.stage.value if isinstance(self.stage, TrainingStage) else self.stage
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps, once they are known."""
+        return self._known("steps", self.steps)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Sequences a step, once they are known."""
+        return self._known("batch_size", self.batch_size)
+
+    def _known(self, name: str, value: int | None) -> int:
+        if value is None:
+            raise ConfigError(
+                f"stage `{self.name}`: expected `{name}`, found a stage that is not "
+                "resolved: call `resolved` first"
+            )
+        return value
+
+    def resolved(self, seq_len: int, run_tokens: int | None = None) -> StageConfig:
+        """The same stage with `seq_len`, `steps` and `batch_size` in numbers.
+
+        Args:
+            seq_len: of the run, where the stage has none.
+            run_tokens: of all stages, where the stage has only a `data_fraction`.
+
+        Raises:
+            ConfigError: a batch of less than one sequence, or no length at all.
+        """
+        length = self.seq_len or seq_len
+        batch_size = self.batch_size or self._rows_of(length)
+        steps = self.steps or self._steps_of(batch_size * length, run_tokens)
+        return dataclasses.replace(
+            self,
+            seq_len=length,
+            steps=steps,
+            tokens=None,
+            batch_size=batch_size,
+            batch_tokens=None,
+        )
+
+    def _rows_of(self, seq_len: int) -> int:
+        tokens = self.batch_tokens or 0
+        enough = tokens >= seq_len
+        _check(enough, "batch_tokens", f">= seq_len = {seq_len}", tokens)
+        return round(tokens / seq_len)
+
+    def _steps_of(self, step_tokens: int, run_tokens: int | None) -> int:
+        tokens = self.tokens
+        if tokens is None and run_tokens is not None and self.data_fraction is not None:
+            tokens = round(self.data_fraction * run_tokens)
+        if tokens is None:
+            raise ConfigError(
+                f"stage `{self.name}`: expected `steps`, `tokens`, or `tokens` of the "
+                "run to take `data_fraction` of, found none of them"
+            )
+        return max(1, math.ceil(tokens / step_tokens))
+
+
+def _one_of(what: str, **values: int | None) -> None:
+    """Exactly one of the values is given, and is at least 1."""
+    given = {name: value for name, value in values.items() if value is not None}
+    names = " or ".join(f"`{name}`" for name in values)
+    found = " and ".join(f"`{name}`" for name in given) or "neither"
+    _check(len(given) == 1, what, f"one of {names}", found)
+    for name, value in given.items():
+        _check(value >= 1, name, ">= 1", value)
 
 
 def _positive(value: float) -> bool:
@@ -129,6 +245,45 @@ CURRICULUM: tuple[StageConfig, ...] = (
 )
 
 
+WARMUP_STEPS = 2_000  # founding design, `PreTrainingConfig`: of a million steps
+
+
+def scaled_curriculum(
+    *, tokens: int, batch_tokens: int, learning_rate: float, seq_len: int
+) -> tuple[StageConfig, ...]:
+    """The founding four at the size of a run: same shares, same ratios of rates.
+
+    The rate of a stage moves in a straight line to the next one's, the last one's to
+    a tenth (Hoffmann et al. 2022), and the first rises over as small a share of the
+    run as the founding warm-up is of its million steps, at least ten steps.
+
+    Args:
+        tokens: slots of all stages together.
+        batch_tokens: slots a step.
+        learning_rate: peak of the first stage.
+        seq_len: tokens of a row.
+    """
+    peak = CURRICULUM[0].learning_rate
+    rates = [stage.learning_rate / peak for stage in CURRICULUM] + [
+        CURRICULUM[-1].learning_rate / peak / 10
+    ]
+    stages = [
+        StageConfig(
+            stage=stage.stage,
+            data_fraction=stage.data_fraction,
+            learning_rate=learning_rate * rates[index],
+            batch_tokens=batch_tokens,
+            schedule="linear",
+            min_lr_ratio=rates[index + 1] / rates[index],
+        ).resolved(seq_len, tokens)
+        for index, stage in enumerate(CURRICULUM)
+    ]
+    total = sum(stage.num_steps for stage in stages)
+    share = WARMUP_STEPS / sum(stage.num_steps for stage in CURRICULUM)
+    warmup = min(max(10, round(share * total)), stages[0].num_steps)
+    return (dataclasses.replace(stages[0], warmup_steps=warmup), *stages[1:])
+
+
 def stage_at(step: int, curriculum: Sequence[StageConfig]) -> StageConfig:
     """The stage in which `step` falls; past the end the curriculum starts again.
 
@@ -139,11 +294,11 @@ def stage_at(step: int, curriculum: Sequence[StageConfig]) -> StageConfig:
         raise ValueError(
             f"expected a step >= 0 and a stage, found step {step} of {len(curriculum)} stages"
         )
-    offset = step % sum(stage.steps for stage in curriculum)
+    offset = step % sum(stage.num_steps for stage in curriculum)
     for stage in curriculum:
-        if offset < stage.steps:
+        if offset < stage.num_steps:
             return stage
-        offset -= stage.steps
+        offset -= stage.num_steps
     raise AssertionError("the offset is below the sum of the stages' steps")
 
 

@@ -6,6 +6,7 @@ stage table, step). Evaluation reads every document once, in the order it is sto
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,12 @@ class OrderedRows:
         stages: the stage table; a stage without `seq_len` takes the argument's.
         seed: of the order; another seed is another permutation.
         seq_len: tokens of a row where a stage does not say.
+        skip: (first, end) windows of data steps to leave out; what comes behind a
+            window moves up, and the number of steps stays.
+        max_epochs: most passes over a source, by name.
+
+    Raises:
+        ConfigError: a faulty stage or limit, or a source read more often than it may.
     """
 
     def __init__(
@@ -54,14 +61,16 @@ class OrderedRows:
         *,
         seed: int,
         seq_len: int,
+        skip: Sequence[tuple[int, int]] = (),
+        max_epochs: Mapping[str, float] | None = None,
     ) -> None:
         self.sources = {name: Path(folder) for name, folder in sources.items()}
-        self.stages = tuple(stages)
-        table = [
-            _stage_row(stage, list(self.sources), seq_len) for stage in self.stages
-        ]
+        self.stages = tuple(stage.resolved(seq_len) for stage in stages)
+        self.seed, self.seq_len = seed, seq_len
+        self.skip, self.max_epochs = tuple(skip), dict(max_epochs or {})
+        table = [_stage_row(stage, list(self.sources)) for stage in self.stages]
         folders = [(name, str(folder)) for name, folder in self.sources.items()]
-        self._order = _core.Order(folders, table, seed)
+        self._order = _core.Order(folders, table, seed, skip, self.max_epochs)
 
     @property
     def num_steps(self) -> int:
@@ -70,7 +79,27 @@ class OrderedRows:
 
     def rows_per_step(self, step: int) -> int:
         """Rows of the global batch at `step`."""
-        return self.stages[self._order.stage(step)].batch_size
+        return self.stages[self._order.stage(step)].rows_per_step
+
+    def data_step(self, step: int) -> int:
+        """The data step that `step` reads: itself, moved up by windows that are skipped."""
+        return self._order.data_step(step)
+
+    def ended_early(self, stage: int, steps: int) -> OrderedRows:
+        """The same rows, with stage number `stage` ending after `steps` of its steps.
+
+        Steps before that end read what they read before, as a ramp may not be cut.
+        """
+        stages = list(self.stages)
+        stages[stage] = dataclasses.replace(stages[stage], steps=steps)
+        return OrderedRows(
+            self.sources,
+            stages,
+            seed=self.seed,
+            seq_len=self.seq_len,
+            skip=self.skip,
+            max_epochs=self.max_epochs,
+        )
 
     def step_hash(self, step: int) -> str:
         """Hash of the token ids of `step`: equal on every machine that reads the same."""
@@ -102,6 +131,14 @@ class OrderedRows:
         """Rows, fill, cuts and epochs per source, as planned for the whole table."""
         return dict(json.loads(self._order.report()))
 
+    def planned_tokens(self) -> dict[str, int]:
+        """Tokens that all steps read of each source, windows that are skipped left out."""
+        tokens = dict.fromkeys(self.sources, 0)
+        for stage in self.report()["stages"]:
+            for draw in stage["draws"]:
+                tokens[draw["source"]] += draw["tokens"]
+        return tokens
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the shards' manifests: what the order is a function of."""
@@ -112,24 +149,24 @@ class OrderedRows:
         return hashlib.sha256("\n".join(manifests).encode()).hexdigest()
 
 
-def _stage_row(
-    stage: StageConfig, sources: Sequence[str], seq_len: int
-) -> dict[str, Any]:
+def _stage_row(stage: StageConfig, sources: Sequence[str]) -> dict[str, Any]:
     return {
         "name": stage.name,
-        "steps": stage.steps,
-        "rows_per_step": stage.batch_size,
-        "seq_len": stage.seq_len or seq_len,
+        "steps": stage.num_steps,
+        "rows_per_step": stage.rows_per_step,
+        "seq_len": stage.seq_len,
         "weights": dict(stage.mixture) or dict.fromkeys(sources, 1.0),
+        "ramp_steps": stage.ramp_steps,
+        "packing": stage.packing,
     }
 
 
-def _to_batch(arrays: Mapping[str, bytearray]) -> Batch:
-    tensors = {
+def _to_batch(arrays: Mapping[str, Any]) -> Batch:
+    fields: dict[str, Any] = {
         name: torch.from_numpy(np.frombuffer(arrays[name], dtype=dtype))
         for name, dtype in DTYPES.items()
     }
-    return Batch(**tensors)
+    return Batch(**fields, ids_hash=arrays["ids_hash"])
 
 
 class TokenShards:
@@ -234,9 +271,11 @@ def _join(pieces: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Batch:
     lengths = [len(piece["input_ids"]) for piece in pieces]
     joined["cu_seqlens"] = np.concatenate([[0], np.cumsum(lengths)])
     joined["sources"] = np.zeros(len(pieces))
-    return Batch(
-        **{k: torch.from_numpy(joined[k].astype(dtype)) for k, dtype in DTYPES.items()}
-    )
+    fields: dict[str, Any] = {
+        key: torch.from_numpy(joined[key].astype(dtype))
+        for key, dtype in DTYPES.items()
+    }
+    return Batch(**fields)
 
 
 def require_same_tokenizer(

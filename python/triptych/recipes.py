@@ -66,13 +66,16 @@ def scaled(count: int, scale: float) -> int:
 def demo_stages(scale: float) -> tuple[StageConfig, ...]:
     """The founding curriculum at the demo's size: same shares, same ratios of rates."""
     peak = CURRICULUM[0].learning_rate
+    founding_steps = sum(stage.num_steps for stage in CURRICULUM)
     return tuple(
         StageConfig(
             stage=stage.stage,
             data_fraction=stage.data_fraction,
             learning_rate=PEAK_LEARNING_RATE * stage.learning_rate / peak,
             batch_size=4,  # 4 rows * 256 = 1,024 tokens a step; 8 learn less a minute
-            steps=scaled(round(PRETRAIN_STEPS * stage.data_fraction), scale),
+            steps=scaled(
+                round(PRETRAIN_STEPS * stage.num_steps / founding_steps), scale
+            ),
             mixture=MIXTURES[TrainingStage(stage.stage)],
             schedule="linear",
             warmup_steps=scaled(30, scale) if index == 0 else 0,

@@ -1,12 +1,18 @@
 """The data order is a pure function: every row once an epoch, shares within one row."""
 
+import itertools
 import json
+import pickle
+import struct
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,8 +72,12 @@ def stage(steps, rows_per_step, seq_len=16, name="s", **weights):
     }
 
 
+def packed(case, table):
+    return {**table, "packing": case["packing"]}
+
+
 def arrays(batch) -> dict[str, np.ndarray]:
-    assert batch.keys() == DTYPES.keys()
+    assert batch.keys() == {*DTYPES, "ids_hash"}
     return {name: np.frombuffer(batch[name], dtype) for name, dtype in DTYPES.items()}
 
 
@@ -80,14 +90,14 @@ def cases(name):
 def test_packing_gives_the_rows_of_the_table(source, case):
     folder = source(case["lengths"], per_unit=case["documents_per_unit"])
     rows = len(case["rows"])
-    order = Order([("a", folder)], [stage(1, rows, case["seq_len"], a=1)], 0)
+    order = Order(
+        [("a", folder)], [packed(case, stage(1, rows, case["seq_len"], a=1))], 0
+    )
     found = sorted([[d, s, n] for _, d, s, n in row] for row in order.rows(0))
     assert found == sorted(case["rows"])
     packing = json.loads(order.report())["sources"][0]["packings"][0]
-    assert (packing["cuts"], packing["dropped_units"]) == (
-        case["cuts"],
-        case["dropped_units"],
-    )
+    for key in ("packing", "cuts", "short_cuts", "dropped_units"):
+        assert packing[key] == case[key]
 
 
 @pytest.mark.parametrize("case", cases("interleave.jsonl"))
@@ -229,9 +239,131 @@ def test_the_report_adds_up_to_the_token(folders):
     assert drawn == sum(consumed.values())
 
 
+def digest(batch) -> int:
+    """The hash of a batch's ids as its documentation defines it, row by row."""
+    values = arrays(batch)
+    ends = values["cu_seqlens"]
+    hasher = xxhash.xxh3_64(seed=0)
+    for start, end in itertools.pairwise(ends):
+        hasher.update(struct.pack("<I", end - start))
+        hasher.update(values["input_ids"][start:end].astype("<u4").tobytes())
+    return hasher.intdigest()
+
+
+def test_the_hash_of_the_ids_is_the_documented_one(folders):
+    order = Order(folders, [stage(4, 1, web=2, code=1)], 5)
+    for step in range(4):
+        batch = order.batch(step)
+        assert batch["ids_hash"] == digest(batch)
+    rolled = xxhash.xxh3_64(struct.pack("<QQ", 7, 9)).intdigest()
+    assert Order.roll(7, 9) == rolled
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_hashes_of_the_parts_of_a_step_add_up_for_any_world(
+    folders, world, micro_batch
+):
+    order = Order(folders, [stage(3, 12, web=2, code=1, books=1)], 1)
+    whole = order.batch(1)["ids_hash"]
+    share = 12 // world
+    parts = 0
+    for rank in range(world):
+        end = (rank + 1) * share
+        for first in range(rank * share, end, micro_batch):
+            rows = min(micro_batch, end - first)
+            parts += order.batch(1, first, rows)["ids_hash"]
+    assert parts % 2**64 == whole
+    assert order.batch(2)["ids_hash"] != whole
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    before=st.tuples(*[st.integers(1, 99)] * 3),
+    after=st.tuples(*[st.integers(1, 99)] * 3),
+    ramp=st.integers(1, 40),
+)
+def test_every_prefix_of_a_ramp_is_within_one_row_of_the_moving_weights(
+    folders, before, after, ramp
+):
+    names = [name for name, _ in folders]
+    first = stage(3, 2, **dict(zip(names, before, strict=True)))
+    then = stage(40, 2, name="t", **dict(zip(names, after, strict=True)))
+    order = Order(folders, [first, {**then, "ramp_steps": ramp}], 3)
+    rows = [row[0][0] for step in range(3, 3 + ramp) for row in order.rows(step)]
+    counts, targets = [0] * 3, [0.0] * 3
+    for number, source in enumerate(rows):
+        counts[source] += 1
+        moved = (number + 0.5) / len(rows)
+        for i in range(3):
+            start, end = before[i] / sum(before), after[i] / sum(after)
+            targets[i] += start * (1 - moved) + end * moved
+            assert abs(counts[i] - targets[i]) < 1 + 1e-6
+
+
+def test_a_ramp_leads_away_from_a_source_that_the_stage_does_not_name(folders):
+    table = [
+        stage(5, 4, web=1),
+        {**stage(40, 4, name="t", code=1), "ramp_steps": 20},
+    ]
+    order = Order(folders, table, 0)
+    sources = [[row[0][0] for row in order.rows(step)] for step in range(45)]
+    assert {s for step in sources[:5] for s in step} == {0}
+    ramp = [s for step in sources[5:25] for s in step]
+    assert Counter(ramp) == {0: 40, 1: 40}
+    assert ramp[:40].count(0) == 30
+    assert {s for step in sources[25:] for s in step} == {1}
+
+
+def test_skipped_windows_leave_the_steps_before_them_alone_and_move_the_rest_up(
+    folders,
+):
+    table = [stage(10, 2, web=0.6, code=0.4), stage(10, 2, name="t", web=1)]
+    plain = Order(folders, [stage(20, 2, web=0.6, code=0.4)], 8)
+    skipping = Order(folders, table, 8, skip=[(3, 5), (4, 7), (9, 10)])
+    kept = [s for s in range(20) if s not in {3, 4, 5, 6, 9}]
+    assert [skipping.data_step(step) for step in range(10)] == kept[:10]
+    for step in range(10):
+        assert skipping.rows(step) == plain.rows(kept[step])
+    assert skipping.num_steps == 20
+    report = json.loads(skipping.report())
+    assert [s["skipped_steps"] for s in report["stages"]] == [5, 0]
+    consumed = Counter()
+    for step in range(20):
+        for segment in (s for row in skipping.rows(step) for s in row):
+            consumed[segment[0]] += segment[3]
+    drawn = Counter()
+    for entry in report["stages"]:
+        for draw in entry["draws"]:
+            drawn[["web", "code", "books"].index(draw["source"])] += draw["tokens"]
+    assert drawn == consumed
+
+
+def test_a_source_read_more_often_than_it_may_be_is_refused_with_the_way_out(folders):
+    rows = json.loads(Order(folders, [stage(1, 1, code=1)], 0).report())
+    rows = rows["sources"][1]["packings"][0]["rows"]
+    table = [stage(rows, 3, code=1)]
+    assert Order(folders, table, 0, max_epochs={"code": 3}).num_steps == rows
+    with pytest.raises(ConfigError, match=r"epochs of source `code`.*2.5.*3.0000"):
+        Order(folders, table, 0, max_epochs={"code": 2.5})
+    with pytest.raises(ConfigError, match="did you mean `code`"):
+        Order(folders, table, 0, max_epochs={"coed": 2.5})
+
+
+def test_a_copy_in_another_process_reads_the_same(folders):
+    table = [stage(7, 3, web=0.6, code=0.4)]
+    order = Order(folders, table, 9, skip=[(1, 2)])
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        hashes = list(pool.map(order.step_hash, range(7)))
+    assert hashes == [order.step_hash(step) for step in range(7)]
+    assert pickle.loads(pickle.dumps(order)).step_hash(6) == hashes[6]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"packing": "best"}, "expected one of `best-fit`, `concat`, `bos-aligned`"),
+        ({"ramp_steps": 1}, "no stage is before it"),
         ({"weights": {"wbe": 1}}, "did you mean `web`"),
         ({"weights": {"web": 0}}, "above 0"),
         ({"weights": {"web": float("nan")}}, "above 0"),

@@ -232,7 +232,7 @@ class _Demo:
         def on_stage_end(name: str, index: int, model: Transformer) -> None:
             evaluations.base(name, model)
 
-        total = sum(stage.steps for stage in settings.stage)
+        total = sum(stage.num_steps for stage in settings.stage)
         with StepProgress("pretrain", total) as progress:
             pretrain(settings, Watch(on_step=progress.step, on_stage_end=on_stage_end))
         return find_model(self.output / "pretrain")
@@ -310,8 +310,8 @@ def plan(settings: DemoConfig) -> dict[str, Any]:
         "stages": [
             {
                 "stage": s.name,
-                "steps": s.steps,
-                "tokens": s.steps * s.batch_size * recipes.SEQ_LEN,
+                "steps": s.num_steps,
+                "tokens": s.num_steps * s.rows_per_step * recipes.SEQ_LEN,
             }
             for s in stages
         ],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from triptych import config
 from triptych._core import Tokenizer
@@ -15,11 +17,14 @@ from triptych.commands.training import (
     train,
     train_config,
 )
-from triptych.curriculum import StageConfig
-from triptych.data import OrderedRows
+from triptych.curriculum import StageConfig, scaled_curriculum
+from triptych.data import OrderedRows, TokenShards, require_same_tokenizer
 from triptych.errors import ConfigError
+from triptych.evaluate import bits_per_byte
 from triptych.language_model import use_threads
+from triptych.model import Transformer
 from triptych.train import OptimizerConfig, PretrainObjective, TrainResult
+from triptych.train.metrics import EvaluationLog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,13 @@ class PretrainConfig:
         tokenizer: `tokenizer.json`.
         sources: token shard folder of each source, by the name that mixtures use.
         model: shape of the model.
-        stage: the curriculum, in order.
+        stage: the curriculum, in order; none for the founding four, scaled to `tokens`.
+        tokens: slots of all stages together, which `data_fraction` is a share of.
+        batch_tokens: slots a step of the founding four.
+        learning_rate: peak of the founding four.
+        evaluation: token shard folder of each set read at the ends of stages.
+        skip: windows `[first, end)` of data steps to leave out.
+        max_epochs: most passes over a source, by name.
         seq_len: tokens of a row where a stage does not say.
         micro_batch_rows: rows computed together; changes memory and speed, not results
             beyond rounding.
@@ -45,7 +56,13 @@ class PretrainConfig:
     tokenizer: str
     sources: dict[str, str]
     model: ModelShape
-    stage: tuple[StageConfig, ...]
+    stage: tuple[StageConfig, ...] = ()
+    tokens: int | None = None
+    batch_tokens: int | None = None
+    learning_rate: float | None = None
+    evaluation: dict[str, str] = field(default_factory=dict)
+    skip: tuple[tuple[int, int], ...] = ()
+    max_epochs: dict[str, float] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     seq_len: int = 512
     micro_batch_rows: int = 8
@@ -58,15 +75,42 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         """Checks what no single field can."""
-        if not self.stage:
-            raise ConfigError("stage: expected at least one [[stage]], found none")
-        longest = max(stage.seq_len or self.seq_len for stage in self.stage)
+        stages = self.stages
+        longest = max(stage.seq_len or self.seq_len for stage in stages)
         limit = self.model.max_position_embeddings
         if longest > limit:
             raise ConfigError(
                 f"seq_len: expected at most model.max_position_embeddings = {limit}, "
                 f"found {longest}"
             )
+        for stage in stages:
+            for name in stage.evaluation or ():
+                if name not in self.evaluation:
+                    known = ", ".join(self.evaluation) or "none"
+                    raise ConfigError(
+                        f"evaluation of stage `{stage.name}`: expected names of "
+                        f"[evaluation] ({known}), found `{name}`"
+                    )
+
+    @property
+    def stages(self) -> tuple[StageConfig, ...]:
+        """The curriculum with every duration in steps and every batch in rows."""
+        if self.stage:
+            return tuple(s.resolved(self.seq_len, self.tokens) for s in self.stage)
+        wanted = ("tokens", "batch_tokens", "learning_rate")
+        missing = [f"`{name}`" for name in wanted if getattr(self, name) is None]
+        if missing:
+            raise ConfigError(
+                "stage: expected at least one [[stage]], or "
+                f"{', '.join(f'`{name}`' for name in wanted)} for the founding four, "
+                f"found no stage and no {' and no '.join(missing)}"
+            )
+        return scaled_curriculum(
+            tokens=self.tokens or 0,
+            batch_tokens=self.batch_tokens or 0,
+            learning_rate=self.learning_rate or 0.0,
+            seq_len=self.seq_len,
+        )
 
 
 def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResult:
@@ -78,21 +122,50 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
     """
     use_threads(settings.threads)
     tokenizer = Tokenizer.from_file(settings.tokenizer)
+    watch = with_evaluation(settings, tokenizer, watch or Watch())
     return train(
         settings.model.build(tokenizer, seed=settings.seed),
         PretrainObjective(z_loss=settings.z_loss),
         order(settings),
-        train_config(settings, settings.stage, settings.optimizer),
+        train_config(settings, settings.stages, settings.optimizer),
         tokenizer_path=settings.tokenizer,
         resolved=settings,
-        watch=watch or Watch(),
+        watch=watch,
     )
+
+
+def with_evaluation(
+    settings: PretrainConfig, tokenizer: Tokenizer, watch: Watch
+) -> Watch:
+    """The same watch, which also reads the evaluation sets where a stage ends."""
+    if not settings.evaluation:
+        return watch
+    sets = {name: TokenShards(folder) for name, folder in settings.evaluation.items()}
+    require_same_tokenizer(settings.evaluation, tokenizer.sha256)
+    chosen = {stage.name: stage.evaluation for stage in settings.stages}
+
+    def on_stage_end(stage: str, step: int, model: Transformer) -> None:
+        names = chosen[stage]
+        wanted = sets if names is None else {name: sets[name] for name in names}
+        if wanted:
+            bits = bits_per_byte(model, wanted, tokenizer, seq_len=settings.seq_len)
+            line = {"step": step, "stage": stage, "bits_per_byte": bits}
+            EvaluationLog(Path(settings.output)).write(line)
+        if watch.on_stage_end is not None:
+            watch.on_stage_end(stage, step, model)
+
+    return dataclasses.replace(watch, on_stage_end=on_stage_end)
 
 
 def order(settings: PretrainConfig) -> OrderedRows:
     """The rows of every step of the run."""
     return OrderedRows(
-        settings.sources, settings.stage, seed=settings.seed, seq_len=settings.seq_len
+        settings.sources,
+        settings.stages,
+        seed=settings.seed,
+        seq_len=settings.seq_len,
+        skip=settings.skip,
+        max_epochs=settings.max_epochs,
     )
 
 

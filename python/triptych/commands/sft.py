@@ -112,7 +112,6 @@ def single_stage(name: str, settings: Any, folder: Path) -> StageConfig:
     )
     return StageConfig(
         stage=name,
-        data_fraction=1.0,
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         steps=steps,

@@ -74,17 +74,19 @@ class StepProgress:
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         """Shows the step that `metrics` are of."""
-        done, total = int(metrics["step"]), metrics.get("num_steps", self.total)
-        loss = f"loss {metrics['loss']:.3f}"
+        self.total = metrics.get("num_steps", self.total)
+        value = metrics["loss"]
+        loss = "loss not finite" if value is None else f"loss {value:.3f}"
+        self.count(int(metrics["step"]), loss)
+
+    def count(self, done: int, text: str = "") -> None:
+        """Shows that so many steps are done."""
         if self.task is not None:
-            self.bar.update(self.task, completed=done, total=total, loss=loss)
-        elif time.monotonic() - self.last >= LINE_SECONDS or done == total:
+            self.bar.update(self.task, completed=done, total=self.total, loss=text)
+        elif time.monotonic() - self.last >= LINE_SECONDS or done == self.total:
             self.last = time.monotonic()
-            print(
-                f"{self.title}: step {done}/{total}, {loss}",
-                file=sys.stderr,
-                flush=True,
-            )
+            line = f"{self.title}: step {done}/{self.total}"
+            print(f"{line}, {text}" if text else line, file=sys.stderr, flush=True)
 
 
 def step_bar() -> Progress:

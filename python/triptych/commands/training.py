@@ -12,21 +12,24 @@ import torch
 
 from triptych import artefact, config
 from triptych._core import Tokenizer
-from triptych.curriculum import StageConfig
+from triptych.curriculum import ScheduleName, StageConfig
 from triptych.data import OrderedRows, require_same_tokenizer
+from triptych.errors import IntegrityError
 from triptych.model import ModelConfig, Transformer
 from triptych.train import (
     Objective,
     OptimizerConfig,
+    StageExit,
     StageSchedule,
     TrainConfig,
     Trainer,
     TrainResult,
 )
 
-Schedule = Literal["constant", "linear", "cosine", "wsd"]
+Schedule = ScheduleName
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 RUN_FILE = "run.json"
+TOKENS_FILE = "tokens.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,40 @@ def train(
         on_step=watch.on_step,
         on_stage_end=watch.on_stage_end,
     )
-    return trainer.run()
+    result = trainer.run()
+    read = data
+    for stage, steps in trainer.state.ended_early.items():
+        read = read.ended_early(int(stage), steps)
+    tokens = account(data, read, result)
+    artefact.write_text(output / TOKENS_FILE, json.dumps(tokens, indent=2) + "\n")
+    return result
+
+
+def account(
+    planned: OrderedRows, read: OrderedRows, result: TrainResult
+) -> dict[str, Any]:
+    """Tokens of each source: planned, left out by stages that ended early, consumed.
+
+    Raises:
+        IntegrityError: if a source's do not add up.
+    """
+    at_first, at_last = planned.planned_tokens(), read.planned_tokens()
+    sources = {
+        name: {
+            "planned": tokens,
+            "left_out": tokens - at_last[name],
+            "consumed": result.source_tokens.get(name, 0),
+        }
+        for name, tokens in at_first.items()
+    }
+    for name, counts in sources.items():
+        expected = counts["planned"] - counts["left_out"]
+        if counts["consumed"] != expected:
+            raise IntegrityError(
+                f"source `{name}`: expected {expected} tokens to be consumed, as planned, "
+                f"found {counts['consumed']}"
+            )
+    return {"steps": result.step, "sources": sources}
 
 
 def check_data(data: OrderedRows, tokenizer_path: str | Path) -> None:
@@ -124,6 +160,7 @@ def train_config(
         output=Path(settings.output),
         optimizer=optimizer,
         stages=tuple(map(_schedule, stages)),
+        exits=tuple(map(_exit, stages)),
         micro_batch_rows=settings.micro_batch_rows,
         precision=settings.precision,
         checkpoint_every_steps=settings.checkpoint_every_steps,
@@ -135,21 +172,27 @@ def train_config(
 def _schedule(stage: StageConfig) -> StageSchedule:
     return StageSchedule(
         name=stage.name,
-        steps=stage.steps,
+        steps=stage.num_steps,
         max_lr=stage.learning_rate,
         min_lr_ratio=stage.min_lr_ratio,
         warmup_steps=stage.warmup_steps,
         schedule=stage.schedule,
+        decay_ratio=stage.decay_ratio,
     )
+
+
+def _exit(stage: StageConfig) -> StageExit | None:
+    if stage.exit is None:
+        return None
+    earliest = max(stage.warmup_steps, stage.ramp_steps)
+    return StageExit(condition=stage.exit, earliest_steps=earliest)
 
 
 def steps_for(
     folder: str | Path, *, epochs: float, batch_size: int, seq_len: int
 ) -> int:
     """Steps of `batch_size` rows that read a shard folder `epochs` times; at least 1."""
-    probe = StageConfig(
-        stage="probe", data_fraction=1.0, learning_rate=1.0, batch_size=1, steps=1
-    )
+    probe = StageConfig(stage="probe", learning_rate=1.0, batch_size=1, steps=1)
     order = OrderedRows({"data": folder}, [probe], seed=0, seq_len=seq_len)
     (source,) = order.report()["sources"]
     rows: int = source["packings"][0]["rows"]

@@ -2,6 +2,7 @@
 
 from triptych.train.batch import Batch, DataSource
 from triptych.train.dpo import DpoObjective, ReferenceLogps, reference_logps
+from triptych.train.early_exit import StageExit
 from triptych.train.objective import LossSum, Objective
 from triptych.train.optimizer import OptimizerConfig
 from triptych.train.pretrain import PretrainObjective
@@ -19,6 +20,7 @@ __all__ = [
     "PretrainObjective",
     "ReferenceLogps",
     "SftObjective",
+    "StageExit",
     "StageSchedule",
     "TrainConfig",
     "TrainResult",

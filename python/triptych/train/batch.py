@@ -22,6 +22,7 @@ class Batch:
         cu_seqlens: (segments + 1,) int32: 0, then the end of each segment.
         documents: (segments,) int64 index of the document in its source.
         sources: (segments,) int32 index of the source.
+        ids_hash: hash of the ids; those of the parts of a step add up modulo 2^64.
     """
 
     input_ids: Tensor
@@ -31,6 +32,7 @@ class Batch:
     cu_seqlens: Tensor
     documents: Tensor
     sources: Tensor
+    ids_hash: int = 0
 
     @property
     def num_tokens(self) -> int:
@@ -48,17 +50,29 @@ class Batch:
         numbers = torch.arange(self.num_segments, device=lengths.device)
         return torch.repeat_interleave(numbers, lengths, output_size=self.num_tokens)
 
+    def source_tokens(self) -> dict[int, int]:
+        """Tokens of each source, by its number."""
+        counts = torch.zeros(
+            int(self.sources.max()) + 1 if self.num_segments else 0, dtype=torch.int64
+        )
+        lengths = self.cu_seqlens.diff().to(counts)
+        counts.index_add_(0, self.sources.long(), lengths)
+        return {number: int(n) for number, n in enumerate(counts.tolist()) if n}
+
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
-        return Batch(**moved)
+        tensors = (f.name for f in fields(self) if f.name != "ids_hash")
+        moved = {name: getattr(self, name).to(device) for name in tensors}
+        return Batch(**moved, ids_hash=self.ids_hash)
 
 
 class DataSource(Protocol):
     """Rows as a pure function of the step: nothing is consumed or replayed.
 
     It may also have `fingerprint`, a string that names its content (say the hash of
-    its shards' manifests); `data_fingerprint` takes it in.
+    its shards' manifests), which `data_fingerprint` takes in; `sources`, the names that
+    `Batch.sources` counts; and `ended_early(stage, steps)`, the same rows with a stage
+    that ends sooner, which stages with an exit condition need.
     """
 
     @property

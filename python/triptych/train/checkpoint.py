@@ -51,6 +51,10 @@ class TrainState:
         bad_steps: how many of them in a row just now.
         run: what must not change when the run goes on: data, seed, stages and so on.
         scaler: state of the fp16 gradient scaler; empty otherwise.
+        rolling_hash: of the ids of all steps so far, in order (see `Order.roll`).
+        source_tokens: tokens read so far of each source, by its number or name.
+        ended_early: steps of each stage, by its number, that met its exit condition.
+        exit_watch: the losses that the present stage's exit condition looks at.
     """
 
     step: int = 0
@@ -59,6 +63,10 @@ class TrainState:
     bad_steps: int = 0
     run: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
+    rolling_hash: int = 0
+    source_tokens: dict[str, int] = field(default_factory=dict)
+    ended_early: dict[str, int] = field(default_factory=dict)
+    exit_watch: dict[str, Any] = field(default_factory=dict)
 
 
 def save(

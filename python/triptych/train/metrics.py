@@ -13,7 +13,7 @@ from triptych.artefact import write_text
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-LOG, STATUS = "metrics.jsonl", "status.json"
+LOG, STATUS, EVALUATIONS = "metrics.jsonl", "status.json", "evaluations.jsonl"
 
 
 class MetricsLog:
@@ -45,6 +45,26 @@ class MetricsLog:
         self._lines.close()
         if self._board is not None:
             self._board.close()
+
+
+class EvaluationLog:
+    """`evaluations.jsonl`: what the held-out sets cost at the end of each stage.
+
+    Lines in order are the forgetting matrix: a row a stage, a column a set.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / EVALUATIONS
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Adds a line, which must hold `step`; lines of that step or later ones go."""
+        kept = [old for old in self.read() if old["step"] < line["step"]]
+        write_text(self.path, "".join(json.dumps(x) + "\n" for x in [*kept, line]))
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines, in the order of steps."""
+        return [json.loads(line) for line in _whole_lines(self.path)]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -11,18 +11,20 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from triptych._core import Order
 from triptych.errors import ConfigError, Interrupted
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
 from triptych.train.batch import Batch, DataSource, data_fingerprint
 from triptych.train.checkpoint import TrainState
+from triptych.train.early_exit import ExitWatch, StageExit
 from triptych.train.metrics import MetricsLog
 from triptych.train.objective import Objective
 from triptych.train.optimizer import OptimizerConfig, create_optimizer, set_lr
@@ -44,6 +46,7 @@ class TrainConfig:
     Attributes:
         output: folder of the run.
         stages: learning rates by stage; their steps add up to the data's.
+        exits: of each stage, when it ends before its last step; empty for never.
         micro_batch_rows: rows computed at once; changes memory, not the result.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         checkpoint_every_steps: besides the end of every stage.
@@ -56,6 +59,7 @@ class TrainConfig:
 
     output: Path
     stages: Sequence[StageSchedule]
+    exits: Sequence[StageExit | None] = ()
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     micro_batch_rows: int = 8
     precision: str = "auto"
@@ -69,6 +73,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ConfigError("stages: expected at least one, found none")
+        if self.exits and len(self.exits) != len(self.stages):
+            expected, found = len(self.stages), len(self.exits)
+            raise ConfigError(f"exits: expected {expected}, one a stage, found {found}")
         for name in (
             "micro_batch_rows",
             "checkpoint_every_steps",
@@ -97,6 +104,7 @@ class TrainResult:
         tokens: tokens read, in all.
         skipped_steps: steps without an update, for a loss that was not finite.
         metrics: those of the last step run; empty if there was nothing left to do.
+        source_tokens: tokens read, in all, of each source.
     """
 
     step: int
@@ -104,6 +112,7 @@ class TrainResult:
     tokens: int
     skipped_steps: int
     metrics: Metrics
+    source_tokens: dict[str, int] = field(default_factory=dict)
 
 
 class Trainer:
@@ -151,7 +160,10 @@ class Trainer:
             model, config.optimizer, config.stages[0].max_lr
         )
         self.scaler = self.precision.scaler()
-        self.state = TrainState(run=self._identity())
+        self.stages = list(config.stages)
+        self.identity = self._identity()
+        self.state = TrainState(run=self.identity)
+        self.exit_watch = ExitWatch()
         self.folder = Path(config.output) / "checkpoints"
 
     def run(self) -> TrainResult:
@@ -168,8 +180,9 @@ class Trainer:
         log = MetricsLog(output, self.state.step, tensorboard=tensorboard)
         self.model.train()
         try:
-            while self.state.step < self.config.num_steps:
+            while self.state.step < self.num_steps:
                 metrics = self._step(self.state.step)
+                self._maybe_exit(metrics["loss"])
                 self._report(log, metrics, last)
                 last = self._maybe_save(last)
                 self._maybe_stop(last)
@@ -177,7 +190,19 @@ class Trainer:
             log.close()
         last = self._save() if last is None else last
         state = self.state
-        return TrainResult(state.step, last, state.tokens, state.skipped_steps, metrics)
+        return TrainResult(
+            state.step,
+            last,
+            state.tokens,
+            state.skipped_steps,
+            metrics,
+            dict(state.source_tokens),
+        )
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all stages, those that ended early counted as far as they went."""
+        return sum(stage.steps for stage in self.stages)
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same when a run goes on."""
@@ -197,7 +222,7 @@ class Trainer:
         if folder is None:
             return None
         state = checkpoint.load(folder, self.model, self.optimizer)
-        for key, expected in self._identity().items():
+        for key, expected in self.identity.items():
             if state.run.get(key) != expected:
                 raise ConfigError(
                     f"`{folder}` belongs to another run: {key}: expected {expected}, "
@@ -205,6 +230,9 @@ class Trainer:
                 )
         self.scaler.load_state_dict(state.scaler)
         self.state = state
+        for index, steps in state.ended_early.items():
+            self._end_stage(int(index), steps)
+        self.exit_watch = ExitWatch(state.exit_watch)
         logger.info("continuing from `%s`", folder)
         return folder
 
@@ -212,8 +240,8 @@ class Trainer:
         """One update; returns its metrics."""
         started = time.perf_counter()
         torch.manual_seed(step_seed(self.config.seed, step))
-        index, step_in_stage = stage_at(self.config.stages, step)
-        stage = self.config.stages[index]
+        index, step_in_stage = stage_at(self.stages, step)
+        stage = self.stages[index]
         lr = stage.lr(step_in_stage + 1)
         set_lr(self.optimizer, lr)
         batches = self._micro_batches(step)
@@ -221,8 +249,8 @@ class Trainer:
         sums = self._accumulate(batches, count)
         grad_norm = self._update(sums["loss"])
         tokens = sum(batch.num_tokens for batch in batches)
+        ids_hash = self._account(batches)
         self.state.step = step + 1
-        self.state.tokens += tokens
         seconds = time.perf_counter() - started
         return {
             "step": step + 1,
@@ -234,12 +262,27 @@ class Trainer:
             "tokens": self.state.tokens,
             "tokens_per_second": tokens / seconds,
             "skipped_steps": self.state.skipped_steps,
+            "ids_hash": f"{ids_hash:016x}",
+            "rolling_hash": f"{self.state.rolling_hash:016x}",
         }
+
+    def _account(self, batches: Sequence[Batch]) -> int:
+        """Enters what a step has read into the state; returns the hash of its ids."""
+        state = self.state
+        names = list(getattr(self.data, "sources", ()))
+        for batch in batches:
+            state.tokens += batch.num_tokens
+            for number, tokens in batch.source_tokens().items():
+                name = names[number] if number < len(names) else str(number)
+                state.source_tokens[name] = state.source_tokens.get(name, 0) + tokens
+        ids_hash = sum(batch.ids_hash for batch in batches) % 2**64
+        state.rolling_hash = Order.roll(state.rolling_hash, ids_hash)
+        return ids_hash
 
     def _micro_batches(self, step: int) -> list[Batch]:
         num_rows, size = self.data.rows_per_step(step), self.config.micro_batch_rows
         return [
-            self.data.batch(step, first, min(size, num_rows - first)).to(self.device)
+            self.data.batch(step, first, min(size, num_rows - first))
             for first in range(0, num_rows, size)
         ]
 
@@ -251,7 +294,7 @@ class Trainer:
             if self.objective.count(batch) == 0:
                 continue
             with self.precision.autocast():
-                part = self.objective.loss(self.model, batch)
+                part = self.objective.loss(self.model, batch.to(self.device))
             self.scaler.scale(part.loss_sum / count).backward()  # type: ignore[no-untyped-call]
             for key, value in {"loss": part.loss_sum, **part.metrics}.items():
                 value = value.detach().double()
@@ -287,22 +330,48 @@ class Trainer:
         if not math.isfinite(metrics["loss"]):
             metrics["loss"] = None  # JSON has no NaN
         log.write(metrics)
-        remaining = self.config.num_steps - self.state.step
+        remaining = self.num_steps - self.state.step
         log.status(
             {
                 **metrics,
-                "num_steps": self.config.num_steps,
+                "num_steps": self.num_steps,
                 "checkpoint": None if last is None else str(last),
                 "state": "running" if remaining else "finished",
             }
         )
         if self.on_step is not None:
-            self.on_step({**metrics, "num_steps": self.config.num_steps})
+            self.on_step({**metrics, "num_steps": self.num_steps})
+
+    def _maybe_exit(self, loss: float) -> None:
+        """Ends the present stage here if its exit condition is met."""
+        index, step_in_stage = stage_at(self.stages, self.state.step - 1)
+        steps = step_in_stage + 1
+        ends = self.config.exits[index] if self.config.exits else None
+        if ends is None or steps == self.stages[index].steps:
+            self.exit_watch = ExitWatch()  # the next stage begins afresh
+            return
+        met = self.exit_watch.met(ends.condition, loss)
+        if met and steps >= ends.earliest_steps:
+            logger.info(
+                "stage `%s` ends early, after %d steps", self.stages[index].name, steps
+            )
+            self._end_stage(index, steps)
+            self.state.ended_early[str(index)] = steps
+            self.exit_watch = ExitWatch()
+
+    def _end_stage(self, index: int, steps: int) -> None:
+        """Shortens a stage; what its schedule and its rows were up to there stays."""
+        self.stages[index] = replace(self.stages[index], steps=steps)
+        ended = getattr(self.data, "ended_early", None)
+        if ended is None:
+            kind = type(self.data).__name__
+            raise ConfigError(f"exits: expected data with `ended_early`, found {kind}")
+        self.data = ended(index, steps)
 
     def _maybe_save(self, last: Path | None) -> Path | None:
         """Saves where it is time, after telling that a stage has ended."""
-        index, step_in_stage = stage_at(self.config.stages, self.state.step - 1)
-        stage = self.config.stages[index]
+        index, step_in_stage = stage_at(self.stages, self.state.step - 1)
+        stage = self.stages[index]
         ended = step_in_stage + 1 == stage.steps
         if ended and self.on_stage_end is not None:
             self.on_stage_end(stage.name, self.state.step, self.model)
@@ -311,7 +380,7 @@ class Trainer:
         return self._save() if due or ended else last
 
     def _maybe_stop(self, last: Path | None) -> None:
-        done = self.state.step >= self.config.num_steps
+        done = self.state.step >= self.num_steps
         if done or self.should_stop is None or not self.should_stop():
             return
         name = f"step-{self.state.step:08d}"
@@ -321,6 +390,7 @@ class Trainer:
 
     def _save(self) -> Path:
         self.state.scaler = self.scaler.state_dict()
+        self.state.exit_watch = self.exit_watch.state()
         return checkpoint.save(
             self.folder,
             self.model,

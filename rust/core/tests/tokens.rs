@@ -9,7 +9,7 @@ use serde_json::{json, Value};
 use triptych_core::draft::Draft;
 use triptych_core::manifest;
 use triptych_core::order::{Batch, Order, Stage};
-use triptych_core::pack::{Packing, WINDOW_UNITS};
+use triptych_core::pack::{Packing, Strategy, WINDOW_UNITS};
 use triptych_core::shard::{
     write_token_shards, RenderedDocument, ShardSpec, ShardWriter, TokenShards, FORMAT,
 };
@@ -41,7 +41,7 @@ fn shards(folder: &Path, lengths: &[usize]) -> PathBuf {
 
 fn stage(name: &str, steps: u64, rows_per_step: u64, seq_len: usize, weights: &[(&str, f64)]) -> Stage {
     let weights = weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
-    Stage { name: name.to_owned(), steps, rows_per_step, seq_len, weights }
+    Stage { name: name.to_owned(), steps, rows_per_step, seq_len, weights, ..Stage::default() }
 }
 
 #[test]
@@ -64,6 +64,7 @@ fn packing_gives_the_rows_of_the_table() {
             &lengths,
             number("documents_per_unit") as usize,
             number("seq_len") as usize,
+            Strategy::named(case["packing"].as_str().unwrap()).unwrap(),
             WINDOW_UNITS,
         )
         .unwrap();
@@ -92,8 +93,14 @@ fn sources_come_in_the_order_of_the_table() {
             .collect();
         let names: Vec<String> = weights.keys().cloned().collect();
         let expected: Vec<String> = serde_json::from_value(case["sources"].clone()).unwrap();
-        let stage =
-            Stage { name: "s".into(), steps: expected.len() as u64, rows_per_step: 1, seq_len: 8, weights };
+        let stage = Stage {
+            name: "s".into(),
+            steps: expected.len() as u64,
+            rows_per_step: 1,
+            seq_len: 8,
+            weights,
+            ..Stage::default()
+        };
         let order = Order::new(sources, vec![stage], 0).unwrap();
         let found: Vec<String> = (0..order.num_steps())
             .map(|step| names[order.rows(step).unwrap()[0].0 as usize].clone())

@@ -6,6 +6,7 @@
 
 mod border;
 mod clean;
+mod order;
 mod prep;
 mod source;
 mod tokens;
@@ -25,11 +26,14 @@ mod _core {
     use super::clean::BatchCleaner;
 
     #[pymodule_export]
+    use super::order::Order;
+
+    #[pymodule_export]
     use super::prep::{run_prep, TextPreprocessor};
 
     #[pymodule_export]
     use super::tokens::{
-        tokenize_documents, train_tokenizer, verify_token_shards, write_token_shards, Order, Tokenizer,
+        tokenize_documents, train_tokenizer, verify_token_shards, write_token_shards, Tokenizer,
     };
 
     #[pymodule_export]

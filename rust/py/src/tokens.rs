@@ -1,12 +1,11 @@
-//! Tokenizer, token shards and order for Python.
+//! Tokenizer and token shards for Python.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyByteArray, PyDict};
-use triptych_core::order::{self, Stage};
+use pyo3::types::PyByteArray;
 use triptych_core::shard::{self, RenderedDocument};
 use triptych_core::tokenize::{self, Corpus, Document, TrainConfig};
 use triptych_core::{Error, Result};
@@ -112,6 +111,10 @@ impl Tokenizer {
         known(self.inner.ids().end, "closes turns")
     }
 
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (&str,))> {
+        Ok((py.get_type::<Self>().getattr("from_str")?, (self.inner.json(),)))
+    }
+
     fn __repr__(&self) -> String {
         format!("{:?}", self.inner)
     }
@@ -190,122 +193,6 @@ pub fn verify_token_shards(py: Python<'_>, folder: PathBuf) -> PyResult<String> 
     to_json(&detached_across(py, verify)?)
 }
 
-fn to_json(value: &impl serde::Serialize) -> PyResult<String> {
+pub fn to_json(value: &impl serde::Serialize) -> PyResult<String> {
     serde_json::to_string(value).map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))
-}
-
-#[pyclass(frozen, module = "triptych._core")]
-pub struct Order {
-    inner: order::Order,
-}
-
-/// Source, document, start, length.
-type SegmentTuple = (u32, u32, u32, u32);
-
-#[pymethods]
-impl Order {
-    #[new]
-    fn new(
-        py: Python<'_>,
-        sources: Vec<(String, PathBuf)>,
-        stages: Vec<Bound<'_, PyDict>>,
-        seed: u64,
-    ) -> PyResult<Self> {
-        let stages = stages.iter().map(to_stage).collect::<PyResult<Vec<Stage>>>()?;
-        let inner = detached(py, || order::Order::new(sources, stages, seed))?;
-        Ok(Self { inner })
-    }
-
-    #[getter]
-    fn num_steps(&self) -> u64 {
-        self.inner.num_steps()
-    }
-
-    fn stage(&self, step: u64) -> PyResult<usize> {
-        self.inner.stage(step).map_err(to_py_err)
-    }
-
-    fn rows(&self, py: Python<'_>, step: u64) -> PyResult<Vec<Vec<SegmentTuple>>> {
-        detached(py, || {
-            let rows = self.inner.rows(step)?.into_iter();
-            Result::Ok(
-                rows.map(|(source, row)| {
-                    row.iter().map(|s| (source, s.document, s.start, s.length)).collect()
-                })
-                .collect(),
-            )
-        })
-    }
-
-    #[pyo3(signature = (step, first_row = 0, num_rows = None))]
-    fn batch<'py>(
-        &self,
-        py: Python<'py>,
-        step: u64,
-        first_row: u64,
-        num_rows: Option<u64>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let batch = detached_across(py, || self.inner.batch(step, first_row, num_rows))?;
-        let arrays = PyDict::new(py);
-        let set = |name, bytes: &[u8]| arrays.set_item(name, PyByteArray::new(py, bytes));
-        set("input_ids", bytemuck::cast_slice(&batch.input_ids))?;
-        set("labels", bytemuck::cast_slice(&batch.labels))?;
-        set("position_ids", bytemuck::cast_slice(&batch.position_ids))?;
-        set("weights", bytemuck::cast_slice(&batch.weights))?;
-        set("cu_seqlens", bytemuck::cast_slice(&batch.cu_seqlens))?;
-        set("documents", bytemuck::cast_slice(&batch.documents))?;
-        set("sources", bytemuck::cast_slice(&batch.sources))?;
-        Ok(arrays)
-    }
-
-    fn step_hash(&self, py: Python<'_>, step: u64) -> PyResult<String> {
-        detached(py, || self.inner.step_hash(step))
-    }
-
-    fn report(&self, py: Python<'_>) -> PyResult<String> {
-        to_json(&detached(py, || Result::Ok(self.inner.report()))?)
-    }
-
-    fn document_id(&self, source: usize, document: u64) -> PyResult<String> {
-        self.inner.document_id(source, document).map(str::to_owned).map_err(to_py_err)
-    }
-}
-
-/// Keys of a stage, all required.
-const STAGE_KEYS: [&str; 5] = ["name", "steps", "rows_per_step", "seq_len", "weights"];
-
-fn to_stage(stage: &Bound<'_, PyDict>) -> PyResult<Stage> {
-    for key in stage.keys() {
-        known_key(&key.extract::<String>()?).map_err(to_py_err)?;
-    }
-    Ok(Stage {
-        name: field(stage, "name", "a string")?,
-        steps: field(stage, "steps", "a whole number of at least 1")?,
-        rows_per_step: field(stage, "rows_per_step", "a whole number of at least 1")?,
-        seq_len: field(stage, "seq_len", "a whole number of at least 1")?,
-        weights: field::<BTreeMap<String, f64>>(stage, "weights", "a table of numbers by source")?,
-    })
-}
-
-fn known_key(key: &str) -> Result<()> {
-    if STAGE_KEYS.contains(&key) {
-        return Ok(());
-    }
-    Err(Error::unknown_name("key of a stage", key, &STAGE_KEYS))
-}
-
-fn field<'py, T: for<'a> FromPyObject<'a, 'py>>(
-    stage: &Bound<'py, PyDict>,
-    key: &str,
-    expected: &str,
-) -> PyResult<T> {
-    let value = stage.get_item(key)?;
-    let found = value.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    value.and_then(|value| value.extract().ok()).ok_or_else(|| {
-        to_py_err(Error::InvalidValue {
-            what: format!("`{key}` of a stage"),
-            expected: expected.to_owned(),
-            found,
-        })
-    })
 }

@@ -1,6 +1,7 @@
 //! Rows as flat arrays, ready for the model: no padding, documents separated by `cu_seqlens`.
 
 use rayon::prelude::*;
+use xxhash_rust::xxh3::{xxh3_64, Xxh3};
 
 use super::{Order, Row};
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::shard::TokenShards;
 /// Label of a slot that has none (`ignore_index` of cross-entropy).
 const IGNORE: i64 = -100;
 
-/// Some rows of a step, one after another. All but the last three have one entry a token.
+/// Some rows of a step, one after another. Up to `weights`, all have one entry a token.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// Ids.
@@ -27,6 +28,16 @@ pub struct Batch {
     pub documents: Vec<i64>,
     /// Number of each segment's source.
     pub sources: Vec<i32>,
+    /// Hash of the ids that were read; those of the batches of a step add up, modulo 2^64, to the step's.
+    ///
+    /// The sum, over rows, of the XXH3-64 of the row's segments, each as its length and its ids in
+    /// little-endian u32, seeded with the row's number in its step.
+    pub ids_hash: u64,
+}
+
+/// The rolling hash of all steps so far: XXH3-64 of the one before and a step's `ids_hash`, little-endian.
+pub fn roll(previous: u64, ids_hash: u64) -> u64 {
+    xxh3_64(&[previous.to_le_bytes(), ids_hash.to_le_bytes()].concat())
 }
 
 /// Scratch space of one thread.
@@ -38,6 +49,8 @@ struct Scratch {
 
 /// The part of the arrays that one row fills.
 struct Slot<'a> {
+    /// Number of the row in its step.
+    number: u64,
     row: Row<'a>,
     input_ids: &'a mut [i64],
     labels: &'a mut [i64],
@@ -62,7 +75,7 @@ impl Order {
         }
         let rows = &rows[first_row as usize..end as usize];
         let mut batch = Batch::outline(rows)?;
-        batch.fill(rows, |source| &self.sources[source as usize].shards)?;
+        batch.fill(rows, first_row, |source| &self.sources[source as usize].shards)?;
         Ok(batch)
     }
 }
@@ -89,37 +102,49 @@ impl Batch {
     }
 
     /// Reads the rows on all threads, each into its own part of the arrays.
-    fn fill<'a>(&mut self, rows: &[Row<'_>], shards: impl Fn(u32) -> &'a TokenShards + Sync) -> Result<()> {
-        self.split(rows)
-            .into_par_iter()
-            .try_for_each_init(Scratch::default, |scratch, mut slot| slot.fill(shards(slot.row.0), scratch))
+    fn fill<'a>(
+        &mut self,
+        rows: &[Row<'_>],
+        first_row: u64,
+        shards: impl Fn(u32) -> &'a TokenShards + Sync,
+    ) -> Result<()> {
+        let slots = self.split(rows, first_row).into_par_iter();
+        let hashes =
+            slots.map_init(Scratch::default, |scratch, mut slot| slot.fill(shards(slot.row.0), scratch));
+        self.ids_hash = hashes.try_reduce(|| 0, |sum, hash| Ok(sum.wrapping_add(hash)))?;
+        Ok(())
     }
 
-    fn split<'a>(&'a mut self, rows: &[Row<'a>]) -> Vec<Slot<'a>> {
+    fn split<'a>(&'a mut self, rows: &[Row<'a>], first_row: u64) -> Vec<Slot<'a>> {
         let mut rest = (&mut *self.input_ids, &mut *self.labels, &mut *self.position_ids, &mut *self.weights);
         let mut slots = Vec::with_capacity(rows.len());
-        for row in rows {
+        for (row, number) in rows.iter().zip(first_row..) {
             let tokens: usize = row.1.iter().map(|segment| segment.length as usize).sum();
             let (input_ids, ids_rest) = rest.0.split_at_mut(tokens);
             let (labels, labels_rest) = rest.1.split_at_mut(tokens);
             let (position_ids, positions_rest) = rest.2.split_at_mut(tokens);
             let (weights, weights_rest) = rest.3.split_at_mut(tokens);
             rest = (ids_rest, labels_rest, positions_rest, weights_rest);
-            slots.push(Slot { row: *row, input_ids, labels, position_ids, weights });
+            slots.push(Slot { number, row: *row, input_ids, labels, position_ids, weights });
         }
         slots
     }
 }
 
 impl Slot<'_> {
-    fn fill(&mut self, shards: &TokenShards, scratch: &mut Scratch) -> Result<()> {
+    /// Fills the slot and returns the hash of its ids.
+    fn fill(&mut self, shards: &TokenShards, scratch: &mut Scratch) -> Result<u64> {
+        let mut hasher = Xxh3::with_seed(self.number);
         let mut at = 0;
         for segment in self.row.1 {
+            let length = segment.length as usize;
             scratch.read(shards, *segment)?;
-            self.fill_segment(at, segment.length as usize, scratch);
-            at += segment.length as usize;
+            hasher.update(&segment.length.to_le_bytes());
+            hasher.update(bytemuck::cast_slice(&scratch.tokens[..length]));
+            self.fill_segment(at, length, scratch);
+            at += length;
         }
-        Ok(())
+        Ok(hasher.digest())
     }
 
     /// Writes a segment; `scratch` holds its tokens and, if the document goes on, the next one.

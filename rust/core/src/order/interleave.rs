@@ -56,7 +56,7 @@ impl Interleave {
 
     /// Rows of each source among the first `rows`.
     pub fn counts(&self, rows: u64) -> Vec<u64> {
-        let period = self.slots.len() as u64;
+        let period = (self.slots.len() as u64).max(1); // no slots where a ramp takes the whole stage
         let mut counts: Vec<u64> = self.per_period.iter().map(|count| rows / period * count).collect();
         for (source, _) in &self.slots[..(rows % period) as usize] {
             counts[*source as usize] += 1;

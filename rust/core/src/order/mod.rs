@@ -3,31 +3,46 @@
 //! Nothing is consumed, buffered or replayed. A stage takes its rows from several sources in
 //! exact proportion ([`interleave`]); a source deals its packed rows epoch by epoch, each epoch in
 //! its own permutation ([`permutation`]). A source goes on where the stage before left it, as
-//! long as `seq_len` is the same; another `seq_len` is another packing and starts afresh.
+//! long as `seq_len` and the packing are the same; another packing starts afresh.
 
 mod batch;
 mod interleave;
+mod mixture;
 mod permutation;
+mod ramp;
 mod report;
+mod skip;
 mod stage;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
-use crate::pack::{Packing, Segment, WINDOW_UNITS};
+use crate::pack::{Packing, Segment, Strategy, WINDOW_UNITS};
 use crate::shard::TokenShards;
 
-use interleave::Interleave;
+use mixture::Mixture;
 use permutation::Permutation;
+use skip::Skips;
 
-pub use batch::Batch;
+pub use batch::{roll, Batch};
 pub use report::OrderReport;
 pub use stage::Stage;
 
 /// A row of packed documents: its source and its segments.
 pub type Row<'a> = (u32, &'a [Segment]);
+
+/// What keeps an order from reading data that the stage table alone would let it read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
+    /// Windows of data steps to leave out.
+    pub skip: Vec<Range<u64>>,
+    /// Most passes over a source, by its name.
+    pub max_epochs: BTreeMap<String, f64>,
+}
 
 /// The order of all rows of a run.
 #[derive(Debug)]
@@ -36,6 +51,7 @@ pub struct Order {
     sources: Vec<Source>,
     pools: Vec<Pool>,
     plans: Vec<Plan>,
+    skips: Skips,
     /// Hash of the content of all sources, mixed into every step's hash.
     fingerprint: u128,
 }
@@ -47,7 +63,7 @@ struct Source {
     shards: TokenShards,
 }
 
-/// The rows of a source at one `seq_len`.
+/// The rows of a source at one `seq_len` and by one strategy.
 #[derive(Debug)]
 struct Pool {
     source: usize,
@@ -58,6 +74,10 @@ impl Pool {
     fn seq_len(&self) -> usize {
         self.packing.report().seq_len
     }
+
+    fn is(&self, source: usize, seq_len: usize, packing: Strategy) -> bool {
+        (self.source, self.seq_len(), self.packing.report().packing) == (source, seq_len, packing)
+    }
 }
 
 /// A stage with everything needed to find its rows.
@@ -65,8 +85,17 @@ impl Pool {
 struct Plan {
     stage: Stage,
     first_step: u64,
-    interleave: Interleave,
+    /// Data steps of the stage, those in windows to skip among them.
+    data_steps: Range<u64>,
+    mixture: Mixture,
     draws: Vec<Draw>,
+}
+
+impl Plan {
+    /// Rows of the stage, those that are skipped among them.
+    fn rows(&self) -> u64 {
+        (self.data_steps.end - self.data_steps.start) * self.stage.rows_per_step
+    }
 }
 
 /// What a stage draws from: a pool, from a row counter on.
@@ -83,35 +112,76 @@ impl Order {
     /// `InvalidValue` or `UnknownName` for a faulty stage table, sources that share a name or differ in
     /// their tokenizers; `EmptyCorpus` for a source without a row; `Integrity` for damaged shards.
     pub fn new(sources: Vec<(String, PathBuf)>, stages: Vec<Stage>, seed: u64) -> Result<Self> {
+        Self::limited(sources, stages, seed, &Limits::default())
+    }
+
+    /// The same within limits.
+    ///
+    /// # Errors
+    /// Those of `new`, and `InvalidValue` for a faulty limit or a source that would be read too often.
+    pub fn limited(
+        sources: Vec<(String, PathBuf)>,
+        stages: Vec<Stage>,
+        seed: u64,
+        limits: &Limits,
+    ) -> Result<Self> {
         let sources = open_sources(sources)?;
         let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         stage::check_table(&stages, &names)?;
+        stage::check_max_epochs(&limits.max_epochs, &names)?;
         let fingerprint = fingerprint(&sources);
-        let mut order = Self { seed, sources, pools: Vec::new(), plans: Vec::new(), fingerprint };
+        let skips = Skips::new(&limits.skip)?;
+        let mut order = Self { seed, sources, pools: Vec::new(), plans: Vec::new(), skips, fingerprint };
         for stage in stages {
             order.plan(stage)?;
         }
+        order.check_epochs(&limits.max_epochs)?;
         Ok(order)
     }
 
     fn plan(&mut self, stage: Stage) -> Result<()> {
-        let used: Vec<usize> =
-            (0..self.sources.len()).filter(|s| stage.weights.contains_key(&self.sources[*s].name)).collect();
-        let weights: Vec<f64> = used.iter().map(|s| stage.weights[&self.sources[*s].name]).collect();
-        let interleave = Interleave::new(&weights, stage.rows())?;
+        let used = self.sources_of(&stage);
+        let mixture = self.mixture(&stage, &used)?;
         let mut draws = Vec::with_capacity(used.len());
         for source in used {
-            let pool = self.pool_of(source, stage.seq_len)?;
+            let pool = self.pool_of(source, stage.seq_len, stage.packing)?;
             draws.push(Draw { pool, first_row: self.drawn(pool) });
         }
-        self.plans.push(Plan { first_step: self.num_steps(), stage, interleave, draws });
+        let data_steps = self.data_steps(&stage);
+        self.plans.push(Plan { first_step: self.num_steps(), stage, data_steps, mixture, draws });
         Ok(())
+    }
+
+    /// Sources that a stage draws from, those that a ramp leads away from among them.
+    fn sources_of(&self, stage: &Stage) -> Vec<usize> {
+        let before = self.plans.last().filter(|_| stage.ramp_steps > 0).map(|plan| &plan.stage);
+        let named = |name: &str| {
+            stage.weights.contains_key(name) || before.is_some_and(|stage| stage.weights.contains_key(name))
+        };
+        (0..self.sources.len()).filter(|source| named(&self.sources[*source].name)).collect()
+    }
+
+    fn mixture(&self, stage: &Stage, used: &[usize]) -> Result<Mixture> {
+        let weights =
+            |stage: &Stage| used.iter().map(|s| stage.weight(&self.sources[*s].name)).collect::<Vec<f64>>();
+        let before = self.plans.last().map_or_else(Vec::new, |plan| weights(&plan.stage));
+        let data_steps = self.data_steps(stage);
+        let rows = (data_steps.end - data_steps.start)
+            .checked_mul(stage.rows_per_step)
+            .ok_or_else(|| stage.too_long())?;
+        Mixture::new(&before, &weights(stage), stage.ramp_steps * stage.rows_per_step, rows)
+    }
+
+    /// The data steps of the stage after those planned so far: as many as it has steps, and those it skips.
+    fn data_steps(&self, stage: &Stage) -> Range<u64> {
+        let first = self.plans.last().map_or(0, |plan| plan.data_steps.end);
+        first..self.skips.data_step(self.num_steps() + stage.steps - 1) + 1
     }
 
     /// Rows that the stages planned so far take from a pool.
     fn drawn(&self, pool: usize) -> u64 {
         let per_stage = self.plans.iter().map(|plan| {
-            let counts = plan.interleave.counts(plan.stage.rows());
+            let counts = plan.mixture.counts(plan.rows());
             plan.draws
                 .iter()
                 .zip(counts)
@@ -122,20 +192,44 @@ impl Order {
         per_stage.sum()
     }
 
-    fn pool_of(&mut self, source: usize, seq_len: usize) -> Result<usize> {
-        let known = self.pools.iter().position(|pool| pool.source == source && pool.seq_len() == seq_len);
+    fn pool_of(&mut self, source: usize, seq_len: usize, strategy: Strategy) -> Result<usize> {
+        let known = self.pools.iter().position(|pool| pool.is(source, seq_len, strategy));
         if let Some(index) = known {
             return Ok(index);
         }
         let Source { name, shards } = &self.sources[source];
         let per_unit = shards.content().documents_per_unit as usize;
-        let packing = Packing::new(shards.lengths(), per_unit, seq_len, WINDOW_UNITS)?;
+        let packing = Packing::new(shards.lengths(), per_unit, seq_len, strategy, WINDOW_UNITS)?;
         if packing.num_rows() == 0 {
             let expected = format!("at least one unit of at most {seq_len} tokens");
             return Err(Error::EmptyCorpus { inputs: format!("source `{name}`"), expected });
         }
         self.pools.push(Pool { source, packing });
         Ok(self.pools.len() - 1)
+    }
+
+    /// Refuses a plan that reads a source more often than it may.
+    fn check_epochs(&self, max_epochs: &BTreeMap<String, f64>) -> Result<()> {
+        for (name, most) in max_epochs {
+            let planned = self.epochs_of(name);
+            if planned > *most {
+                return Err(Error::InvalidValue {
+                    what: format!("epochs of source `{name}`"),
+                    expected: format!(
+                        "at most {most}, its `max_epochs`; give it {:.4} of its weights, train fewer steps, or raise the limit",
+                        most / planned
+                    ),
+                    found: format!("{planned:.4} planned"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Planned passes over a source, over all its packings.
+    fn epochs_of(&self, name: &str) -> f64 {
+        let pools = self.pools.iter().enumerate().filter(|(_, pool)| self.sources[pool.source].name == name);
+        pools.map(|(index, pool)| self.drawn(index) as f64 / pool.packing.num_rows() as f64).sum()
     }
 
     /// Steps of all stages.
@@ -157,19 +251,24 @@ impl Order {
         self.plans.iter().map(|plan| &plan.stage)
     }
 
+    /// The data step that a step reads: itself, moved up by the windows before it that are skipped.
+    pub fn data_step(&self, step: u64) -> u64 {
+        self.skips.data_step(step)
+    }
+
     /// The rows of a step, in order.
     ///
     /// # Errors
     /// `InvalidValue` for a step out of range.
     pub fn rows(&self, step: u64) -> Result<Vec<Row<'_>>> {
         let plan = &self.plans[self.stage(step)?];
-        let first = (step - plan.first_step) * plan.stage.rows_per_step;
+        let first = (self.data_step(step) - plan.data_steps.start) * plan.stage.rows_per_step;
         Ok((first..first + plan.stage.rows_per_step).map(|row| self.row(plan, row)).collect())
     }
 
     /// Row number `row` of a stage.
     fn row(&self, plan: &Plan, row: u64) -> Row<'_> {
-        let (draw, rank) = plan.interleave.source_of(row);
+        let (draw, rank) = plan.mixture.source_of(row);
         let Draw { pool, first_row } = plan.draws[draw];
         let pool = &self.pools[pool];
         (pool.source as u32, pool.packing.row(self.dealt(pool, first_row + rank)))

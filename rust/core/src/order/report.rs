@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Order, Plan, Pool};
+use super::{Draw, Order, Plan, Pool};
 use crate::pack::PackReport;
 
 /// The plan of a run, exact to the token.
@@ -54,6 +54,8 @@ pub struct StageReport {
     pub steps: u64,
     /// Rows of each step.
     pub rows_per_step: u64,
+    /// Data steps of the stage that are left out, besides its steps.
+    pub skipped_steps: u64,
     /// Slots of a row.
     pub seq_len: usize,
     /// Rows, tokens and epochs by source.
@@ -69,7 +71,9 @@ pub struct DrawReport {
     pub rows: u64,
     /// Tokens in them.
     pub tokens: u64,
-    /// Rows over rows of the source.
+    /// Tokens of further rows that are left out with the steps that are skipped.
+    pub skipped_tokens: u64,
+    /// Rows, skipped ones too, over rows of the source.
     pub epochs: f64,
 }
 
@@ -105,25 +109,46 @@ impl Order {
     }
 
     fn stage_report(&self, plan: &Plan) -> StageReport {
-        let counts = plan.interleave.counts(plan.stage.rows());
-        let draws = plan.draws.iter().zip(counts).map(|(draw, rows)| {
-            let pool = &self.pools[draw.pool];
-            DrawReport {
-                source: self.sources[pool.source].name.clone(),
-                rows,
-                tokens: self.tokens_before(pool, draw.first_row + rows)
-                    - self.tokens_before(pool, draw.first_row),
-                epochs: rows as f64 / pool.packing.num_rows() as f64,
-            }
-        });
+        let skipped = self.skipped_rows(plan);
+        let counts = plan.mixture.counts(plan.rows());
+        let draws = plan.draws.iter().zip(counts).zip(&skipped);
         StageReport {
             name: plan.stage.name.clone(),
             first_step: plan.first_step,
             steps: plan.stage.steps,
             rows_per_step: plan.stage.rows_per_step,
+            skipped_steps: plan.data_steps.end - plan.data_steps.start - plan.stage.steps,
             seq_len: plan.stage.seq_len,
-            draws: draws.collect(),
+            draws: draws.map(|((draw, drawn), skipped)| self.draw_report(draw, drawn, *skipped)).collect(),
         }
+    }
+
+    /// `skipped` has rows and tokens.
+    fn draw_report(&self, draw: &Draw, drawn: u64, skipped: (u64, u64)) -> DrawReport {
+        let pool = &self.pools[draw.pool];
+        let (skipped_rows, skipped_tokens) = skipped;
+        let end = self.tokens_before(pool, draw.first_row + drawn);
+        DrawReport {
+            source: self.sources[pool.source].name.clone(),
+            rows: drawn - skipped_rows,
+            tokens: end - self.tokens_before(pool, draw.first_row) - skipped_tokens,
+            skipped_tokens,
+            epochs: drawn as f64 / pool.packing.num_rows() as f64,
+        }
+    }
+
+    /// Rows and tokens of each draw of a stage that fall into windows to skip.
+    fn skipped_rows(&self, plan: &Plan) -> Vec<(u64, u64)> {
+        let mut skipped = vec![(0, 0); plan.draws.len()];
+        let steps = self.skips.within(&plan.data_steps).map(|step| step - plan.data_steps.start);
+        let per_step = plan.stage.rows_per_step;
+        for row in steps.flat_map(|step| step * per_step..(step + 1) * per_step) {
+            let (draw, _) = plan.mixture.source_of(row);
+            let (_, segments) = self.row(plan, row);
+            skipped[draw].0 += 1;
+            skipped[draw].1 += segments.iter().map(|segment| u64::from(segment.length)).sum::<u64>();
+        }
+        skipped
     }
 
     /// Tokens of the first `counter` rows dealt: whole epochs, then row by row.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
+use crate::pack::Strategy;
 
 /// One stage of training, as far as data is concerned.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stage {
     /// Name, unique in the table.
     pub name: String,
@@ -17,12 +18,23 @@ pub struct Stage {
     pub seq_len: usize,
     /// Share of rows by source; any positive numbers, only their proportion counts.
     pub weights: BTreeMap<String, f64>,
+    /// First steps, in which the weights move in a straight line from those of the stage before to these.
+    pub ramp_steps: u64,
+    /// How documents are laid into rows.
+    pub packing: Strategy,
 }
 
 impl Stage {
-    /// Rows of all steps.
-    pub fn rows(&self) -> u64 {
-        self.steps * self.rows_per_step
+    /// Share of a source; 0 if the stage does not name it.
+    pub fn weight(&self, source: &str) -> f64 {
+        self.weights.get(source).copied().unwrap_or(0.0)
+    }
+
+    /// The error for more rows than can be counted.
+    pub fn too_long(&self) -> Error {
+        let found = format!("{} and {}", self.steps, self.rows_per_step);
+        let what = format!("`steps` and `rows_per_step` of stage `{}`", self.name);
+        invalid(what, "a product under 2^64", &found)
     }
 
     fn check(&self, sources: &[&str]) -> Result<()> {
@@ -34,6 +46,10 @@ impl Stage {
         }
         if self.seq_len == 0 || self.seq_len > u32::MAX as usize {
             return Err(invalid(what("seq_len"), "at least 1 token, under 2^32", &self.seq_len.to_string()));
+        }
+        if self.ramp_steps > self.steps {
+            let expected = format!("at most its {} steps", self.steps);
+            return Err(invalid(what("ramp_steps"), &expected, &self.ramp_steps.to_string()));
         }
         if self.weights.is_empty() {
             return Err(invalid(what("weights"), "at least one source", "none"));
@@ -55,6 +71,10 @@ pub fn check_table(stages: &[Stage], sources: &[&str]) -> Result<()> {
     if stages.is_empty() {
         return Err(invalid("stages".to_owned(), "at least one", "none"));
     }
+    if stages[0].ramp_steps > 0 {
+        let what = format!("`ramp_steps` of stage `{}`", stages[0].name);
+        return Err(invalid(what, "0, as no stage is before it", &stages[0].ramp_steps.to_string()));
+    }
     let mut names = BTreeSet::new();
     for stage in stages {
         if !names.insert(stage.name.as_str()) {
@@ -63,6 +83,19 @@ pub fn check_table(stages: &[Stage], sources: &[&str]) -> Result<()> {
         stage.check(sources)?;
     }
     Ok(())
+}
+
+/// Checks the limits of epochs against the names of the sources.
+pub fn check_max_epochs(max_epochs: &BTreeMap<String, f64>, sources: &[&str]) -> Result<()> {
+    max_epochs.iter().try_for_each(|(name, most)| {
+        if !sources.contains(&name.as_str()) {
+            return Err(Error::unknown_name("source", name, sources));
+        }
+        if most.is_finite() && *most > 0.0 {
+            return Ok(());
+        }
+        Err(invalid(format!("`max_epochs.{name}`"), "a finite number above 0", &most.to_string()))
+    })
 }
 
 fn invalid(what: String, expected: &str, found: &str) -> Error {

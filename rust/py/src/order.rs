@@ -1,0 +1,168 @@
+//! The order of data for Python.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyDict, PyTuple};
+use triptych_core::order::{self, Limits, Stage};
+use triptych_core::pack::Strategy;
+use triptych_core::{Error, Result};
+
+use crate::border::{detached, detached_across, to_py_err};
+use crate::tokens::to_json;
+
+#[pyclass(frozen, module = "triptych._core")]
+pub struct Order {
+    inner: order::Order,
+    /// What it was made from, for a copy in another process.
+    arguments: Py<PyTuple>,
+}
+
+/// Source, document, start, length.
+type SegmentTuple = (u32, u32, u32, u32);
+
+#[pymethods]
+impl Order {
+    #[new]
+    #[pyo3(signature = (sources, stages, seed, skip = None, max_epochs = None))]
+    fn new(
+        py: Python<'_>,
+        sources: Vec<(String, PathBuf)>,
+        stages: Vec<Bound<'_, PyDict>>,
+        seed: u64,
+        skip: Option<Vec<(u64, u64)>>,
+        max_epochs: Option<BTreeMap<String, f64>>,
+    ) -> PyResult<Self> {
+        let arguments = (&sources, &stages, seed, &skip, &max_epochs).into_pyobject(py)?.unbind();
+        let stages = stages.iter().map(to_stage).collect::<PyResult<Vec<Stage>>>()?;
+        let windows = skip.unwrap_or_default().into_iter();
+        let limits = Limits {
+            skip: windows.map(|(first, end)| first..end).collect(),
+            max_epochs: max_epochs.unwrap_or_default(),
+        };
+        let inner = detached(py, || order::Order::limited(sources, stages, seed, &limits))?;
+        Ok(Self { inner, arguments })
+    }
+
+    fn __getnewargs__<'py>(&self, py: Python<'py>) -> &Bound<'py, PyTuple> {
+        self.arguments.bind(py)
+    }
+
+    #[staticmethod]
+    fn roll(previous: u64, ids_hash: u64) -> u64 {
+        order::roll(previous, ids_hash)
+    }
+
+    #[getter]
+    fn num_steps(&self) -> u64 {
+        self.inner.num_steps()
+    }
+
+    fn stage(&self, step: u64) -> PyResult<usize> {
+        self.inner.stage(step).map_err(to_py_err)
+    }
+
+    fn data_step(&self, step: u64) -> u64 {
+        self.inner.data_step(step)
+    }
+
+    fn rows(&self, py: Python<'_>, step: u64) -> PyResult<Vec<Vec<SegmentTuple>>> {
+        detached(py, || {
+            let rows = self.inner.rows(step)?.into_iter();
+            Result::Ok(
+                rows.map(|(source, row)| {
+                    row.iter().map(|s| (source, s.document, s.start, s.length)).collect()
+                })
+                .collect(),
+            )
+        })
+    }
+
+    #[pyo3(signature = (step, first_row = 0, num_rows = None))]
+    fn batch<'py>(
+        &self,
+        py: Python<'py>,
+        step: u64,
+        first_row: u64,
+        num_rows: Option<u64>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let batch = detached_across(py, || self.inner.batch(step, first_row, num_rows))?;
+        let arrays = PyDict::new(py);
+        let set = |name, bytes: &[u8]| arrays.set_item(name, PyByteArray::new(py, bytes));
+        set("input_ids", bytemuck::cast_slice(&batch.input_ids))?;
+        set("labels", bytemuck::cast_slice(&batch.labels))?;
+        set("position_ids", bytemuck::cast_slice(&batch.position_ids))?;
+        set("weights", bytemuck::cast_slice(&batch.weights))?;
+        set("cu_seqlens", bytemuck::cast_slice(&batch.cu_seqlens))?;
+        set("documents", bytemuck::cast_slice(&batch.documents))?;
+        set("sources", bytemuck::cast_slice(&batch.sources))?;
+        arrays.set_item("ids_hash", batch.ids_hash)?;
+        Ok(arrays)
+    }
+
+    fn step_hash(&self, py: Python<'_>, step: u64) -> PyResult<String> {
+        detached(py, || self.inner.step_hash(step))
+    }
+
+    fn report(&self, py: Python<'_>) -> PyResult<String> {
+        to_json(&detached(py, || Result::Ok(self.inner.report()))?)
+    }
+
+    fn document_id(&self, source: usize, document: u64) -> PyResult<String> {
+        self.inner.document_id(source, document).map(str::to_owned).map_err(to_py_err)
+    }
+}
+
+/// Keys of a stage; the last two may be left out.
+const STAGE_KEYS: [&str; 7] =
+    ["name", "steps", "rows_per_step", "seq_len", "weights", "ramp_steps", "packing"];
+
+fn to_stage(stage: &Bound<'_, PyDict>) -> PyResult<Stage> {
+    for key in stage.keys() {
+        known_key(&key.extract::<String>()?).map_err(to_py_err)?;
+    }
+    let packing: Option<String> = optional(stage, "packing", "a string")?;
+    let named = packing.map_or(Ok(Strategy::default()), |name| Strategy::named(&name));
+    Ok(Stage {
+        name: field(stage, "name", "a string")?,
+        steps: field(stage, "steps", "a whole number of at least 1")?,
+        rows_per_step: field(stage, "rows_per_step", "a whole number of at least 1")?,
+        seq_len: field(stage, "seq_len", "a whole number of at least 1")?,
+        weights: field::<BTreeMap<String, f64>>(stage, "weights", "a table of numbers by source")?,
+        ramp_steps: optional(stage, "ramp_steps", "a whole number")?.unwrap_or(0),
+        packing: named.map_err(to_py_err)?,
+    })
+}
+
+fn known_key(key: &str) -> Result<()> {
+    if STAGE_KEYS.contains(&key) {
+        return Ok(());
+    }
+    Err(Error::unknown_name("key of a stage", key, &STAGE_KEYS))
+}
+
+fn field<'py, T: for<'a> FromPyObject<'a, 'py>>(
+    stage: &Bound<'py, PyDict>,
+    key: &str,
+    expected: &str,
+) -> PyResult<T> {
+    optional(stage, key, expected)?.ok_or_else(|| wrong(key, expected, "nothing"))
+}
+
+fn optional<'py, T: for<'a> FromPyObject<'a, 'py>>(
+    stage: &Bound<'py, PyDict>,
+    key: &str,
+    expected: &str,
+) -> PyResult<Option<T>> {
+    let Some(value) = stage.get_item(key)?.filter(|value| !value.is_none()) else { return Ok(None) };
+    value.extract().map(Some).map_err(|_| wrong(key, expected, &value.to_string()))
+}
+
+fn wrong(key: &str, expected: &str, found: &str) -> PyErr {
+    to_py_err(Error::InvalidValue {
+        what: format!("`{key}` of a stage"),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    })
+}

@@ -1,0 +1,252 @@
+"""A run over a curriculum: ramps, exits, skipped windows, and its accounts."""
+
+import dataclasses
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from triptych import CURRICULUM
+from triptych._core import train_tokenizer, write_token_shards
+from triptych.commands.inspect import InspectConfig, inspect
+from triptych.commands.pretrain import PretrainConfig, order, pretrain
+from triptych.commands.training import ModelShape, Watch
+from triptych.curriculum import ExitCondition, StageConfig, scaled_curriculum
+from triptych.errors import ConfigError, IntegrityError
+from triptych.train.early_exit import ExitWatch
+from triptych.train.metrics import EvaluationLog, read_metrics
+
+SHAPE = ModelShape(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+
+
+def stage(name, steps, **changes):
+    table = {"stage": name, "learning_rate": 1e-2, "batch_size": 4, "steps": steps}
+    return StageConfig(**{**table, **changes})
+
+
+def ids_of(document, source):
+    return [7 + (document * 31 + t + source) % 200 for t in range(5 + document % 23)]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    for number, name in enumerate(["web", "code", "held"]):
+        documents = [(f"{name}-{i}", name, ids_of(i, number), None) for i in range(60)]
+        write_token_shards(documents, tokenizer, str(folder / name), 1)
+    return folder
+
+
+@pytest.fixture
+def settings(sources, tmp_path):
+    return PretrainConfig(
+        output=str(tmp_path / "run"),
+        tokenizer=str(sources / "tokenizer.json"),
+        sources={name: str(sources / name) for name in ("web", "code")},
+        model=SHAPE,
+        stage=(
+            stage("first", 6, mixture={"web": 1.0}),
+            stage("then", 8, mixture={"code": 1.0}, ramp_steps=4),
+        ),
+        seq_len=32,
+        checkpoint_every_steps=5,
+        keep_checkpoints=10,
+        precision="fp32",
+        threads=1,
+    )
+
+
+def test_what_is_consumed_is_what_was_planned_to_the_token(settings, tmp_path):
+    result = pretrain(settings)
+    tokens = json.loads((tmp_path / "run" / "tokens.json").read_text())["sources"]
+    planned = order(settings).planned_tokens()
+    assert {name: counts["planned"] for name, counts in tokens.items()} == planned
+    assert result.source_tokens == planned
+    assert sum(planned.values()) == result.tokens
+
+
+def test_a_run_that_was_stopped_reads_the_same_ids_in_the_same_order(settings):
+    class Killed(Exception):
+        pass
+
+    def kill(metrics):
+        if metrics["step"] == 8:
+            raise Killed
+
+    pretrain(settings)
+    straight = [line["rolling_hash"] for line in read_metrics_of(settings)]
+    shutil.rmtree(settings.output)
+    with pytest.raises(Killed):
+        pretrain(settings, Watch(on_step=kill))
+    result = pretrain(settings)
+    assert [line["rolling_hash"] for line in read_metrics_of(settings)] == straight
+    assert len(set(straight)) == len(straight) == 14
+    assert result.source_tokens == order(settings).planned_tokens()
+
+
+def read_metrics_of(settings):
+    return read_metrics(Path(settings.output))
+
+
+def test_verify_reads_every_step_again_and_tells_a_changed_one(settings, tmp_path):
+    pretrain(settings)
+    run = str(tmp_path / "run")
+    seen = []
+    found = inspect(InspectConfig(run=run, step=13, verify=True), seen.append)
+    assert seen == list(range(1, 15))
+    assert (found["verified_steps"], found["verified_checkpoints"]) == (14, 4)
+    log = tmp_path / "run" / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines[6]["ids_hash"] = "0" * 16
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert inspect(InspectConfig(run=run, step=5, verify=True))["verified_steps"] == 6
+    with pytest.raises(IntegrityError, match="step 6: expected ids_hash"):
+        inspect(InspectConfig(run=run, step=13, verify=True))
+
+
+def test_a_stage_that_meets_its_exit_condition_ends_and_the_next_begins(settings):
+    ends = ExitCondition(loss_below=100.0, window_steps=3)
+    stages = (
+        dataclasses.replace(settings.stage[0], exit=ends),
+        dataclasses.replace(settings.stage[1], exit=ends, ramp_steps=5),
+    )
+    settings = dataclasses.replace(settings, stage=stages)
+    result = pretrain(settings)
+    lines = read_metrics_of(settings)
+    assert [line["stage"] for line in lines] == ["first"] * 3 + ["then"] * 5
+    assert result.step == 8
+    found = inspect(InspectConfig(run=settings.output, step=7, verify=True))
+    assert found["verified_steps"] == 8
+
+
+def test_a_run_stopped_behind_an_early_exit_goes_on_as_if_it_had_not_been(settings):
+    class Killed(Exception):
+        pass
+
+    def kill(metrics):
+        if metrics["step"] == 6:
+            raise Killed
+
+    ends = ExitCondition(loss_below=100.0, window_steps=4)
+    first = dataclasses.replace(settings.stage[0], exit=ends)
+    settings = dataclasses.replace(settings, stage=(first, settings.stage[1]))
+    pretrain(settings)
+    straight = [line["rolling_hash"] for line in read_metrics_of(settings)]
+    shutil.rmtree(settings.output)
+    with pytest.raises(Killed):
+        pretrain(settings, Watch(on_step=kill))
+    pretrain(settings)
+    assert [line["rolling_hash"] for line in read_metrics_of(settings)] == straight
+    assert len(straight) == 4 + 8
+
+
+# (losses, condition, step at which it is met, None for never)
+EXITS = [
+    ([3, 2, 1, 0], {"loss_below": 1.5, "window_steps": 1}, 3),
+    ([3, 2, 1, 0], {"loss_below": 1.5, "window_steps": 2}, 4),
+    ([3, 2, 2, 2, 2], {"no_gain_steps": 2, "window_steps": 1}, 4),
+    ([3, 2.9, 2.8, 2.7], {"no_gain_steps": 2, "min_gain": 0.5, "window_steps": 1}, 3),
+    ([3, 2.9, 2.8, 2.7], {"no_gain_steps": 2, "window_steps": 1}, None),
+    ([3, float("nan"), 2], {"loss_below": 2.6, "window_steps": 2}, 3),
+]
+
+
+@pytest.mark.parametrize(("losses", "condition", "step"), EXITS)
+def test_an_exit_condition_is_met_at_the_step_of_the_table(losses, condition, step):
+    watch, condition = ExitWatch(), ExitCondition(**condition)
+    for number, loss in enumerate(losses, start=1):
+        met = watch.met(condition, loss)
+        watch = ExitWatch(json.loads(json.dumps(watch.state())))
+        assert met == (step is not None and number >= step)
+
+
+def test_evaluation_sets_are_read_where_stages_end(settings, sources):
+    last = dataclasses.replace(settings.stage[1], evaluation=("held",))
+    settings = dataclasses.replace(
+        settings,
+        stage=(settings.stage[0], last),
+        evaluation={"held": str(sources / "held"), "web": str(sources / "web")},
+    )
+    result = pretrain(settings)
+    first, then = EvaluationLog(Path(settings.output)).read()
+    assert (first["step"], first["stage"]) == (6, "first")
+    assert set(first["bits_per_byte"]) == {"all", "held", "web"}
+    assert (then["step"], set(then["bits_per_byte"])) == (result.step, {"all", "held"})
+    wrong = dataclasses.replace(last, evaluation=("hold",))
+    with pytest.raises(ConfigError, match=r"found `hold`"):
+        dataclasses.replace(settings, stage=(wrong,))
+
+
+def test_skipped_windows_change_nothing_before_them_and_are_in_the_account(settings):
+    pretrain(settings)
+    straight = [line["ids_hash"] for line in read_metrics_of(settings)]
+    shutil.rmtree(settings.output)
+    settings = dataclasses.replace(settings, skip=((2, 4),))
+    result = pretrain(settings)
+    skipping = [line["ids_hash"] for line in read_metrics_of(settings)]
+    assert skipping[:2] == straight[:2]
+    assert result.step == 14
+    assert result.source_tokens == order(settings).planned_tokens()
+    found = inspect(InspectConfig(run=settings.output, step=13, verify=True))
+    assert found["data_step"] == 15
+
+
+DURATIONS = [
+    ({"steps": 10, "batch_size": 8}, (10, 8)),
+    ({"tokens": 10_000, "batch_size": 8}, (5, 8)),
+    ({"tokens": 10_000, "batch_tokens": 1024}, (10, 4)),
+    ({"data_fraction": 0.5, "batch_tokens": 1024}, (49, 4)),
+]
+
+
+@pytest.mark.parametrize(("table", "expected"), DURATIONS)
+def test_durations_and_batches_in_tokens_become_steps_and_rows(table, expected):
+    resolved = StageConfig(stage="x", learning_rate=1.0, **table).resolved(256, 100_000)
+    assert (resolved.num_steps, resolved.rows_per_step) == expected
+
+
+FAULTY = [
+    ({"batch_size": 1}, "duration: expected one of `steps` or `tokens`, found neither"),
+    ({"steps": 1, "tokens": 5, "batch_size": 1}, "found `steps` and `tokens`"),
+    ({"steps": 1}, "batch: expected one of `batch_size` or `batch_tokens`"),
+    ({"steps": 3, "batch_size": 1, "ramp_steps": 4}, r"in \[0, steps = 3\], found 4"),
+    ({"steps": 3, "batch_tokens": 100}, "batch_tokens: expected >= seq_len = 256"),
+    ({"data_fraction": 0.1, "batch_size": 1}, "`data_fraction` of"),
+]
+
+
+@pytest.mark.parametrize(("table", "message"), FAULTY)
+def test_a_stage_without_one_length_and_one_batch_is_refused(table, message):
+    with pytest.raises(ConfigError, match=message):
+        StageConfig(stage="x", learning_rate=1.0, **table).resolved(256)
+
+
+def test_the_founding_curriculum_is_scaled_to_the_tokens_of_a_run():
+    stages = scaled_curriculum(
+        tokens=1_000_000, batch_tokens=4096, learning_rate=1e-3, seq_len=512
+    )
+    steps = [stage.num_steps for stage in stages]
+    assert steps == [98, 74, 49, 25]
+    assert [stage.rows_per_step for stage in stages] == [8] * 4
+    rates = [stage.learning_rate for stage in stages]
+    founding = [stage.learning_rate for stage in CURRICULUM]
+    assert rates == pytest.approx([rate / founding[0] * 1e-3 for rate in founding])
+    for stage, after in itertools.pairwise(stages):
+        end = stage.learning_rate * stage.min_lr_ratio
+        assert end == pytest.approx(after.learning_rate)
+
+
+def test_a_run_without_stages_takes_the_founding_four_at_its_size(settings):
+    scaled = dataclasses.replace(
+        settings, stage=(), tokens=4096, batch_tokens=128, learning_rate=1e-2
+    )
+    assert [stage.name for stage in scaled.stages] == [
+        stage.stage.value for stage in CURRICULUM
+    ]
+    assert pretrain(scaled).step == sum(stage.num_steps for stage in scaled.stages)
+    with pytest.raises(ConfigError, match="no stage and no `tokens`"):
+        dataclasses.replace(scaled, tokens=None)
