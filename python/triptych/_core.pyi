@@ -16,6 +16,8 @@ __all__ = [
     "TextPreprocessor",
     "Tokenizer",
     "__version__",
+    "export_megatron",
+    "import_tokens",
     "main",
     "provoke_panic",
     "run_prep",
@@ -370,6 +372,33 @@ def verify_token_shards(folder: str | PathLike[str]) -> str:
 
     Raises:
         IntegrityError: a file is not as the manifest says.
+    """
+
+def import_tokens(
+    input: Sequence[str | PathLike[str]],
+    format: str,
+    tokenizer: Tokenizer,
+    output: str | PathLike[str],
+    dtype: str | None = None,
+    eos_id: int | None = None,
+    bos_id: int | None = None,
+    source: str | None = None,
+) -> str:
+    """Imports token files of other tools: see `triptych.tokens.import_tokens`.
+
+    Returns:
+        Manifest and ledger as JSON.
+    """
+
+def export_megatron(
+    input: str | PathLike[str],
+    output: str | PathLike[str],
+    drop_mask: bool = False,
+) -> str:
+    """Exports token shards as `output`.bin and .idx: see `triptych.tokens.export_tokens`.
+
+    Returns:
+        What was written, as JSON.
     """
 
 @final

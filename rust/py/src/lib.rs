@@ -6,6 +6,7 @@
 
 mod border;
 mod clean;
+mod foreign;
 mod prep;
 mod source;
 mod tokens;
@@ -23,6 +24,9 @@ mod _core {
 
     #[pymodule_export]
     use super::clean::BatchCleaner;
+
+    #[pymodule_export]
+    use super::foreign::{export_megatron, import_tokens};
 
     #[pymodule_export]
     use super::prep::{run_prep, TextPreprocessor};

@@ -4,6 +4,7 @@
 //! `Error::Integrity` that names the file, what was expected and what was found.
 
 mod docs;
+pub mod foreign;
 mod reader;
 mod writer;
 

@@ -60,6 +60,39 @@ impl PositionedFile {
     }
 }
 
+/// The name is what its number makes it, so that it is a file of this folder; a document has a token.
+fn check_entry(path: &Path, number: usize, shard: &ShardEntry) -> Result<()> {
+    let ShardEntry { name, documents, tokens } = shard;
+    if *name == format!("{number:05}") && (1..=*tokens).contains(documents) {
+        return Ok(());
+    }
+    let expected =
+        format!("shard {number} to be called `{number:05}`, of at least one document and token each");
+    Err(integrity(path, expected, format!("`{name}` of {documents} documents, {tokens} tokens")))
+}
+
+impl Shard {
+    fn verify_mask(&self) -> Result<()> {
+        let Some(mask) = &self.mask else { return Ok(()) };
+        let mut bytes = Vec::new();
+        for (start, count) in pieces(self.entry.tokens) {
+            bytes.resize(count, 0);
+            mask.read(start, &mut bytes)?;
+            if let Some(index) = bytes.iter().position(|byte| *byte > 1) {
+                let found = format!("{} at byte {}", bytes[index], start + index as u64);
+                return Err(integrity(&mask.path, "bytes 0 and 1", found));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Start and size of the parts in which so many tokens are read.
+fn pieces(tokens: u64) -> impl Iterator<Item = (u64, usize)> {
+    let starts = (0..tokens).step_by(SCAN_TOKENS);
+    starts.map(move |start| (start, (tokens - start).min(SCAN_TOKENS as u64) as usize))
+}
+
 impl TokenShards {
     /// Opens a folder: sizes of all files, hashes and consistency of the document tables are checked.
     ///
@@ -94,8 +127,13 @@ impl TokenShards {
             let expected = format!("dtype {dtype:?} for a vocabulary of {}", content.vocab_size);
             return Err(integrity(path, expected, format!("{:?}", content.dtype)));
         }
-        let documents: u64 = content.shards.iter().map(|shard| shard.documents).sum();
-        let tokens: u64 = content.shards.iter().map(|shard| shard.tokens).sum();
+        let sum = |count: fn(&ShardEntry) -> u64| {
+            content.shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(count(shard)))
+        };
+        let (documents, tokens) = (sum(|shard| shard.documents), sum(|shard| shard.tokens));
+        for (number, shard) in content.shards.iter().enumerate() {
+            check_entry(path, number, shard)?;
+        }
         if (documents, tokens) != (content.num_documents, content.num_tokens) {
             let expected = format!("{} documents, {} tokens", content.num_documents, content.num_tokens);
             return Err(integrity(
@@ -180,15 +218,24 @@ impl TokenShards {
         Err(integrity(path, format!("SHA-256 {}", entry.sha256), format!("SHA-256 {found}")))
     }
 
-    /// Hashes every file and reads every id.
+    /// Hashes every file, and reads every id and every byte of the mask.
     pub fn verify(&self) -> Result<()> {
         self.manifest.verify(&self.folder)?;
-        let mut tokens = Vec::with_capacity(SCAN_TOKENS);
+        self.scan(&mut |_| Ok(()))?;
+        self.shards.iter().try_for_each(Shard::verify_mask)
+    }
+
+    /// Calls `visit` with all ids in their order, about a million at a time.
+    ///
+    /// # Errors
+    /// `Integrity` for an id outside the vocabulary, and those of `visit`.
+    pub fn scan(&self, visit: &mut dyn FnMut(&[u32]) -> Result<()>) -> Result<()> {
+        let mut tokens = Vec::new();
         for shard in &self.shards {
-            for start in (0..shard.entry.tokens).step_by(SCAN_TOKENS) {
-                let count = (shard.entry.tokens - start).min(SCAN_TOKENS as u64) as usize;
+            for (start, count) in pieces(shard.entry.tokens) {
                 tokens.clear();
                 self.read_ids(shard, start, count, &mut tokens)?;
+                visit(&tokens)?;
             }
         }
         Ok(())
