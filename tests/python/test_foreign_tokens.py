@@ -1,11 +1,13 @@
 """Token files of other tools, against readers and writers by the letter of the formats."""
 
+import itertools
 import json
 import struct
 import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from triptych._core import ConfigError, InputError, train_tokenizer, write_token_shards
@@ -35,7 +37,7 @@ def read_megatron(prefix):
         np.frombuffer(data, DTYPES[code], length, pointer).tolist()
         for length, pointer in zip(lengths.tolist(), pointers.tolist(), strict=True)
     ]
-    return [rows[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)], code
+    return [rows[start:end] for start, end in itertools.pairwise(bounds)], code
 
 
 def shards_of(folder):
@@ -43,8 +45,6 @@ def shards_of(folder):
     ids = np.memmap(
         folder / "00000.bin", {"u16": "<u2", "u32": "<u4"}[content["dtype"]]
     )
-    import pyarrow.parquet as pq
-
     rows = pq.read_table(folder / "00000.docs.parquet").to_pylist()
     spans = [(row["offset"], row["offset"] + row["length"]) for row in rows]
     return [ids[start:end].tolist() for start, end in spans]
