@@ -19,6 +19,7 @@ __all__ = [
     "export_megatron",
     "import_tokens",
     "main",
+    "measure_fertility",
     "provoke_panic",
     "run_prep",
     "tokenize_documents",
@@ -388,6 +389,18 @@ def import_tokens(
 
     Returns:
         Manifest and ledger as JSON.
+    """
+
+def measure_fertility(
+    tokenizer: Tokenizer,
+    paths: Sequence[str | PathLike[str]],
+    texts: Sequence[str],
+    identify_language: bool = False,
+) -> str:
+    """Bytes a token and tokens a word: see `triptych.tokens.measure_fertility`.
+
+    Returns:
+        The counts as JSON.
     """
 
 def export_megatron(

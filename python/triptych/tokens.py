@@ -12,7 +12,13 @@ from triptych import _core
 from triptych._core import Tokenizer
 from triptych.errors import ConfigError
 
-__all__ = ["Tokenizer", "export_tokens", "import_tokens", "train_tokenizer"]
+__all__ = [
+    "Tokenizer",
+    "export_tokens",
+    "import_tokens",
+    "measure_fertility",
+    "train_tokenizer",
+]
 
 
 def train_tokenizer(
@@ -38,15 +44,36 @@ def train_tokenizer(
         ConfigError: for a path that does not exist, or a vocabulary out of range.
         InputError: if there is nothing to train on.
     """
-    if isinstance(texts_or_paths, (str, os.PathLike)):
-        texts_or_paths = [texts_or_paths]
-    items = list(texts_or_paths)
     settings = (vocab_size, special_tokens, pattern, weights)
-    if _are_paths(items):
-        paths = [os.fspath(item) for item in items]
-        return _core.train_tokenizer(paths, None, *settings)
-    texts = [str(item) for item in items]
-    return _core.train_tokenizer(None, texts, *settings)
+    paths, texts = _paths_and_texts(texts_or_paths)
+    return _core.train_tokenizer(paths or None, texts, *settings)
+
+
+def measure_fertility(
+    tokenizer: Tokenizer,
+    texts_or_paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+    *,
+    identify_language: bool = False,
+) -> dict[str, Any]:
+    """Bytes a token and tokens a word (fertility) of texts, by source and language.
+
+    Args:
+        tokenizer: what is measured.
+        texts_or_paths: as of `train_tokenizer`.
+        identify_language: name the language of documents without a field `language` or
+            `lang` by the built-in identifier.
+
+    Returns:
+        `total`, and tables `sources` and `languages`: each entry has `documents`,
+        `bytes` (UTF-8), `words` (of `str.split`), `tokens` (without BOS and EOS),
+        `bytes_per_token` and `tokens_per_word`.
+
+    Raises:
+        ConfigError: for a path that does not exist.
+    """
+    paths, texts = _paths_and_texts(texts_or_paths)
+    measured = _core.measure_fertility(tokenizer, paths, texts, identify_language)
+    return dict(json.loads(measured))
 
 
 def import_tokens(
@@ -124,6 +151,15 @@ def export_tokens(
     return dict(json.loads(_core.export_megatron(input, output, drop_mask)))
 
 
+def _paths_and_texts(
+    given: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+) -> tuple[list[str], list[str]]:
+    items = [given] if isinstance(given, (str, os.PathLike)) else list(given)
+    if _are_paths(items):
+        return [os.fspath(item) for item in items], []
+    return [], [str(item) for item in items]
+
+
 def _are_paths(items: list[str | os.PathLike[str]]) -> bool:
     return bool(items) and all(
         isinstance(item, os.PathLike) or _exists(item) for item in items
@@ -132,6 +168,6 @@ def _are_paths(items: list[str | os.PathLike[str]]) -> bool:
 
 def _exists(name: str) -> bool:
     try:
-        return Path(name).exists()
+        return name != "" and Path(name).exists()  # `Path("")` is the folder itself
     except (OSError, ValueError):  # too long for a path, or with a NUL: a text
         return False

@@ -5,6 +5,7 @@
 
 mod explain;
 mod export_tokens;
+mod fertility;
 mod import_tokens;
 mod merge;
 mod options;

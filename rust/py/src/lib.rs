@@ -6,6 +6,7 @@
 
 mod border;
 mod clean;
+mod fertility;
 mod foreign;
 mod prep;
 mod source;
@@ -24,6 +25,9 @@ mod _core {
 
     #[pymodule_export]
     use super::clean::BatchCleaner;
+
+    #[pymodule_export]
+    use super::fertility::measure_fertility;
 
     #[pymodule_export]
     use super::foreign::{export_megatron, import_tokens};
