@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, final
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "__version__",
     "export_megatron",
     "import_tokens",
+    "local_token_shards",
     "main",
     "measure_fertility",
     "provoke_panic",
@@ -390,6 +392,11 @@ def import_tokens(
     Returns:
         Manifest and ledger as JSON.
     """
+
+def local_token_shards(
+    address: str | PathLike[str], cache: str | PathLike[str] | None = None
+) -> Path:
+    """The folder on this machine: see `triptych.tokens.local_shards`."""
 
 def measure_fertility(
     tokenizer: Tokenizer,

@@ -16,6 +16,7 @@ __all__ = [
     "Tokenizer",
     "export_tokens",
     "import_tokens",
+    "local_shards",
     "measure_fertility",
     "train_tokenizer",
 ]
@@ -149,6 +150,29 @@ def export_tokens(
     if format != "megatron":
         raise ConfigError(f"unknown format `{format}`: expected `megatron`")
     return dict(json.loads(_core.export_megatron(input, output, drop_mask)))
+
+
+def local_shards(
+    address: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None
+) -> Path:
+    """The folder on this machine with the token shards at an address.
+
+    A path of this machine is itself. Shards at `s3://`, `gs://` or `https://` are copied
+    to the cache first, checked against their manifest; what is there is not fetched
+    again, and what an interrupted run has fetched is gone on with. Credentials are
+    those of the environment (`AWS_ACCESS_KEY_ID`, `GOOGLE_APPLICATION_CREDENTIALS`, …).
+
+    Args:
+        address: a folder, or where it stands.
+        cache: the folder of copies; `$TRIPTYCH_CACHE/tokens` by default, or
+            `triptych/tokens` in the user's cache folder.
+
+    Raises:
+        ConfigError: if no token shards are there, or the address is malformed.
+        IntegrityError: for content that is not as its manifest says.
+        InputError: if it cannot be fetched.
+    """
+    return _core.local_token_shards(address, cache)
 
 
 def _paths_and_texts(

@@ -9,6 +9,7 @@ mod clean;
 mod fertility;
 mod foreign;
 mod prep;
+mod remote;
 mod source;
 mod tokens;
 
@@ -34,6 +35,9 @@ mod _core {
 
     #[pymodule_export]
     use super::prep::{run_prep, TextPreprocessor};
+
+    #[pymodule_export]
+    use super::remote::local_token_shards;
 
     #[pymodule_export]
     use super::tokens::{

@@ -6,6 +6,7 @@
 mod docs;
 pub mod foreign;
 mod reader;
+pub mod remote;
 mod writer;
 
 use serde::{Deserialize, Serialize};

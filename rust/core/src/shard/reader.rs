@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::remote::local_folder;
 use super::{docs, integrity, Content, Dtype, ShardEntry, FORMAT};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
@@ -96,9 +97,13 @@ fn pieces(tokens: u64) -> impl Iterator<Item = (u64, usize)> {
 impl TokenShards {
     /// Opens a folder: sizes of all files, hashes and consistency of the document tables are checked.
     ///
+    /// `folder` may be an address (`s3://`, `gs://`, `https://`): then its copy in the cache is opened.
+    ///
     /// # Errors
-    /// `NoInput` without a manifest, `Integrity` for anything that is not as it says.
+    /// `NoInput` without a manifest, `Integrity` for anything that is not as it says, and those of
+    /// [`local_folder`].
     pub fn open(folder: &Path) -> Result<Self> {
+        let folder = &*local_folder(folder)?;
         let manifest = Manifest::read(folder, FORMAT)?;
         manifest.verify_sizes(folder)?;
         let path = folder.join(crate::manifest::FILE_NAME);
@@ -328,7 +333,7 @@ impl TokenShards {
         &self.manifest
     }
 
-    /// The folder as it was opened.
+    /// The folder, of an address its copy in the cache.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
