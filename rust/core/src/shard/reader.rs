@@ -1,5 +1,6 @@
 //! Reading token shards by positioned reads; the operating system's page cache is the cache.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,11 @@ use crate::manifest::Manifest;
 
 /// Tokens read at a time when a whole shard is scanned.
 const SCAN_TOKENS: usize = 1 << 20;
+
+thread_local! {
+    /// The stored form of what is read: no allocation a segment.
+    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// An open folder of token shards, its documents numbered from 0 across shards.
 #[derive(Debug)]
@@ -58,6 +64,17 @@ impl PositionedFile {
             }
             _ => Error::io("read", &self.path)(error),
         })
+    }
+}
+
+/// Appends the ids that `bytes` store.
+fn decode(bytes: &[u8], dtype: Dtype, tokens: &mut Vec<u32>) {
+    match dtype {
+        Dtype::U16 => {
+            let ids = bytes.as_chunks().0.iter().map(|two| u16::from_le_bytes(*two));
+            tokens.extend(ids.map(u32::from));
+        }
+        Dtype::U32 => tokens.extend(bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four))),
     }
 }
 
@@ -267,28 +284,21 @@ impl TokenShards {
 
     fn read_ids(&self, shard: &Shard, first: u64, count: usize, tokens: &mut Vec<u32>) -> Result<()> {
         let width = self.content.dtype.bytes();
-        let mut bytes = vec![0; count * width];
-        shard.ids.read(first * width as u64, &mut bytes)?;
         let from = tokens.len();
-        match self.content.dtype {
-            Dtype::U16 => tokens
-                .extend(bytes.chunks_exact(2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]])))),
-            Dtype::U32 => {
-                tokens.extend(
-                    bytes
-                        .chunks_exact(4)
-                        .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])),
-                );
-            }
-        }
+        BYTES.with_borrow_mut(|bytes| {
+            bytes.resize(count * width, 0);
+            shard.ids.read(first * width as u64, bytes)?;
+            decode(bytes, self.content.dtype, tokens);
+            Ok(())
+        })?;
         let vocab_size = self.content.vocab_size;
-        match tokens[from..].iter().position(|id| u64::from(*id) >= vocab_size) {
-            None => Ok(()),
-            Some(at) => {
-                let found = format!("id {} at token {}", tokens[from + at], first + at as u64);
-                Err(integrity(&shard.ids.path, format!("ids under {vocab_size}"), found))
-            }
+        let ids = &tokens[from..];
+        if ids.iter().max().is_none_or(|largest| u64::from(*largest) < vocab_size) {
+            return Ok(());
         }
+        let at = ids.iter().position(|id| u64::from(*id) >= vocab_size).unwrap_or_default();
+        let found = format!("id {} at token {}", ids[at], first + at as u64);
+        Err(integrity(&shard.ids.path, format!("ids under {vocab_size}"), found))
     }
 
     fn shard_of(&self, document: u64) -> &Shard {
