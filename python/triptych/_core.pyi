@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, final
 
 __all__ = [
@@ -16,7 +17,11 @@ __all__ = [
     "TextPreprocessor",
     "Tokenizer",
     "__version__",
+    "export_megatron",
+    "import_tokens",
+    "local_token_shards",
     "main",
+    "measure_fertility",
     "provoke_panic",
     "run_prep",
     "tokenize_documents",
@@ -370,6 +375,50 @@ def verify_token_shards(folder: str | PathLike[str]) -> str:
 
     Raises:
         IntegrityError: a file is not as the manifest says.
+    """
+
+def import_tokens(
+    input: Sequence[str | PathLike[str]],
+    format: str,
+    tokenizer: Tokenizer,
+    output: str | PathLike[str],
+    dtype: str | None = None,
+    eos_id: int | None = None,
+    bos_id: int | None = None,
+    source: str | None = None,
+) -> str:
+    """Imports token files of other tools: see `triptych.tokens.import_tokens`.
+
+    Returns:
+        Manifest and ledger as JSON.
+    """
+
+def local_token_shards(
+    address: str | PathLike[str], cache: str | PathLike[str] | None = None
+) -> Path:
+    """The folder on this machine: see `triptych.tokens.local_shards`."""
+
+def measure_fertility(
+    tokenizer: Tokenizer,
+    paths: Sequence[str | PathLike[str]],
+    texts: Sequence[str],
+    identify_language: bool = False,
+) -> str:
+    """Bytes a token and tokens a word: see `triptych.tokens.measure_fertility`.
+
+    Returns:
+        The counts as JSON.
+    """
+
+def export_megatron(
+    input: str | PathLike[str],
+    output: str | PathLike[str],
+    drop_mask: bool = False,
+) -> str:
+    """Exports token shards as `output`.bin and .idx: see `triptych.tokens.export_tokens`.
+
+    Returns:
+        What was written, as JSON.
     """
 
 @final

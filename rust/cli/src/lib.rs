@@ -4,6 +4,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line talks
 
 mod explain;
+mod export_tokens;
+mod fertility;
+mod import_tokens;
 mod merge;
 mod options;
 mod outcome;
@@ -44,6 +47,10 @@ enum Verb {
     TrainTokenizer(train_tokenizer::TrainTokenizer),
     /// Encodes documents into token shards
     Tokenize(tokenize::Tokenize),
+    /// Imports token files of Megatron, datatrove, numpy and raw memory maps
+    ImportTokens(import_tokens::ImportTokens),
+    /// Exports token shards as an indexed dataset of Megatron
+    ExportTokens(export_tokens::ExportTokens),
     /// Proves that a folder of documents is whole
     Verify(verify::Options),
 }
@@ -65,6 +72,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Merge(options) => merge::run(&options),
         Verb::TrainTokenizer(options) => finish(options.run()),
         Verb::Tokenize(options) => finish(options.run()),
+        Verb::ImportTokens(options) => finish(options.run()),
+        Verb::ExportTokens(options) => finish(options.run()),
         Verb::Verify(options) => verify::run(&options),
     }
 }

@@ -131,6 +131,40 @@ fn told(meter: &Meter) -> String {
     format!("{rate}/s  {left}  {documents} documents  {kept:.1} % kept  {bad} bad")
 }
 
+/// One line about work that is not preparation: over itself on a terminal, each ten seconds elsewhere.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    is_terminal: bool,
+    last_line: Instant,
+}
+
+impl Ticker {
+    pub(crate) fn new() -> Self {
+        Self { is_terminal: std::io::stderr().is_terminal(), last_line: Instant::now() }
+    }
+
+    /// Shows `line` if the last one was long enough ago.
+    pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
+        let every = if self.is_terminal { LINE_EVERY / 50 } else { LINE_EVERY };
+        if self.last_line.elapsed() < every {
+            return;
+        }
+        self.last_line = Instant::now();
+        if self.is_terminal {
+            eprint!("\r{}\x1b[K", line());
+        } else {
+            eprintln!("{}", line());
+        }
+    }
+
+    /// Clears the line.
+    pub(crate) fn end(self) {
+        if self.is_terminal {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
 impl Drop for Bar {
     fn drop(&mut self) {
         self.change(|state| state.bar.take().into_iter().for_each(|bar| bar.finish_and_clear()));

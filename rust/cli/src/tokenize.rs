@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
-use triptych_core::tokenize::{tokenize_documents, Tokenizer};
+use serde_json::json;
+use triptych_core::tokenize::{tokenize_measured, Progress, Tokenizer};
 use triptych_core::{Error, Result};
+
+use crate::fertility::table;
+use crate::progress::Ticker;
 
 /// Encode documents into a folder of token shards.
 #[derive(Debug, clap::Args)]
@@ -20,7 +24,11 @@ pub struct Tokenize {
     /// Threads to use; all cores by default.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Print the manifest as JSON.
+    /// Names the language of documents without a field `language` or `lang` by the built-in identifier, for the
+    /// report by language.
+    #[arg(long)]
+    identify_language: bool,
+    /// Print the manifest as JSON, with bytes a token and tokens a word as `fertility`.
     #[arg(long)]
     json: bool,
 }
@@ -34,21 +42,28 @@ impl Tokenize {
 
     fn tokenize(&self) -> Result<()> {
         let tokenizer = Tokenizer::from_file(&self.tokenizer)?;
-        let manifest = tokenize_documents(&self.input, &tokenizer, &self.output, &mut |done| {
-            eprint!("\r{} documents, {} tokens ", done.documents, done.tokens);
-        })?;
-        eprintln!();
+        let mut ticker = Ticker::new();
+        let told = &mut |done: Progress| {
+            ticker.tell(|| format!("{} documents, {} tokens", done.documents, done.tokens));
+        };
+        let identifies = self.identify_language;
+        let (manifest, fertility) =
+            tokenize_measured(&self.input, &tokenizer, &self.output, identifies, told)?;
+        ticker.end();
         if self.json {
-            println!("{}", serde_json::json!(manifest));
-        } else {
-            let count = |key: &str| manifest.content[key].as_u64().unwrap_or_default();
-            println!(
-                "{}: {} documents, {} tokens",
-                self.output.display(),
-                count("num_documents"),
-                count("num_tokens")
-            );
+            let mut told = json!(manifest);
+            told["fertility"] = json!(fertility);
+            println!("{told}");
+            return Ok(());
         }
+        eprint!("{}", table(&fertility));
+        let count = |key: &str| manifest.content[key].as_u64().unwrap_or_default();
+        println!(
+            "{}: {} documents, {} tokens",
+            self.output.display(),
+            count("num_documents"),
+            count("num_tokens")
+        );
         Ok(())
     }
 }

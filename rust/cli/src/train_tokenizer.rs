@@ -2,8 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use triptych_core::tokenize::{train_weighted, Corpus, TrainConfig};
+use serde_json::json;
+use triptych_core::tokenize::{measure_fertility, train_weighted, Corpus, Fertility, Tokenizer, TrainConfig};
 use triptych_core::{Error, Result};
+
+use crate::fertility::table;
+use crate::progress::Ticker;
 
 /// Train a byte-level BPE tokenizer and write it as `tokenizer.json`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +31,16 @@ pub struct TrainTokenizer {
     /// What each word of a source counts, 0.001 to 1000; 1 for sources that are not named.
     #[arg(long, value_name = "SOURCE=WEIGHT", value_parser = source_weight)]
     weight: Vec<(String, f64)>,
+    /// Documents, of the same formats, to measure bytes a token and tokens a word on; the training text by default.
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    heldout: Vec<PathBuf>,
+    /// Names the language of documents without a field `language` or `lang` by the built-in identifier, for the
+    /// report by language.
+    #[arg(long)]
+    identify_language: bool,
+    /// Does not measure the tokenizer.
+    #[arg(long, conflicts_with_all = ["heldout", "identify_language"])]
+    no_report: bool,
     /// Threads to use; all cores by default.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -50,21 +64,42 @@ impl TrainTokenizer {
             weights: self.weight.iter().cloned().collect(),
         };
         let corpus = Corpus::open(&self.input)?;
+        let heldout = if self.heldout.is_empty() { None } else { Some(Corpus::open(&self.heldout)?) };
+        let mut ticker = Ticker::new();
         let tokenizer = train_weighted(corpus.documents(), &config, &mut |what, count| {
-            if count % 1024 == 0 {
-                eprint!("\r{count} {what} ");
-            }
+            ticker.tell(|| format!("{count} {what}"));
         })?;
-        eprintln!();
+        ticker.end();
         let path = target(&self.output);
         write_whole(&path, tokenizer.json())?;
-        if self.json {
-            let (entries, sha256) = (tokenizer.vocab_size(), tokenizer.sha256());
-            println!("{}", serde_json::json!({"path": path, "vocab_size": entries, "sha256": sha256}));
+        let fertility = if self.no_report {
+            None
         } else {
-            println!("{}: {} entries", path.display(), tokenizer.vocab_size());
-        }
+            Some(self.measure(heldout.as_ref().unwrap_or(&corpus), &tokenizer)?)
+        };
+        self.tell(&path, &tokenizer, fertility.as_ref());
         Ok(())
+    }
+
+    fn measure(&self, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Fertility> {
+        let mut ticker = Ticker::new();
+        let told = &mut |bytes| ticker.tell(|| format!("measuring: {bytes} bytes"));
+        let fertility = measure_fertility(corpus.labelled(), tokenizer, self.identify_language, told)?;
+        ticker.end();
+        Ok(fertility)
+    }
+
+    fn tell(&self, path: &Path, tokenizer: &Tokenizer, fertility: Option<&Fertility>) {
+        let (entries, sha256) = (tokenizer.vocab_size(), tokenizer.sha256());
+        if self.json {
+            let told = json!({"path": path, "vocab_size": entries, "sha256": sha256, "fertility": fertility});
+            println!("{told}");
+            return;
+        }
+        if let Some(fertility) = fertility {
+            eprint!("{}", table(fertility));
+        }
+        println!("{}: {entries} entries", path.display());
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use serde_json::{json, Value};
 use triptych_core::draft::Draft;
 use triptych_core::manifest;
@@ -181,22 +182,29 @@ fn every_flipped_byte_truncation_or_missing_file_is_an_integrity_error() {
 }
 
 /// Rewrites the folder with a change to its content, under a manifest with true hashes.
-fn rewrite(folder: &Path, change: impl Fn(&mut Value), ids: Option<&[u8]>) {
+fn rewrite(folder: &Path, change: impl Fn(&mut Value), file: Option<(&str, &[u8])>) {
     let mut old = manifest::Manifest::read(folder, FORMAT).unwrap();
     change(&mut old.content);
     let draft = Draft::start(folder).unwrap();
     for name in old.files.keys() {
         fs::copy(folder.join(name), draft.path(name)).unwrap();
     }
-    if let Some(bytes) = ids {
-        fs::write(draft.path("00000.bin"), bytes).unwrap();
+    if let Some((name, bytes)) = file {
+        fs::write(draft.path(name), bytes).unwrap();
     }
     draft.commit(FORMAT, old.made_from, old.content).unwrap();
 }
 
 #[test]
 fn a_manifest_that_contradicts_its_files_is_an_integrity_error() {
-    let changes: [fn(&mut Value); 7] = [
+    let changes: [fn(&mut Value); 11] = [
+        |content| content["shards"][0]["name"] = json!("../t0/00000"),
+        |content| content["shards"][0]["tokens"] = json!(u64::MAX),
+        |content| {
+            let shard = json!({"name": "00001", "documents": u64::MAX, "tokens": u64::MAX});
+            content["shards"].as_array_mut().unwrap().push(shard);
+        },
+        |content| content["shards"] = json!([]),
         |content| content["dtype"] = json!("u32"),
         |content| content["dtype"] = json!("f32"),
         |content| content["vocab_size"] = json!(100_000),
@@ -221,10 +229,49 @@ fn a_manifest_that_contradicts_its_files_is_an_integrity_error() {
 fn an_id_outside_the_vocabulary_is_an_integrity_error_on_read_and_on_verify() {
     let dir = tempfile::tempdir().unwrap();
     let folder = shards(&dir.path().join("t"), &[2]);
-    rewrite(&folder, |_| {}, Some(&[8, 0, 0xFF, 0xFF]));
+    rewrite(&folder, |_| {}, Some(("00000.bin", &[8, 0, 0xFF, 0xFF])));
     let shards = TokenShards::open(&folder).unwrap();
     for error in [shards.read(0, 0, 2, &mut Vec::new()).unwrap_err(), shards.verify().unwrap_err()] {
         assert!(error.to_string().contains("id 65535 at token 1"), "{error}");
+    }
+}
+
+#[test]
+fn a_mask_of_other_bytes_than_0_and_1_is_an_integrity_error_on_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("t");
+    let document = ("d".to_owned(), "s".to_owned(), vec![7, 8], Some(vec![0, 1]));
+    write_token_shards(&[document], &tokenizer(), &folder, 1).unwrap();
+    rewrite(&folder, |_| {}, Some(("00000.mask.bin", &[1, 3])));
+    let error = TokenShards::open(&folder).unwrap().verify().unwrap_err();
+    assert!(error.to_string().contains("found 3 at byte 1"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Under a manifest that says that all is well, so that the table itself is what is read.
+    #[test]
+    fn a_document_table_of_any_bytes_is_an_error_or_harmless(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 1..6),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = shards(&dir.path().join("t"), &[5, 9, 3]);
+        let mut table = fs::read(folder.join("00000.docs.parquet")).unwrap();
+        for (index, bit) in flips {
+            let index = index.index(table.len());
+            table[index] ^= 1 << bit;
+        }
+        if let Some(cut) = cut {
+            table.truncate(cut.index(table.len()));
+        }
+        rewrite(&folder, |_| {}, Some(("00000.docs.parquet", &table)));
+        let read = TokenShards::open(&folder)
+            .and_then(|shards| (0..3).try_for_each(|document| shards.document_id(document).map(drop)));
+        if let Err(error) = read {
+            prop_assert!(matches!(error, Error::Integrity { .. }), "{}", error);
+        }
     }
 }
 

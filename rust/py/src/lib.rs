@@ -6,8 +6,11 @@
 
 mod border;
 mod clean;
+mod fertility;
+mod foreign;
 mod order;
 mod prep;
+mod remote;
 mod source;
 mod tokens;
 
@@ -26,10 +29,19 @@ mod _core {
     use super::clean::BatchCleaner;
 
     #[pymodule_export]
+    use super::fertility::measure_fertility;
+
+    #[pymodule_export]
+    use super::foreign::{export_megatron, import_tokens};
+
+    #[pymodule_export]
     use super::order::Order;
 
     #[pymodule_export]
     use super::prep::{run_prep, TextPreprocessor};
+
+    #[pymodule_export]
+    use super::remote::local_token_shards;
 
     #[pymodule_export]
     use super::tokens::{

@@ -17,6 +17,12 @@ pub struct Tokenizer {
     inner: tokenize::Tokenizer,
 }
 
+impl Tokenizer {
+    pub(crate) fn inner(&self) -> &tokenize::Tokenizer {
+        &self.inner
+    }
+}
+
 #[pymethods]
 impl Tokenizer {
     #[staticmethod]

@@ -1,17 +1,18 @@
 //! The document table of a shard, as Parquet: id, source, offset, length.
 
 use std::fs::File;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as Physical};
 use parquet::column::reader::get_typed_column_reader;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
-use parquet::errors::Result as ParquetResult;
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::types::Type;
+use parquet::schema::types::{SchemaDescriptor, Type};
 
 use super::integrity;
 use crate::error::{Error, Result};
@@ -97,6 +98,22 @@ fn schema() -> ParquetResult<Arc<Type>> {
     Type::group_type_builder("documents").with_fields(fields).build().map(Arc::new)
 }
 
+/// The columns must be those that are written: no others, in this order, without nulls.
+fn check_schema(found: &SchemaDescriptor) -> ParquetResult<()> {
+    let expected = SchemaDescriptor::new(schema()?);
+    let column = |schema: &SchemaDescriptor, index: usize| {
+        let column = schema.column(index);
+        (column.name().to_owned(), column.physical_type(), column.max_def_level(), column.max_rep_level())
+    };
+    let columns = |schema: &SchemaDescriptor| -> Vec<_> {
+        (0..schema.num_columns()).map(|index| column(schema, index)).collect()
+    };
+    if columns(found) == columns(&expected) {
+        return Ok(());
+    }
+    Err(ParquetError::General(format!("the columns {:?}", columns(found))))
+}
+
 fn write_column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
     values: &[T::T],
@@ -136,19 +153,27 @@ fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
 
 fn read_column<T: DataType>(path: &Path, column: usize, documents: u64) -> Result<Vec<T::T>> {
     let file = File::open(path).map_err(Error::io("open", path))?;
-    let values = try_read_column::<T>(file, column).map_err(|error| unreadable(path, &error))?;
+    let values = guarded(|| try_read_column::<T>(file, column, documents))
+        .map_err(|error| unreadable(path, &error))?;
     if values.len() as u64 == documents {
         return Ok(values);
     }
     Err(integrity(path, format!("{documents} documents"), format!("{} documents", values.len())))
 }
 
-fn try_read_column<T: DataType>(file: File, column: usize) -> ParquetResult<Vec<T::T>> {
+/// The decoder asserts what a table says of itself: a panic there is damage as much as an error.
+fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> ParquetResult<T> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(ParquetError::General("sizes that contradict each other".to_owned())))
+}
+
+fn try_read_column<T: DataType>(file: File, column: usize, documents: u64) -> ParquetResult<Vec<T::T>> {
     let reader = SerializedFileReader::new(file)?;
-    let found =
-        reader.metadata().file_metadata().schema_descr().columns().get(column).map(|c| c.physical_type());
-    if found != Some(T::get_physical_type()) {
-        return Err(parquet::errors::ParquetError::General(format!("column {column} has type {found:?}")));
+    let metadata = reader.metadata().file_metadata();
+    check_schema(metadata.schema_descr())?;
+    let rows = metadata.num_rows();
+    if u64::try_from(rows) != Ok(documents) {
+        return Err(ParquetError::General(format!("{rows} rows for {documents} documents")));
     }
     let mut values = Vec::new();
     for group in 0..reader.num_row_groups() {

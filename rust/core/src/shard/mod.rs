@@ -4,7 +4,9 @@
 //! `Error::Integrity` that names the file, what was expected and what was found.
 
 mod docs;
+pub mod foreign;
 mod reader;
+pub mod remote;
 mod writer;
 
 use serde::{Deserialize, Serialize};

@@ -1,16 +1,23 @@
 //! Reading token shards by positioned reads; the operating system's page cache is the cache.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::remote::local_folder;
 use super::{docs, integrity, Content, Dtype, ShardEntry, FORMAT};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 
 /// Tokens read at a time when a whole shard is scanned.
 const SCAN_TOKENS: usize = 1 << 20;
+
+thread_local! {
+    /// The stored form of what is read: no allocation a segment.
+    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// An open folder of token shards, its documents numbered from 0 across shards.
 #[derive(Debug)]
@@ -60,12 +67,60 @@ impl PositionedFile {
     }
 }
 
+/// Appends the ids that `bytes` store.
+fn decode(bytes: &[u8], dtype: Dtype, tokens: &mut Vec<u32>) {
+    match dtype {
+        Dtype::U16 => {
+            let ids = bytes.as_chunks().0.iter().map(|two| u16::from_le_bytes(*two));
+            tokens.extend(ids.map(u32::from));
+        }
+        Dtype::U32 => tokens.extend(bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four))),
+    }
+}
+
+/// The name is what its number makes it, so that it is a file of this folder; a document has a token.
+fn check_entry(path: &Path, number: usize, shard: &ShardEntry) -> Result<()> {
+    let ShardEntry { name, documents, tokens } = shard;
+    if *name == format!("{number:05}") && (1..=*tokens).contains(documents) {
+        return Ok(());
+    }
+    let expected =
+        format!("shard {number} to be called `{number:05}`, of at least one document and token each");
+    Err(integrity(path, expected, format!("`{name}` of {documents} documents, {tokens} tokens")))
+}
+
+impl Shard {
+    fn verify_mask(&self) -> Result<()> {
+        let Some(mask) = &self.mask else { return Ok(()) };
+        let mut bytes = Vec::new();
+        for (start, count) in pieces(self.entry.tokens) {
+            bytes.resize(count, 0);
+            mask.read(start, &mut bytes)?;
+            if let Some(index) = bytes.iter().position(|byte| *byte > 1) {
+                let found = format!("{} at byte {}", bytes[index], start + index as u64);
+                return Err(integrity(&mask.path, "bytes 0 and 1", found));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Start and size of the parts in which so many tokens are read.
+fn pieces(tokens: u64) -> impl Iterator<Item = (u64, usize)> {
+    let starts = (0..tokens).step_by(SCAN_TOKENS);
+    starts.map(move |start| (start, (tokens - start).min(SCAN_TOKENS as u64) as usize))
+}
+
 impl TokenShards {
     /// Opens a folder: sizes of all files, hashes and consistency of the document tables are checked.
     ///
+    /// `folder` may be an address (`s3://`, `gs://`, `https://`): then its copy in the cache is opened.
+    ///
     /// # Errors
-    /// `NoInput` without a manifest, `Integrity` for anything that is not as it says.
+    /// `NoInput` without a manifest, `Integrity` for anything that is not as it says, and those of
+    /// [`local_folder`].
     pub fn open(folder: &Path) -> Result<Self> {
+        let folder = &*local_folder(folder)?;
         let manifest = Manifest::read(folder, FORMAT)?;
         manifest.verify_sizes(folder)?;
         let path = folder.join(crate::manifest::FILE_NAME);
@@ -94,8 +149,13 @@ impl TokenShards {
             let expected = format!("dtype {dtype:?} for a vocabulary of {}", content.vocab_size);
             return Err(integrity(path, expected, format!("{:?}", content.dtype)));
         }
-        let documents: u64 = content.shards.iter().map(|shard| shard.documents).sum();
-        let tokens: u64 = content.shards.iter().map(|shard| shard.tokens).sum();
+        let sum = |count: fn(&ShardEntry) -> u64| {
+            content.shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(count(shard)))
+        };
+        let (documents, tokens) = (sum(|shard| shard.documents), sum(|shard| shard.tokens));
+        for (number, shard) in content.shards.iter().enumerate() {
+            check_entry(path, number, shard)?;
+        }
         if (documents, tokens) != (content.num_documents, content.num_tokens) {
             let expected = format!("{} documents, {} tokens", content.num_documents, content.num_tokens);
             return Err(integrity(
@@ -180,15 +240,24 @@ impl TokenShards {
         Err(integrity(path, format!("SHA-256 {}", entry.sha256), format!("SHA-256 {found}")))
     }
 
-    /// Hashes every file and reads every id.
+    /// Hashes every file, and reads every id and every byte of the mask.
     pub fn verify(&self) -> Result<()> {
         self.manifest.verify(&self.folder)?;
-        let mut tokens = Vec::with_capacity(SCAN_TOKENS);
+        self.scan(&mut |_| Ok(()))?;
+        self.shards.iter().try_for_each(Shard::verify_mask)
+    }
+
+    /// Calls `visit` with all ids in their order, about a million at a time.
+    ///
+    /// # Errors
+    /// `Integrity` for an id outside the vocabulary, and those of `visit`.
+    pub fn scan(&self, visit: &mut dyn FnMut(&[u32]) -> Result<()>) -> Result<()> {
+        let mut tokens = Vec::new();
         for shard in &self.shards {
-            for start in (0..shard.entry.tokens).step_by(SCAN_TOKENS) {
-                let count = (shard.entry.tokens - start).min(SCAN_TOKENS as u64) as usize;
+            for (start, count) in pieces(shard.entry.tokens) {
                 tokens.clear();
                 self.read_ids(shard, start, count, &mut tokens)?;
+                visit(&tokens)?;
             }
         }
         Ok(())
@@ -215,28 +284,21 @@ impl TokenShards {
 
     fn read_ids(&self, shard: &Shard, first: u64, count: usize, tokens: &mut Vec<u32>) -> Result<()> {
         let width = self.content.dtype.bytes();
-        let mut bytes = vec![0; count * width];
-        shard.ids.read(first * width as u64, &mut bytes)?;
         let from = tokens.len();
-        match self.content.dtype {
-            Dtype::U16 => tokens
-                .extend(bytes.chunks_exact(2).map(|two| u32::from(u16::from_le_bytes([two[0], two[1]])))),
-            Dtype::U32 => {
-                tokens.extend(
-                    bytes
-                        .chunks_exact(4)
-                        .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])),
-                );
-            }
-        }
+        BYTES.with_borrow_mut(|bytes| {
+            bytes.resize(count * width, 0);
+            shard.ids.read(first * width as u64, bytes)?;
+            decode(bytes, self.content.dtype, tokens);
+            Ok(())
+        })?;
         let vocab_size = self.content.vocab_size;
-        match tokens[from..].iter().position(|id| u64::from(*id) >= vocab_size) {
-            None => Ok(()),
-            Some(at) => {
-                let found = format!("id {} at token {}", tokens[from + at], first + at as u64);
-                Err(integrity(&shard.ids.path, format!("ids under {vocab_size}"), found))
-            }
+        let ids = &tokens[from..];
+        if ids.iter().max().is_none_or(|largest| u64::from(*largest) < vocab_size) {
+            return Ok(());
         }
+        let at = ids.iter().position(|id| u64::from(*id) >= vocab_size).unwrap_or_default();
+        let found = format!("id {} at token {}", ids[at], first + at as u64);
+        Err(integrity(&shard.ids.path, format!("ids under {vocab_size}"), found))
     }
 
     fn shard_of(&self, document: u64) -> &Shard {
@@ -281,7 +343,7 @@ impl TokenShards {
         &self.manifest
     }
 
-    /// The folder as it was opened.
+    /// The folder, of an address its copy in the cache.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -19,6 +19,8 @@ pub struct ShardWriter {
     spec: ShardSpec,
     dtype: Dtype,
     open: Option<OpenShard>,
+    /// The bytes of the last document; kept for its memory.
+    bytes: Vec<u8>,
     finished: Vec<ShardEntry>,
     documents: u64,
 }
@@ -39,7 +41,9 @@ impl ShardWriter {
             return Err(invalid("documents_per_unit", "1 or 2", spec.documents_per_unit));
         }
         let dtype = Dtype::for_vocab(spec.vocab_size);
-        Ok(Self { draft: Draft::start(output)?, spec, dtype, open: None, finished: Vec::new(), documents: 0 })
+        let draft = Draft::start(output)?;
+        let (bytes, finished) = (Vec::new(), Vec::new());
+        Ok(Self { draft, spec, dtype, open: None, bytes, finished, documents: 0 })
     }
 
     /// Adds a document. `mask` has one byte a token, 1 = supervised; `None` supervises all.
@@ -55,13 +59,20 @@ impl ShardWriter {
         let (dtype, draft) = (self.dtype, &self.draft);
         if let Some(shard) = &mut self.open {
             let path = draft.path(&format!("{}.bin", shard.name));
-            write_ids(&mut shard.ids, ids, dtype).map_err(Error::io("write", path))?;
+            encode(ids, dtype, &mut self.bytes);
+            shard.ids.write_all(&self.bytes).map_err(Error::io("write", path))?;
             let path = draft.path(&format!("{}.mask.bin", shard.name));
             shard.write_mask(ids.len(), mask).map_err(Error::io("write", path))?;
             shard.table.push(id, source, ids.len() as u64);
         }
         self.documents += 1;
         Ok(())
+    }
+
+    /// Writes a file of JSON that readers of the shards pass over, as `ledger.json`.
+    pub fn write_beside(&self, name: &str, value: &Value) -> Result<()> {
+        let path = self.draft.path(name);
+        std::fs::write(&path, format!("{value:#}\n")).map_err(Error::io("write", path))
     }
 
     /// Finishes the folder. `inputs` names the hashes of what the documents were made from.
@@ -169,10 +180,11 @@ fn invalid(what: &str, expected: &str, found: impl std::fmt::Display) -> Error {
     Error::InvalidValue { what: what.to_owned(), expected: expected.to_owned(), found: found.to_string() }
 }
 
-fn write_ids(file: &mut impl Write, ids: &[u32], dtype: Dtype) -> std::io::Result<()> {
-    let bytes: Vec<u8> = match dtype {
-        Dtype::U16 => ids.iter().flat_map(|id| (*id as u16).to_le_bytes()).collect(),
-        Dtype::U32 => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
-    };
-    file.write_all(&bytes)
+/// Puts the stored form of `ids` into `bytes`.
+fn encode(ids: &[u32], dtype: Dtype, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    match dtype {
+        Dtype::U16 => bytes.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes())),
+        Dtype::U32 => bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+    }
 }

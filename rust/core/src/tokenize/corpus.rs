@@ -30,6 +30,15 @@ pub struct Document {
     pub text: String,
 }
 
+/// A document with the language that it says it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labelled {
+    /// The document.
+    pub document: Document,
+    /// Its field `language`, or else `lang`, if that is a string.
+    pub language: Option<String>,
+}
+
 /// Files that hold documents, sorted: the order in which they were named does not matter.
 #[derive(Debug, Clone)]
 pub struct Corpus {
@@ -87,6 +96,11 @@ impl Corpus {
 
     /// Every document, file by file.
     pub fn documents(&self) -> impl Iterator<Item = Result<Document>> + '_ {
+        self.labelled().map(|labelled| Ok(labelled?.document))
+    }
+
+    /// Every document with its language.
+    pub fn labelled(&self) -> impl Iterator<Item = Result<Labelled>> + '_ {
         self.files.iter().flat_map(|path| match read_file(path) {
             Ok(documents) => documents,
             Err(error) => Box::new(std::iter::once(Err(error))),
@@ -94,7 +108,7 @@ impl Corpus {
     }
 }
 
-type Documents = Box<dyn Iterator<Item = Result<Document>>>;
+type Documents = Box<dyn Iterator<Item = Result<Labelled>>>;
 
 fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
@@ -142,7 +156,7 @@ impl Lines {
     }
 
     /// The next line of the block that is not empty.
-    fn next_line(&mut self) -> Option<Result<Document>> {
+    fn next_line(&mut self) -> Option<Result<Labelled>> {
         while self.at < self.block.bytes.len() {
             let rest = &self.block.bytes[self.at..];
             let line = &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())];
@@ -158,7 +172,7 @@ impl Lines {
 }
 
 impl Iterator for Lines {
-    type Item = Result<Document>;
+    type Item = Result<Labelled>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.is_done {
@@ -187,6 +201,8 @@ fn source_name(path: &Path) -> String {
 struct Line {
     id: Option<Value>,
     source: Option<String>,
+    language: Option<Value>,
+    lang: Option<Value>,
     text: String,
 }
 
@@ -198,14 +214,17 @@ fn invalid(path: &Path, number: u64, found: &dyn std::fmt::Display) -> Error {
     }
 }
 
-fn parse_line(bytes: &[u8], number: u64, path: &Path) -> Result<Document> {
+fn parse_line(bytes: &[u8], number: u64, path: &Path) -> Result<Labelled> {
     let line: Line = serde_json::from_slice(bytes).map_err(|error| invalid(path, number, &error))?;
     let id = match line.id {
         Some(Value::String(id)) => id,
         Some(Value::Null) | None => format!("{}:{number}", file_name(path)),
         Some(other) => other.to_string(),
     };
-    Ok(Document { id, source: line.source.unwrap_or_else(|| source_name(path)), text: line.text })
+    let source = line.source.unwrap_or_else(|| source_name(path));
+    let mut languages = [line.language, line.lang].into_iter().flatten();
+    let language = languages.find_map(|language| language.as_str().map(str::to_owned));
+    Ok(Labelled { document: Document { id, source, text: line.text }, language })
 }
 
 #[cfg(test)]
@@ -227,6 +246,20 @@ mod tests {
         let found: Vec<Document> = corpus.documents().map(Result::unwrap).collect();
         let short: Vec<(&str, &str, &str)> = found.iter().map(|d| (&*d.id, &*d.source, &*d.text)).collect();
         assert_eq!(short, [("a.jsonl:1", "a", "one"), ("7", "web", "two"), ("z", "b", "three")]);
+    }
+
+    #[test]
+    fn the_language_is_that_of_the_first_field_that_is_a_string() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        let fields =
+            [r#""language": "de", "lang": "en""#, r#""language": 7, "lang": "en""#, r#""lang": null"#];
+        let lines: Vec<String> =
+            fields.iter().map(|fields| format!("{{\"text\": \"\", {fields}}}")).collect();
+        fs::write(&path, lines.join("\n")).unwrap();
+        let corpus = Corpus::open(&[path]).unwrap();
+        let found: Vec<_> = corpus.labelled().map(|labelled| labelled.unwrap().language).collect();
+        assert_eq!(found, [Some("de".to_owned()), Some("en".to_owned()), None]);
     }
 
     #[test]

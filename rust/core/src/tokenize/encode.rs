@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Corpus, Document, Tokenizer, NO_ID};
+use super::fertility::{Fertility, Meter, FERTILITY_NAME};
+use super::{Corpus, Document, Encoded, Labelled, Tokenizer, NO_ID};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::shard::{ShardSpec, ShardWriter};
@@ -33,13 +34,30 @@ pub fn tokenize_documents(
     output: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest> {
+    tokenize_measured(inputs, tokenizer, output, false, progress).map(|(manifest, _)| manifest)
+}
+
+/// As [`tokenize_documents`], and gives what stands in `fertility.json`. `identifies`: whether the built-in
+/// identifier names the language of documents that do not say.
+///
+/// # Errors
+/// As [`tokenize_documents`].
+pub fn tokenize_measured(
+    inputs: &[PathBuf],
+    tokenizer: &Tokenizer,
+    output: &Path,
+    identifies: bool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Manifest, Fertility)> {
     check_frame(tokenizer)?;
     let corpus = Corpus::open(inputs)?;
     let mut writer = ShardWriter::create(output, ShardSpec::plain(tokenizer))?;
-    let mut done = Progress::default();
-    for batch in batches(corpus.documents()) {
+    let (mut meter, mut done) = (Meter::new(identifies), Progress::default());
+    for batch in batches(corpus.labelled()) {
         let batch = batch?;
-        write_batch(&batch, tokenizer, &mut writer, &mut done)?;
+        let encoded = tokenizer.encode_documents(&batch.documents)?;
+        meter.add(&batch, encoded.iter().map(<[u32]>::len));
+        write_batch(&batch.documents, &encoded, &mut writer, &mut done)?;
         progress(done);
     }
     if done.documents == 0 {
@@ -47,37 +65,47 @@ pub fn tokenize_documents(
         let expected = "at least one document".to_owned();
         return Err(Error::EmptyCorpus { inputs: inputs.join(", "), expected });
     }
-    writer.commit(&corpus.inputs())
+    let fertility = meter.finish();
+    writer.write_beside(FERTILITY_NAME, &serde_json::json!(fertility))?;
+    Ok((writer.commit(&corpus.inputs())?, fertility))
+}
+
+/// Documents encoded together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub documents: Vec<Document>,
+    /// The language that each says it is in.
+    pub languages: Vec<Option<String>>,
 }
 
 /// Groups documents up to [`BATCH_BYTES`]; an error ends the batch it falls into.
-fn batches(
-    mut documents: impl Iterator<Item = Result<Document>>,
-) -> impl Iterator<Item = Result<Vec<Document>>> {
+pub(super) fn batches(
+    mut documents: impl Iterator<Item = Result<Labelled>>,
+) -> impl Iterator<Item = Result<Batch>> {
     std::iter::from_fn(move || {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let (mut batch, mut bytes) = (Batch::default(), 0);
         while bytes < BATCH_BYTES {
             match documents.next() {
-                Some(Ok(document)) => {
+                Some(Ok(Labelled { document, language })) => {
                     bytes += document.text.len();
-                    batch.push(document);
+                    batch.documents.push(document);
+                    batch.languages.push(language);
                 }
                 Some(Err(error)) => return Some(Err(error)),
                 None => break,
             }
         }
-        (!batch.is_empty()).then_some(Ok(batch))
+        (!batch.documents.is_empty()).then_some(Ok(batch))
     })
 }
 
 fn write_batch(
-    batch: &[Document],
-    tokenizer: &Tokenizer,
+    documents: &[Document],
+    encoded: &Encoded,
     writer: &mut ShardWriter,
     done: &mut Progress,
 ) -> Result<()> {
-    let encoded = tokenizer.encode_documents(batch)?;
-    for (document, ids) in batch.iter().zip(encoded.iter()) {
+    for (document, ids) in documents.iter().zip(encoded.iter()) {
         writer.append(&document.id, &document.source, ids, None)?;
         done.documents += 1;
         done.text_bytes += document.text.len() as u64;

@@ -1,0 +1,41 @@
+"""Bytes a token and tokens a word, by source and language, as Python counts them."""
+
+import json
+
+import pytest
+
+from triptych._core import tokenize_documents
+from triptych.tokens import measure_fertility, train_tokenizer
+
+TEXTS = ["the cat sat", " ein Straßenfest\u0085in Köln\x1c2024 ", "世界", ""]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([*TEXTS, *TEXTS], 300)
+
+
+def test_counts_are_those_of_python(tokenizer):
+    total = measure_fertility(tokenizer, TEXTS)["total"]
+    assert total["documents"] == len(TEXTS)
+    assert total["bytes"] == sum(len(text.encode()) for text in TEXTS)
+    assert total["words"] == sum(len(text.split()) for text in TEXTS)
+    assert total["tokens"] == sum(len(tokenizer.encode(text)) for text in TEXTS)
+    assert total["bytes_per_token"] == total["bytes"] / total["tokens"]
+    assert total["tokens_per_word"] == total["tokens"] / total["words"]
+
+
+def test_a_folder_of_token_shards_has_what_is_measured(tokenizer, tmp_path):
+    path = tmp_path / "docs.jsonl"
+    rows = [{"text": text, "lang": f"l{n % 2}"} for n, text in enumerate(TEXTS)]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    tokenize_documents([path], tokenizer, tmp_path / "tokens")
+    stored = json.loads((tmp_path / "tokens" / "fertility.json").read_text())
+    assert stored == measure_fertility(tokenizer, path)
+    assert list(stored["languages"]) == ["l0", "l1"]
+    assert stored["sources"] == {"docs": stored["total"]}
+
+
+def test_texts_without_words_have_no_ratio(tokenizer):
+    total = measure_fertility(tokenizer, [""])["total"]
+    assert (total["bytes_per_token"], total["tokens_per_word"]) == (None, None)

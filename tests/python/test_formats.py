@@ -1,0 +1,28 @@
+"""The examples of docs/formats.md run, on shards that were written."""
+
+from pathlib import Path
+
+from triptych._core import train_tokenizer, write_token_shards
+
+PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
+
+
+def examples(heading):
+    """The Python of a section and of those under it."""
+    section = PAGE.read_text(encoding="utf-8").split(f"\n{heading}")[1]
+    section = section.split("\n## ")[0]
+    return [part.split("\n```")[0] for part in section.split("```python\n")[1:]]
+
+
+def test_token_shards_read_as_the_page_says(tmp_path):
+    tokenizer = train_tokenizer(None, ["the cat sat on the mat"] * 3, 300)
+    folder = tmp_path / "tokens"
+    documents = [("a", "s", [1, 7, 8, 2], None), ("b", "s", [1, 9, 2], None)]
+    write_token_shards(documents, tokenizer, str(folder), 1)
+    by_numpy, by_pyarrow = examples("## Token shards")
+    assert "pyarrow" not in by_numpy
+    names = {"folder": str(folder)}
+    exec(by_numpy, names)
+    assert names["shards"][0].tolist() == [1, 7, 8, 2, 1, 9, 2]
+    exec(by_pyarrow, names)
+    assert names["tokens"].tolist() == [1, 7, 8, 2]

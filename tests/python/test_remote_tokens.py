@@ -1,0 +1,70 @@
+"""Token shards on a web server are read like a folder: here the server of Python itself."""
+
+import functools
+import http.server
+import json
+import threading
+
+import pytest
+
+from triptych._core import (
+    ConfigError,
+    IntegrityError,
+    Order,
+    train_tokenizer,
+    write_token_shards,
+)
+from triptych.tokens import local_shards
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder of shards, and its address."""
+    folder = tmp_path / "tokens"
+    tokenizer = train_tokenizer(None, ["the cat sat on the mat"] * 3, 300)
+    documents = [(str(n), "s", [1, *range(7, 20 + n), 2], None) for n in range(9)]
+    write_token_shards(documents, tokenizer, folder, 1)
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}/tokens"
+    server.shutdown()
+
+
+def test_an_order_of_an_address_is_that_of_its_folder(served, tmp_path, monkeypatch):
+    folder, address = served
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    stage = {"name": "s", "steps": 3, "rows_per_step": 1, "seq_len": 40}
+    stage["weights"] = {"web": 1.0}
+    here, there = (Order([("web", str(at))], [stage], 0) for at in (folder, address))
+    assert [there.step_hash(n) for n in range(3)] == [
+        here.step_hash(n) for n in range(3)
+    ]
+    (copy,) = (tmp_path / "cache" / "tokens").glob("[0-9a-f]*")
+    assert copy == local_shards(address)
+    assert (copy / "00000.bin").read_bytes() == (folder / "00000.bin").read_bytes()
+
+
+def test_a_path_of_this_machine_is_itself(served):
+    folder, _ = served
+    assert local_shards(folder) == folder
+    assert local_shards("nowhere").as_posix() == "nowhere"
+
+
+def test_what_is_wrong_there_is_an_exception(served, tmp_path):
+    folder, address = served
+    cache = tmp_path / "cache"
+    with pytest.raises(ConfigError, match="no input at"):
+        local_shards(address + "-not", cache=cache)
+    with pytest.raises(ConfigError, match="https"):
+        local_shards("http://example.org/tokens", cache=cache)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["00000.bin"]["sha256"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(IntegrityError, match=r"00000\.bin"):
+        local_shards(address, cache=cache)
