@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyTuple};
-use triptych_core::order::{self, Limits, Stage};
+use triptych_core::order::{self, Batch, Limits, Stage};
 use triptych_core::pack::Strategy;
 use triptych_core::{Error, Result};
 
@@ -17,6 +18,8 @@ pub struct Order {
     inner: order::Order,
     /// What it was made from, for a copy in another process.
     arguments: Py<PyTuple>,
+    /// The memory of the batch before: a new one would have to be mapped page by page.
+    spare: Mutex<Batch>,
 }
 
 /// Source, document, start, length.
@@ -42,7 +45,7 @@ impl Order {
             max_epochs: max_epochs.unwrap_or_default(),
         };
         let inner = detached(py, || order::Order::limited(sources, stages, seed, &limits))?;
-        Ok(Self { inner, arguments })
+        Ok(Self { inner, arguments, spare: Mutex::default() })
     }
 
     fn __getnewargs__<'py>(&self, py: Python<'py>) -> &Bound<'py, PyTuple> {
@@ -87,7 +90,8 @@ impl Order {
         first_row: u64,
         num_rows: Option<u64>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let batch = detached_across(py, || self.inner.batch(step, first_row, num_rows))?;
+        let mut batch = std::mem::take(&mut *self.spare());
+        detached_across(py, || self.inner.batch_into(step, first_row, num_rows, &mut batch))?;
         let arrays = PyDict::new(py);
         let set = |name, bytes: &[u8]| arrays.set_item(name, PyByteArray::new(py, bytes));
         set("input_ids", bytemuck::cast_slice(&batch.input_ids))?;
@@ -98,6 +102,7 @@ impl Order {
         set("documents", bytemuck::cast_slice(&batch.documents))?;
         set("sources", bytemuck::cast_slice(&batch.sources))?;
         arrays.set_item("ids_hash", batch.ids_hash)?;
+        *self.spare() = batch;
         Ok(arrays)
     }
 
@@ -111,6 +116,12 @@ impl Order {
 
     fn document_id(&self, source: usize, document: u64) -> PyResult<String> {
         self.inner.document_id(source, document).map(str::to_owned).map_err(to_py_err)
+    }
+}
+
+impl Order {
+    fn spare(&self) -> MutexGuard<'_, Batch> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

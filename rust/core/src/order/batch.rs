@@ -40,6 +40,9 @@ pub fn roll(previous: u64, ids_hash: u64) -> u64 {
     xxh3_64(&[previous.to_le_bytes(), ids_hash.to_le_bytes()].concat())
 }
 
+/// Tokens below which a batch is filled by the thread that asks for it: waking another costs more.
+const MIN_TOKENS_TO_SHARE: usize = 1 << 16;
+
 /// Scratch space of one thread.
 #[derive(Default)]
 struct Scratch {
@@ -52,10 +55,33 @@ struct Slot<'a> {
     /// Number of the row in its step.
     number: u64,
     row: Row<'a>,
+    arrays: Arrays<'a>,
+}
+
+/// Arrays with one entry a token.
+struct Arrays<'a> {
     input_ids: &'a mut [i64],
     labels: &'a mut [i64],
     position_ids: &'a mut [i64],
     weights: &'a mut [f32],
+}
+
+impl<'a> Arrays<'a> {
+    /// The first `tokens` entries of all; `self` keeps the rest.
+    fn take(&mut self, tokens: usize) -> Arrays<'a> {
+        Arrays {
+            input_ids: take(&mut self.input_ids, tokens),
+            labels: take(&mut self.labels, tokens),
+            position_ids: take(&mut self.position_ids, tokens),
+            weights: take(&mut self.weights, tokens),
+        }
+    }
+}
+
+fn take<'a, T>(rest: &mut &'a mut [T], count: usize) -> &'a mut [T] {
+    let (first, behind) = std::mem::take(rest).split_at_mut(count);
+    *rest = behind;
+    first
 }
 
 impl Order {
@@ -64,6 +90,22 @@ impl Order {
     /// # Errors
     /// `InvalidValue` for a step or rows out of range, `Integrity` for damaged shards.
     pub fn batch(&self, step: u64, first_row: u64, num_rows: Option<u64>) -> Result<Batch> {
+        let mut batch = Batch::default();
+        self.batch_into(step, first_row, num_rows, &mut batch)?;
+        Ok(batch)
+    }
+
+    /// The same in the memory of a batch that is no longer wanted.
+    ///
+    /// # Errors
+    /// Those of `batch`, after which the batch holds nothing of use.
+    pub fn batch_into(
+        &self,
+        step: u64,
+        first_row: u64,
+        num_rows: Option<u64>,
+        batch: &mut Batch,
+    ) -> Result<()> {
         let rows = self.rows(step)?;
         let end = num_rows.map_or(rows.len() as u64, |count| first_row.saturating_add(count));
         if first_row > end || end > rows.len() as u64 {
@@ -74,99 +116,121 @@ impl Order {
             });
         }
         let rows = &rows[first_row as usize..end as usize];
-        let mut batch = Batch::outline(rows)?;
-        batch.fill(rows, first_row, |source| &self.sources[source as usize].shards)?;
-        Ok(batch)
+        batch.outline(rows)?;
+        batch.fill(rows, first_row, |source| &self.sources[source as usize].shards)
     }
 }
 
 impl Batch {
-    /// Everything that is known without reading tokens; token arrays of the right size.
-    fn outline(rows: &[Row<'_>]) -> Result<Self> {
-        let mut batch = Self { cu_seqlens: vec![0], ..Self::default() };
+    /// Writes everything that is known without reading tokens, and gives the token arrays their size.
+    fn outline(&mut self, rows: &[Row<'_>]) -> Result<()> {
+        self.cu_seqlens.clear();
+        self.documents.clear();
+        self.sources.clear();
+        self.cu_seqlens.push(0);
         let mut tokens: u64 = 0;
         for (source, segments) in rows {
             for segment in *segments {
                 tokens += u64::from(segment.length);
-                batch.cu_seqlens.push(i32::try_from(tokens).map_err(|_| too_many(tokens))?);
-                batch.documents.push(i64::from(segment.document));
-                batch.sources.push(i32::try_from(*source).map_err(|_| too_many(u64::from(*source)))?);
+                self.cu_seqlens.push(i32::try_from(tokens).map_err(|_| too_many(tokens))?);
+                self.documents.push(i64::from(segment.document));
+                self.sources.push(i32::try_from(*source).map_err(|_| too_many(u64::from(*source)))?);
             }
         }
         let tokens = tokens as usize;
-        batch.input_ids = vec![0; tokens];
-        batch.labels = vec![IGNORE; tokens];
-        batch.position_ids = vec![0; tokens];
-        batch.weights = vec![0.0; tokens];
-        Ok(batch)
+        self.input_ids.resize(tokens, 0);
+        self.labels.resize(tokens, IGNORE);
+        self.position_ids.resize(tokens, 0);
+        self.weights.resize(tokens, 0.0);
+        Ok(())
     }
 
-    /// Reads the rows on all threads, each into its own part of the arrays.
+    /// Reads the rows, large batches on all threads, each into its own part of the arrays.
     fn fill<'a>(
         &mut self,
         rows: &[Row<'_>],
         first_row: u64,
         shards: impl Fn(u32) -> &'a TokenShards + Sync,
     ) -> Result<()> {
-        let slots = self.split(rows, first_row).into_par_iter();
-        let hashes =
-            slots.map_init(Scratch::default, |scratch, mut slot| slot.fill(shards(slot.row.0), scratch));
-        self.ids_hash = hashes.try_reduce(|| 0, |sum, hash| Ok(sum.wrapping_add(hash)))?;
+        let share = self.input_ids.len() >= MIN_TOKENS_TO_SHARE;
+        let fill = |scratch: &mut Scratch, slot: Slot<'_>| {
+            let shards = shards(slot.row.0);
+            slot.fill(shards, scratch)
+        };
+        let slots = self.split(rows, first_row);
+        self.ids_hash = if share {
+            let hashes = slots.into_par_iter().map_init(Scratch::default, fill);
+            hashes.try_reduce(|| 0, |sum, hash| Ok(sum.wrapping_add(hash)))?
+        } else {
+            let mut scratch = Scratch::default();
+            let mut hashes = slots.into_iter().map(|slot| fill(&mut scratch, slot));
+            hashes.try_fold(0u64, |sum, hash| Ok::<_, Error>(sum.wrapping_add(hash?)))?
+        };
         Ok(())
     }
 
     fn split<'a>(&'a mut self, rows: &[Row<'a>], first_row: u64) -> Vec<Slot<'a>> {
-        let mut rest = (&mut *self.input_ids, &mut *self.labels, &mut *self.position_ids, &mut *self.weights);
-        let mut slots = Vec::with_capacity(rows.len());
-        for (row, number) in rows.iter().zip(first_row..) {
-            let tokens: usize = row.1.iter().map(|segment| segment.length as usize).sum();
-            let (input_ids, ids_rest) = rest.0.split_at_mut(tokens);
-            let (labels, labels_rest) = rest.1.split_at_mut(tokens);
-            let (position_ids, positions_rest) = rest.2.split_at_mut(tokens);
-            let (weights, weights_rest) = rest.3.split_at_mut(tokens);
-            rest = (ids_rest, labels_rest, positions_rest, weights_rest);
-            slots.push(Slot { number, row: *row, input_ids, labels, position_ids, weights });
-        }
-        slots
+        let mut rest = Arrays {
+            input_ids: &mut self.input_ids,
+            labels: &mut self.labels,
+            position_ids: &mut self.position_ids,
+            weights: &mut self.weights,
+        };
+        let tokens = |row: &Row<'_>| row.1.iter().map(|segment| segment.length as usize).sum();
+        let numbered = rows.iter().zip(first_row..);
+        numbered.map(|(row, number)| Slot { number, row: *row, arrays: rest.take(tokens(row)) }).collect()
     }
 }
 
 impl Slot<'_> {
     /// Fills the slot and returns the hash of its ids.
-    fn fill(&mut self, shards: &TokenShards, scratch: &mut Scratch) -> Result<u64> {
+    fn fill(mut self, shards: &TokenShards, scratch: &mut Scratch) -> Result<u64> {
         let mut hasher = Xxh3::with_seed(self.number);
-        let mut at = 0;
         for segment in self.row.1 {
             let length = segment.length as usize;
             scratch.read(shards, *segment)?;
             hasher.update(&segment.length.to_le_bytes());
             hasher.update(bytemuck::cast_slice(&scratch.tokens[..length]));
-            self.fill_segment(at, length, scratch);
-            at += length;
+            self.arrays.take(length).fill(scratch);
         }
         Ok(hasher.digest())
     }
+}
 
+impl Arrays<'_> {
     /// Writes a segment; `scratch` holds its tokens and, if the document goes on, the next one.
-    fn fill_segment(&mut self, at: usize, length: usize, scratch: &Scratch) {
-        for (slot, id) in self.input_ids[at..at + length].iter_mut().zip(&scratch.tokens) {
+    fn fill(self, scratch: &Scratch) {
+        let length = self.input_ids.len();
+        for (slot, id) in self.input_ids.iter_mut().zip(&scratch.tokens) {
             *slot = i64::from(*id);
         }
-        for (slot, position) in self.position_ids[at..at + length].iter_mut().zip(0..) {
+        for (slot, position) in self.position_ids.iter_mut().zip(0..) {
             *slot = position;
         }
-        let next = scratch.tokens.iter().zip(&scratch.mask).skip(1);
-        let targets = self.labels[at..at + length].iter_mut().zip(&mut self.weights[at..at + length]);
-        for ((label, weight), (id, supervised)) in targets.zip(next) {
-            if *supervised != 0 {
-                *label = i64::from(*id);
-                *weight = 1.0;
+        let targets = scratch.tokens.len() - 1; // the last slot of a document has none
+        for (label, id) in self.labels.iter_mut().zip(&scratch.tokens[1..]) {
+            *label = i64::from(*id);
+        }
+        self.labels[targets..length].fill(IGNORE);
+        self.weights[..targets].fill(1.0);
+        self.weights[targets..length].fill(0.0);
+        if !scratch.mask.is_empty() {
+            self.hide(&scratch.mask[1..]);
+        }
+    }
+
+    /// Takes the label from every slot whose next token is not supervised.
+    fn hide(self, supervised: &[u8]) {
+        for ((label, weight), supervised) in self.labels.iter_mut().zip(self.weights).zip(supervised) {
+            if *supervised == 0 {
+                (*label, *weight) = (IGNORE, 0.0);
             }
         }
     }
 }
 
 impl Scratch {
+    /// Reads the tokens of a segment and, if the document goes on, the next one; the mask if there is one.
     fn read(&mut self, shards: &TokenShards, segment: Segment) -> Result<()> {
         let Segment { document, start, length } = segment;
         let goes_on = shards.lengths()[document as usize] - start > length;
@@ -174,7 +238,10 @@ impl Scratch {
         self.tokens.clear();
         self.mask.clear();
         shards.read(u64::from(document), u64::from(start), count, &mut self.tokens)?;
-        shards.read_mask(u64::from(document), u64::from(start), count, &mut self.mask)
+        if shards.content().has_mask {
+            shards.read_mask(u64::from(document), u64::from(start), count, &mut self.mask)?;
+        }
+        Ok(())
     }
 }
 
