@@ -70,11 +70,15 @@ impl Server {
     }
 }
 
+/// What S3 and Google tell of every object.
+const DATES: &str = "etag: \"x\"\r\nlast-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n";
+
 /// Answers one request; `None` if the connection is to end.
 fn answer(mut stream: &TcpStream, folder: &Path, state: &Mutex<State>) -> Option<()> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
-    let name = first.split(' ').nth(1)?.strip_prefix("/some/tokens/")?.to_owned();
+    let path = first.split(' ').nth(1)?.replace("%2F", "/").replace("%2E", "."); // so Google is asked
+    let name = path.strip_prefix("/some/tokens/")?.to_owned();
     let mut first_byte = 0;
     for line in lines {
         let line = line.ok()?.to_lowercase();
@@ -114,7 +118,7 @@ fn answer(mut stream: &TcpStream, folder: &Path, state: &Mutex<State>) -> Option
         body.drain(..first_byte);
     }
     let length = body.len();
-    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n").ok()?;
+    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{DATES}{headers}\r\n").ok()?;
     let sent = if is_cut { body.len() / 2 } else { body.len() };
     stream.write_all(&body[..sent]).ok()?;
     if is_cut {
@@ -177,6 +181,28 @@ fn an_address_is_opened_like_a_folder() {
     let mut ids = Vec::new();
     shards.read(99, 0, 3, &mut ids).unwrap();
     assert_eq!((ids, shards.folder().starts_with(&cache)), (vec![99, 106, 113], true));
+}
+
+#[test]
+fn buckets_are_asked_for_at_the_endpoint_of_the_environment() {
+    let (_dir, server, cache) = served();
+    let endpoint = server.address.to_str().unwrap().strip_suffix("/some/tokens").unwrap();
+    let variables = [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_REGION", "here-1"),
+        ("GOOGLE_BASE_URL", endpoint),
+        ("GOOGLE_SKIP_SIGNATURE", "true"),
+    ];
+    for (name, value) in variables {
+        std::env::set_var(name, value);
+    }
+    for (address, cache) in [("s3://some/tokens", cache.join("s3")), ("gs://some/tokens/", cache.join("gs"))]
+    {
+        let folder = local_folder_in(Path::new(address), &cache).unwrap();
+        TokenShards::open(&folder).unwrap().verify().unwrap();
+    }
+    assert_eq!(server.requests("00000.bin"), [0, 0]);
 }
 
 #[test]
