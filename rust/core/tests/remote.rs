@@ -25,6 +25,8 @@ enum Fault {
     IsLonger,
     /// It is not there.
     IsMissing,
+    /// The connection is cut at half of it, and then it is not there any more.
+    Vanishes(bool),
     /// It answers requests for a part with the whole.
     HasNoRanges,
 }
@@ -106,6 +108,8 @@ fn answer(mut stream: &TcpStream, folder: &Path, state: &Mutex<State>) -> Option
             }
             Fault::IsLonger => body.push(0),
             Fault::IsMissing => (status, body) = ("404 Not Found", Vec::new()),
+            Fault::Vanishes(true) => (status, body, first_byte) = ("404 Not Found", Vec::new(), 0),
+            Fault::Vanishes(is_gone) => (*is_gone, is_cut) = (true, true),
             Fault::HasNoRanges => first_byte = 0,
             _ => {}
         }
@@ -226,10 +230,9 @@ fn a_server_that_cannot_begin_at_a_byte_sends_the_file_again() {
 #[test]
 fn a_run_that_failed_leaves_what_it_has_for_the_next() {
     let (_dir, server, cache) = served();
-    server.fault("00000.bin", Fault::Cuts(1));
-    server.fault("00000.docs.parquet", Fault::IsMissing);
+    server.fault("00000.bin", Fault::Vanishes(false));
     let error = local_folder_in(&server.address, &cache).unwrap_err();
-    assert!(error.to_string().contains("/some/tokens/00000.docs.parquet"), "{error}");
+    assert!(error.to_string().contains("/some/tokens/00000.bin"), "{error}");
     server.state.lock().unwrap().faults.clear();
     server.state.lock().unwrap().requests.clear();
     fetched(&server, &cache);
