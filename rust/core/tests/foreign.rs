@@ -341,7 +341,7 @@ fn options_that_do_not_go_with_a_format_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
 
     /// Bits flipped, ends cut off, bytes added: an error or shards that verify, never a panic.
     #[test]

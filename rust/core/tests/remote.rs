@@ -25,6 +25,8 @@ enum Fault {
     IsLonger,
     /// It is not there.
     IsMissing,
+    /// The connection is cut at half of it, and then it is not there any more.
+    Vanishes(bool),
     /// It answers requests for a part with the whole.
     HasNoRanges,
 }
@@ -70,11 +72,15 @@ impl Server {
     }
 }
 
+/// What S3 and Google tell of every object.
+const DATES: &str = "etag: \"x\"\r\nlast-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n";
+
 /// Answers one request; `None` if the connection is to end.
 fn answer(mut stream: &TcpStream, folder: &Path, state: &Mutex<State>) -> Option<()> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
-    let name = first.split(' ').nth(1)?.strip_prefix("/some/tokens/")?.to_owned();
+    let path = first.split(' ').nth(1)?.replace("%2F", "/").replace("%2E", "."); // so Google is asked
+    let name = path.strip_prefix("/some/tokens/")?.to_owned();
     let mut first_byte = 0;
     for line in lines {
         let line = line.ok()?.to_lowercase();
@@ -102,6 +108,8 @@ fn answer(mut stream: &TcpStream, folder: &Path, state: &Mutex<State>) -> Option
             }
             Fault::IsLonger => body.push(0),
             Fault::IsMissing => (status, body) = ("404 Not Found", Vec::new()),
+            Fault::Vanishes(true) => (status, body, first_byte) = ("404 Not Found", Vec::new(), 0),
+            Fault::Vanishes(is_gone) => (*is_gone, is_cut) = (true, true),
             Fault::HasNoRanges => first_byte = 0,
             _ => {}
         }
@@ -114,7 +122,7 @@ fn answer(mut stream: &TcpStream, folder: &Path, state: &Mutex<State>) -> Option
         body.drain(..first_byte);
     }
     let length = body.len();
-    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n").ok()?;
+    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{DATES}{headers}\r\n").ok()?;
     let sent = if is_cut { body.len() / 2 } else { body.len() };
     stream.write_all(&body[..sent]).ok()?;
     if is_cut {
@@ -180,6 +188,28 @@ fn an_address_is_opened_like_a_folder() {
 }
 
 #[test]
+fn buckets_are_asked_for_at_the_endpoint_of_the_environment() {
+    let (_dir, server, cache) = served();
+    let endpoint = server.address.to_str().unwrap().strip_suffix("/some/tokens").unwrap();
+    let variables = [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_REGION", "here-1"),
+        ("GOOGLE_BASE_URL", endpoint),
+        ("GOOGLE_SKIP_SIGNATURE", "true"),
+    ];
+    for (name, value) in variables {
+        std::env::set_var(name, value);
+    }
+    for (address, cache) in [("s3://some/tokens", cache.join("s3")), ("gs://some/tokens/", cache.join("gs"))]
+    {
+        let folder = local_folder_in(Path::new(address), &cache).unwrap();
+        TokenShards::open(&folder).unwrap().verify().unwrap();
+    }
+    assert_eq!(server.requests("00000.bin"), [0, 0]);
+}
+
+#[test]
 fn a_connection_that_is_cut_is_gone_on_with_where_it_ended() {
     let (_dir, server, cache) = served();
     server.fault("00000.bin", Fault::Cuts(3));
@@ -200,10 +230,9 @@ fn a_server_that_cannot_begin_at_a_byte_sends_the_file_again() {
 #[test]
 fn a_run_that_failed_leaves_what_it_has_for_the_next() {
     let (_dir, server, cache) = served();
-    server.fault("00000.bin", Fault::Cuts(1));
-    server.fault("00000.docs.parquet", Fault::IsMissing);
+    server.fault("00000.bin", Fault::Vanishes(false));
     let error = local_folder_in(&server.address, &cache).unwrap_err();
-    assert!(error.to_string().contains("/some/tokens/00000.docs.parquet"), "{error}");
+    assert!(error.to_string().contains("/some/tokens/00000.bin"), "{error}");
     server.state.lock().unwrap().faults.clear();
     server.state.lock().unwrap().requests.clear();
     fetched(&server, &cache);

@@ -248,7 +248,7 @@ fn a_mask_of_other_bytes_than_0_and_1_is_an_integrity_error_on_verify() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     /// Under a manifest that says that all is well, so that the table itself is what is read.
     #[test]

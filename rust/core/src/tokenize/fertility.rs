@@ -96,7 +96,7 @@ fn of_name<'t>(table: &'t mut BTreeMap<String, TextCount>, name: &str) -> &'t mu
     if !table.contains_key(name) {
         table.insert(name.to_owned(), TextCount::default());
     }
-    table.entry(name.to_owned()).or_default()
+    table.get_mut(name).expect("it was put in above, if it was not there")
 }
 
 /// Counts documents as they are tokenized.

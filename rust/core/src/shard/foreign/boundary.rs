@@ -1,11 +1,7 @@
 //! Where documents end: as an index says, or at an id that marks it.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-
-use super::{cut_while_read, not_as_expected, too_long, IdReader, MAX_DOCUMENT_TOKENS};
-use crate::error::{Error, Result};
+use super::{not_as_expected, too_long, IdReader, MAX_DOCUMENT_TOKENS};
+use crate::error::Result;
 
 /// Ids looked through at a time for the next mark.
 const SEARCH_TOKENS: u64 = 1 << 18;
@@ -40,23 +36,27 @@ impl Documents {
     }
 
     /// Begins to read them.
-    pub fn lengths(self, reader: IdReader) -> Lengths {
+    pub fn read(self, reader: IdReader) -> DocumentReader {
         match self {
-            Self::Indexed(_, lengths) => Lengths::Indexed { reader, lengths },
-            Self::Marked(boundary) => {
-                Lengths::Marked(Marked { reader, boundary, held: Vec::new(), at: 0, unclosed_documents: 0 })
-            }
+            Self::Indexed(_, lengths) => DocumentReader::Indexed { reader, lengths },
+            Self::Marked(boundary) => DocumentReader::Marked(Marked {
+                reader,
+                boundary,
+                held: Vec::new(),
+                at: 0,
+                unclosed_documents: 0,
+            }),
         }
     }
 }
 
 /// The documents of a file, one after another.
-pub(super) enum Lengths {
+pub(super) enum DocumentReader {
     Indexed { reader: IdReader, lengths: Box<dyn Iterator<Item = Result<u64>>> },
     Marked(Marked),
 }
 
-impl Lengths {
+impl DocumentReader {
     /// Puts the next document into `ids`; false at the end.
     pub fn next(&mut self, ids: &mut Vec<u32>) -> Result<bool> {
         ids.clear();
@@ -167,34 +167,5 @@ impl Marked {
         if let (Boundary::BeginsWith(mark), Some(first)) = (self.boundary, ids.first()) {
             self.unclosed_documents += u64::from(*first != mark);
         }
-    }
-}
-
-/// Numbers of an index, read in order.
-pub(super) struct Column {
-    path: PathBuf,
-    file: BufReader<File>,
-    /// Offset of the next number.
-    pub at_byte: u64,
-}
-
-impl Column {
-    /// The numbers that begin at `first_byte`.
-    pub fn open(path: &Path, first_byte: u64) -> Result<Self> {
-        let mut file = File::open(path).map_err(Error::io("open", path))?;
-        file.seek(SeekFrom::Start(first_byte)).map_err(Error::io("read", path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file: BufReader::with_capacity(64 << 10, file),
-            at_byte: first_byte,
-        })
-    }
-
-    /// The bytes of the next number.
-    pub fn next<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.file.read_exact(&mut bytes).map_err(|error| cut_while_read(&self.path, error))?;
-        self.at_byte += N as u64;
-        Ok(bytes)
     }
 }

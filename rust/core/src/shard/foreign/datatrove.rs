@@ -9,16 +9,17 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::boundary::{Column, Documents};
+use super::boundary::Documents;
+use super::column::Column;
 use super::ids::size;
-use super::{not_as_expected, with_ending, Foreign, IdFile, IdType, ImportConfig};
+use super::{not_as_expected, with_ending, Foreign, IdFile, IdType};
 use crate::error::{Error, Result};
 
 /// Most bytes of metadata that are read.
 const MAX_METADATA_BYTES: u64 = 64 << 10;
 
 /// Checks the files of one `.ds`.
-pub(super) fn open(path: &Path, _: &ImportConfig) -> Result<Foreign> {
+pub(super) fn open(path: &Path) -> Result<Foreign> {
     let index = with_ending(path, ".index");
     let index_bytes = size(&index)?;
     if !index_bytes.is_multiple_of(8) {

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::boundary::{Column, Documents};
+use super::boundary::Documents;
+use super::column::Column;
 use super::ids::size;
 use super::{file_name, not_as_expected, with_ending, CopyProgress, Foreign, IdFile, IdType};
 use crate::error::{Error, Result};

@@ -5,6 +5,7 @@
 //! they are read, and the ledger must add up. The formats are described in `docs/formats.md`.
 
 mod boundary;
+mod column;
 mod datatrove;
 mod ids;
 mod ledger;
@@ -131,7 +132,7 @@ impl Foreign {
             ForeignFormat::Megatron => megatron::open(path),
             ForeignFormat::Npy => raw::open_npy(path, config),
             ForeignFormat::Raw => raw::open(path, config),
-            ForeignFormat::Datatrove => datatrove::open(path, config),
+            ForeignFormat::Datatrove => datatrove::open(path),
         }
     }
 
@@ -211,8 +212,8 @@ impl Import<'_> {
         let mut count = FileCount::new(&name, foreign.ids.tokens);
         let mut mask = foreign.mask.as_deref().map(MaskReader::open).transpose()?;
         let reader = IdReader::open(foreign.ids, self.vocab_size)?;
-        let mut lengths = foreign.documents.lengths(reader);
-        while lengths.next(&mut self.ids)? {
+        let mut documents = foreign.documents.read(reader);
+        while documents.next(&mut self.ids)? {
             self.mask.clear();
             if let Some(mask) = &mut mask {
                 mask.read(self.ids.len(), &mut self.mask)?;
@@ -220,8 +221,8 @@ impl Import<'_> {
             count.documents_read += 1;
             self.write(&name, &source, mask.is_some(), &mut count)?;
         }
-        lengths.check_end()?;
-        count.unclosed_documents = lengths.unclosed_documents();
+        documents.check_end()?;
+        count.unclosed_documents = documents.unclosed_documents();
         (self.progress)(self.done);
         Ok(count)
     }

@@ -130,11 +130,12 @@ async fn fetch_file(store: &Store, name: &str, entry: &FileEntry, target: PathBu
     if fs::metadata(&target).is_ok_and(|found| found.len() == entry.bytes) {
         return Ok(()); // of an earlier run, which checked its hash
     }
-    let mut tries = Tries::default();
+    let (mut tries, mut has_ranges) = (Tries::default(), true);
     loop {
         let mut part = Part::open(&target)?;
         let before = part.bytes();
-        match add(store, name, entry, &mut part).await {
+        let first_byte = if has_ranges { before } else { 0 };
+        match add(store, name, entry, &mut part, first_byte).await {
             Ok(()) => match part.finish(entry)? {
                 Ok(()) => return Ok(()),
                 Err(found) => tries.damaged(store, name, entry, &format!("SHA-256 {found}"))?,
@@ -146,9 +147,7 @@ async fn fetch_file(store: &Store, name: &str, entry: &FileEntry, target: PathBu
             Err(Failure::Ours(error)) => return Err(error),
             Err(Failure::Cut(error)) => {
                 let has_gained = part.bytes() > before;
-                if !has_gained && before > 0 {
-                    discard(&target)?; // the store may not be able to read from a byte on
-                }
+                has_ranges = has_gained || before == 0; // else the store may not begin at any byte
                 tries.failed(error, has_gained).await?;
             }
         }
@@ -165,24 +164,32 @@ enum Failure {
     Ours(Error),
 }
 
-/// Fetches what is missing of a file.
+/// Fetches what is missing of a file, from a byte on that may lie before it.
 async fn add(
     store: &Store,
     name: &str,
     entry: &FileEntry,
     part: &mut Part,
+    first_byte: u64,
 ) -> std::result::Result<(), Failure> {
     let cut = |error| Failure::Cut(failed(store.file(name), error));
+    if part.bytes() > entry.bytes {
+        return Err(Failure::OtherSize);
+    }
     if part.bytes() < entry.bytes || entry.bytes == 0 {
-        let mut body = store.get(name, part.bytes()).await.map_err(cut)?;
+        let mut body = store.get(name, first_byte).await.map_err(cut)?;
+        let mut known = (part.bytes() - first_byte) as usize;
         if body.bytes != entry.bytes {
             return Err(Failure::OtherSize);
         }
         while let Some(bytes) = body.stream.try_next().await.map_err(cut)? {
+            let skipped = known.min(bytes.len());
+            known -= skipped;
+            let bytes = &bytes[skipped..];
             if part.bytes() + bytes.len() as u64 > entry.bytes {
                 return Err(Failure::OtherSize);
             }
-            part.append(&bytes).map_err(Failure::Ours)?;
+            part.append(bytes).map_err(Failure::Ours)?;
         }
     }
     if part.bytes() == entry.bytes {

@@ -67,7 +67,6 @@ impl Address {
     }
 
     /// The address of a file in the folder, for messages.
-    #[cfg(feature = "remote")]
     fn file(&self, name: &str) -> PathBuf {
         let Self { scheme, root, folder } = self;
         let slash = if folder.is_empty() { "" } else { "/" };
@@ -107,7 +106,7 @@ fn fetch(address: &Address, _: &Path) -> Result<PathBuf> {
         what: "token shards".to_owned(),
         expected: "a folder of this machine, as this build has no remote shards (feature `remote`)"
             .to_owned(),
-        found: format!("an address of `{}`", address.scheme),
+        found: format!("`{}`", address.file("").display()),
     })
 }
 

@@ -8,18 +8,22 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::path::Path as ObjectPath;
-use object_store::{BackoffConfig, ClientOptions, GetOptions, GetRange, GetResult, ObjectStore, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientConfigKey, GetOptions, GetRange, GetResult, ObjectStore, RetryConfig,
+};
 
 use super::Address;
 use crate::error::{Error, Result};
 
 /// Longest silence of a connection.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: &str = "30 seconds";
+const CONNECT_TIMEOUT: &str = "10 seconds";
+/// Longest time of a whole file: silence is what ends it.
+const WHOLE_TIMEOUT: &str = "7 days";
 
 /// A folder of a store.
 pub(super) struct Store {
@@ -39,22 +43,12 @@ impl Store {
         let _ = rustls::crypto::ring::default_provider().install_default(); // set already, after the first
         let fault = |error: object_store::Error| failed(address.file(""), error);
         let folder = ObjectPath::parse(&address.folder).map_err(|error| fault(error.into()))?;
-        let (root, retry) = (&address.root, retry());
-        let options = options(address);
-        let objects: Box<dyn ObjectStore> = match address.scheme {
-            "s3" => {
-                let builder = AmazonS3Builder::from_env().with_bucket_name(root).with_retry(retry);
-                Box::new(builder.with_client_options(options).build().map_err(fault)?)
-            }
-            "gs" => {
-                let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(root).with_retry(retry);
-                Box::new(builder.with_client_options(options).build().map_err(fault)?)
-            }
-            scheme => {
-                let builder = HttpBuilder::new().with_url(format!("{scheme}://{root}")).with_retry(retry);
-                Box::new(builder.with_client_options(options).build().map_err(fault)?)
-            }
+        let objects = match address.scheme {
+            "s3" => s3(&address.root),
+            "gs" => google(&address.root),
+            _ => web(address),
         };
+        let objects = objects.map_err(fault)?;
         Ok(Self { address: address.clone(), objects, folder })
     }
 
@@ -84,18 +78,43 @@ pub(super) fn failed(path: PathBuf, error: object_store::Error) -> Error {
     Error::Io { action: "fetch", path, source: std::io::Error::new(kind, error) }
 }
 
-fn options(address: &Address) -> ClientOptions {
-    let options = ClientOptions::new().with_allow_http(address.is_here() || endpoint_is_here());
-    options.with_timeout_disabled().with_connect_timeout(CONNECT_TIMEOUT).with_read_timeout(READ_TIMEOUT)
+fn s3(bucket: &str) -> object_store::Result<Box<dyn ObjectStore>> {
+    let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry());
+    let builder = client(endpoint_is_here(&["AWS_ENDPOINT_URL", "AWS_ENDPOINT"]))
+        .fold(builder, |builder, (key, value)| builder.with_config(AmazonS3ConfigKey::Client(key), value));
+    Ok(Box::new(builder.build()?))
 }
 
-/// An S3 server on this machine, as in tests, needs no TLS.
-fn endpoint_is_here() -> bool {
-    let endpoint = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT"].iter().find_map(|name| std::env::var(name).ok());
-    let is_here = |url: &str| {
-        ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|start| url.starts_with(start))
-    };
-    endpoint.is_some_and(|url| is_here(&url))
+fn google(bucket: &str) -> object_store::Result<Box<dyn ObjectStore>> {
+    let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry());
+    let builder = client(endpoint_is_here(&["GOOGLE_BASE_URL"]))
+        .fold(builder, |builder, (key, value)| builder.with_config(GoogleConfigKey::Client(key), value));
+    Ok(Box::new(builder.build()?))
+}
+
+fn web(address: &Address) -> object_store::Result<Box<dyn ObjectStore>> {
+    let Address { scheme, root, .. } = address;
+    let builder = HttpBuilder::new().with_url(format!("{scheme}://{root}")).with_retry(retry());
+    let builder =
+        client(address.is_here()).fold(builder, |builder, (key, value)| builder.with_config(key, value));
+    Ok(Box::new(builder.build()?))
+}
+
+/// Settings of connections, beside those of the environment; a server on this machine needs no TLS.
+fn client(is_here: bool) -> impl Iterator<Item = (ClientConfigKey, &'static str)> {
+    let settings = [
+        (ClientConfigKey::Timeout, WHOLE_TIMEOUT),
+        (ClientConfigKey::ConnectTimeout, CONNECT_TIMEOUT),
+        (ClientConfigKey::ReadTimeout, READ_TIMEOUT),
+    ];
+    settings.into_iter().chain(is_here.then_some((ClientConfigKey::AllowHttp, "true")))
+}
+
+fn endpoint_is_here(variables: &[&str]) -> bool {
+    let endpoint = variables.iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"]
+        .iter()
+        .any(|start| endpoint.starts_with(start))
 }
 
 /// Of single requests; files that end early are gone on with by [`super::fetch`].
