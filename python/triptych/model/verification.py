@@ -52,7 +52,7 @@ def _probe(model: Transformer) -> Tensor:
 def _with_transformers(folder: Path, ids: Tensor) -> Tensor:
     from transformers import AutoModelForCausalLM
 
-    twin = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    twin = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     logits: Tensor = twin(ids).logits
     return logits
 
