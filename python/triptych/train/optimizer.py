@@ -90,7 +90,7 @@ def create_optimizer(
     """The optimiser that `config` names, over the groups it needs."""
     if config.name == "muon":
         return _create_muon(model, config, lr)
-    return _create_adamw(model, config, lr)
+    return create_adamw(model, config, lr)
 
 
 def _create_muon(model: nn.Module, config: OptimizerConfig, lr: float) -> Muon:
@@ -114,7 +114,7 @@ def _create_muon(model: nn.Module, config: OptimizerConfig, lr: float) -> Muon:
     )
 
 
-def _create_adamw(
+def create_adamw(
     model: nn.Module, config: OptimizerConfig, lr: float
 ) -> torch.optim.AdamW:
     """AdamW over two groups, decayed and not; fused where every tensor allows it."""
