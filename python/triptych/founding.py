@@ -24,7 +24,7 @@ from triptych.model.config import ModelConfig
 from triptych.model.transformer import Transformer
 from triptych.ops import IGNORE_INDEX
 from triptych.train.batch import Batch
-from triptych.train.optimizer import OptimizerConfig, create_optimizer
+from triptych.train.optimizer import OptimizerConfig, create_adamw
 from triptych.train.precision import Precision
 from triptych.train.pretrain import PretrainObjective
 from triptych.train.schedule import warmup_cosine
@@ -204,7 +204,7 @@ def create_optimizer_and_scheduler(
     settings = OptimizerConfig(
         beta1=config.beta1, beta2=config.beta2, weight_decay=config.weight_decay
     )
-    optimizer = create_optimizer(model, settings, config.learning_rate)
+    optimizer = create_adamw(model, settings, config.learning_rate)
     scheduler = LambdaLR(
         optimizer, lambda step: config.get_lr(step) / config.learning_rate
     )

@@ -216,3 +216,26 @@ def test_a_flipped_bit_in_an_export_is_found(tmp_path):
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match=r"model.safetensors.*SHA-256.*found SHA"):
         load_model(tmp_path / "out")
+
+
+@pytest.mark.parametrize("reader", ["transformers", "triptych"])
+def test_an_export_is_read_back_before_it_is_committed(tmp_path, monkeypatch, reader):
+    if reader == "transformers":
+        pytest.importorskip("transformers")
+    else:
+        monkeypatch.setattr(
+            "triptych.model.verification.util.find_spec", lambda _: None
+        )
+    proof = export(tiny_model(), tmp_path / "out").content["verified"]
+    assert proof["reader"] == reader
+    assert proof["max_logit_difference"] < 1e-5
+
+
+def test_an_export_that_computes_something_else_is_not_committed(tmp_path, monkeypatch):
+    def halved(model):
+        return {name: tensor / 2 for name, tensor in weights_of(model).items()}
+
+    monkeypatch.setattr("triptych.model.huggingface.weights_of", halved)
+    with pytest.raises(IntegrityError, match=r"expected logits within.*found a diff"):
+        export(tiny_model(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -20,6 +20,7 @@ from triptych.artefact import FILE_NAME, Draft, Manifest, damaged, verify
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model.config import ModelConfig
 from triptych.model.transformer import Transformer
+from triptych.model.verification import verify_logits
 
 EXPORT_FORMAT = "triptych-export/1"
 CHECKPOINT_FORMAT = "triptych-checkpoint/1"
@@ -48,6 +49,7 @@ def export(
     tokenizer_path: Path | str | None = None,
     chat_template: str | None = None,
     end_of_turn: str = "<|end|>",
+    verified: bool = True,
 ) -> Manifest:
     """Writes a folder that `AutoModelForCausalLM` and `AutoTokenizer` read.
 
@@ -57,6 +59,10 @@ def export(
         tokenizer_path: a `tokenizer.json` whose ids fit the model.
         chat_template: Jinja text for `tokenizer_config.json`.
         end_of_turn: token that ends generation, beside the end of a document.
+        verified: read the folder back and compare its logits before it is committed.
+
+    Raises:
+        IntegrityError: what was read back computes other logits; nothing is written.
     """
     source = None if tokenizer_path is None else Path(tokenizer_path)
     ids = {} if source is None else _check_tokenizer(source, model.config)
@@ -67,7 +73,10 @@ def export(
         if source is not None:
             settings = _tokenizer_config(model.config, ids, chat_template)
             write_json(draft.path("tokenizer_config.json"), settings)
-        return draft.commit(EXPORT_FORMAT, {}, model_facts(model.config))
+        facts = model_facts(model.config)
+        if verified:
+            facts["verified"] = verify_logits(model, draft.folder)
+        return draft.commit(EXPORT_FORMAT, {}, facts)
 
 
 def load_model(folder: Path | str, device: str = "cpu") -> Transformer:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from triptych.errors import ConfigError
 
-SCHEDULES = ("constant", "linear", "cosine", "wsd")
+SCHEDULES = ("constant", "linear", "cosine", "wsd", "wsd_sqrt", "inverse_sqrt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,10 @@ class StageSchedule:
 
     Attributes:
         schedule: after warm-up, `constant`, `linear`, `cosine` (Loshchilov & Hutter
-            2017) or `wsd` (warm-up, stable, decay: Hu et al. 2024).
-        decay_ratio: share of the stage in which `wsd` decays, linearly.
+            2017), `wsd` (warm-up, stable, decay: Hu et al. 2024), `wsd_sqrt` (alike,
+            decaying as 1 - sqrt: Haegele et al. 2024, eq. 2), or `inverse_sqrt`
+            (Vaswani et al. 2017, eq. 3; its floor is `min_lr_ratio` all the same).
+        decay_ratio: share of the stage in which `wsd` and `wsd_sqrt` decay.
     """
 
     name: str
@@ -67,9 +69,19 @@ class StageSchedule:
             return 1.0 - progress
         if self.schedule == "cosine":
             return cosine(progress)
-        return (
-            min(1.0, (1.0 - progress) / self.decay_ratio) if self.decay_ratio else 1.0
-        )
+        if self.schedule == "inverse_sqrt":
+            return self._inverse_sqrt(progress)
+        remaining = 1.0
+        if self.decay_ratio:
+            remaining = min(1.0, (1.0 - progress) / self.decay_ratio)
+        if self.schedule == "wsd_sqrt":
+            return 1.0 - math.sqrt(1.0 - remaining)
+        return remaining
+
+    def _inverse_sqrt(self, progress: float) -> float:
+        """Root of the end of warm-up over the step; at least step 1 is its end."""
+        end = max(self.warmup_steps, 1)
+        return math.sqrt(end / (end + progress * (self.steps - end)))
 
 
 def cosine(progress: float) -> float:
@@ -96,3 +108,18 @@ def stage_at(stages: Sequence[StageSchedule], step: int) -> tuple[int, int]:
     raise ConfigError(
         f"step: expected one inside the stages, found {step} past the end"
     )
+
+
+def batch_ramp(step: int, *, first: int, last: int, steps: int) -> int:
+    """Rows of `step` (from 0): `first`, rising evenly to `last` at `steps`, then that.
+
+    Brown et al. 2020, section 2.3, raise the batch so over their first tokens.
+    """
+    if first < 1 or last < first or steps < 0:
+        raise ConfigError(
+            "batch ramp: expected 1 <= first <= last and steps >= 0, found "
+            f"first {first}, last {last}, steps {steps}"
+        )
+    if step >= steps:
+        return last
+    return first + (last - first) * step // steps
