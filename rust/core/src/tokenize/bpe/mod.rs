@@ -5,14 +5,15 @@
 
 mod cache;
 mod key;
+mod large;
 mod model;
 mod pairs;
+mod store;
 mod symbols;
+mod together;
 mod word;
 
-pub(super) use cache::Cache;
-pub(super) use key::{hash, key, Key};
+pub(super) use key::{halves, hash, key, Key};
 pub(super) use model::{Alphabet, Model, Scratch};
 pub(super) use pairs::{Pairs, MAX_ID};
 pub(super) use symbols::{Fallback, Symbols};
-pub(super) use word::Word;

@@ -1,6 +1,7 @@
 //! The split patterns by name, with their regular expressions as the models' files spell them.
 
-use super::scan::{self, cl100k, gpt2, o200k};
+use super::scan::{self, cl100k, o200k};
+use super::window::split_gpt2;
 
 /// A split pattern that is known by name.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Pattern {
     pub fn split(&self, text: &str, word: impl FnMut(usize, usize)) {
         let text = text.as_bytes();
         match self.grammar {
-            Grammar::Gpt2 => scan::split(text, gpt2, word),
+            Grammar::Gpt2 => split_gpt2(text, word),
             Grammar::Cl100k { marks: false, digits: 1 } => scan::split(text, cl100k::<false, 1>, word),
             Grammar::Cl100k { marks: false, digits: 2 } => scan::split(text, cl100k::<false, 2>, word),
             Grammar::Cl100k { marks: false, .. } => scan::split(text, cl100k::<false, 3>, word),
