@@ -1,7 +1,9 @@
-//! Short words seen before, with their ids: sets of two that forget what was not used lately.
+//! Short words seen before, with their ids: sets of two that forget what was learnt first.
 //!
-//! A new word takes the place of the one of its set that was used less lately. Words that are too
-//! long, or of too many ids, stand in a [`Store`].
+//! A new word takes the place of the older one of its set, which moves to the neighbour if that has
+//! room. Words that are too long, or of too many ids, stand in a [`Store`].
+
+use std::hint::{black_box, select_unpredictable};
 
 use super::key::{halves, hash, Key};
 use super::large::Large;
@@ -10,7 +12,7 @@ use super::store::Store;
 /// A word as a key of two numbers, and its ids in two more. The key 0 is no word.
 type Entry = [u64; 4];
 
-/// Two words, the one used last first: a cache line.
+/// Two words, the one learnt last first: a cache line.
 pub(super) type Set = [Entry; 2];
 
 /// Most sets: 32 MiB a thread. Text of few words stays with few sets.
@@ -61,6 +63,12 @@ impl Cache {
     #[inline]
     pub(super) fn sets(&mut self) -> &mut [Set] {
         self.sets.as_mut_slice()
+    }
+
+    /// Reads the neighbours of the sets of several words, one after the other: memory answers all at once.
+    pub(super) fn read_neighbours(&self, keys: impl Iterator<Item = [u64; 2]>) {
+        let sets = self.sets.as_slice();
+        black_box(keys.fold(0, |all, key| all ^ sets[slot(sets, key) ^ 1][0][0]));
     }
 
     /// Whether a short word is in its set, or was in the neighbour and now is.
@@ -143,16 +151,12 @@ pub(super) fn is_in(set: &Set, key: [u64; 2]) -> bool {
     is_same(&set[0], key) | is_same(&set[1], key)
 }
 
-/// The ids of a word of a set, which becomes the one used last.
+/// The ids of a word of a set.
 #[inline]
-pub(super) fn find(set: &mut Set, key: [u64; 2]) -> Option<Packed> {
-    if !is_same(&set[0], key) {
-        if !is_same(&set[1], key) {
-            return None;
-        }
-        set.swap(0, 1);
-    }
-    Some([set[0][2], set[0][3]])
+pub(super) fn find(set: &Set, key: [u64; 2]) -> Option<Packed> {
+    let is_first = is_same(&set[0], key);
+    let [_, _, first, second] = *select_unpredictable(is_first, &set[0], &set[1]);
+    (is_first | is_same(&set[1], key)).then_some([first, second])
 }
 
 /// Ids as an entry keeps them; `None` if there are too many.
@@ -206,7 +210,7 @@ mod tests {
     fn known(cache: &mut Cache, key: [u64; 2]) -> Option<Vec<u32>> {
         cache.is_known(key);
         let slot = slot(cache.sets(), key);
-        let packed = find(&mut cache.sets()[slot], key)?;
+        let packed = find(&cache.sets()[slot], key)?;
         let mut ids = [9; WRITTEN_IDS];
         let count = write(packed, &mut ids)?;
         Some(ids[..count].to_vec())

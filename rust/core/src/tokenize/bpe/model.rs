@@ -45,8 +45,6 @@ pub(in crate::tokenize) struct Scratch {
     cache: Cache,
     word: Word,
     batch: Box<Batch>,
-    /// Words of the batch that are not known.
-    new: Vec<usize>,
 }
 
 /// A few words by their keys, and the ids of those that are known.
@@ -55,6 +53,8 @@ struct Batch {
     keys: [[u64; 2]; BATCH_WORDS],
     hashes: [u64; BATCH_WORDS],
     ids: [u32; BATCH_WORDS * WRITTEN_IDS],
+    /// Indices of those that are not known.
+    new: [usize; BATCH_WORDS],
 }
 
 impl Scratch {
@@ -64,13 +64,9 @@ impl Scratch {
             keys: [[0; 2]; BATCH_WORDS],
             hashes: [0; BATCH_WORDS],
             ids: [0; BATCH_WORDS * WRITTEN_IDS],
+            new: [0; BATCH_WORDS],
         };
-        Self {
-            cache: Cache::new(&model.seed),
-            word: Word::default(),
-            batch: Box::new(batch),
-            new: Vec::with_capacity(BATCH_WORDS),
-        }
+        Self { cache: Cache::new(&model.seed), word: Word::default(), batch: Box::new(batch) }
     }
 }
 
@@ -107,8 +103,9 @@ impl Model {
     ) {
         let text = text.as_bytes();
         scratch.take_keys(text, words);
-        if scratch.find_new(words.len()) > 0 {
-            self.learn(text, words, scratch);
+        let num_new = scratch.find_new(words.len());
+        if num_new > 0 {
+            self.learn(text, words, num_new, scratch);
         }
         let (mut done, mut len) = (0, 0);
         while let Some(other) = scratch.write_known(words.len(), &mut done, &mut len) {
@@ -123,13 +120,22 @@ impl Model {
     /// Remembers the short words that are not known, a few at a time.
     #[cold]
     #[inline(never)]
-    fn learn(&self, text: &[u8], words: &[Span], scratch: &mut Scratch) {
-        let Scratch { cache, batch, new, .. } = scratch;
+    fn learn(&self, text: &[u8], words: &[Span], num_new: usize, scratch: &mut Scratch) {
+        let Scratch { cache, batch, .. } = scratch;
+        let Batch { keys, new, .. } = &mut **batch;
         let word = |index: usize| &text[words[index].0..words[index].1];
-        new.retain(|index| batch.keys[*index] != NO_KEY && !cache.is_known(batch.keys[*index]));
-        for few in new.chunks(LANES) {
+        cache.read_neighbours(new[..num_new].iter().map(|index| keys[*index]));
+        let mut num_short = 0;
+        for at in 0..num_new {
+            let index = new[at];
+            if keys[index] != NO_KEY && !cache.is_known(keys[index]) {
+                new[num_short] = index;
+                num_short += 1;
+            }
+        }
+        for few in new[..num_short].chunks(LANES) {
             self.merge_together(few.iter().map(|index| word(*index)), |lane, ids| {
-                cache.remember(batch.keys[few[lane]], word(few[lane]), ids);
+                cache.remember(keys[few[lane]], word(few[lane]), ids);
             });
         }
     }
@@ -232,41 +238,41 @@ impl Scratch {
         }
     }
 
-    /// Lists the words that are not known, and returns their number.
+    /// Lists the words that are not known in front of the batch's `new`, and returns their number.
     #[inline]
     fn find_new(&mut self, num_words: usize) -> usize {
-        let sets = self.cache.sets();
+        let sets = &*self.cache.sets();
         let mask = sets.len() - 1;
-        let Batch { keys, hashes, .. } = &*self.batch;
+        let Batch { keys, hashes, new, .. } = &mut *self.batch;
+        let num_words = num_words.min(BATCH_WORDS);
         // Their sets are read first with nothing in between: memory answers all at once.
         let first = |hash: &u64| sets[*hash as usize & mask][0][0];
         black_box(hashes[..num_words].iter().map(first).fold(0, |all, one| all ^ one));
-        self.new.resize(BATCH_WORDS, 0);
         let mut num_new = 0;
-        for (index, (key, hash)) in keys.iter().zip(hashes).take(num_words).enumerate() {
-            self.new[num_new & (BATCH_WORDS - 1)] = index;
-            num_new += usize::from(!is_in(&sets[*hash as usize & mask], *key));
+        for index in 0..num_words {
+            new[num_new & (BATCH_WORDS - 1)] = index;
+            num_new += usize::from(!is_in(&sets[hashes[index] as usize & mask], keys[index]));
         }
-        self.new.truncate(num_new);
         num_new
     }
 
-    /// Writes the ids of the words from `done` on, up to the first that is not known.
+    /// Writes the ids of the words from `done` on, up to the first that is not among the short ones.
     #[inline]
     fn write_known(&mut self, num_words: usize, done: &mut usize, len: &mut usize) -> Option<usize> {
-        let sets = self.cache.sets();
+        let sets = &*self.cache.sets();
         let mask = sets.len() - 1;
-        let Batch { keys, hashes, ids } = &mut *self.batch;
-        let words = keys.iter().zip(hashes.iter()).enumerate().take(num_words).skip(*done);
-        for (index, (key, hash)) in words {
-            let room = ids[*len..].first_chunk_mut()?; // as long as the words have room for all
-            let found = find(&mut sets[*hash as usize & mask], *key);
-            let Some(count) = found.and_then(|packed| write(packed, room)) else {
-                *done = index + 1;
+        let Batch { keys, hashes, ids, .. } = &mut *self.batch;
+        let mut written = *len;
+        for index in *done..num_words.min(BATCH_WORDS) {
+            let entry = find(&sets[hashes[index] as usize & mask], keys[index]);
+            let room = ids[written..].first_chunk_mut()?; // as long as the words have room for all
+            let Some(count) = entry.and_then(|packed| write(packed, room)) else {
+                (*done, *len) = (index + 1, written);
                 return Some(index);
             };
-            *len += count;
+            written += count;
         }
+        *len = written;
         None
     }
 }

@@ -35,7 +35,7 @@ const BUCKET_MERGES: usize = 4;
 /// Pairs as numbers, of which 0 is none, each with its merge: a cache line.
 type Bucket = [[u64; 2]; BUCKET_MERGES];
 
-/// The merges of a vocabulary, in buckets half full.
+/// The merges of a vocabulary, in a power of two of buckets half full, and one that stays empty.
 #[derive(Debug)]
 pub(in crate::tokenize) struct Pairs {
     buckets: Large<Bucket>,
@@ -54,7 +54,7 @@ impl Pairs {
         }
         let num_buckets = (merges.len() * 2).div_ceil(BUCKET_MERGES).next_power_of_two();
         let num_words = (merges.len() * FILTER_BITS).div_ceil(64).next_power_of_two();
-        let mut pairs = Self { buckets: Large::zeros(num_buckets), filter: vec![0; num_words] };
+        let mut pairs = Self { buckets: Large::zeros(num_buckets + 1), filter: vec![0; num_words] };
         for (rank, (left, right, made)) in (0_u64..).zip(merges) {
             pairs.insert(number(*left, *right), rank << 32 | u64::from(*made));
         }
@@ -65,7 +65,7 @@ impl Pairs {
         let hash = hash(pair);
         let (word, bit) = place(hash, self.filter.len());
         self.filter[word] |= bit;
-        let mask = self.buckets.len() - 1;
+        let mask = self.buckets.len() - 2;
         let mut at = hash & mask;
         loop {
             let mut slots = self.buckets.as_mut_slice()[at].iter_mut();
@@ -111,9 +111,10 @@ impl Table<'_> {
         let pair = number(left, right);
         let hash = hash(pair);
         let (word, bit) = place(hash, self.filter.len());
-        let bucket = hash & (self.buckets.len() - 1);
-        // Any pair that does not merge is looked for in one bucket, which stays near the processor.
-        Seek { pair, bucket: select_unpredictable(self.filter[word] & bit == 0, 0, bucket) }
+        let empty = self.buckets.len() - 1;
+        let bucket = hash & (empty - 1);
+        // All pairs that do not merge are looked for in one bucket, which stays near the processor.
+        Seek { pair, bucket: select_unpredictable(self.filter[word] & bit == 0, empty, bucket) }
     }
 
     /// Reads the buckets of several pairs, one after the other: memory answers all at once.
@@ -137,7 +138,7 @@ impl Table<'_> {
     #[cold]
     fn merge_beyond(&self, pair: u64, mut at: usize) -> Merge {
         loop {
-            at = (at + 1) & (self.buckets.len() - 1);
+            at = (at + 1) & (self.buckets.len() - 2);
             let found = find(&self.buckets[at], pair);
             if found != NO_MERGE || self.buckets[at][BUCKET_MERGES - 1][0] == 0 {
                 return found;

@@ -139,6 +139,26 @@ mod tests {
         }
     }
 
+    /// Words longer and shorter than a window of the splitter, so that what decides meets its edges.
+    fn windows() -> impl Strategy<Value = String> {
+        let chars = "''aaaaaasdmtrevl  \n\t.,1é日\u{a0}\u{3000}😀";
+        let char = || proptest::sample::select(chars.chars().collect::<Vec<_>>());
+        let pieces = proptest::collection::vec((char(), 1_usize..4), 0..120);
+        (pieces, 0_usize..150).prop_map(|(pieces, len)| {
+            let text: String =
+                pieces.into_iter().flat_map(|(char, len)| std::iter::repeat_n(char, len)).collect();
+            "a".repeat(len) + &text
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #[test]
+        fn words_are_those_of_the_regular_expressions_across_windows(text in windows()) {
+            assert_twins(&text);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
         #[test]
