@@ -8,6 +8,7 @@ mod key;
 mod large;
 mod model;
 mod pairs;
+mod queue;
 mod store;
 mod symbols;
 mod together;

@@ -1,12 +1,10 @@
 //! One word merged: the pair of lowest rank first, the leftmost of equal ones, until none is left.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use super::pairs::{made, Merge, Pairs, Table, NO_MERGE};
+use super::queue::Queue;
 use super::together::Short;
 
-/// Symbols under which searching all ranks is faster than keeping a heap; a power of two.
+/// Symbols under which searching all ranks is faster than keeping a queue; a power of two.
 const SHORT_SYMBOLS: usize = 32;
 
 /// The symbols of a word while they are merged, and memory for it that is used again.
@@ -19,7 +17,7 @@ pub(in crate::tokenize) struct Word {
     /// Places of the symbols after and before.
     next: Vec<u32>,
     previous: Vec<u32>,
-    heap: BinaryHeap<Reverse<u64>>,
+    queue: Queue,
 }
 
 impl Word {
@@ -36,7 +34,7 @@ impl Word {
         }
     }
 
-    /// Merges with a heap of ranks and places; what a merge outdates stays in it and is skipped.
+    /// Merges rank by rank, from the left: what a merge outdates stays in its queue and is skipped.
     fn merge_long(&mut self, table: Table) {
         let len = self.ids.len() as u32;
         self.merges.clear();
@@ -46,14 +44,13 @@ impl Word {
         self.next.extend(1..=len);
         self.previous.clear();
         self.previous.extend((0..len).map(|at| at.wrapping_sub(1)));
-        let mut entries = std::mem::take(&mut self.heap).into_vec();
-        entries.clear();
-        let merges = self.merges.iter().enumerate().filter(|(_, merge)| **merge != NO_MERGE);
-        entries.extend(merges.map(|(at, merge)| entry(*merge, at)));
-        self.heap = entries.into();
-        while let Some(Reverse(first)) = self.heap.pop() {
-            let at = first as u32 as usize;
-            if entry(self.merges[at], at) == Reverse(first) {
+        self.queue.clear(self.ids.len());
+        for (at, merge) in (0..).zip(&self.merges) {
+            self.queue.push(*merge, at);
+        }
+        while let Some((rank, at)) = self.queue.pop() {
+            let at = at as usize;
+            if self.merges[at] >> 32 == u64::from(rank) && self.merges[at] != NO_MERGE {
                 self.merge_at(at, table);
             }
         }
@@ -70,20 +67,18 @@ impl Word {
         if after < self.ids.len() {
             self.previous[after] = at as u32;
         }
-        self.refresh(at, table);
         let before = self.previous[at] as usize;
         if before < self.ids.len() {
             self.refresh(before, table);
         }
+        self.refresh(at, table);
     }
 
     /// Looks up the merge of the symbol at `at` with the next one again.
     fn refresh(&mut self, at: usize, table: Table) {
         let right = self.ids.get(self.next[at] as usize);
         self.merges[at] = right.map_or(NO_MERGE, |right| table.merge(self.ids[at], *right));
-        if self.merges[at] != NO_MERGE {
-            self.heap.push(entry(self.merges[at], at));
-        }
+        self.queue.push(self.merges[at], at as u32);
     }
 
     /// Moves the symbols that are left together.
@@ -95,11 +90,6 @@ impl Word {
         }
         self.ids.truncate(to);
     }
-}
-
-/// A place in the heap, ordered by rank and then by place.
-fn entry(merge: Merge, at: usize) -> Reverse<u64> {
-    Reverse(merge & !u64::from(u32::MAX) | at as u64)
 }
 
 #[cfg(test)]
