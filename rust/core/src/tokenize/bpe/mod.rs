@@ -1,7 +1,7 @@
 //! Words to ids: the merges of a byte-pair encoding, applied in the order of their ranks.
 //!
 //! A cache answers for words seen before; what it does not know is merged exactly, short words
-//! by search over a few ranks, long ones by a heap.
+//! several together, by search over a few ranks, long ones by a queue.
 
 mod cache;
 mod key;
