@@ -17,6 +17,7 @@ use triptych_core::pii::{self, Action, KindCounts, Policy, PolicyConfig};
 use triptych_core::profile::{Profile, Scratch};
 use triptych_core::quality::{Bound, RuleConfig, SeedRules, FEATURES};
 use triptych_core::read::{self, Limits};
+use triptych_core::tokenize::{train, TrainConfig};
 
 /// Longest time of a doubling, in times of what was doubled.
 const MAX_RATIO: f64 = 2.3;
@@ -367,5 +368,25 @@ fn every_reader_of_text() {
             let Ok(mut reader) = read::open(&path, "text", limits) else { return };
             while reader.next_block().unwrap().is_some() {}
         });
+    }
+}
+
+#[test]
+fn the_tokenizer_on_one_word_as_long_as_the_text() {
+    let text = "aaaaaaaa éééé 日日日日 1111 \n\n\n\n    ''''".repeat(50);
+    let config = TrainConfig { vocab_size: 320, ..TrainConfig::default() };
+    let tokenizer = train(std::iter::once(Ok(text)), &config, &mut |_, _| {}).unwrap();
+    let mut encode = |text: &str| {
+        black_box(tokenizer.encode(text, false).unwrap());
+    };
+    assert_linear(PROSE, &mut encode);
+    for unit in ["a", " ", "é", "日", "👨", "\n", "1", "'"] {
+        let [half, whole] = [1 << 19, 1 << 20].map(|bytes| unit.repeat(bytes / unit.len()));
+        let mut least = [Duration::MAX; 2];
+        let is_linear = (0..NUM_RUNS).any(|_| {
+            least = [least[0].min(time(&mut encode, &half)), least[1].min(time(&mut encode, &whole))];
+            least[1] <= least[0].mul_f64(MAX_RATIO)
+        });
+        assert!(is_linear, "{unit:?}: {least:?}");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::bpe::{hash, key, Key};
+use super::bpe::{halves, hash, key, Key};
 
 /// Words with the sum of their weights.
 #[derive(Debug, Default)]
@@ -31,7 +31,8 @@ impl WordCounts {
             self.grow();
         }
         let mask = self.short.len() - 1;
-        let mut slot = hash(key) as usize & mask;
+        let [low, high] = halves(key);
+        let mut slot = hash(low, high) as usize & mask;
         loop {
             let entry = &mut self.short[slot];
             if entry.0 == key {

@@ -40,10 +40,11 @@ impl Parts {
             Some(ids) => Alphabet::Bytes(ids),
             None => Alphabet::Chars(symbols(&file.model, &vocabulary)?),
         };
+        let tokens = in_words(&vocabulary, matches!(alphabet, Alphabet::Bytes(_)));
         Ok(Self {
             added: AddedTokens::new(&file.added_tokens, &mut vocabulary, &normalizer)?,
             decoder: Decoder::new(file.decoder.as_ref())?,
-            model: Model { alphabet, pairs, whole },
+            model: Model::new(alphabet, pairs, whole, tokens.into_iter()),
             vocabulary,
             normalizer,
             words,
@@ -108,6 +109,11 @@ impl Parts {
             return Ok(());
         }
         self.words.each(text, at_start, |text, words| self.model.push(text, words, scratch, out))
+    }
+
+    /// Memory for a thread that encodes.
+    pub(super) fn scratch(&self) -> Scratch {
+        Scratch::new(&self.model)
     }
 
     /// How an id is spelt for decoding.
@@ -178,6 +184,12 @@ fn whole_words(model: &file::Model, words_are_bytes: bool) -> HashMap<Box<[u8]>,
     let in_words = |token: &str| if words_are_bytes { bytes_of(token) } else { Some(token.into()) };
     let entries = model.vocab.0.iter();
     entries.filter_map(|(token, id)| Some((in_words(token)?.into_boxed_slice(), *id))).collect()
+}
+
+/// The tokens as they stand in words, in the order of their ids.
+fn in_words(vocabulary: &Vocabulary, words_are_bytes: bool) -> Vec<Box<[u8]>> {
+    let in_words = |token: &str| if words_are_bytes { bytes_of(token) } else { Some(token.into()) };
+    vocabulary.iter().filter_map(|(token, _)| Some(in_words(token)?.into_boxed_slice())).collect()
 }
 
 fn symbols(model: &file::Model, vocabulary: &Vocabulary) -> Result<Symbols, String> {

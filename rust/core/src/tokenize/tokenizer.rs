@@ -141,7 +141,7 @@ impl Tokenizer {
             Err(TryLockError::Poisoned(spare)) => spare.into_inner().pop(),
             Err(TryLockError::WouldBlock) => None,
         }
-        .unwrap_or_default()
+        .unwrap_or_else(|| self.parts.scratch())
     }
 
     fn give_back(&self, scratch: Scratch) {

@@ -73,7 +73,7 @@ impl Words {
 }
 
 /// Words that are handed on together: their look-ups do not wait for each other.
-pub(super) const BATCH_WORDS: usize = 64;
+pub(super) const BATCH_WORDS: usize = 256;
 
 fn split_batched(pattern: &Pattern, text: &str, mut words: impl FnMut(&str, &[Span])) {
     let (mut batch, mut len) = ([(0, 0); BATCH_WORDS], 0);

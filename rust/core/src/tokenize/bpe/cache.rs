@@ -1,260 +1,261 @@
-//! Words seen before, with their ids: tables of fixed size that forget what was not used lately.
+//! Short words seen before, with their ids: sets of two that forget what was learnt first.
 //!
-//! Short words of few ids stand in sets of two, a cache line each: a new word takes the place of
-//! the one that was used less lately. Others stand in a store that is emptied when it is full.
+//! A new word takes the place of the older one of its set, which moves to the neighbour if that has
+//! room. Words that are too long, or of too many ids, stand in a [`Store`].
 
-use super::key::{hash, Key};
+use std::hint::{black_box, select_unpredictable};
 
-/// Most sets of short words: 16 MiB a thread. Text of few words stays with few sets.
-const MAX_SETS: usize = 1 << 18;
+use super::key::{halves, hash, Key};
+use super::large::Large;
+use super::store::Store;
 
-/// Sets at first.
-const MIN_SETS: usize = 1 << 12;
+/// A word as a key of two numbers, and its ids in two more. The key 0 is no word.
+type Entry = [u64; 4];
 
-/// Words in front: 512 KiB, which stay near the processor.
-const FRONT_WORDS: usize = 1 << 14;
+/// Two words, the one learnt last first: a cache line.
+pub(super) type Set = [Entry; 2];
+
+/// Most sets: 32 MiB a thread. Text of few words stays with few sets.
+const MAX_SETS: usize = 1 << 19;
+
+/// Sets at first: 2 MiB, a large page.
+const MIN_SETS: usize = 1 << 15;
 
 /// Most ids of a short word.
-const MAX_IDS: usize = 4;
+const MAX_IDS: usize = 6;
 
-/// Bits of an id; in the first id of a short word, the number of its ids stands above them.
-const ID_BITS: u32 = 24;
+/// Ids up to this many stand as they are given out, 32 bits each.
+const MAX_PLAIN_IDS: usize = 4;
 
-/// A short word and its ids.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(align(32))]
-struct Entry {
-    key: Key,
-    ids: [u32; MAX_IDS],
-}
+/// Bits of an id where more stand in an entry: ids are under 2^20.
+const PACKED_BITS: usize = 20;
 
-/// Two words, the one used last first.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(align(64))]
-struct Set([Entry; 2]);
+/// The number of ids, four bits, stands above the first of them in an entry.
+const COUNT_SHIFT: u32 = 24;
+
+/// Ids of a short word as a cache keeps them.
+pub(super) type Packed = [u64; 2];
+
+/// Stands for the ids of a word whose ids are in the store: a count that no word has.
+const ELSEWHERE: Packed = [0xf << COUNT_SHIFT, 0];
 
 /// Words and their ids.
 #[derive(Debug)]
-pub(in crate::tokenize) struct Cache {
-    /// The short words used last, one a slot.
-    front: Vec<Entry>,
-    sets: Vec<Set>,
+pub(super) struct Cache {
+    sets: Large<Set>,
     /// Words put in since the sets were made.
     num_inserted: usize,
-    pub(in crate::tokenize) store: Store,
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self {
-            front: vec![Entry::default(); FRONT_WORDS],
-            sets: vec![Set::default(); MIN_SETS],
-            num_inserted: 0,
-            store: Store::default(),
-        }
-    }
+    pub(super) store: Store,
 }
 
 impl Cache {
-    /// Reads the set of a word that is not in front: when several are read one after the other,
-    /// memory answers all at once.
-    #[inline]
-    pub(in crate::tokenize) fn touch(&self, key: Key) -> u64 {
-        let hash = hash(key);
-        if self.front[front_slot(hash)].key == key {
-            return 0;
+    /// A cache that knows the words of `seed`, of which later ones are used more.
+    pub(super) fn new(seed: &[(Key, Packed)]) -> Self {
+        let num_sets = seed.len().next_power_of_two().clamp(MIN_SETS, MAX_SETS);
+        let mut cache = Self { sets: Large::zeros(num_sets), num_inserted: 0, store: Store::default() };
+        for (key, ids) in seed {
+            cache.insert(halves(*key), *ids);
         }
-        self.sets[hash as usize & (self.sets.len() - 1)].0[0].key as u64
+        cache
     }
 
-    /// Appends the ids of a short word, if it is known.
+    /// The sets, a power of two of them, to [`find`] words in: each stands in that of its hash.
     #[inline]
-    pub(in crate::tokenize) fn push(&mut self, key: Key, out: &mut Vec<u32>) -> bool {
-        let hash = hash(key);
-        let front = &mut self.front[front_slot(hash)];
-        if front.key != key {
-            let slot = hash as usize & (self.sets.len() - 1);
-            let Some(found) = self.sets[slot].find(key) else { return false };
-            *front = found;
-        }
-        front.push(out);
-        true
+    pub(super) fn sets(&mut self) -> &mut [Set] {
+        self.sets.as_mut_slice()
     }
 
-    /// Remembers a short word; false if it has too many ids.
-    pub(in crate::tokenize) fn insert(&mut self, key: Key, ids: &[u32]) -> bool {
-        let mut entry = Entry { key, ..Entry::default() };
-        let Some(part) = entry.ids.get_mut(..ids.len()) else { return false };
-        part.copy_from_slice(ids);
-        entry.ids[0] |= (ids.len() as u32) << ID_BITS;
+    /// Reads the neighbours of the sets of several words, one after the other: memory answers all at once.
+    pub(super) fn read_neighbours(&self, keys: impl Iterator<Item = [u64; 2]>) {
+        let sets = self.sets.as_slice();
+        black_box(keys.fold(0, |all, key| all ^ sets[slot(sets, key) ^ 1][0][0]));
+    }
+
+    /// Whether a short word is in its set, or was in the neighbour and now is.
+    pub(super) fn is_known(&mut self, key: [u64; 2]) -> bool {
+        let sets = self.sets.as_mut_slice();
+        is_in(&sets[slot(sets, key)], key) || bring_back(sets, key)
+    }
+
+    /// Remembers a short word that was not known.
+    pub(super) fn remember(&mut self, key: [u64; 2], word: &[u8], ids: &[u32]) {
+        if self.is_known(key) {
+            return; // it came twice in a batch
+        }
+        let packed = pack(ids).unwrap_or_else(|| {
+            self.store.insert(word, ids);
+            ELSEWHERE
+        });
+        self.insert(key, packed);
+    }
+
+    /// Puts a short word into its set.
+    fn insert(&mut self, [low, high]: [u64; 2], [first, second]: Packed) {
         self.num_inserted += 1;
-        if self.num_inserted > self.sets.len() && self.sets.len() < MAX_SETS {
+        if self.num_inserted > self.sets.len() + self.sets.len() / 4 && self.sets.len() < MAX_SETS {
             self.grow();
         }
-        self.insert_entry(entry);
-        true
+        insert_entry(self.sets.as_mut_slice(), [low, high, first, second]);
     }
 
-    fn insert_entry(&mut self, entry: Entry) {
-        let slot = hash(entry.key) as usize & (self.sets.len() - 1);
-        let set = &mut self.sets[slot].0;
-        *set = [entry, set[0]];
-    }
-
-    /// Doubles the sets twice.
+    /// Doubles the sets.
     #[cold]
     fn grow(&mut self) {
-        let old = std::mem::take(&mut self.sets);
-        self.sets = vec![Set::default(); (old.len() * 4).min(MAX_SETS)];
-        for Set([first, second]) in old {
-            for entry in [second, first].into_iter().filter(|entry| entry.key != 0) {
-                self.insert_entry(entry);
+        let num_sets = self.sets.len() * 2;
+        let mut old = std::mem::replace(&mut self.sets, Large::zeros(num_sets));
+        let new = self.sets.as_mut_slice();
+        for [first, second] in old.as_mut_slice() {
+            for entry in [second, first].into_iter().filter(|entry| entry[1] != 0) {
+                insert_entry(new, *entry);
             }
         }
     }
 }
 
-/// The slot in front, of other bits of the hash than the set.
+/// Puts a word in front of its set; what falls out of it moves to the neighbour if there is room.
+fn insert_entry(sets: &mut [Set], entry: Entry) {
+    let [low, high, ..] = entry;
+    let slot = slot(sets, [low, high]);
+    let [first, last] = sets[slot];
+    sets[slot] = [entry, first];
+    if last[1] != 0 {
+        if let Some(room) = sets[slot ^ 1].iter_mut().find(|entry| entry[1] == 0) {
+            *room = last;
+        }
+    }
+}
+
+/// Moves a word that is not in its set there from the neighbour, if it is in that.
+fn bring_back(sets: &mut [Set], key: [u64; 2]) -> bool {
+    let neighbour = slot(sets, key) ^ 1;
+    let Some(found) = sets[neighbour].iter_mut().find(|entry| is_same(entry, key)) else { return false };
+    let entry = std::mem::take(found);
+    insert_entry(sets, entry);
+    true
+}
+
+/// Where the set of a word is.
 #[inline]
-fn front_slot(hash: u64) -> usize {
-    (hash >> 40) as usize & (FRONT_WORDS - 1)
+fn slot(sets: &[Set], [low, high]: [u64; 2]) -> usize {
+    hash(low, high) as usize & (sets.len() - 1)
 }
 
-impl Set {
-    /// The word of a key, which becomes the one used last.
-    #[inline]
-    fn find(&mut self, key: Key) -> Option<Entry> {
-        if self.0[0].key != key {
-            if self.0[1].key != key {
-                return None;
-            }
-            self.0.swap(0, 1);
-        }
-        Some(self.0[0])
+#[inline]
+fn is_same(entry: &Entry, [low, high]: [u64; 2]) -> bool {
+    (entry[0] ^ low) | (entry[1] ^ high) == 0
+}
+
+/// Whether a word is in a set; both of its entries are compared, without a choice between them.
+#[inline]
+pub(super) fn is_in(set: &Set, key: [u64; 2]) -> bool {
+    is_same(&set[0], key) | is_same(&set[1], key)
+}
+
+/// The ids of a word of a set.
+#[inline]
+pub(super) fn find(set: &Set, key: [u64; 2]) -> Option<Packed> {
+    let is_first = is_same(&set[0], key);
+    let [_, _, first, second] = *select_unpredictable(is_first, &set[0], &set[1]);
+    (is_first | is_same(&set[1], key)).then_some([first, second])
+}
+
+/// Ids as an entry keeps them; `None` if there are too many.
+pub(super) fn pack(ids: &[u32]) -> Option<Packed> {
+    let bits = if ids.len() <= MAX_PLAIN_IDS { 32 } else { PACKED_BITS };
+    if ids.len() > MAX_IDS {
+        return None;
     }
-}
-
-impl Entry {
-    #[inline]
-    fn push(&self, out: &mut Vec<u32>) {
-        let [first, second, third, fourth] = self.ids;
-        let len = out.len() + (first >> ID_BITS) as usize;
-        out.extend_from_slice(&[first & ((1 << ID_BITS) - 1), second, third, fourth]);
-        out.truncate(len);
+    let mut packed = 0_u128;
+    for (index, id) in ids.iter().enumerate() {
+        // From the second packed id on, above the number of ids.
+        let shift = if bits == 32 || index == 0 { bits * index } else { 8 + bits * index };
+        packed |= u128::from(*id) << shift;
     }
+    packed |= (ids.len() as u128) << COUNT_SHIFT;
+    Some([packed as u64, (packed >> 64) as u64])
 }
 
-/// Slots of the store; a word overwrites the one that was there.
-const STORE_SLOTS: usize = 1 << 17;
+/// Room that [`write`] needs.
+pub(super) const WRITTEN_IDS: usize = MAX_IDS;
 
-/// Bytes and ids that the store holds before it is emptied.
-const STORE_BYTES: usize = 6 << 20;
-const STORE_IDS: usize = 1 << 20;
-
-/// Longest word of the store, in bytes: longer ones rarely come twice.
-const MAX_STORED_BYTES: usize = 128;
-
-/// Words of any form, at most 12 MiB.
-#[derive(Debug, Default)]
-pub(in crate::tokenize) struct Store {
-    slots: Vec<Stored>,
-    bytes: Vec<u8>,
-    ids: Vec<u32>,
-}
-
-/// Where a word and its ids stand; an empty one has no bytes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Stored {
-    bytes_start: u32,
-    ids_start: u32,
-    num_bytes: u16,
-    num_ids: u16,
-}
-
-impl Store {
-    /// Appends the ids of a word, if it is known.
-    pub(in crate::tokenize) fn push(&self, word: &[u8], out: &mut Vec<u32>) -> bool {
-        let Some(found) = self.slots.get(store_slot(word)) else { return false };
-        let bytes = &self.bytes[found.bytes_start as usize..][..found.num_bytes as usize];
-        let is_known = bytes == word;
-        if is_known {
-            out.extend_from_slice(&self.ids[found.ids_start as usize..][..found.num_ids as usize]);
-        }
-        is_known
+/// Writes the ids of an entry to the front of `out`, with anything after them, and returns their number;
+/// `None` if they are in the store.
+#[inline]
+pub(super) fn write([first, second]: Packed, out: &mut [u32; WRITTEN_IDS]) -> Option<usize> {
+    let count = (first >> COUNT_SHIFT) as usize & 0xf;
+    out[0] = first as u32 & ((1 << COUNT_SHIFT) - 1);
+    out[1] = (first >> 32) as u32;
+    out[2] = second as u32;
+    out[3] = (second >> 32) as u32;
+    if count > MAX_PLAIN_IDS {
+        return write_packed([first, second], count, out);
     }
-
-    /// Remembers a word, if it is not too long.
-    pub(in crate::tokenize) fn insert(&mut self, word: &[u8], ids: &[u32]) {
-        if word.len() > MAX_STORED_BYTES || ids.len() > MAX_STORED_BYTES {
-            return;
-        }
-        if self.slots.is_empty() || self.bytes.len() > STORE_BYTES || self.ids.len() > STORE_IDS {
-            self.bytes.clear();
-            self.ids.clear();
-            self.slots.clear();
-            self.slots.resize(STORE_SLOTS, Stored::default());
-        }
-        self.slots[store_slot(word)] = Stored {
-            bytes_start: self.bytes.len() as u32,
-            ids_start: self.ids.len() as u32,
-            num_bytes: word.len() as u16,
-            num_ids: ids.len() as u16,
-        };
-        self.bytes.extend_from_slice(word);
-        self.ids.extend_from_slice(ids);
-    }
+    Some(count)
 }
 
-/// The slot of a word: eight bytes at a time, multiplied and folded.
-fn store_slot(word: &[u8]) -> usize {
-    let fold = |sum: u64, part: &[u8]| {
-        let mut bytes = [0; 8];
-        bytes[..part.len()].copy_from_slice(part);
-        let product = u128::from(sum ^ u64::from_le_bytes(bytes)) * 0x9e37_79b9_7f4a_7c15;
-        product as u64 ^ (product >> 64) as u64
-    };
-    word.chunks(8).fold(word.len() as u64, fold) as usize & (STORE_SLOTS - 1)
+#[cold]
+fn write_packed([first, second]: Packed, count: usize, out: &mut [u32; WRITTEN_IDS]) -> Option<usize> {
+    let packed = u128::from(second) << 64 | u128::from(first);
+    for (index, id) in out.iter_mut().enumerate() {
+        let shift = if index == 0 { 0 } else { 8 + PACKED_BITS * index };
+        *id = (packed >> shift) as u32 & ((1 << PACKED_BITS) - 1);
+    }
+    (count <= MAX_IDS).then_some(count)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn known(cache: &mut Cache, key: [u64; 2]) -> Option<Vec<u32>> {
+        cache.is_known(key);
+        let slot = slot(cache.sets(), key);
+        let packed = find(&cache.sets()[slot], key)?;
+        let mut ids = [9; WRITTEN_IDS];
+        let count = write(packed, &mut ids)?;
+        Some(ids[..count].to_vec())
+    }
+
+    /// A key of a word of eight bytes and more.
+    fn word_key(number: u64) -> [u64; 2] {
+        [number, 8 << 56]
+    }
+
     #[test]
-    fn what_was_put_in_last_is_known_and_long_lists_are_not_kept() {
-        let (mut cache, mut out) = (Cache::default(), vec![9]);
-        for number in 1..3_000_000_u128 {
-            assert!(cache.insert(number, &[number as u32, 5]));
+    fn what_was_put_in_last_is_known_and_the_cache_stays_in_its_bounds() {
+        let mut cache = Cache::new(&[(5 | 8 << 120, pack(&[7, 8]).unwrap())]);
+        assert_eq!(known(&mut cache, word_key(5)), Some(vec![7, 8]));
+        for number in 1..3_000_000 {
+            cache.insert(word_key(number), pack(&[number as u32 % (1 << 20), 5]).unwrap());
         }
-        assert!(cache.push(2_999_999, &mut out));
-        assert_eq!(out, [9, 2_999_999, 5]);
-        assert!(!cache.insert(77 << 64, &[1; 5]) && !cache.push(77 << 64, &mut out));
-        let known = (1..3_000_000).filter(|number| cache.push(*number, &mut out)).count();
-        assert!((MAX_SETS..=2 * MAX_SETS).contains(&known), "{known}");
+        assert_eq!(known(&mut cache, word_key(2_999_999)), Some(vec![2_999_999 % (1 << 20), 5]));
+        let num_known = (1..3_000_000).filter(|number| cache.is_known(word_key(*number))).count();
+        assert!((MAX_SETS..=2 * MAX_SETS).contains(&num_known), "{num_known}");
+        assert_eq!(cache.sets.len(), MAX_SETS);
     }
 
     #[test]
     fn few_words_are_all_known_and_keep_the_cache_small() {
-        let mut cache = Cache::default();
-        for number in 1..2_000_u128 {
-            cache.insert(number, &[number as u32]);
-            assert!(cache.push(number, &mut Vec::new()));
+        let mut cache = Cache::new(&[]);
+        for number in 1..2_000 {
+            cache.insert(word_key(number), pack(&[number as u32]).unwrap());
+            assert!(known(&mut cache, word_key(number)).is_some());
         }
         assert_eq!(cache.sets.len(), MIN_SETS);
     }
 
     #[test]
-    fn the_store_gives_back_words_of_any_length_and_stays_in_its_bounds() {
-        let (mut store, mut out) = (Store::default(), Vec::new());
-        assert!(!store.push(b"", &mut out));
-        for number in 0_u32..300_000 {
-            let word = format!("{number:>0$}", number as usize % 40 + 1);
-            store.insert(word.as_bytes(), &[number, 1]);
-            assert!(store.push(word.as_bytes(), &mut out));
-            assert_eq!(out.split_off(0), [number, 1]);
+    fn up_to_six_ids_of_any_size_are_kept() {
+        let largest = (1 << PACKED_BITS) - 1;
+        for count in 0..=8 {
+            let ids: Vec<u32> = (0..count).map(|index| largest - index * 7).collect();
+            let Some(packed) = pack(&ids) else {
+                assert!(ids.len() > MAX_IDS);
+                continue;
+            };
+            let mut out = [0; WRITTEN_IDS];
+            assert_eq!(write(packed, &mut out), Some(ids.len()));
+            assert_eq!(out[..ids.len()], ids);
         }
-        assert!(store.bytes.len() < 2 * STORE_BYTES && store.ids.len() < 2 * STORE_IDS);
-        store.insert(&[7; 1000], &[1]);
-        assert!(!store.push(&[7; 1000], &mut out));
     }
 }

@@ -4,20 +4,30 @@
 pub(in crate::tokenize) type Key = u128;
 
 /// Longest word, in bytes; the sixteenth byte of a key is the length.
-const MAX_BYTES: usize = 15;
+pub(in crate::tokenize) const MAX_BYTES: usize = 15;
+
+/// What keeps the first bytes of sixteen, by their number.
+static MASKS: [u128; 16] = masks();
+
+const fn masks() -> [u128; 16] {
+    let mut masks = [0; 16];
+    let mut len = 1;
+    while len < 16 {
+        masks[len] = masks[len - 1] << 8 | 0xff;
+        len += 1;
+    }
+    masks
+}
 
 /// The key of `text[start..end]`; `None` for a word that is too long.
 #[inline]
 pub(in crate::tokenize) fn key(text: &[u8], start: usize, end: usize) -> Option<Key> {
     let len = end - start;
-    if len > MAX_BYTES {
-        return None;
-    }
+    let mask = MASKS.get(len)?;
     let bytes = match text.get(start..start + 16) {
         Some(bytes) => u128::from_le_bytes(bytes.try_into().unwrap_or_default()),
         None => key_at_end(&text[start..end]),
     };
-    let mask = (1_u128 << (8 * len)) - 1;
     Some(bytes & mask | (len as u128) << 120)
 }
 
@@ -27,12 +37,16 @@ fn key_at_end(word: &[u8]) -> u128 {
     word.iter().rev().fold(0, |key, byte| key << 8 | u128::from(*byte))
 }
 
-/// Both halves multiplied together and folded.
+/// The low and the high half, which is not 0 for any word.
 #[inline]
-pub(in crate::tokenize) fn hash(key: Key) -> u64 {
-    let low = key as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let high = (key >> 64) as u64 ^ 0xd1b5_4a32_d192_ed03;
-    let product = u128::from(low) * u128::from(high);
+pub(in crate::tokenize) fn halves(key: Key) -> [u64; 2] {
+    [key as u64, (key >> 64) as u64]
+}
+
+/// Both halves of a key multiplied together and folded.
+#[inline]
+pub(in crate::tokenize) fn hash(low: u64, high: u64) -> u64 {
+    let product = u128::from(low ^ 0x9e37_79b9_7f4a_7c15) * u128::from(high ^ 0xd1b5_4a32_d192_ed03);
     product as u64 ^ (product >> 64) as u64
 }
 

@@ -1,11 +1,10 @@
 //! One word merged: the pair of lowest rank first, the leftmost of equal ones, until none is left.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use super::pairs::{made, Merge, Pairs, Table, NO_MERGE};
+use super::queue::Queue;
+use super::together::Short;
 
-use super::pairs::{Pairs, NO_RANK};
-
-/// Symbols up to which searching all ranks is faster than keeping a heap; a power of two.
+/// Symbols under which searching all ranks is faster than keeping a queue; a power of two.
 const SHORT_SYMBOLS: usize = 32;
 
 /// The symbols of a word while they are merged, and memory for it that is used again.
@@ -13,70 +12,73 @@ const SHORT_SYMBOLS: usize = 32;
 pub(in crate::tokenize) struct Word {
     /// The symbols, and after [`Word::merge`] the tokens.
     pub(in crate::tokenize) ids: Vec<u32>,
-    /// The rank of the merge of each symbol with the one after it.
-    ranks: Vec<u32>,
+    /// The merge of each symbol with the one after it.
+    merges: Vec<Merge>,
     /// Places of the symbols after and before.
     next: Vec<u32>,
     previous: Vec<u32>,
-    heap: BinaryHeap<Reverse<u64>>,
+    queue: Queue,
 }
 
 impl Word {
     /// Merges the symbols in `ids`.
     pub(in crate::tokenize) fn merge(&mut self, pairs: &Pairs) {
-        if self.ids.len() <= SHORT_SYMBOLS {
-            Short::new(&self.ids, pairs).merge(pairs, &mut self.ids);
+        if self.ids.len() < SHORT_SYMBOLS {
+            let merge = |_, left, right| pairs.table().merge(left, right);
+            let mut short = Short::<SHORT_SYMBOLS>::new(self.ids.iter().copied(), merge);
+            short.merge(pairs.table());
+            self.ids.clear();
+            short.each(|id| self.ids.push(id));
         } else {
-            self.merge_long(pairs);
+            self.merge_long(pairs.table());
         }
     }
 
-    /// Merges with a heap of ranks and places; what a merge outdates stays in it and is skipped.
-    fn merge_long(&mut self, pairs: &Pairs) {
+    /// Merges rank by rank, from the left: what a merge outdates stays in its queue and is skipped.
+    fn merge_long(&mut self, table: Table) {
         let len = self.ids.len() as u32;
-        self.ranks.clear();
-        self.ranks.extend(self.ids.windows(2).map(|two| pairs.rank(two[0], two[1])));
-        self.ranks.push(NO_RANK);
+        self.merges.clear();
+        self.merges.extend(self.ids.windows(2).map(|two| table.merge(two[0], two[1])));
+        self.merges.push(NO_MERGE);
         self.next.clear();
         self.next.extend(1..=len);
         self.previous.clear();
         self.previous.extend((0..len).map(|at| at.wrapping_sub(1)));
-        self.heap.clear();
-        let starts = self.ranks.iter().zip(0..).filter(|(rank, _)| **rank != NO_RANK);
-        self.heap.extend(starts.map(|(rank, at)| entry(*rank, at)));
-        while let Some(Reverse(entry)) = self.heap.pop() {
-            let (rank, at) = ((entry >> 32) as u32, entry as u32 as usize);
-            if self.ranks[at] == rank {
-                self.merge_at(at, pairs);
+        self.queue.clear(self.ids.len());
+        for (at, merge) in (0..).zip(&self.merges) {
+            self.queue.push(*merge, at);
+        }
+        while let Some((rank, at)) = self.queue.pop() {
+            let at = at as usize;
+            if self.merges[at] >> 32 == u64::from(rank) && self.merges[at] != NO_MERGE {
+                self.merge_at(at, table);
             }
         }
         self.gather();
     }
 
     /// Merges the symbol at `at` with the next one.
-    fn merge_at(&mut self, at: usize, pairs: &Pairs) {
+    fn merge_at(&mut self, at: usize, table: Table) {
         let right = self.next[at] as usize;
-        self.ids[at] = pairs.merged(self.ranks[at]);
-        self.ranks[right] = NO_RANK;
+        self.ids[at] = made(self.merges[at]);
+        self.merges[right] = NO_MERGE;
         self.next[at] = self.next[right];
         let after = self.next[at] as usize;
         if after < self.ids.len() {
             self.previous[after] = at as u32;
         }
-        self.refresh(at, pairs);
         let before = self.previous[at] as usize;
         if before < self.ids.len() {
-            self.refresh(before, pairs);
+            self.refresh(before, table);
         }
+        self.refresh(at, table);
     }
 
-    /// Looks up the rank of the symbol at `at` with the next one again.
-    fn refresh(&mut self, at: usize, pairs: &Pairs) {
+    /// Looks up the merge of the symbol at `at` with the next one again.
+    fn refresh(&mut self, at: usize, table: Table) {
         let right = self.ids.get(self.next[at] as usize);
-        self.ranks[at] = right.map_or(NO_RANK, |right| pairs.rank(self.ids[at], *right));
-        if self.ranks[at] != NO_RANK {
-            self.heap.push(entry(self.ranks[at], at));
-        }
+        self.merges[at] = right.map_or(NO_MERGE, |right| table.merge(self.ids[at], *right));
+        self.queue.push(self.merges[at], at as u32);
     }
 
     /// Moves the symbols that are left together.
@@ -87,76 +89,6 @@ impl Word {
             (from, to) = (self.next[from] as usize, to + 1);
         }
         self.ids.truncate(to);
-    }
-}
-
-/// A place in the heap, ordered by rank and then by place.
-fn entry(rank: u32, at: usize) -> Reverse<u64> {
-    Reverse(u64::from(rank) << 32 | at as u64)
-}
-
-/// A short word: a list of symbols in place, whose lowest rank is searched for.
-struct Short {
-    len: usize,
-    ids: [u32; SHORT_SYMBOLS],
-    /// Rank of each symbol with the next one; [`NO_RANK`] for the last and for those merged away.
-    ranks: [u32; SHORT_SYMBOLS],
-    next: [u8; SHORT_SYMBOLS],
-    previous: [u8; SHORT_SYMBOLS],
-}
-
-/// Keeps an index in bounds, so that it needs no check.
-const IN_BOUNDS: usize = SHORT_SYMBOLS - 1;
-
-impl Short {
-    fn new(symbols: &[u32], pairs: &Pairs) -> Self {
-        let len = symbols.len();
-        let mut ids = [0; SHORT_SYMBOLS];
-        ids[..len].copy_from_slice(symbols);
-        let mut ranks = [NO_RANK; SHORT_SYMBOLS];
-        for (rank, two) in ranks.iter_mut().zip(symbols.windows(2)) {
-            *rank = pairs.rank(two[0], two[1]);
-        }
-        let next = std::array::from_fn(|at| at as u8 + 1);
-        let previous = std::array::from_fn(|at| (at as u8).wrapping_sub(1));
-        Self { len, ids, ranks, next, previous }
-    }
-
-    fn merge(mut self, pairs: &Pairs, out: &mut Vec<u32>) {
-        while let Some(at) = self.lowest() {
-            let right = self.next[at] as usize & IN_BOUNDS;
-            let after = self.next[right] as usize;
-            self.ids[at] = pairs.merged(self.ranks[at]);
-            self.ranks[right] = NO_RANK;
-            self.next[at] = after as u8;
-            self.ranks[at] = NO_RANK;
-            if after < self.len {
-                self.previous[after & IN_BOUNDS] = at as u8;
-                self.ranks[at] = pairs.rank(self.ids[at], self.ids[after & IN_BOUNDS]);
-            }
-            let before = self.previous[at] as usize;
-            if before < self.len {
-                self.ranks[before & IN_BOUNDS] = pairs.rank(self.ids[before & IN_BOUNDS], self.ids[at]);
-            }
-        }
-        out.clear();
-        let mut at = 0;
-        while at < self.len {
-            out.push(self.ids[at & IN_BOUNDS]);
-            at = self.next[at & IN_BOUNDS] as usize;
-        }
-    }
-
-    /// The leftmost place of the lowest rank.
-    #[inline]
-    fn lowest(&self) -> Option<usize> {
-        let (mut lowest, mut place) = (NO_RANK, 0);
-        for (at, rank) in self.ranks[..self.len].iter().enumerate() {
-            if *rank < lowest {
-                (lowest, place) = (*rank, at);
-            }
-        }
-        (lowest != NO_RANK).then_some(place & IN_BOUNDS)
     }
 }
 
@@ -193,7 +125,7 @@ mod tests {
         ) {
             let merges = if order { merges.into_iter().rev().collect() } else { merges };
             let pairs = Pairs::new(&merges).unwrap();
-            for ids in [&ids[..], &ids[..ids.len().min(SHORT_SYMBOLS)]] {
+            for ids in [&ids[..], &ids[..ids.len().min(SHORT_SYMBOLS - 1)]] {
                 let mut word = Word { ids: ids.to_vec(), ..Word::default() };
                 word.merge(&pairs);
                 prop_assert_eq!(&word.ids, &naive(ids, &merges));

@@ -9,5 +9,6 @@ mod scan;
 #[rustfmt::skip]
 #[allow(clippy::unreadable_literal)] // bit patterns
 mod tables;
+mod window;
 
 pub use patterns::{Pattern, PATTERNS, TRIPTYCH};

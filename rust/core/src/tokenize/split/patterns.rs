@@ -1,6 +1,7 @@
 //! The split patterns by name, with their regular expressions as the models' files spell them.
 
-use super::scan::{self, cl100k, gpt2, o200k};
+use super::scan::{self, cl100k, o200k};
+use super::window::split_gpt2;
 
 /// A split pattern that is known by name.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Pattern {
     pub fn split(&self, text: &str, word: impl FnMut(usize, usize)) {
         let text = text.as_bytes();
         match self.grammar {
-            Grammar::Gpt2 => scan::split(text, gpt2, word),
+            Grammar::Gpt2 => split_gpt2(text, word),
             Grammar::Cl100k { marks: false, digits: 1 } => scan::split(text, cl100k::<false, 1>, word),
             Grammar::Cl100k { marks: false, digits: 2 } => scan::split(text, cl100k::<false, 2>, word),
             Grammar::Cl100k { marks: false, .. } => scan::split(text, cl100k::<false, 3>, word),
@@ -134,6 +135,26 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
         fn words_are_those_of_the_regular_expressions_where_classes_meet(text in decisive()) {
+            assert_twins(&text);
+        }
+    }
+
+    /// Words longer and shorter than a window of the splitter, so that what decides meets its edges.
+    fn windows() -> impl Strategy<Value = String> {
+        let chars = "''aaaaaasdmtrevl  \n\t.,1é日\u{a0}\u{3000}😀";
+        let char = || proptest::sample::select(chars.chars().collect::<Vec<_>>());
+        let pieces = proptest::collection::vec((char(), 1_usize..4), 0..120);
+        (pieces, 0_usize..150).prop_map(|(pieces, len)| {
+            let text: String =
+                pieces.into_iter().flat_map(|(char, len)| std::iter::repeat_n(char, len)).collect();
+            "a".repeat(len) + &text
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #[test]
+        fn words_are_those_of_the_regular_expressions_across_windows(text in windows()) {
             assert_twins(&text);
         }
     }
