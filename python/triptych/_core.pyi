@@ -7,6 +7,7 @@ from typing import Any, final
 
 __all__ = [
     "BatchCleaner",
+    "Batches",
     "ConfigError",
     "InputError",
     "IntegrityError",
@@ -422,6 +423,15 @@ def export_megatron(
     """
 
 @final
+class Batches:
+    """Batches that a thread makes ahead: (step, first_row, num_rows, arrays) each.
+
+    `arrays` is what `Order.batch` returns. Only in the process that asked for them.
+    """
+
+    def __iter__(self) -> Batches: ...
+    def __next__(self) -> tuple[int, int, int, dict[str, Any]]: ...
+
 class Order:
     """The rows of every step, as a pure function of seed, stage table and step.
 
@@ -497,6 +507,15 @@ class Order:
         Raises:
             ConfigError: step or rows out of range.
             IntegrityError: damaged shards.
+        """
+
+    def prefetch(self, first_step: int, batch_rows: int, depth: int) -> Batches:
+        """The batches of the steps from `first_step` on, made ahead by a thread.
+
+        Args:
+            first_step: the first step.
+            batch_rows: rows of a batch; the last of a step may have fewer.
+            depth: batches that wait at a time, at least 1.
         """
 
     def step_hash(self, step: int) -> str:

@@ -16,7 +16,9 @@ from typing import Literal
 
 from triptych.errors import ConfigError
 
-ScheduleName = Literal["constant", "linear", "cosine", "wsd"]
+ScheduleName = Literal[
+    "constant", "linear", "cosine", "wsd", "wsd_sqrt", "inverse_sqrt"
+]
 
 
 class TrainingStage(str, Enum):
@@ -78,7 +80,7 @@ class StageConfig:
         schedule: shape of the learning rate within the stage.
         warmup_steps: linear rise at its start.
         min_lr_ratio: learning rate at its end as a share of the peak.
-        decay_ratio: share of the stage in which `wsd` and `1-sqrt` decay.
+        decay_ratio: share of the stage in which `wsd` and `wsd_sqrt` decay.
         exit: when the stage ends before its last step.
         evaluation: evaluation sets read at its end; None reads all of the run's.
     """

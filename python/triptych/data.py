@@ -22,10 +22,12 @@ import torch
 from triptych import _core, artefact
 from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
+from triptych.tokens import local_shards
 from triptych.train.batch import Batch
 
 TOKENS_FORMAT = "triptych-tokens/1"
 IGNORE_INDEX = -100
+PREFETCHED_BATCHES = 4  # of 16,000 tokens: 2 MB; one would do where steps are alike
 
 DTYPES = {
     "input_ids": np.int64,
@@ -42,7 +44,7 @@ class OrderedRows:
     """Rows of every step, by name of source and stage table; nothing is consumed.
 
     Args:
-        sources: token shard folder of each source.
+        sources: token shard folder of each source, on this machine or at an address.
         stages: the stage table; a stage without `seq_len` takes the argument's.
         seed: of the order; another seed is another permutation.
         seq_len: tokens of a row where a stage does not say.
@@ -64,13 +66,14 @@ class OrderedRows:
         skip: Sequence[tuple[int, int]] = (),
         max_epochs: Mapping[str, float] | None = None,
     ) -> None:
-        self.sources = {name: Path(folder) for name, folder in sources.items()}
+        self.sources = {name: local_shards(folder) for name, folder in sources.items()}
         self.stages = tuple(stage.resolved(seq_len) for stage in stages)
         self.seed, self.seq_len = seed, seq_len
         self.skip, self.max_epochs = tuple(skip), dict(max_epochs or {})
         table = [_stage_row(stage, list(self.sources)) for stage in self.stages]
         folders = [(name, str(folder)) for name, folder in self.sources.items()]
         self._order = _core.Order(folders, table, seed, skip, self.max_epochs)
+        self._ahead: _core.Batches | None = None
 
     @property
     def num_steps(self) -> int:
@@ -109,7 +112,29 @@ class OrderedRows:
         self, step: int, first_row: int = 0, num_rows: int | None = None
     ) -> Batch:
         """Rows `first_row …` of `step`, packed flat without padding (see `Batch`)."""
-        return _to_batch(self._order.batch(step, first_row, num_rows))
+        ahead = self._next_ahead((step, first_row, num_rows))
+        return _to_batch(ahead or self._order.batch(step, first_row, num_rows))
+
+    def prefetch(self, step: int, batch_rows: int) -> None:
+        """Makes batches of `batch_rows` rows ahead, from `step` on.
+
+        `batch` takes them as long as it is asked for them in turn; when it is asked for
+        anything else they are given up.
+        """
+        self._ahead = self._order.prefetch(step, batch_rows, PREFETCHED_BATCHES)
+
+    def _next_ahead(self, wanted: tuple[int, int, int | None]) -> dict[str, Any] | None:
+        if self._ahead is None:
+            return None
+        step, first_row, num_rows, arrays = next(self._ahead, (None, None, None, None))
+        if (step, first_row, num_rows) == wanted:
+            return arrays
+        self._ahead = None
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the batches made ahead: their thread is in this process."""
+        return {**self.__dict__, "_ahead": None}
 
     def named_rows(self, step: int) -> list[list[dict[str, Any]]]:
         """The segments of each row of `step`: source, document id, start and length."""
@@ -177,7 +202,7 @@ class TokenShards:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = local_shards(folder)
         self.content = artefact.verify(self.folder, TOKENS_FORMAT).content
         shards = self.content["shards"]
         self._ids = [self._map(f"{s['name']}.bin", self._dtype) for s in shards]
@@ -287,7 +312,7 @@ def require_same_tokenizer(
         ConfigError: naming the source and both hashes.
     """
     for name, folder in folders.items():
-        manifest = artefact.read_manifest(Path(folder), TOKENS_FORMAT)
+        manifest = artefact.read_manifest(local_shards(folder), TOKENS_FORMAT)
         found = manifest.made_from["tokenizer_sha256"]
         if found != tokenizer_sha256:
             raise ConfigError(

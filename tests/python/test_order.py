@@ -350,6 +350,28 @@ def test_a_source_read_more_often_than_it_may_be_is_refused_with_the_way_out(fol
         Order(folders, table, 0, max_epochs={"coed": 2.5})
 
 
+@pytest.mark.parametrize(("batch_rows", "depth"), [(1, 1), (4, 2), (5, 3), (99, 1)])
+def test_batches_made_ahead_are_those_that_are_asked_for(folders, batch_rows, depth):
+    table = [stage(3, 6, web=2, code=1), stage(2, 3, 8, "t", books=1)]
+    order = Order(folders, table, 1)
+    parts = list(order.prefetch(1, batch_rows, depth))
+    assert {step for step, *_ in parts} == {1, 2, 3, 4}
+    rows = Counter()
+    for step, first_row, num_rows, found in parts:
+        assert first_row == rows[step]
+        rows[step] += num_rows
+        assert found == order.batch(step, first_row, num_rows)
+    assert rows == {1: 6, 2: 6, 3: 3, 4: 3}
+
+
+def test_batches_may_be_made_ahead_and_given_up_at_any_time(folders):
+    order = Order(folders, [stage(500, 6, web=2, code=1)], 1)
+    for _ in range(50):
+        assert next(order.prefetch(0, 2, 2))[0] == 0
+    with pytest.raises(ConfigError, match="depth: expected at least 1"):
+        order.prefetch(0, 2, 0)
+
+
 def test_a_copy_in_another_process_reads_the_same(folders):
     table = [stage(7, 3, web=0.6, code=0.4)]
     order = Order(folders, table, 9, skip=[(1, 2)])

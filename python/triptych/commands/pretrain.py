@@ -34,7 +34,8 @@ class PretrainConfig:
     Attributes:
         output: folder of the run; the same command again goes on from its last checkpoint.
         tokenizer: `tokenizer.json`.
-        sources: token shard folder of each source, by the name that mixtures use.
+        sources: token shard folder of each source, by the name that mixtures use; an
+            `s3://`, `gs://` or `https://` address is copied and checked first.
         model: shape of the model.
         stage: the curriculum, in order; none for the founding four, scaled to `tokens`.
         tokens: slots of all stages together, which `data_fraction` is a share of.

@@ -72,7 +72,8 @@ class DataSource(Protocol):
     It may also have `fingerprint`, a string that names its content (say the hash of
     its shards' manifests), which `data_fingerprint` takes in; `sources`, the names that
     `Batch.sources` counts; and `ended_early(stage, steps)`, the same rows with a stage
-    that ends sooner, which stages with an exit condition need.
+    that ends sooner, which stages with an exit condition need; and
+    `prefetch(step, batch_rows)`, which makes batches ahead.
     """
 
     @property

@@ -179,6 +179,7 @@ class Trainer:
         output = Path(self.config.output)
         log = MetricsLog(output, self.state.step, tensorboard=tensorboard)
         self.model.train()
+        self._prefetch()
         try:
             while self.state.step < self.num_steps:
                 metrics = self._step(self.state.step)
@@ -286,6 +287,12 @@ class Trainer:
             for first in range(0, num_rows, size)
         ]
 
+    def _prefetch(self) -> None:
+        """Lets the data make batches ahead, if it can."""
+        prefetch = getattr(self.data, "prefetch", None)
+        if prefetch is not None and self.state.step < self.num_steps:
+            prefetch(self.state.step, self.config.micro_batch_rows)
+
     def _accumulate(self, batches: Sequence[Batch], count: float) -> dict[str, float]:
         """Adds up gradients; returns loss and metrics divided by the count."""
         self.optimizer.zero_grad(set_to_none=True)
@@ -367,6 +374,7 @@ class Trainer:
             kind = type(self.data).__name__
             raise ConfigError(f"exits: expected data with `ended_early`, found {kind}")
         self.data = ended(index, steps)
+        self._prefetch()
 
     def _maybe_save(self, last: Path | None) -> Path | None:
         """Saves where it is time, after telling that a stage has ended."""

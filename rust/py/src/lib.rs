@@ -35,7 +35,7 @@ mod _core {
     use super::foreign::{export_megatron, import_tokens};
 
     #[pymodule_export]
-    use super::order::Order;
+    use super::order::{Batches, Order};
 
     #[pymodule_export]
     use super::prep::{run_prep, TextPreprocessor};

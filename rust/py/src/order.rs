@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyTuple};
-use triptych_core::order::{self, Batch, Limits, Stage};
+use triptych_core::order::{self, Batch, Limits, Prefetch, Stage};
 use triptych_core::pack::Strategy;
 use triptych_core::{Error, Result};
 
@@ -15,7 +15,7 @@ use crate::tokens::to_json;
 
 #[pyclass(frozen, module = "triptych._core")]
 pub struct Order {
-    inner: order::Order,
+    inner: Arc<order::Order>,
     /// What it was made from, for a copy in another process.
     arguments: Py<PyTuple>,
     /// The memory of the batch before: a new one would have to be mapped page by page.
@@ -45,7 +45,7 @@ impl Order {
             max_epochs: max_epochs.unwrap_or_default(),
         };
         let inner = detached(py, || order::Order::limited(sources, stages, seed, &limits))?;
-        Ok(Self { inner, arguments, spare: Mutex::default() })
+        Ok(Self { inner: Arc::new(inner), arguments, spare: Mutex::default() })
     }
 
     fn __getnewargs__<'py>(&self, py: Python<'py>) -> &Bound<'py, PyTuple> {
@@ -92,18 +92,20 @@ impl Order {
     ) -> PyResult<Bound<'py, PyDict>> {
         let mut batch = std::mem::take(&mut *self.spare());
         detached_across(py, || self.inner.batch_into(step, first_row, num_rows, &mut batch))?;
-        let arrays = PyDict::new(py);
-        let set = |name, bytes: &[u8]| arrays.set_item(name, PyByteArray::new(py, bytes));
-        set("input_ids", bytemuck::cast_slice(&batch.input_ids))?;
-        set("labels", bytemuck::cast_slice(&batch.labels))?;
-        set("position_ids", bytemuck::cast_slice(&batch.position_ids))?;
-        set("weights", bytemuck::cast_slice(&batch.weights))?;
-        set("cu_seqlens", bytemuck::cast_slice(&batch.cu_seqlens))?;
-        set("documents", bytemuck::cast_slice(&batch.documents))?;
-        set("sources", bytemuck::cast_slice(&batch.sources))?;
-        arrays.set_item("ids_hash", batch.ids_hash)?;
+        let arrays = to_arrays(py, &batch)?;
         *self.spare() = batch;
         Ok(arrays)
+    }
+
+    fn prefetch(
+        &self,
+        py: Python<'_>,
+        first_step: u64,
+        batch_rows: u64,
+        depth: usize,
+    ) -> PyResult<Batches> {
+        let inner = detached(py, || self.inner.prefetch(first_step, batch_rows, depth))?;
+        Ok(Batches { inner: Mutex::new(inner), process: std::process::id() })
     }
 
     fn step_hash(&self, py: Python<'_>, step: u64) -> PyResult<String> {
@@ -119,9 +121,61 @@ impl Order {
     }
 }
 
+/// Batches that a thread makes ahead.
+#[pyclass(frozen, module = "triptych._core")]
+pub struct Batches {
+    inner: Mutex<Prefetch>,
+    process: u32,
+}
+
+/// Step, first row, rows, arrays.
+type PartTuple<'py> = (u64, u64, u64, Bound<'py, PyDict>);
+
+#[pymethods]
+impl Batches {
+    fn __iter__(batches: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        batches
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<PartTuple<'py>>> {
+        if self.process != std::process::id() {
+            return Err(to_py_err(Error::InvalidValue {
+                what: "batches made ahead".to_owned(),
+                expected: "the process that asked for them, as their thread is there".to_owned(),
+                found: "another".to_owned(),
+            }));
+        }
+        let Some((part, batch)) = detached(py, || Result::Ok(lock(&self.inner).next()))? else {
+            return Ok(None);
+        };
+        let batch = batch.map_err(to_py_err)?;
+        let arrays = to_arrays(py, &batch)?;
+        lock(&self.inner).recycle(batch);
+        Ok(Some((part.step, part.first_row, part.num_rows, arrays)))
+    }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn to_arrays<'py>(py: Python<'py>, batch: &Batch) -> PyResult<Bound<'py, PyDict>> {
+        let arrays = PyDict::new(py);
+        let set = |name, bytes: &[u8]| arrays.set_item(name, PyByteArray::new(py, bytes));
+        set("input_ids", bytemuck::cast_slice(&batch.input_ids))?;
+        set("labels", bytemuck::cast_slice(&batch.labels))?;
+        set("position_ids", bytemuck::cast_slice(&batch.position_ids))?;
+        set("weights", bytemuck::cast_slice(&batch.weights))?;
+        set("cu_seqlens", bytemuck::cast_slice(&batch.cu_seqlens))?;
+        set("documents", bytemuck::cast_slice(&batch.documents))?;
+        set("sources", bytemuck::cast_slice(&batch.sources))?;
+        arrays.set_item("ids_hash", batch.ids_hash)?;
+    Ok(arrays)
+}
+
 impl Order {
     fn spare(&self) -> MutexGuard<'_, Batch> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.spare)
     }
 }
 

@@ -67,21 +67,20 @@ struct Arrays<'a> {
 }
 
 impl<'a> Arrays<'a> {
-    /// The first `tokens` entries of all; `self` keeps the rest.
-    fn take(&mut self, tokens: usize) -> Arrays<'a> {
-        Arrays {
-            input_ids: take(&mut self.input_ids, tokens),
-            labels: take(&mut self.labels, tokens),
-            position_ids: take(&mut self.position_ids, tokens),
-            weights: take(&mut self.weights, tokens),
-        }
+    /// The first `tokens` entries of all, and the rest.
+    fn split_at(self, tokens: usize) -> (Arrays<'a>, Arrays<'a>) {
+        let (input_ids, ids_behind) = self.input_ids.split_at_mut(tokens);
+        let (labels, labels_behind) = self.labels.split_at_mut(tokens);
+        let (position_ids, positions_behind) = self.position_ids.split_at_mut(tokens);
+        let (weights, weights_behind) = self.weights.split_at_mut(tokens);
+        let behind = Arrays {
+            input_ids: ids_behind,
+            labels: labels_behind,
+            position_ids: positions_behind,
+            weights: weights_behind,
+        };
+        (Arrays { input_ids, labels, position_ids, weights }, behind)
     }
-}
-
-fn take<'a, T>(rest: &mut &'a mut [T], count: usize) -> &'a mut [T] {
-    let (first, behind) = std::mem::take(rest).split_at_mut(count);
-    *rest = behind;
-    first
 }
 
 impl Order {
@@ -176,22 +175,30 @@ impl Batch {
             position_ids: &mut self.position_ids,
             weights: &mut self.weights,
         };
-        let tokens = |row: &Row<'_>| row.1.iter().map(|segment| segment.length as usize).sum();
-        let numbered = rows.iter().zip(first_row..);
-        numbered.map(|(row, number)| Slot { number, row: *row, arrays: rest.take(tokens(row)) }).collect()
+        let mut slots = Vec::with_capacity(rows.len());
+        for (row, number) in rows.iter().zip(first_row..) {
+            let tokens = row.1.iter().map(|segment| segment.length as usize).sum();
+            let (arrays, behind) = rest.split_at(tokens);
+            slots.push(Slot { number, row: *row, arrays });
+            rest = behind;
+        }
+        slots
     }
 }
 
 impl Slot<'_> {
     /// Fills the slot and returns the hash of its ids.
-    fn fill(mut self, shards: &TokenShards, scratch: &mut Scratch) -> Result<u64> {
+    fn fill(self, shards: &TokenShards, scratch: &mut Scratch) -> Result<u64> {
         let mut hasher = Xxh3::with_seed(self.number);
+        let mut rest = self.arrays;
         for segment in self.row.1 {
             let length = segment.length as usize;
             scratch.read(shards, *segment)?;
             hasher.update(&segment.length.to_le_bytes());
             hasher.update(bytemuck::cast_slice(&scratch.tokens[..length]));
-            self.arrays.take(length).fill(scratch);
+            let (arrays, behind) = rest.split_at(length);
+            arrays.fill(scratch);
+            rest = behind;
         }
         Ok(hasher.digest())
     }

@@ -9,6 +9,7 @@ mod batch;
 mod interleave;
 mod mixture;
 mod permutation;
+mod prefetch;
 mod ramp;
 mod report;
 mod skip;
@@ -29,6 +30,7 @@ use permutation::Permutation;
 use skip::Skips;
 
 pub use batch::{roll, Batch};
+pub use prefetch::{Part, Prefetch};
 pub use report::OrderReport;
 pub use stage::Stage;
 

@@ -1,0 +1,89 @@
+//! Batches made ahead of time on a thread of their own, in the memory of ones that were used.
+
+use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
+use std::sync::Arc;
+
+use super::{Batch, Order};
+use crate::error::{Error, Result};
+
+/// Rows `first_row..first_row + num_rows` of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The step.
+    pub step: u64,
+    /// First row within the step.
+    pub first_row: u64,
+    /// Rows.
+    pub num_rows: u64,
+}
+
+/// The batches of an order from a step on, in turn.
+///
+/// Its thread ends when this is dropped. A process that was forked off has no such thread.
+#[derive(Debug)]
+pub struct Prefetch {
+    ready: Receiver<(Part, Result<Batch>)>,
+    used: Sender<Batch>,
+}
+
+impl Order {
+    /// Starts to make the batches of the steps from `first_step` on, each of at most `batch_rows` rows.
+    ///
+    /// `depth` of them wait at a time, besides the one in the making: that is the memory it takes.
+    ///
+    /// # Errors
+    /// `InvalidValue` if `batch_rows` or `depth` is 0, `Resource` if no thread can be started.
+    pub fn prefetch(self: &Arc<Self>, first_step: u64, batch_rows: u64, depth: usize) -> Result<Prefetch> {
+        for (what, value) in [("batch_rows", batch_rows), ("depth", depth as u64)] {
+            if value == 0 {
+                let (expected, found) = ("at least 1".to_owned(), "0".to_owned());
+                return Err(Error::InvalidValue { what: what.to_owned(), expected, found });
+            }
+        }
+        let (to_reader, ready) = sync_channel(depth);
+        let (used, from_reader) = channel();
+        let order = Arc::clone(self);
+        let make = move || order.make_ahead(first_step, batch_rows, &to_reader, &from_reader);
+        let thread = std::thread::Builder::new().name("triptych-batches".to_owned()).spawn(make);
+        thread.map(|_| Prefetch { ready, used }).map_err(Error::io("start", "a thread for batches"))
+    }
+
+    fn make_ahead(
+        &self,
+        first_step: u64,
+        batch_rows: u64,
+        ready: &SyncSender<(Part, Result<Batch>)>,
+        used: &Receiver<Batch>,
+    ) {
+        let parts = (first_step..self.num_steps()).flat_map(|step| self.parts(step, batch_rows));
+        for part in parts {
+            let mut batch = used.try_recv().unwrap_or_default();
+            let made = self.batch_into(part.step, part.first_row, Some(part.num_rows), &mut batch);
+            if ready.send((part, made.map(|()| batch))).is_err() {
+                return; // nobody reads on
+            }
+        }
+    }
+
+    fn parts(&self, step: u64, batch_rows: u64) -> impl Iterator<Item = Part> {
+        let rows = self.stage(step).map_or(0, |stage| self.plans[stage].stage.rows_per_step);
+        let firsts = (0..rows).step_by(usize::try_from(batch_rows).unwrap_or(usize::MAX));
+        firsts.map(move |first_row| {
+            let num_rows = batch_rows.min(rows - first_row);
+            Part { step, first_row, num_rows }
+        })
+    }
+}
+
+impl Prefetch {
+    /// The next batch; `None` behind the last step.
+    pub fn next(&self) -> Option<(Part, Result<Batch>)> {
+        self.ready.recv().ok()
+    }
+
+    /// Gives back a batch whose memory may be used again.
+    pub fn recycle(&self, batch: Batch) {
+        // A thread that has ended needs no memory.
+        let _ = self.used.send(batch);
+    }
+}
