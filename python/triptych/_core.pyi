@@ -432,6 +432,7 @@ class Batches:
     def __iter__(self) -> Batches: ...
     def __next__(self) -> tuple[int, int, int, dict[str, Any]]: ...
 
+@final
 class Order:
     """The rows of every step, as a pure function of seed, stage table and step.
 
