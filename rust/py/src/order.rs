@@ -97,13 +97,7 @@ impl Order {
         Ok(arrays)
     }
 
-    fn prefetch(
-        &self,
-        py: Python<'_>,
-        first_step: u64,
-        batch_rows: u64,
-        depth: usize,
-    ) -> PyResult<Batches> {
+    fn prefetch(&self, py: Python<'_>, first_step: u64, batch_rows: u64, depth: usize) -> PyResult<Batches> {
         let inner = detached(py, || self.inner.prefetch(first_step, batch_rows, depth))?;
         Ok(Batches { inner: Mutex::new(inner), process: std::process::id() })
     }
@@ -160,16 +154,16 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn to_arrays<'py>(py: Python<'py>, batch: &Batch) -> PyResult<Bound<'py, PyDict>> {
-        let arrays = PyDict::new(py);
-        let set = |name, bytes: &[u8]| arrays.set_item(name, PyByteArray::new(py, bytes));
-        set("input_ids", bytemuck::cast_slice(&batch.input_ids))?;
-        set("labels", bytemuck::cast_slice(&batch.labels))?;
-        set("position_ids", bytemuck::cast_slice(&batch.position_ids))?;
-        set("weights", bytemuck::cast_slice(&batch.weights))?;
-        set("cu_seqlens", bytemuck::cast_slice(&batch.cu_seqlens))?;
-        set("documents", bytemuck::cast_slice(&batch.documents))?;
-        set("sources", bytemuck::cast_slice(&batch.sources))?;
-        arrays.set_item("ids_hash", batch.ids_hash)?;
+    let arrays = PyDict::new(py);
+    let set = |name, bytes: &[u8]| arrays.set_item(name, PyByteArray::new(py, bytes));
+    set("input_ids", bytemuck::cast_slice(&batch.input_ids))?;
+    set("labels", bytemuck::cast_slice(&batch.labels))?;
+    set("position_ids", bytemuck::cast_slice(&batch.position_ids))?;
+    set("weights", bytemuck::cast_slice(&batch.weights))?;
+    set("cu_seqlens", bytemuck::cast_slice(&batch.cu_seqlens))?;
+    set("documents", bytemuck::cast_slice(&batch.documents))?;
+    set("sources", bytemuck::cast_slice(&batch.sources))?;
+    arrays.set_item("ids_hash", batch.ids_hash)?;
     Ok(arrays)
 }
 
