@@ -43,8 +43,8 @@ class ExitCondition:
 
     loss_below: float | None = None
     no_gain_steps: int | None = None
-    min_gain: float = 1e-3  # a tenth of the noise of a small batch over 50 steps
-    window_steps: int = 50
+    min_gain: float = 1e-3  # our choice, not measured
+    window_steps: int = 50  # likewise
 
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""

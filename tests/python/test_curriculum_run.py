@@ -144,6 +144,15 @@ def test_a_run_stopped_behind_an_early_exit_goes_on_as_if_it_had_not_been(settin
     assert len(straight) == 4 + 8
 
 
+def test_a_run_does_not_go_on_under_another_exit_condition(settings):
+    ends = ExitCondition(loss_below=0.0, window_steps=4)
+    pretrain(settings)
+    first = dataclasses.replace(settings.stage[0], exit=ends)
+    changed = dataclasses.replace(settings, stage=(first, settings.stage[1]))
+    with pytest.raises(ConfigError, match="belongs to another run: exits"):
+        pretrain(changed)
+
+
 # (losses, condition, step at which it is met, None for never)
 EXITS = [
     ([3, 2, 1, 0], {"loss_below": 1.5, "window_steps": 1}, 3),

@@ -339,6 +339,13 @@ def test_skipped_windows_leave_the_steps_before_them_alone_and_move_the_rest_up(
     assert drawn == consumed
 
 
+def test_the_report_of_a_window_of_a_billion_steps_takes_no_time(folders):
+    order = Order(folders, [stage(10, 1, web=0.6, code=0.4)], 8, skip=[(3, 10**9)])
+    (entry,) = json.loads(order.report())["stages"]
+    assert entry["skipped_steps"] == 10**9 - 3
+    assert sum(draw["rows"] for draw in entry["draws"]) == 10
+
+
 def test_a_source_read_more_often_than_it_may_be_is_refused_with_the_way_out(folders):
     rows = json.loads(Order(folders, [stage(1, 1, code=1)], 0).report())
     rows = rows["sources"][1]["packings"][0]["rows"]

@@ -77,7 +77,8 @@ def _ended_early(run: Path) -> dict[int, int]:
     if newest is None:
         return {}
     state = json.loads((newest / checkpoint.STATE).read_text(encoding="utf-8"))
-    return {int(stage): steps for stage, steps in state["ended_early"].items()}
+    ended = state.get("ended_early", {})
+    return {int(stage): steps for stage, steps in ended.items()}
 
 
 def verify(
@@ -131,7 +132,7 @@ def _check_checkpoints(
         state = json.loads((folder / checkpoint.STATE).read_text(encoding="utf-8"))
         if not 1 <= state["step"] <= step + 1:
             continue
-        found, expected = state["rolling_hash"], written[state["step"] - 1]
+        found, expected = state.get("rolling_hash", 0), written[state["step"] - 1]
         if f"{found:016x}" != expected["rolling_hash"]:
             raise IntegrityError(
                 f"`{folder}`: expected rolling_hash {expected['rolling_hash']}, as in the "

@@ -215,6 +215,7 @@ class Trainer:
             "clip_norm": self.config.clip_norm,
             "optimizer": asdict(self.config.optimizer),
             "stages": [asdict(stage) for stage in self.config.stages],
+            "exits": [ends and asdict(ends) for ends in self.config.exits],
         }
 
     def _resume(self) -> Path | None:

@@ -140,13 +140,16 @@ impl Order {
     /// Rows and tokens of each draw of a stage that fall into windows to skip.
     fn skipped_rows(&self, plan: &Plan) -> Vec<(u64, u64)> {
         let mut skipped = vec![(0, 0); plan.draws.len()];
-        let steps = self.skips.within(&plan.data_steps).map(|step| step - plan.data_steps.start);
-        let per_step = plan.stage.rows_per_step;
-        for row in steps.flat_map(|step| step * per_step..(step + 1) * per_step) {
-            let (draw, _) = plan.mixture.source_of(row);
-            let (_, segments) = self.row(plan, row);
-            skipped[draw].0 += 1;
-            skipped[draw].1 += segments.iter().map(|segment| u64::from(segment.length)).sum::<u64>();
+        for steps in self.skips.within(&plan.data_steps) {
+            let row_of = |step: u64| (step - plan.data_steps.start) * plan.stage.rows_per_step;
+            let before = plan.mixture.counts(row_of(steps.start));
+            let behind = plan.mixture.counts(row_of(steps.end));
+            for (draw, (from, to)) in before.into_iter().zip(behind).enumerate() {
+                let Draw { pool, first_row } = plan.draws[draw];
+                let tokens = |rows| self.tokens_before(&self.pools[pool], first_row + rows);
+                skipped[draw].0 += to - from;
+                skipped[draw].1 += tokens(to) - tokens(from);
+            }
         }
         skipped
     }

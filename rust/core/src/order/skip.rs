@@ -3,7 +3,7 @@
 //! Without windows, step s reads the data of step s. A window takes a range of data steps out of
 //! that line, and everything behind it moves up: a run keeps its number of steps and its
 //! learning rates, and a stage reads as many rows as before, only later ones. Steps before a
-//! window are untouched, so a run may add one behind its last checkpoint and go on.
+//! window are untouched.
 
 use std::ops::Range;
 
@@ -52,9 +52,11 @@ impl Skips {
         self.windows.iter().fold(step, reached)
     }
 
-    /// The data steps of a range that are skipped.
-    pub fn within<'a>(&'a self, steps: &'a Range<u64>) -> impl Iterator<Item = u64> + 'a {
-        self.windows.iter().flat_map(|window| window.start.max(steps.start)..window.end.min(steps.end))
+    /// The windows, as far as they lie in a range of data steps.
+    pub fn within(&self, steps: &Range<u64>) -> Vec<Range<u64>> {
+        let parts =
+            self.windows.iter().map(|window| window.start.max(steps.start)..window.end.min(steps.end));
+        parts.filter(|part| !part.is_empty()).collect()
     }
 }
 
