@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("datatrove")
 pytest.importorskip("tokenizers")
-zstandard = pytest.importorskip("zstandard")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from datatrove.data import Document
@@ -21,6 +20,7 @@ from tokenizers import Tokenizer
 
 from triptych_prep import BINARY, CASES
 
+zstandard = pytest.importorskip("zstandard")
 pytestmark = pytest.mark.skipif(BINARY is None, reason="triptych-prep is not installed")
 
 EOS = "<|eos|>"
