@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "prep"))
 import measuring
 
 from triptych import Order, import_tokens, train_tokenizer
+from triptych.batch_memory import BatchMemory
 
 ROWS, SEQ_LEN, STEPS = 16, 2048, 200
 EOS, MIN_ID, VOCAB_SIZE = 2, 8, 300
@@ -92,8 +93,7 @@ def our_order(path: Path, folder: Path) -> Order:
 def check(order: Order, known: set[int]) -> None:
     """What is timed is what is wanted: labels are the next ids, inside documents."""
     batch = order.batch(0)
-    ids, labels = (np.frombuffer(batch[k], np.int64) for k in ("input_ids", "labels"))
-    ends = np.frombuffer(batch["cu_seqlens"], np.int32)[1:] - 1
+    ids, labels, ends = batch["input_ids"], batch["labels"], batch["cu_seqlens"][1:] - 1
     inner = np.setdiff1d(np.arange(len(ids)), ends)
     assert set(ids.tolist()) <= known
     assert (labels[inner] == ids[inner + 1]).all()
@@ -108,8 +108,11 @@ def all_sides(order: Order, ids: Ids) -> dict[str, Step]:
     def chosen() -> npt.NDArray[np.int64]:
         return generator.integers(0, len(rows), ROWS)
 
+    memory = BatchMemory()
+
     def ours(step: int) -> int:
-        return len(order.batch(step % order.num_steps)["input_ids"]) // 8
+        batch = order.batch(step % order.num_steps, memory=memory)
+        return len(batch["input_ids"])
 
     def gather(_: int) -> int:
         return rows[chosen()][:, :-1].size

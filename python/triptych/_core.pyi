@@ -5,6 +5,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+import numpy.typing as npt
+
 __all__ = [
     "BatchCleaner",
     "Batches",
@@ -246,12 +249,11 @@ class Tokenizer:
 
     def encode_arrays(
         self, texts: Sequence[str], allow_special: bool = False
-    ) -> tuple[bytearray, bytearray]:
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
         """The same without a Python object an id.
 
         Returns:
-            The ids of all texts as u32, and where the ids of each text end among them
-            as u64: both for `numpy.frombuffer`.
+            The ids of all texts, and where the ids of each text end among them.
         """
 
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
@@ -424,7 +426,7 @@ def export_megatron(
 
 @final
 class Batches:
-    """Batches that a thread makes ahead: (step, first_row, num_rows, arrays) each.
+    """Batches read ahead by a thread: (step, first_row, num_rows, arrays) each.
 
     `arrays` is what `Order.batch` returns. Only in the process that asked for them.
     """
@@ -487,36 +489,49 @@ class Order:
         """The rows of a step: segments (source, document, start, length) each."""
 
     def batch(
-        self, step: int, first_row: int = 0, num_rows: int | None = None
+        self,
+        step: int,
+        first_row: int = 0,
+        num_rows: int | None = None,
+        memory: Callable[[int], Sequence[npt.NDArray[Any]]] | None = None,
     ) -> dict[str, Any]:
-        """Rows of a step as flat arrays in native byte order, without padding.
+        """Rows of a step as flat arrays, without padding.
 
         Args:
             step: the step.
             first_row: first row within the step.
             num_rows: number of rows; None takes all that follow.
+            memory: of a number of tokens gives the four arrays with one entry a token,
+                in the order below, to be written to; None makes new ones.
 
         Returns:
             `input_ids`, `labels` (the next id of the document, -100 where there is
             none or it is not supervised), `position_ids` (int64, (tokens,));
             `weights` (float32, (tokens,)); `cu_seqlens` (int32, (segments + 1,));
-            `documents` (int64, (segments,)); `sources` (int32, (segments,)), each a
-            bytearray; `ids_hash`, an int: the sum, modulo 2^64, over rows of the XXH3-64
+            `documents` (int64, (segments,)); `sources` (int32, (segments,)), each an
+            array of numpy; `ids_hash`, an int: the sum, modulo 2^64, over rows of the XXH3-64
             of the row's segments, each as its length and its ids in little-endian
             u32, seeded with the row's number in the step.
 
         Raises:
-            ConfigError: step or rows out of range.
+            ConfigError: step or rows out of range, or memory that does not fit.
             IntegrityError: damaged shards.
         """
 
-    def prefetch(self, first_step: int, batch_rows: int, depth: int) -> Batches:
-        """The batches of the steps from `first_step` on, made ahead by a thread.
+    def prefetch(
+        self,
+        first_step: int,
+        batch_rows: int,
+        depth: int,
+        memory: Callable[[int], Sequence[npt.NDArray[Any]]] | None = None,
+    ) -> Batches:
+        """The batches of the steps from `first_step` on, read ahead by a thread.
 
         Args:
             first_step: the first step.
             batch_rows: rows of a batch; the last of a step may have fewer.
             depth: batches that wait at a time, at least 1.
+            memory: as for `batch`.
         """
 
     def step_hash(self, step: int) -> str:

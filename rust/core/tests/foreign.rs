@@ -41,10 +41,10 @@ fn documents(folder: &Path) -> Vec<(String, Vec<u32>, Vec<u8>)> {
     shards.verify().unwrap();
     (0..shards.content().num_documents)
         .map(|document| {
-            let (mut ids, mut mask) = (Vec::new(), Vec::new());
             let length = shards.lengths()[document as usize] as usize;
-            shards.read(document, 0, length, &mut ids).unwrap();
-            shards.read_mask(document, 0, length, &mut mask).unwrap();
+            let (mut ids, mut mask) = (vec![0; length], vec![0; length]);
+            shards.read(document, 0, &mut ids).unwrap();
+            shards.read_mask(document, 0, &mut mask).unwrap();
             (shards.document_id(document).unwrap().to_owned(), ids, mask)
         })
         .collect()

@@ -182,9 +182,9 @@ fn an_address_is_opened_like_a_folder() {
     let (_dir, server, cache) = served();
     std::env::set_var(CACHE_VARIABLE, &cache);
     let shards = TokenShards::open(&server.address).unwrap();
-    let mut ids = Vec::new();
-    shards.read(99, 0, 3, &mut ids).unwrap();
-    assert_eq!((ids, shards.folder().starts_with(&cache)), (vec![99, 106, 113], true));
+    let mut ids = [0; 3];
+    shards.read(99, 0, &mut ids).unwrap();
+    assert_eq!((ids.to_vec(), shards.folder().starts_with(&cache)), (vec![99, 106, 113], true));
 }
 
 #[test]

@@ -127,9 +127,9 @@ fn shards_give_back_what_was_written_across_rotation() {
     assert_eq!(shards.content().shards.len(), 4);
     shards.verify().unwrap();
     for (number, (id, _, ids, _)) in (0..).zip(&documents) {
-        let (mut tokens, mut mask) = (Vec::new(), Vec::new());
-        shards.read(number, 0, ids.len(), &mut tokens).unwrap();
-        shards.read_mask(number, 0, ids.len(), &mut mask).unwrap();
+        let (mut tokens, mut mask) = (vec![0; ids.len()], vec![0; ids.len()]);
+        shards.read(number, 0, &mut tokens).unwrap();
+        shards.read_mask(number, 0, &mut mask).unwrap();
         assert_eq!((shards.document_id(number).unwrap(), &tokens), (id.as_str(), ids));
         assert!(mask.iter().zip(ids).all(|(byte, id)| u32::from(*byte) == id % 2));
     }
@@ -144,8 +144,8 @@ fn a_vocabulary_over_65536_is_stored_in_four_bytes() {
     writer.append("a", "s", &[1, 69_999, 2], None).unwrap();
     assert!(writer.append("b", "s", &[70_000], None).is_err());
     writer.commit(&json!({})).unwrap();
-    let mut tokens = Vec::new();
-    TokenShards::open(&folder).unwrap().read(0, 0, 3, &mut tokens).unwrap();
+    let mut tokens = [0; 3];
+    TokenShards::open(&folder).unwrap().read(0, 0, &mut tokens).unwrap();
     assert_eq!(tokens, [1, 69_999, 2]);
     assert_eq!(fs::metadata(folder.join("00000.bin")).unwrap().len(), 12);
 }
@@ -231,7 +231,7 @@ fn an_id_outside_the_vocabulary_is_an_integrity_error_on_read_and_on_verify() {
     let folder = shards(&dir.path().join("t"), &[2]);
     rewrite(&folder, |_| {}, Some(("00000.bin", &[8, 0, 0xFF, 0xFF])));
     let shards = TokenShards::open(&folder).unwrap();
-    for error in [shards.read(0, 0, 2, &mut Vec::new()).unwrap_err(), shards.verify().unwrap_err()] {
+    for error in [shards.read(0, 0, &mut [0; 2]).unwrap_err(), shards.verify().unwrap_err()] {
         assert!(error.to_string().contains("id 65535 at token 1"), "{error}");
     }
 }
@@ -291,8 +291,8 @@ fn tokenized_documents_do_not_depend_on_the_order_of_inputs() {
     assert_eq!(run(&reversed), first);
     let shards = TokenShards::open(&dir.path().join("out")).unwrap();
     assert_eq!(shards.document_id(0).unwrap(), "a.txt:1");
-    let mut tokens = Vec::new();
-    shards.read(0, 0, shards.lengths()[0] as usize, &mut tokens).unwrap();
+    let mut tokens = vec![0; shards.lengths()[0] as usize];
+    shards.read(0, 0, &mut tokens).unwrap();
     let ids = tokenizer.ids();
     assert_eq!((tokens.first(), tokens.last()), (Some(&ids.bos), Some(&ids.eos)));
 }
@@ -328,15 +328,36 @@ fn parts_of_a_batch_join_to_the_whole_and_labels_cross_cuts() {
     assert_eq!(whole.input_ids.len(), 35);
     // Four documents have 35 tokens; each but the last token of a document is predicted.
     assert_eq!(whole.labels.iter().filter(|label| **label != -100).count(), 31);
-    for (segment, bounds) in whole.cu_seqlens.windows(2).enumerate() {
+    for (segment, bounds) in whole.tokens.cu_seqlens.windows(2).enumerate() {
         let (start, end) = (bounds[0] as usize, bounds[1] as usize);
         assert!(whole.position_ids[start..end].iter().copied().eq((0..).take(end - start)));
         assert_eq!(whole.labels[start..end - 1], whole.input_ids[start + 1..end]);
         assert_eq!(
-            order.document_id(0, whole.documents[segment] as u64).unwrap(),
-            format!("doc-{}", whole.documents[segment])
+            order.document_id(0, whole.tokens.documents[segment] as u64).unwrap(),
+            format!("doc-{}", whole.tokens.documents[segment])
         );
     }
+}
+
+#[test]
+fn a_batch_made_by_all_threads_is_that_of_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let lengths: Vec<usize> = (0..400).map(|number| 1 + number * 37 % 700).collect();
+    let folder = shards(&dir.path().join("t"), &lengths);
+    let stages = vec![stage("s", 1, 150, 512, &[("a", 1.0)])];
+    let order = Order::new(vec![("a".to_owned(), folder)], stages, 0).unwrap();
+    let whole = order.batch(0, 0, None).unwrap();
+    assert!(whole.input_ids.len() > 1 << 16, "{}", whole.input_ids.len());
+    let rows: Vec<Batch> = (0..150).map(|row| order.batch(0, row, Some(1)).unwrap()).collect();
+    let joined = |values: fn(&Batch) -> &Vec<i64>| -> Vec<i64> {
+        rows.iter().flat_map(|row| values(row).clone()).collect()
+    };
+    assert_eq!(joined(|batch| &batch.input_ids), whole.input_ids);
+    assert_eq!(joined(|batch| &batch.labels), whole.labels);
+    assert_eq!(joined(|batch| &batch.position_ids), whole.position_ids);
+    assert!(rows.iter().flat_map(|row| &row.weights).eq(&whole.weights));
+    let sum = rows.iter().fold(0_u64, |sum, row| sum.wrapping_add(row.tokens.ids_hash));
+    assert_eq!(sum, whole.tokens.ids_hash);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(missing_docs)] // the stub is the documentation
 #![allow(clippy::needless_pass_by_value)] // PyO3 extracts arguments as owned values
 
+mod arrays;
 mod border;
 mod clean;
 mod fertility;

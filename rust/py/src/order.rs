@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict, PyTuple};
-use triptych_core::order::{self, Batch, Limits, Prefetch, Stage};
+use pyo3::types::{PyDict, PyTuple};
+use triptych_core::order::{self, Limits, Prefetch, RowTokens, Stage};
 use triptych_core::pack::Strategy;
 use triptych_core::{Error, Result};
 
+use crate::arrays::to_arrays;
 use crate::border::{detached, detached_across, to_py_err};
 use crate::tokens::to_json;
 
@@ -18,8 +19,8 @@ pub struct Order {
     inner: Arc<order::Order>,
     /// What it was made from, for a copy in another process.
     arguments: Py<PyTuple>,
-    /// The memory of the batch before: a new one would have to be mapped page by page.
-    spare: Mutex<Batch>,
+    /// The memory of the rows before: a new one would have to be mapped page by page.
+    spare: Mutex<RowTokens>,
 }
 
 /// Source, document, start, length.
@@ -82,24 +83,33 @@ impl Order {
         })
     }
 
-    #[pyo3(signature = (step, first_row = 0, num_rows = None))]
+    #[pyo3(signature = (step, first_row = 0, num_rows = None, memory = None))]
     fn batch<'py>(
         &self,
         py: Python<'py>,
         step: u64,
         first_row: u64,
         num_rows: Option<u64>,
+        memory: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let mut batch = std::mem::take(&mut *self.spare());
-        detached_across(py, || self.inner.batch_into(step, first_row, num_rows, &mut batch))?;
-        let arrays = to_arrays(py, &batch)?;
-        *self.spare() = batch;
+        let mut rows = std::mem::take(&mut *lock(&self.spare));
+        detached_across(py, || self.inner.read_into(step, first_row, num_rows, &mut rows))?;
+        let arrays = to_arrays(py, &rows, memory)?;
+        *lock(&self.spare) = rows;
         Ok(arrays)
     }
 
-    fn prefetch(&self, py: Python<'_>, first_step: u64, batch_rows: u64, depth: usize) -> PyResult<Batches> {
+    #[pyo3(signature = (first_step, batch_rows, depth, memory = None))]
+    fn prefetch(
+        &self,
+        py: Python<'_>,
+        first_step: u64,
+        batch_rows: u64,
+        depth: usize,
+        memory: Option<Py<PyAny>>,
+    ) -> PyResult<Batches> {
         let inner = detached(py, || self.inner.prefetch(first_step, batch_rows, depth))?;
-        Ok(Batches { inner: Mutex::new(inner), process: std::process::id() })
+        Ok(Batches { inner: Mutex::new(inner), memory, process: std::process::id() })
     }
 
     fn step_hash(&self, py: Python<'_>, step: u64) -> PyResult<String> {
@@ -115,10 +125,11 @@ impl Order {
     }
 }
 
-/// Batches that a thread makes ahead.
+/// Batches whose rows a thread reads ahead.
 #[pyclass(frozen, module = "triptych._core")]
 pub struct Batches {
     inner: Mutex<Prefetch>,
+    memory: Option<Py<PyAny>>,
     process: u32,
 }
 
@@ -139,38 +150,18 @@ impl Batches {
                 found: "another".to_owned(),
             }));
         }
-        let Some((part, batch)) = detached(py, || Result::Ok(lock(&self.inner).next()))? else {
+        let Some((part, rows)) = detached(py, || Result::Ok(lock(&self.inner).next()))? else {
             return Ok(None);
         };
-        let batch = batch.map_err(to_py_err)?;
-        let arrays = to_arrays(py, &batch)?;
-        lock(&self.inner).recycle(batch);
+        let rows = rows.map_err(to_py_err)?;
+        let arrays = to_arrays(py, &rows, self.memory.as_ref().map(|memory| memory.bind(py)))?;
+        lock(&self.inner).recycle(rows);
         Ok(Some((part.step, part.first_row, part.num_rows, arrays)))
     }
 }
 
 fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn to_arrays<'py>(py: Python<'py>, batch: &Batch) -> PyResult<Bound<'py, PyDict>> {
-    let arrays = PyDict::new(py);
-    let set = |name, bytes: &[u8]| arrays.set_item(name, PyByteArray::new(py, bytes));
-    set("input_ids", bytemuck::cast_slice(&batch.input_ids))?;
-    set("labels", bytemuck::cast_slice(&batch.labels))?;
-    set("position_ids", bytemuck::cast_slice(&batch.position_ids))?;
-    set("weights", bytemuck::cast_slice(&batch.weights))?;
-    set("cu_seqlens", bytemuck::cast_slice(&batch.cu_seqlens))?;
-    set("documents", bytemuck::cast_slice(&batch.documents))?;
-    set("sources", bytemuck::cast_slice(&batch.sources))?;
-    arrays.set_item("ids_hash", batch.ids_hash)?;
-    Ok(arrays)
-}
-
-impl Order {
-    fn spare(&self) -> MutexGuard<'_, Batch> {
-        lock(&self.spare)
-    }
 }
 
 /// Keys of a stage; the last two may be left out.

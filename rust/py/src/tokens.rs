@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::PyByteArray;
 use triptych_core::shard::{self, RenderedDocument};
 use triptych_core::tokenize::{self, Corpus, Document, TrainConfig};
 use triptych_core::{Error, Result};
@@ -16,6 +16,9 @@ use crate::border::{detached, detached_across, to_py_err};
 pub struct Tokenizer {
     inner: tokenize::Tokenizer,
 }
+
+type Ids<'py> = Bound<'py, PyArray1<u32>>;
+type Ends<'py> = Bound<'py, PyArray1<u64>>;
 
 impl Tokenizer {
     pub(crate) fn inner(&self) -> &tokenize::Tokenizer {
@@ -67,11 +70,10 @@ impl Tokenizer {
         py: Python<'py>,
         texts: Vec<PyBackedStr>,
         allow_special: bool,
-    ) -> PyResult<(Bound<'py, PyByteArray>, Bound<'py, PyByteArray>)> {
+    ) -> PyResult<(Ids<'py>, Ends<'py>)> {
         let encoded = detached_across(py, || self.inner.encode_batch(&texts, allow_special))?;
-        let ends: Vec<u64> = encoded.ends.iter().map(|end| *end as u64).collect();
-        let array = |bytes: &[u8]| PyByteArray::new(py, bytes);
-        Ok((array(bytemuck::cast_slice(&encoded.ids)), array(bytemuck::cast_slice(&ends))))
+        let ends = encoded.ends.iter().map(|end| *end as u64).collect();
+        Ok((PyArray1::from_vec(py, encoded.ids), PyArray1::from_vec(py, ends)))
     }
 
     #[pyo3(signature = (ids, skip_special = false))]

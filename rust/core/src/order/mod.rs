@@ -12,6 +12,7 @@ mod permutation;
 mod prefetch;
 mod ramp;
 mod report;
+mod row_tokens;
 mod skip;
 mod stage;
 
@@ -29,9 +30,10 @@ use mixture::Mixture;
 use permutation::Permutation;
 use skip::Skips;
 
-pub use batch::{roll, Batch};
+pub use batch::{Arrays, Batch};
 pub use prefetch::{Part, Prefetch};
 pub use report::OrderReport;
+pub use row_tokens::{roll, RowTokens};
 pub use stage::Stage;
 
 /// A row of packed documents: its source and its segments.

@@ -1,9 +1,9 @@
-//! Batches made ahead of time on a thread of their own, in the memory of ones that were used.
+//! Rows read ahead of time on a thread of their own, into the memory of ones that were used.
 
 use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
 use std::sync::Arc;
 
-use super::{Batch, Order};
+use super::{Order, RowTokens};
 use crate::error::{Error, Result};
 
 /// Rows `first_row..first_row + num_rows` of a step.
@@ -17,19 +17,19 @@ pub struct Part {
     pub num_rows: u64,
 }
 
-/// The batches of an order from a step on, in turn.
+/// The rows of an order from a step on, in turn.
 ///
 /// Its thread ends when this is dropped. A process that was forked off has no such thread.
 #[derive(Debug)]
 pub struct Prefetch {
-    ready: Receiver<(Part, Result<Batch>)>,
-    used: Sender<Batch>,
+    ready: Receiver<(Part, Result<RowTokens>)>,
+    used: Sender<RowTokens>,
 }
 
 impl Order {
-    /// Starts to make the batches of the steps from `first_step` on, each of at most `batch_rows` rows.
+    /// Starts to read the rows of the steps from `first_step` on, at most `batch_rows` at a time.
     ///
-    /// `depth` of them wait at a time, besides the one in the making: that is the memory it takes.
+    /// `depth` such parts wait at a time, besides the one in the making: that is the memory it takes.
     ///
     /// # Errors
     /// `InvalidValue` if `batch_rows` or `depth` is 0, `Resource` if no thread can be started.
@@ -52,14 +52,14 @@ impl Order {
         &self,
         first_step: u64,
         batch_rows: u64,
-        ready: &SyncSender<(Part, Result<Batch>)>,
-        used: &Receiver<Batch>,
+        ready: &SyncSender<(Part, Result<RowTokens>)>,
+        used: &Receiver<RowTokens>,
     ) {
         let parts = (first_step..self.num_steps()).flat_map(|step| self.parts(step, batch_rows));
         for part in parts {
-            let mut batch = used.try_recv().unwrap_or_default();
-            let made = self.batch_into(part.step, part.first_row, Some(part.num_rows), &mut batch);
-            if ready.send((part, made.map(|()| batch))).is_err() {
+            let mut rows = used.try_recv().unwrap_or_default();
+            let read = self.read_into(part.step, part.first_row, Some(part.num_rows), &mut rows);
+            if ready.send((part, read.map(|()| rows))).is_err() {
                 return; // nobody reads on
             }
         }
@@ -76,14 +76,14 @@ impl Order {
 }
 
 impl Prefetch {
-    /// The next batch; `None` behind the last step.
-    pub fn next(&self) -> Option<(Part, Result<Batch>)> {
+    /// The next part; `None` behind the last step.
+    pub fn next(&self) -> Option<(Part, Result<RowTokens>)> {
         self.ready.recv().ok()
     }
 
-    /// Gives back a batch whose memory may be used again.
-    pub fn recycle(&self, batch: Batch) {
+    /// Gives back rows whose memory may be used again.
+    pub fn recycle(&self, rows: RowTokens) {
         // A thread that has ended needs no memory.
-        let _ = self.used.send(batch);
+        let _ = self.used.send(rows);
     }
 }

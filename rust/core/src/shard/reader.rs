@@ -67,15 +67,24 @@ impl PositionedFile {
     }
 }
 
-/// Appends the ids that `bytes` store.
-fn decode(bytes: &[u8], dtype: Dtype, tokens: &mut Vec<u32>) {
+/// Writes the ids that `bytes` store, and returns the largest.
+fn decode(bytes: &[u8], dtype: Dtype, ids: &mut [u32]) -> u32 {
+    let mut largest = 0;
+    let mut write = |slot: &mut u32, id: u32| {
+        *slot = id;
+        largest = largest.max(id);
+    };
     match dtype {
         Dtype::U16 => {
-            let ids = bytes.as_chunks().0.iter().map(|two| u16::from_le_bytes(*two));
-            tokens.extend(ids.map(u32::from));
+            let stored = bytes.as_chunks().0.iter();
+            ids.iter_mut().zip(stored).for_each(|(slot, two)| write(slot, u16::from_le_bytes(*two).into()));
         }
-        Dtype::U32 => tokens.extend(bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four))),
+        Dtype::U32 => {
+            let stored = bytes.as_chunks().0.iter();
+            ids.iter_mut().zip(stored).for_each(|(slot, four)| write(slot, u32::from_le_bytes(*four)));
+        }
     }
+    largest
 }
 
 /// The name is what its number makes it, so that it is a file of this folder; a document has a token.
@@ -255,45 +264,44 @@ impl TokenShards {
         let mut tokens = Vec::new();
         for shard in &self.shards {
             for (start, count) in pieces(shard.entry.tokens) {
-                tokens.clear();
-                self.read_ids(shard, start, count, &mut tokens)?;
+                tokens.resize(count, 0);
+                self.read_ids(shard, start, &mut tokens)?;
                 visit(&tokens)?;
             }
         }
         Ok(())
     }
 
-    /// Appends `count` ids of a document, from its token `start`, to `tokens`.
+    /// Fills `ids` with those of a document from its token `start` on.
     ///
     /// # Errors
     /// `Integrity` for an id outside the vocabulary or a file that is too short.
-    pub fn read(&self, document: u64, start: u64, count: usize, tokens: &mut Vec<u32>) -> Result<()> {
+    pub fn read(&self, document: u64, start: u64, ids: &mut [u32]) -> Result<()> {
         let shard = self.shard_of(document);
-        self.read_ids(shard, self.offsets[document as usize] + start, count, tokens)
+        self.read_ids(shard, self.offsets[document as usize] + start, ids)
     }
 
-    /// Appends `count` bytes of a document's supervision mask; ones if there is no mask.
-    pub fn read_mask(&self, document: u64, start: u64, count: usize, mask: &mut Vec<u8>) -> Result<()> {
-        let from = mask.len();
-        mask.resize(from + count, 1);
-        match &self.shard_of(document).mask {
-            Some(file) => file.read(self.offsets[document as usize] + start, &mut mask[from..]),
-            None => Ok(()),
+    /// Fills `mask` with a document's supervision mask from its token `start` on; ones if there is none.
+    ///
+    /// # Errors
+    /// `Integrity` for a file that is too short.
+    pub fn read_mask(&self, document: u64, start: u64, mask: &mut [u8]) -> Result<()> {
+        if let Some(file) = &self.shard_of(document).mask {
+            return file.read(self.offsets[document as usize] + start, mask);
         }
+        mask.fill(1);
+        Ok(())
     }
 
-    fn read_ids(&self, shard: &Shard, first: u64, count: usize, tokens: &mut Vec<u32>) -> Result<()> {
+    fn read_ids(&self, shard: &Shard, first: u64, ids: &mut [u32]) -> Result<()> {
         let width = self.content.dtype.bytes();
-        let from = tokens.len();
-        BYTES.with_borrow_mut(|bytes| {
-            bytes.resize(count * width, 0);
+        let largest = BYTES.with_borrow_mut(|bytes| {
+            bytes.resize(ids.len() * width, 0);
             shard.ids.read(first * width as u64, bytes)?;
-            decode(bytes, self.content.dtype, tokens);
-            Ok(())
+            Ok(decode(bytes, self.content.dtype, ids))
         })?;
         let vocab_size = self.content.vocab_size;
-        let ids = &tokens[from..];
-        if ids.iter().max().is_none_or(|largest| u64::from(*largest) < vocab_size) {
+        if ids.is_empty() || u64::from(largest) < vocab_size {
             return Ok(());
         }
         let at = ids.iter().position(|id| u64::from(*id) >= vocab_size).unwrap_or_default();
