@@ -38,6 +38,7 @@ from triptych_kernels import gated_kernels as gated
 from triptych_kernels import linear_loss_kernels as loss
 from triptych_kernels import normalization_kernels as normalization
 from triptych_kernels import rotary_kernels as rotary
+from triptych_kernels.sink_kernel import sink_gradient_kernel
 from triptych_kernels.tile_table_kernel import tile_table_kernel
 
 TARGETS = {
@@ -56,7 +57,7 @@ FP32_POINTERS = {
     f"{name}_ptr"
     for name in (
         "lse", "delta", "partial", "coefficients", "logps", "mean", "scale", "rstd",
-        "cos", "sin",
+        "cos", "sin", "sinks", "grad_sinks",
     )
 }  # fmt: skip
 
@@ -169,6 +170,8 @@ def attention_row(kernel, head_dim, target, feature, tile=None):
         "BLOCK_D": head_dim,
         **FEATURES[feature],
     }
+    if kernel == "forward":
+        constants["HAS_SINKS"] = feature != "plain"
     function = getattr(attention, f"{kernel}_kernel")
     name = f"attention {kernel} d{head_dim} {feature}"
     return figures(name, target, function, constants, tile)
@@ -214,6 +217,10 @@ def small_row(which, target):
         return figures(
             "attention delta", target, attention.delta_kernel, constants, tile
         )
+    if which == "sinks":
+        constants = {"BLOCK_I": 1024}
+        tile = tile._replace(rows=1024)
+        return figures("attention sinks", target, sink_gradient_kernel, constants, tile)
     if which == "tile table":
         constants = {"CAUSAL": True, "BLOCK": 64, "BLOCK_TILE": 64, "BLOCK_A": 64}
         return figures(
@@ -282,6 +289,7 @@ def cases(targets):
             yield f"loss product {which}", (product_row, which, target)
         yield "loss combine", (small_row, "combine", target)
         yield "attention delta", (small_row, "delta", target)
+        yield "attention sinks", (small_row, "sinks", target)
         yield "attention tile table", (small_row, "tile table", target)
         yield "norm sum 4096 plain", (normalization_row, "sum", 4096, target, "plain")
         for kernel, width in configs.NORMALIZATION:

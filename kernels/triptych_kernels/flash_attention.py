@@ -14,6 +14,7 @@ from torch import Tensor
 
 from triptych_kernels import flash_attention_kernels as kernels
 from triptych_kernels.configs import Tile, attention_tile, on_device
+from triptych_kernels.sink_kernel import sink_gradient_kernel
 from triptych_kernels.tile_table_kernel import tile_table_kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -30,6 +31,7 @@ def attention(
     window: int | None = None,
     softcap: float | None = None,
     scale: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention of each query over the keys of its own document.
 
@@ -44,11 +46,17 @@ def attention(
         window: query i sees keys with 0 <= i - j < window; needs ``causal``.
         softcap: scores become ``softcap * tanh(scores / softcap)``.
         scale: of the scores; None is D ** -0.5.
+        sinks: (H,) one learned logit a head, of any floating dtype: a key of value 0
+            that every query sees beside its own. Neither scaled nor capped.
 
     Returns:
         (T, H, D) of q's dtype. The bits of a document depend on nothing but itself.
     """
     _check_inputs(q, k, v, cu_seqlens)
+    if sinks is not None and sinks.shape != q.shape[1:2]:
+        raise ValueError(
+            f"sinks must have shape ({q.shape[1]},), found {tuple(sinks.shape)}"
+        )
     if window is not None and not causal:
         raise ValueError("window needs causal=True: it is 0 <= i - j < window")
     if window is not None and window < 1:
@@ -58,7 +66,8 @@ def attention(
     scale = q.shape[2] ** -0.5 if scale is None else scale
     if cu_seqlens is None:
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
-    out: Tensor = _attention(q, k, v, cu_seqlens, causal, window, softcap, scale)[0]
+    options = causal, window, softcap, scale
+    out: Tensor = _attention(q, k, v, cu_seqlens, *options, sinks)[0]
     return out
 
 
@@ -111,6 +120,7 @@ def _attention(
     window: int | None,
     softcap: float | None,
     scale: float,
+    sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(T, H, D) output and (H, T) fp32 base-2 log-sum-exp of the scores."""
     tokens, heads, head_dim = q.shape
@@ -124,8 +134,9 @@ def _attention(
     tile = attention_tile("forward", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
     kernels.forward_kernel[(tiles.shape[0], heads)](
-        q, k, v, out, lse, tiles, tokens, head_dim, heads // k.shape[1],
-        *_strides(q, k, v, out), scale, softcap or 1.0, window or 0,
+        q, k, v, out, lse, tiles, lse if sinks is None else sinks.contiguous(), tokens,
+        head_dim, heads // k.shape[1], *_strides(q, k, v, out), scale, softcap or 1.0,
+        window or 0, HAS_SINKS=sinks is not None,
         **_constants(tile, head_dim, causal, window, softcap),
     )  # fmt: skip
     return out, lse
@@ -141,6 +152,7 @@ def _(
     window: int | None,
     softcap: float | None,
     scale: float,
+    sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     lse = q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
     return q.new_empty(q.shape), lse
@@ -160,14 +172,20 @@ def _attention_backward(
     window: int | None,
     softcap: float | None,
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q (T, H, D), k and v (T, K, D)."""
+    sinks: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q (T, H, D), k and v (T, K, D), and sinks (H,) or (0,)."""
     q, k, v, grad_out = (_rows_contiguous(x) for x in (q, k, v, grad_out))
     grad_q, grad_k, grad_v = (x.new_zeros(x.shape) for x in (q, k, v))
+    grad_sinks = q.new_empty(0) if sinks is None else torch.zeros_like(sinks)
     tokens, heads, head_dim = q.shape
     if q.numel() == 0:
-        return grad_q, grad_k, grad_v
+        return grad_q, grad_k, grad_v, grad_sinks
     delta = _delta(out, grad_out)
+    if sinks is not None:
+        sink_gradient_kernel[(heads,)](
+            sinks.contiguous(), lse, delta, grad_sinks, tokens, BLOCK_I=1024
+        )
     strides = _strides(q, k, v, grad_out)
     kv_heads = k.shape[1]
     options = (scale, softcap or 1.0, window or 0)
@@ -186,7 +204,7 @@ def _attention_backward(
         kv_heads, heads // kv_heads, *strides, *options,
         **_constants(tile, head_dim, causal, window, softcap),
     )  # fmt: skip
-    return grad_q, grad_k, grad_v
+    return grad_q, grad_k, grad_v, grad_sinks
 
 
 @_attention_backward.register_fake
@@ -202,18 +220,21 @@ def _(
     window: int | None,
     softcap: float | None,
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    sinks: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_sinks = q.new_empty(0) if sinks is None else sinks.new_empty(sinks.shape)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), grad_sinks
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    q, k, v, cu_seqlens, *ctx.options = inputs
-    ctx.save_for_backward(q, k, v, *output, cu_seqlens)
+    q, k, v, cu_seqlens, *ctx.options, sinks = inputs
+    ctx.save_for_backward(q, k, v, *output, cu_seqlens, sinks)
 
 
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _attention_backward(grad_out, *ctx.saved_tensors, *ctx.options)
-    return *grads, *[None] * 5
+    *tensors, sinks = ctx.saved_tensors
+    *grads, grad_sinks = _attention_backward(grad_out, *tensors, *ctx.options, sinks)
+    return *grads, *[None] * 5, None if sinks is None else grad_sinks
 
 
 _attention.register_autograd(_backward, setup_context=_setup_context)

@@ -152,6 +152,7 @@ def forward_kernel(
     o_ptr,  # (T, H, D), written
     lse_ptr,  # (H, T) fp32, written: base-2 log-sum-exp of each row of scores
     tiles_ptr,  # (num_tiles, 3) int32
+    sinks_ptr,  # (H,), read if HAS_SINKS: logits that join the denominator
     T,
     D,
     G,
@@ -169,6 +170,7 @@ def forward_kernel(
     CAUSAL: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
     BLOCK_J: tl.constexpr,
@@ -190,8 +192,11 @@ def forward_kernel(
     v_ptr += head // G * stride_vh
     q = _load_rows(q_ptr + head * stride_qh, i, end, stride_qt, d, D, EVEN_D)
     acc = tl.zeros([BLOCK_I, BLOCK_D], tl.float32)
-    m = tl.full([BLOCK_I], -float("inf"), tl.float32)
+    m = tl.full([BLOCK_I], 0.0 if HAS_SINKS else -float("inf"), tl.float32)
     s = tl.zeros([BLOCK_I], tl.float32)
+    if HAS_SINKS:  # as if a key of value 0 had been seen
+        m += tl.load(sinks_ptr + head).to(tl.float32) * LOG2E
+        s += 1.0
     first, full, full_end, last = _key_ranges(
         start, document, end, window, CAUSAL, HAS_WINDOW, BLOCK_I, BLOCK_J
     )

@@ -63,6 +63,7 @@ def attention(
     window: int | None = None,
     softcap: float | None = None,
     scale: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Attention within each document of a packed row; see the kernel's own."""
     if window is not None and not causal:
@@ -75,7 +76,11 @@ def attention(
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     seen = _seen(tokens, cu_seqlens, causal, window, q.device)
-    probabilities = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+    scores = scores.masked_fill(~seen, float("-inf"))
+    if sinks is not None:
+        column = sinks.to(scores.dtype)[:, None, None].expand(-1, tokens, 1)
+        scores = torch.cat((scores, column), -1)
+    probabilities = scores.softmax(-1)[..., :tokens]
     out = probabilities @ value.repeat_interleave(group, 0)
     return out.transpose(0, 1).to(q.dtype)
 

@@ -25,6 +25,7 @@ CALLS = {
     "geglu": lambda x, w: ops.geglu(x, x * w, approximate="tanh"),
     "relu2": lambda x, w: ops.relu2(x * w),
     "attention": lambda x, w: ops.attention(x, x * w, x),
+    "attention with sinks": lambda x, w: ops.attention(x, x * w, x, sinks=w[:2]),
 }
 
 
@@ -54,7 +55,7 @@ def test_every_implementation_gives_the_same(monkeypatch, call):
 def test_torch_compile_makes_one_graph(monkeypatch, call, name):
     if name is None:
         monkeypatch.delenv("TRIPTYCH_OPS", raising=False)
-        if call is CALLS["attention"]:
+        if call in (CALLS["attention"], CALLS["attention with sinks"]):
             pytest.skip("documents are read on the CPU, which no graph can do")
     else:
         monkeypatch.setenv("TRIPTYCH_OPS", name)

@@ -177,7 +177,7 @@ def test_bad_arguments_are_named():
 
 
 def explicit_attention(
-    q, k, v, cu_seqlens, causal=True, window=None, softcap=None, scale=None
+    q, k, v, cu_seqlens, causal=True, window=None, softcap=None, scale=None, sinks=None
 ):
     """Attention from one dense mask over all tokens."""
     groups = q.shape[1] // k.shape[1]
@@ -194,7 +194,12 @@ def explicit_attention(
         seen &= distance >= 0
     if window is not None:
         seen &= distance < window
-    weights = scores.masked_fill(~seen, -math.inf).softmax(-1)
+    scores = scores.masked_fill(~seen, -math.inf)
+    if sinks is None:
+        weights = scores.softmax(-1)
+    else:
+        exp = scores.exp()
+        weights = exp / (exp.sum(-1, keepdim=True) + sinks.exp()[:, None, None])
     return torch.einsum("hij,jhd->ihd", weights, v)
 
 
@@ -206,6 +211,8 @@ def explicit_attention(
         {"window": 3},
         {"softcap": 2.0},
         {"window": 2, "softcap": 2.0, "scale": 0.3},
+        {"sinks": (0.5, -1.0, 2.0, 0.0)},
+        {"window": 3, "softcap": 2.0, "sinks": (0.5, -1.0, 2.0, 0.0)},
     ],
 )
 @pytest.mark.parametrize("lengths", [[12], [4, 4, 4], [3, 5, 1, 3, 0], [7, 2, 7, 2]])
@@ -218,13 +225,17 @@ def test_packed_attention_equals_a_dense_mask(rules, lengths):
         for _ in range(2)
     )
     cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int()
+    leaves = [q, k, v]
+    if "sinks" in rules:
+        leaves.append(torch.tensor(rules["sinks"], requires_grad=True))
+        rules = {**rules, "sinks": leaves[-1]}
     found = ops.attention(q, k, v, cu_seqlens=cu_seqlens, **rules)
     expected = explicit_attention(q, k, v, cu_seqlens, **rules)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     upstream = torch.randn(found.shape, generator=generator)
     for one, other in zip(
-        torch.autograd.grad(found, (q, k, v), upstream),
-        torch.autograd.grad(expected, (q, k, v), upstream),
+        torch.autograd.grad(found, leaves, upstream),
+        torch.autograd.grad(expected, leaves, upstream),
         strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
@@ -235,6 +246,12 @@ def test_boundaries_that_do_not_cover_the_tokens_are_an_error():
     cu_seqlens = torch.tensor([0, 3], dtype=torch.int32)
     with pytest.raises(ValueError, match="from 0 to 5 tokens, found 0 to 3"):
         ops.attention(q, q, q, cu_seqlens=cu_seqlens)
+
+
+def test_sinks_of_another_number_of_heads_are_an_error():
+    q = torch.randn(5, 2, 4)
+    with pytest.raises(ValueError, match=r"sinks: expected \(2,\), found \(3,\)"):
+        ops.attention(q, q, q, sinks=torch.zeros(3))
 
 
 def test_an_implementation_that_cannot_be_had_is_an_error(monkeypatch):

@@ -35,6 +35,7 @@ def attention(
     softcap: float | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention within each document.
 
@@ -48,12 +49,17 @@ def attention(
         softcap: scores become softcap * tanh(score / softcap).
         scale: factor of the scores, by default 1 / sqrt(head_dim).
         dropout: share in [0, 1) of attention weights set to zero.
+        sinks: (heads,) one learned logit a head that joins the softmax's denominator
+            alone (gpt-oss); neither scaled nor capped.
 
     Returns:
         (tokens, heads, head_dim).
     """
     _check_shapes(q, k, v, window)
-    rules = Rules(causal or window is not None, window, softcap, scale, dropout)
+    if sinks is not None and sinks.shape != q.shape[1:2]:
+        raise ValueError(f"sinks: expected ({q.shape[1]},), found {tuple(sinks.shape)}")
+    causal = causal or window is not None
+    rules = Rules(causal, window, softcap, scale, dropout, sinks)
     if cu_seqlens is None:
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
@@ -72,6 +78,7 @@ def attention(
         window=window,
         softcap=softcap,
         scale=scale,
+        sinks=sinks,
     )
     return output
 
@@ -82,6 +89,8 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
     half = libraries.half_obstacle(q)
     if rules.softcap is not None:
         half = "it is not asked for a soft-cap"
+    if rules.sinks is not None:
+        half = "it has no sinks"
     found = {
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
@@ -184,7 +193,7 @@ def _stack(x: Tensor, group: Group) -> Tensor:
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     """Attention of (B, heads, length, head_dim) documents of one length."""
-    if rules.softcap is not None:
+    if rules.softcap is not None or rules.sinks is not None:
         return _explicit(q, k, v, rules)
     mask = None
     if rules.window is not None and rules.window < q.shape[2]:
@@ -214,7 +223,7 @@ def _mask(length: int, rules: Rules, device: torch.device) -> Tensor:
 
 
 def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
-    """Attention written out, since the fused kernel has no soft-cap."""
+    """Attention written out, since the fused kernel has no soft-cap and no sinks."""
     repeats = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
     scale = 1.0 / math.sqrt(q.shape[-1]) if rules.scale is None else rules.scale
@@ -222,6 +231,10 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     if rules.softcap is not None:
         scores = rules.softcap * torch.tanh(scores / rules.softcap)
     hidden = ~_mask(q.shape[2], rules, q.device)
-    weights = scores.masked_fill(hidden, -math.inf).softmax(-1)
+    scores = scores.masked_fill(hidden, -math.inf)
+    if rules.sinks is not None:  # a last key, whose value would be zero
+        column = rules.sinks.float()[:, None, None].expand(*scores.shape[:-1], 1)
+        scores = torch.cat((scores, column), dim=-1)
+    weights = scores.softmax(-1)[..., : k.shape[2]]
     weights = F.dropout(weights, rules.dropout)
     return weights.to(v.dtype) @ v

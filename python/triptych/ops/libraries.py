@@ -26,6 +26,7 @@ class Rules(NamedTuple):
     softcap: float | None
     scale: float | None
     dropout: float
+    sinks: Tensor | None = None
 
 
 def flash_attn(
