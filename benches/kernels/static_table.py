@@ -37,6 +37,7 @@ from triptych_kernels import flash_attention_kernels as attention
 from triptych_kernels import gated_kernels as gated
 from triptych_kernels import linear_loss_kernels as loss
 from triptych_kernels import normalization_kernels as normalization
+from triptych_kernels import paged_attention_kernels as paged
 from triptych_kernels import rotary_kernels as rotary
 from triptych_kernels.sink_kernel import sink_gradient_kernel
 from triptych_kernels.tile_table_kernel import tile_table_kernel
@@ -58,6 +59,7 @@ FP32_POINTERS = {
     for name in (
         "lse", "delta", "partial", "coefficients", "logps", "mean", "scale", "rstd",
         "cos", "sin", "sinks", "grad_sinks",
+        "acc", "m", "s",
     )
 }  # fmt: skip
 
@@ -70,7 +72,7 @@ def signature(kernel):
             types[name] = "*fp32:16"
         elif name in ("targets_ptr", "position_ptr"):
             types[name] = "*i64:16"
-        elif name in ("tiles_ptr", "cu_ptr"):
+        elif name in ("tiles_ptr", "cu_ptr", "table_ptr", "length_ptr"):
             types[name] = "*i32:16"
         elif name.endswith("_ptr"):
             types[name] = f"*{DTYPE}:16"
@@ -252,6 +254,27 @@ def normalization_row(kernel, width, target, feature):
     return figures(name, target, function, constants, tile)
 
 
+def decode_row(head_dim, target, feature):
+    """The split kernel; `page_size` a multiple of 16, groups of at most 16 heads."""
+    tile = configs.DECODE[head_dim, target]
+    constants = {
+        **FEATURES[feature],
+        "SPLIT": tile.inner,
+        "BLOCK_G": tile.rows,
+        "BLOCK_J": tile.columns,
+        "BLOCK_D": head_dim,
+    }
+    types = {"page_size": "i32:16"}
+    name = f"decode d{head_dim} {feature}"
+    return figures(name, target, paged.split_kernel, constants, tile, **types)
+
+
+def join_row(target):
+    tile = configs.Tile(1, 0, 0, 4, 3)
+    constants = {"HAS_WINDOW": True, "HAS_SINKS": True, "SPLIT": 256, "BLOCK_D": 128}
+    return figures("decode join", target, paged.join_kernel, constants, tile)
+
+
 def rotary_row(head_dim, target, feature):
     tile = configs.rotary_row(head_dim // 2, target)
     constants = {
@@ -296,6 +319,11 @@ def cases(targets):
             for feature in ("plain", "residual"):
                 row = (normalization_row, kernel, width, target, feature)
                 yield f"norm {kernel} {width} {feature}", row
+        for head_dim in (64, 128, 256):
+            for feature in FEATURES:
+                row = (decode_row, head_dim, target, feature)
+                yield f"decode d{head_dim} {feature}", row
+        yield "decode join", (join_row, target)
         for activation in ("silu", "gelu", "gelu_tanh", "relu2"):
             for kernel in ("forward", "backward"):
                 row = (gated_row, kernel, activation, target)

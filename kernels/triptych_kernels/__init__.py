@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from triptych_kernels.gated import geglu, relu2, swiglu
     from triptych_kernels.linear_loss import linear_cross_entropy, linear_logprobs
     from triptych_kernels.normalization import rms_norm
+    from triptych_kernels.paged_attention import decode_attention
     from triptych_kernels.rotary import rope
 
 __all__ = [
     "attention",
+    "decode_attention",
     "geglu",
     "linear_cross_entropy",
     "linear_logprobs",
@@ -30,6 +32,7 @@ __all__ = [
 # attribute of that name to the module, and would hide the function.
 _MODULE_OF = {
     "attention": "flash_attention",
+    "decode_attention": "paged_attention",
     "geglu": "gated",
     "linear_cross_entropy": "linear_loss",
     "linear_logprobs": "linear_loss",

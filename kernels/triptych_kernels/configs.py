@@ -136,11 +136,27 @@ GATED: dict[str, Tile] = {
     "gfx942": Tile(0, 2048, 0, 4, 1),
 }
 
+# (padded head dim, target) of attention over a paged cache; 16-bit inputs. columns are
+# tokens of a tile, inner those of a split: 8 key heads of 4,096 tokens are 128 programs.
+DECODE: dict[tuple[int, str], Tile] = {
+    (64, "sm_80"): Tile(16, 64, 256, 4, 3),
+    (64, "sm_90"): Tile(16, 64, 256, 4, 3),
+    (64, "gfx942"): Tile(16, 64, 256, 4, 1),
+    (128, "sm_80"): Tile(16, 64, 256, 4, 2),
+    (128, "sm_90"): Tile(16, 64, 256, 4, 3),
+    (128, "gfx942"): Tile(16, 64, 256, 4, 1),
+    (256, "sm_80"): Tile(16, 32, 256, 4, 2),
+    (256, "sm_90"): Tile(16, 32, 256, 4, 3),
+    (256, "gfx942"): Tile(16, 32, 256, 4, 1),
+}
+DECODE_FP32 = Tile(16, 16, 256, 4, 1)
+
 # The interpreter pays by the step, not by the size: small enough for several steps
 # in a small test, large enough for few.
 ATTENTION_INTERPRETER = Tile(32, 16, 0, 4, 1)
 LOSS_INTERPRETER = Tile(64, 64, 64, 4, 1)
 NORMALIZATION_INTERPRETER = Tile(4, 16, 8, 4, 1)
+DECODE_INTERPRETER = Tile(16, 8, 16, 4, 1)
 GATED_INTERPRETER = Tile(0, 64, 0, 4, 1)
 ROTARY_INTERPRETER = Tile(8, 0, 0, 4, 1)  # rows are tokens
 
@@ -211,6 +227,16 @@ def rotary_row(pairs: int, target: str) -> Tile:
     """The row of the table with its tokens filled in, at least one."""
     row = ROTARY[target]
     return row._replace(rows=max(1, row.inner // pairs))
+
+
+def decode_tile(head_dim: int, query: torch.Tensor) -> Tile:
+    """The row of the table for ``query``'s device and dtype."""
+    target = _target(query.device)
+    if target == "interpreter":
+        return DECODE_INTERPRETER
+    if query.dtype == torch.float32:
+        return DECODE_FP32
+    return DECODE[max(64, triton.next_power_of_2(head_dim)), target]
 
 
 def gated_tile(gate: torch.Tensor) -> Tile:

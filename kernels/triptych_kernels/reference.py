@@ -85,6 +85,33 @@ def attention(
     return out.transpose(0, 1).to(q.dtype)
 
 
+def decode_attention(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor,
+    *,
+    page_table: Tensor | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    scale: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Attention of the newest token over its cached ones; see the kernel's own."""
+    out = torch.zeros_like(q)
+    for b, length in enumerate(lengths.tolist()):
+        if length == 0:
+            continue
+        pages = [b] if page_table is None else page_table[b]
+        key, value = (x[pages].flatten(0, 1)[:length] for x in (keys, values))
+        query = q[b].expand(length, *q.shape[1:])  # as if it stood at every token
+        mixed = attention(
+            query, key, value, window=window, softcap=softcap, scale=scale, sinks=sinks
+        )
+        out[b] = mixed[-1]
+    return out
+
+
 def rms_norm(
     x: Tensor,
     weight: Tensor,
