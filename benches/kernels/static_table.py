@@ -1,6 +1,6 @@
 """Cross-compiles every kernel for GPUs that are not here and prints what came out.
 
-    python benches/kernels/static_table.py [--targets sm_80 sm_90 gfx942]
+    python benches/kernels/static_table.py [--targets sm_80 sm_90 sm_100 gfx942]
         [--only WORD] [--json FILE]
 
 No GPU is needed: the triton wheel ships ptxas, and the AMD assembler runs in-process.
@@ -45,10 +45,16 @@ from triptych_kernels.tile_table_kernel import tile_table_kernel
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 # sm_80 itself has 163 KiB, but its rows serve sm_86, sm_89 and sm_120 too.
-SHARED_LIMIT_BYTES = {"sm_80": 99 << 10, "sm_90": 227 << 10, "gfx942": 64 << 10}
+SHARED_LIMIT_BYTES = {
+    "sm_80": 99 << 10,
+    "sm_90": 227 << 10,
+    "sm_100": 227 << 10,
+    "gfx942": 64 << 10,
+}
 FEATURES = {
     "plain": {"HAS_WINDOW": False, "HAS_SOFTCAP": False},
     "window+cap": {"HAS_WINDOW": True, "HAS_SOFTCAP": True},
@@ -117,7 +123,7 @@ def nvidia_figures(binary, arch):
     return {
         "registers": int(re.search(r"Used (\d+) registers", log).group(1)),
         "spill_bytes": sum(int(a) + int(b) for a, b in spills),
-        "matrix": len(re.findall(r"wgmma\.mma_async|\bmma\.sync", ptx)),
+        "matrix": len(re.findall(r"wgmma\.mma_async|\bmma\.sync|tcgen05\.mma", ptx)),
         "async_copies": len(re.findall(r"cp\.async\.c[ag]", ptx)),
         "wide_loads": len(re.findall(r"ld\.global\S*\.v4\.b32", ptx)),
         "atomics": len(re.findall(r"\b(?:atom|red)\.", ptx)),
@@ -215,7 +221,8 @@ def small_row(which, target):
     """The kernels around the large ones, which only move bytes."""
     tile = configs.Tile(64, 0, 0, 4, 3)
     if which == "delta":
-        constants = {"BLOCK_I": 64, "BLOCK_D": 128}
+        tile = tile._replace(rows=32)
+        constants = {"BLOCK_I": 32, "BLOCK_D": 128}
         return figures(
             "attention delta", target, attention.delta_kernel, constants, tile
         )
@@ -256,7 +263,7 @@ def normalization_row(kernel, width, target, feature):
 
 def decode_row(head_dim, target, feature):
     """The split kernel; `page_size` a multiple of 16, groups of at most 16 heads."""
-    tile = configs.DECODE[head_dim, target]
+    tile = configs.decode_row(head_dim, target)
     constants = {
         **FEATURES[feature],
         "SPLIT": tile.inner,
@@ -289,7 +296,7 @@ def rotary_row(head_dim, target, feature):
 
 
 def gated_row(kernel, activation, target):
-    tile = configs.GATED[target]
+    tile = configs.gated_row(target)
     constants = {
         "ACTIVATION": activation,
         "HAS_UP": True,

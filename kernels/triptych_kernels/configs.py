@@ -17,6 +17,10 @@ import triton
 
 R = TypeVar("R")
 
+# A target whose own rows are few takes the others from here. sm_100's are those that
+# the rows of sm_90 spill on.
+ROWS_OF = {"sm_100": "sm_90"}
+
 
 class Tile(NamedTuple):
     """Block sizes and launch options of one kernel."""
@@ -50,9 +54,11 @@ ATTENTION: dict[tuple[str, int, str], Tile] = {
     ("dq", 256, "gfx942"): Tile(32, 32, 0, 4, 1),
     ("dkdv", 64, "sm_80"): Tile(32, 64, 0, 4, 2),
     ("dkdv", 64, "sm_90"): Tile(32, 64, 0, 4, 2),
+    ("dkdv", 64, "sm_100"): Tile(32, 64, 0, 8, 2),
     ("dkdv", 64, "gfx942"): Tile(32, 64, 0, 4, 1),
     ("dkdv", 128, "sm_80"): Tile(32, 64, 0, 8, 2),
     ("dkdv", 128, "sm_90"): Tile(32, 64, 0, 8, 2),
+    ("dkdv", 128, "sm_100"): Tile(32, 32, 0, 8, 2),
     ("dkdv", 128, "gfx942"): Tile(16, 64, 0, 4, 1),
     ("dkdv", 256, "sm_80"): Tile(16, 32, 0, 8, 1),
     ("dkdv", 256, "sm_90"): Tile(16, 32, 0, 4, 1),
@@ -64,6 +70,7 @@ ATTENTION: dict[tuple[str, int, str], Tile] = {
 LOSS: dict[tuple[str, str], Tile] = {
     ("statistics", "sm_80"): Tile(128, 128, 64, 8, 2),
     ("statistics", "sm_90"): Tile(128, 128, 64, 8, 3),
+    ("statistics", "sm_100"): Tile(128, 128, 64, 8, 3),
     ("statistics", "gfx942"): Tile(128, 128, 64, 8, 2),
     ("dlogits", "sm_80"): Tile(128, 128, 64, 8, 3),
     ("dlogits", "sm_90"): Tile(128, 128, 64, 8, 3),
@@ -78,6 +85,7 @@ LOSS: dict[tuple[str, str], Tile] = {
 ATTENTION_PLAIN: dict[tuple[str, int, str], Tile] = {
     ("dkdv", 64, "sm_90"): Tile(64, 64, 0, 4, 2),
     ("dkdv", 128, "sm_90"): Tile(32, 128, 0, 8, 2),
+    ("dkdv", 64, "sm_100"): Tile(64, 64, 0, 8, 2),
 }
 LOSS_PLAIN: dict[tuple[str, str], Tile] = {
     ("statistics", "sm_90"): Tile(128, 256, 64, 8, 3),
@@ -184,6 +192,8 @@ def attention_tile(
 
 def attention_row(kernel: str, size: int, target: str, *, plain: bool) -> Tile:
     """The row for 16-bit inputs with a padded head dim of ``size``."""
+    if (kernel, size, target) not in ATTENTION:
+        target = ROWS_OF[target]
     row = ATTENTION[kernel, size, target]
     return ATTENTION_PLAIN.get((kernel, size, target), row) if plain else row
 
@@ -204,6 +214,8 @@ def loss_tile(kernel: str, hidden: torch.Tensor, *, plain: bool = False) -> Tile
 
 def loss_row(kernel: str, target: str, *, plain: bool) -> Tile:
     """The row for 16-bit inputs."""
+    if (kernel, target) not in LOSS:
+        target = ROWS_OF[target]
     row = LOSS[kernel, target]
     return LOSS_PLAIN.get((kernel, target), row) if plain else row
 
@@ -225,7 +237,7 @@ def rotary_tile(pairs: int, query: torch.Tensor) -> Tile:
 
 def rotary_row(pairs: int, target: str) -> Tile:
     """The row of the table with its tokens filled in, at least one."""
-    row = ROTARY[target]
+    row = ROTARY[ROWS_OF.get(target, target)]
     return row._replace(rows=max(1, row.inner // pairs))
 
 
@@ -236,13 +248,23 @@ def decode_tile(head_dim: int, query: torch.Tensor) -> Tile:
         return DECODE_INTERPRETER
     if query.dtype == torch.float32:
         return DECODE_FP32
-    return DECODE[max(64, triton.next_power_of_2(head_dim)), target]
+    return decode_row(max(64, triton.next_power_of_2(head_dim)), target)
+
+
+def decode_row(size: int, target: str) -> Tile:
+    """The row for 16-bit inputs with a padded head dim of ``size``."""
+    return DECODE[size, ROWS_OF.get(target, target)]
 
 
 def gated_tile(gate: torch.Tensor) -> Tile:
     """Columns of a program of a gated activation."""
     target = _target(gate.device)
-    return GATED_INTERPRETER if target == "interpreter" else GATED[target]
+    return GATED_INTERPRETER if target == "interpreter" else gated_row(target)
+
+
+def gated_row(target: str) -> Tile:
+    """The row of a gated activation, for any dtype."""
+    return GATED[ROWS_OF.get(target, target)]
 
 
 def on_device(function: Callable[..., R]) -> Callable[..., R]:
@@ -272,4 +294,4 @@ def _target(device: torch.device) -> str:
     # 9.x and 10.x have 227 KiB of shared memory a block; 8.6, 8.9 and 12.x have
     # 99 KiB, which every sm_80 row keeps to.
     major, _ = torch.cuda.get_device_capability(device)
-    return "sm_90" if major in (9, 10) else "sm_80"
+    return {9: "sm_90", 10: "sm_100"}.get(major, "sm_80")

@@ -265,7 +265,7 @@ def _delta(out: Tensor, grad_out: Tensor) -> Tensor:
     """(H, T) fp32 sums over the head dim of ``out * grad_out``."""
     tokens, heads, head_dim = out.shape
     delta = out.new_empty((heads, tokens), dtype=torch.float32)
-    block = 64
+    block = 32
     kernels.delta_kernel[(triton.cdiv(tokens, block), heads)](
         out, grad_out, delta, tokens, head_dim, *_strides(out, grad_out),
         BLOCK_I=block, BLOCK_D=_padded(head_dim),
