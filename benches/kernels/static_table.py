@@ -33,6 +33,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from triptych_kernels import configs
+from triptych_kernels import flash_attention_backward_kernels as attention_backward
 from triptych_kernels import flash_attention_kernels as attention
 from triptych_kernels import gated_kernels as gated
 from triptych_kernels import linear_loss_kernels as loss
@@ -78,7 +79,7 @@ def signature(kernel):
             types[name] = "*fp32:16"
         elif name in ("targets_ptr", "position_ptr"):
             types[name] = "*i64:16"
-        elif name in ("tiles_ptr", "cu_ptr", "table_ptr", "length_ptr"):
+        elif name in ("tiles_ptr", "cu_ptr", "pairs_ptr", "table_ptr", "length_ptr"):
             types[name] = "*i32:16"
         elif name.endswith("_ptr"):
             types[name] = f"*{DTYPE}:16"
@@ -176,11 +177,13 @@ def attention_row(kernel, head_dim, target, feature, tile=None):
         "BLOCK_I": tile.rows,
         "BLOCK_J": tile.columns,
         "BLOCK_D": head_dim,
-        **FEATURES[feature],
+        **FEATURES.get(feature, FEATURES["plain"]),
+        "HAS_PAIRS": feature == "pairs",
     }
     if kernel == "forward":
         constants["HAS_SINKS"] = feature != "plain"
-    function = getattr(attention, f"{kernel}_kernel")
+    file = attention if kernel == "forward" else attention_backward
+    function = getattr(file, f"{kernel}_kernel")
     name = f"attention {kernel} d{head_dim} {feature}"
     return figures(name, target, function, constants, tile)
 
@@ -341,7 +344,7 @@ def cases(targets):
                 yield f"rope d{head_dim} {feature}", row
         for head_dim in (64, 128, 256):
             for kernel in ("forward", "dq", "dkdv"):
-                for feature in FEATURES:
+                for feature in (*FEATURES, "pairs"):
                     name = f"attention {kernel} d{head_dim} {feature}"
                     yield name, (attention_row, kernel, head_dim, target, feature)
 

@@ -64,6 +64,7 @@ def attention(
     softcap: float | None = None,
     scale: float | None = None,
     sinks: Tensor | None = None,
+    pairs: Tensor | None = None,
 ) -> Tensor:
     """Attention within each document of a packed row; see the kernel's own."""
     if window is not None and not causal:
@@ -76,6 +77,8 @@ def attention(
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     seen = _seen(tokens, cu_seqlens, causal, window, q.device)
+    if pairs is not None:
+        seen = seen & ~_other_response(tokens, cu_seqlens, pairs)
     scores = scores.masked_fill(~seen, float("-inf"))
     if sinks is not None:
         column = sinks.to(scores.dtype)[:, None, None].expand(-1, tokens, 1)
@@ -220,3 +223,14 @@ def _seen(
         document = torch.searchsorted(cu_seqlens.to(position), position, right=True)
         seen = seen & (document[:, None] == document[None, :])
     return seen
+
+
+def _other_response(tokens: int, cu_seqlens: Tensor | None, pairs: Tensor) -> Tensor:
+    """(T, T) bool: whether query i is of a second response and key j of its first."""
+    position = torch.arange(tokens, device=pairs.device)
+    document = torch.ones_like(position)
+    if cu_seqlens is not None:
+        document = torch.searchsorted(cu_seqlens.to(position), position, right=True)
+    chosen, rejected = pairs[document - 1][:, None].unbind(-1)
+    of_second = position[:, None] >= rejected
+    return of_second & (position >= chosen) & (position < rejected)

@@ -14,6 +14,9 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Documents of one token, of none, inside a tile, and of several tiles.
 PACKED = (0, 1, 1, 2, 35, 90, 90)
 
+# Where two responses to a document's prompt start; twice the same is no pair.
+PAIRS = ((1, 1), (1, 1), (2, 2), (10, 20), (52, 71), (90, 90))
+
 OPTIONS = {
     "causal": {},
     "full": {"causal": False},
@@ -21,6 +24,8 @@ OPTIONS = {
     "window past a tile": {"window": 37},
     "softcap": {"softcap": 1.5},
     "sinks": {"sinks": (0.5, -1.0)},
+    "pairs": {"pairs": PAIRS},
+    "pairs, softcap, sinks": {"pairs": PAIRS, "softcap": 2.0, "sinks": (0.5, -1.0)},
     "all": {"window": 20, "softcap": 2.0, "scale": 0.3, "sinks": (-0.5, 3.0)},
 }
 
@@ -31,8 +36,10 @@ def make_inputs(tokens=90, heads=2, kv_heads=1, head_dim=16, dtype=torch.float32
     return [torch.randn(tokens, n, head_dim).to(dtype) for n in sizes]
 
 
-def run(function, q, k, v, upstream, *, sinks=None, **options):
+def run(function, q, k, v, upstream, *, sinks=None, pairs=None, **options):
     """Output, and gradients of q, k, v and, if there are any, sinks."""
+    if pairs is not None:
+        options["pairs"] = torch.tensor(pairs)
     leaves = [x.detach().clone().requires_grad_() for x in (q, k, v)]
     if sinks is not None:
         options["sinks"] = torch.tensor(sinks, dtype=q.dtype, requires_grad=True)
@@ -48,11 +55,13 @@ def cu(boundaries):
 
 def torch_own(
     q, k, v, *, cu_seqlens, causal=True, window=None, softcap=None, scale=None,
-    sinks=None,
+    sinks=None, pairs=None,
 ):  # fmt: skip
     """Attention as one writes it in torch, in the inputs' dtype."""
     tokens, heads, head_dim = q.shape
     seen = reference._seen(tokens, cu_seqlens, causal, window, q.device)
+    if pairs is not None:
+        seen &= ~reference._other_response(tokens, cu_seqlens, pairs)
     group = heads // k.shape[1]
     q, k, v = (x.transpose(0, 1) for x in (q, k, v))
     scores = q @ k.repeat_interleave(group, 0).mT * (scale or head_dim**-0.5)
@@ -167,6 +176,55 @@ def test_sinks_of_float32_serve_a_bfloat16_layer():
     assert sinks.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("chosen", "rejected"),
+    [
+        (0, 1),
+        (1, 2),
+        (16, 48),
+        (31, 33),
+        (0, 69),
+        (40, 41),
+        (5, 64),
+        (69, 70),
+        (33, 60),
+    ],
+)
+def test_pairs_that_start_anywhere_match_float64(chosen, rejected):
+    inputs = make_inputs(75)
+    pairs = ((chosen, rejected), (71, 73))
+    assert_parity(inputs, cu_seqlens=cu([0, 70, 75]), pairs=pairs)
+
+
+def test_each_response_of_a_pair_gets_what_it_gets_alone():
+    q, k, v, _ = make_inputs(60)
+    paired = attention(q, k, v, pairs=torch.tensor([[20, 45]]))
+    torch.testing.assert_close(paired[:45], attention(q[:45], k[:45], v[:45]))
+    rows = torch.cat((torch.arange(20), torch.arange(45, 60)))
+    torch.testing.assert_close(paired[rows], attention(q[rows], k[rows], v[rows]))
+
+
+def test_a_document_without_a_pair_keeps_its_bits_beside_one_with():
+    inputs = make_inputs(90)
+    plain = run(attention, *inputs, cu_seqlens=cu(PACKED))
+    beside = run(attention, *inputs, cu_seqlens=cu(PACKED), pairs=PAIRS)
+    assert all(torch.equal(p[:2], b[:2]) for p, b in zip(plain, beside, strict=True))
+    none = tuple((end, end) for end in PACKED[1:])
+    unpaired = run(attention, *inputs, cu_seqlens=cu(PACKED), pairs=none)
+    assert all(torch.equal(p, u) for p, u in zip(plain, unpaired, strict=True))
+
+
+def test_pairs_outside_their_document_are_clamped_to_it():
+    inputs = make_inputs(30)
+    found = run(
+        attention, *inputs, cu_seqlens=cu([0, 12, 30]), pairs=((5, 99), (-3, 20))
+    )
+    expected = run(
+        attention, *inputs, cu_seqlens=cu([0, 12, 30]), pairs=((5, 12), (12, 20))
+    )
+    assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
+
+
 def test_no_tokens_give_no_output():
     inputs = make_inputs(0)
     out, *grads = run(attention, *inputs, cu_seqlens=cu([0, 0]))
@@ -269,23 +327,26 @@ def test_the_operators_pass_opcheck(with_sinks):
     sinks = torch.randn(2) if with_sinks else None
     for x in (q, k, v, *([sinks] if with_sinks else [])):
         x.requires_grad_()
-    rest = (cu([0, 2, 7]), True, 3, 2.0, 0.25, sinks)
+    pairs = torch.tensor([[2, 2], [3, 5]]) if with_sinks else None
+    window = None if with_sinks else 3
+    rest = (cu([0, 2, 7]), True, window, 2.0, 0.25, sinks, pairs)
     forward = torch.ops.triptych.attention.default
     torch.library.opcheck(forward, (q, k, v, *rest))
     with torch.no_grad():
         out, lse = forward(q, k, v, *rest)
     backward = torch.ops.triptych.attention_backward.default
     q, k, v = (x.detach() for x in (q, k, v))
-    rest = (*rest[:-1], sinks.detach() if with_sinks else None)
+    rest = (*rest[:-2], sinks.detach() if with_sinks else None, pairs)
     torch.library.opcheck(backward, (upstream, q, k, v, out, lse, *rest))
 
 
 @pytest.mark.parametrize("sinks", [None, (0.5, -1.0)])
 def test_torch_compile_makes_one_graph(sinks):
     inputs = make_inputs(20)
+    pairs = None if sinks is None else ((3, 5), (10, 15))
     compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
-    eager = run(attention, *inputs, cu_seqlens=cu([0, 8, 20]), sinks=sinks)
-    found = run(compiled, *inputs, cu_seqlens=cu([0, 8, 20]), sinks=sinks)
+    eager = run(attention, *inputs, cu_seqlens=cu([0, 8, 20]), sinks=sinks, pairs=pairs)
+    found = run(compiled, *inputs, cu_seqlens=cu([0, 8, 20]), sinks=sinks, pairs=pairs)
     assert all(torch.equal(f, e) for f, e in zip(found, eager, strict=True))
 
 
@@ -302,6 +363,10 @@ WRONG = {
     "softcap must be positive": lambda q, k, v: ((q, k, v), {"softcap": -1.0}),
     r"sinks must have shape \(2,\), found \(3,\)": lambda q, k, v: (
         (q, k, v), {"sinks": torch.zeros(3)}),
+    r"pairs must have shape \(1, 2\), found \(2, 2\)": lambda q, k, v: (
+        (q, k, v), {"pairs": torch.zeros(2, 2).long()}),
+    "pairs need causal=True and no window": lambda q, k, v: (
+        (q, k, v), {"pairs": torch.zeros(1, 2).long(), "window": 3}),
     "cu_seqlens must have shape": lambda q, k, v: ((q, k, v), {"cu_seqlens": cu([0])}),
 }  # fmt: skip
 

@@ -177,8 +177,9 @@ def test_bad_arguments_are_named():
 
 
 def explicit_attention(
-    q, k, v, cu_seqlens, causal=True, window=None, softcap=None, scale=None, sinks=None
-):
+    q, k, v, cu_seqlens, causal=True, window=None, softcap=None, scale=None, sinks=None,
+    pairs=None,
+):  # fmt: skip
     """Attention from one dense mask over all tokens."""
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
@@ -194,6 +195,8 @@ def explicit_attention(
         seen &= distance >= 0
     if window is not None:
         seen &= distance < window
+    for (chosen, rejected), end in zip(pairs or (), cu_seqlens[1:], strict=bool(pairs)):
+        seen[rejected:end, chosen:rejected] = False
     scores = scores.masked_fill(~seen, -math.inf)
     if sinks is None:
         weights = scores.softmax(-1)
@@ -246,6 +249,33 @@ def test_boundaries_that_do_not_cover_the_tokens_are_an_error():
     cu_seqlens = torch.tensor([0, 3], dtype=torch.int32)
     with pytest.raises(ValueError, match="from 0 to 5 tokens, found 0 to 3"):
         ops.attention(q, q, q, cu_seqlens=cu_seqlens)
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_the_second_response_of_a_pair_does_not_see_the_first(softcap):
+    q, k, v = (torch.randn(24, heads, 8, requires_grad=True) for heads in (4, 2, 2))
+    cu_seqlens = torch.tensor([0, 7, 7, 14, 14, 24], dtype=torch.int32)
+    pairs = ((2, 4), (7, 7), (10, 11), (14, 14), (16, 20))
+    found = ops.attention(
+        q, k, v, cu_seqlens=cu_seqlens, softcap=softcap, pairs=torch.tensor(pairs)
+    )
+    expected = explicit_attention(q, k, v, cu_seqlens, softcap=softcap, pairs=pairs)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(
+        torch.autograd.grad(found.square().sum(), (q, k, v)),
+        torch.autograd.grad(expected.square().sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_pairs_that_fit_nothing_are_an_error():
+    q = torch.randn(5, 2, 4)
+    pairs = torch.tensor([[2, 3], [4, 4]])
+    with pytest.raises(ValueError, match=r"pairs: expected \(1, 2\), found \(2, 2\)"):
+        ops.attention(q, q, q, pairs=pairs)
+    with pytest.raises(ValueError, match="causal attention without a window"):
+        ops.attention(q, q, q, pairs=pairs[:1], window=3)
 
 
 def test_sinks_of_another_number_of_heads_are_an_error():

@@ -8,6 +8,7 @@ of equal length share a call. Against one dense mask over the packed row this to
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -36,6 +37,7 @@ def attention(
     scale: float | None = None,
     dropout: float = 0.0,
     sinks: Tensor | None = None,
+    pairs: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention within each document.
 
@@ -51,6 +53,9 @@ def attention(
         dropout: share in [0, 1) of attention weights set to zero.
         sinks: (heads,) one learned logit a head that joins the softmax's denominator
             alone (gpt-oss); neither scaled nor capped.
+        pairs: (documents, 2) int32 tokens, counted along the row, where two responses
+            to a document's prompt start; the second, which runs to the document's
+            end, does not see the first. Twice the same is no pair. Causal, no window.
 
     Returns:
         (tokens, heads, head_dim).
@@ -59,7 +64,9 @@ def attention(
     if sinks is not None and sinks.shape != q.shape[1:2]:
         raise ValueError(f"sinks: expected ({q.shape[1]},), found {tuple(sinks.shape)}")
     causal = causal or window is not None
-    rules = Rules(causal, window, softcap, scale, dropout, sinks)
+    if pairs is not None and (window is not None or not causal):
+        raise ValueError("pairs: expected causal attention without a window")
+    rules = Rules(causal, window, softcap, scale, dropout, sinks, pairs)
     if cu_seqlens is None:
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
@@ -79,6 +86,7 @@ def attention(
         softcap=softcap,
         scale=scale,
         sinks=sinks,
+        pairs=pairs,
     )
     return output
 
@@ -89,8 +97,8 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
     half = libraries.half_obstacle(q)
     if rules.softcap is not None:
         half = "it is not asked for a soft-cap"
-    if rules.sinks is not None:
-        half = "it has no sinks"
+    if rules.sinks is not None or rules.pairs is not None:
+        half = "it has neither sinks nor pairs"
     found = {
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
@@ -167,10 +175,28 @@ def _by_document(
     groups = _groups(boundaries)
     if not groups:
         return torch.zeros_like(q)
-    pieces = [_group_attention(q, k, v, group, rules) for group in groups]
+    pieces = [
+        _group_attention(q, k, v, group, _of_group(rules, group, boundaries))
+        for group in groups
+    ]
     output = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
     order = _token_order(groups)
     return output if order is None else output[order.to(q.device)]
+
+
+def _of_group(rules: Rules, group: Group, boundaries: tuple[int, ...]) -> Rules:
+    """The rules with only the pairs of a group, counted from each document's start."""
+    if rules.pairs is None:
+        return rules
+    if rules.pairs.shape != (len(boundaries) - 1, 2):
+        raise ValueError(
+            f"pairs: expected ({len(boundaries) - 1}, 2), found "
+            f"{tuple(rules.pairs.shape)}"
+        )
+    # An empty document shares its start with the next: the last of them is meant.
+    documents = [bisect_right(boundaries, start) - 1 for start in group.starts]
+    starts = torch.tensor(group.starts, device=rules.pairs.device)
+    return rules._replace(pairs=rules.pairs[documents] - starts[:, None])
 
 
 def _group_attention(
@@ -196,7 +222,8 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     if rules.softcap is not None or rules.sinks is not None:
         return _explicit(q, k, v, rules)
     mask = None
-    if rules.window is not None and rules.window < q.shape[2]:
+    cuts = rules.window is not None and rules.window < q.shape[2]
+    if cuts or rules.pairs is not None:
         mask = _mask(q.shape[2], rules, q.device)
     return F.scaled_dot_product_attention(
         q,
@@ -211,14 +238,22 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
 
 
 def _mask(length: int, rules: Rules, device: torch.device) -> Tensor:
-    """(length, length) True where query i (row) may look at key j (column)."""
-    distance = torch.arange(length, device=device)
-    distance = distance[:, None] - distance
+    """True where query i (row) may look at key j (column).
+
+    (length, length), or with pairs (documents, 1, length, length).
+    """
+    place = torch.arange(length, device=device)
+    distance = place[:, None] - place
     mask = torch.ones_like(distance, dtype=torch.bool)
     if rules.causal:
         mask &= distance >= 0
     if rules.window is not None:
         mask &= distance < rules.window
+    if rules.pairs is not None:
+        chosen, rejected = rules.pairs.to(device)[:, None, None].unbind(-1)
+        of_first = (place >= chosen) & (place < rejected)  # (documents, 1, length)
+        of_second = place >= rejected
+        mask = mask & ~(of_second.unsqueeze(-1) & of_first.unsqueeze(-2))
     return mask
 
 

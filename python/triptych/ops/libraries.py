@@ -27,6 +27,7 @@ class Rules(NamedTuple):
     scale: float | None
     dropout: float
     sinks: Tensor | None = None
+    pairs: Tensor | None = None
 
 
 def flash_attn(
