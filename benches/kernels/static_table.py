@@ -38,6 +38,7 @@ from triptych_kernels import flash_attention_kernels as attention
 from triptych_kernels import gated_kernels as gated
 from triptych_kernels import linear_loss_kernels as loss
 from triptych_kernels import normalization_kernels as normalization
+from triptych_kernels import optimizer_kernels as optimizer
 from triptych_kernels import paged_attention_kernels as paged
 from triptych_kernels import rotary_kernels as rotary
 from triptych_kernels.sink_kernel import sink_gradient_kernel
@@ -61,12 +62,16 @@ FEATURES = {
     "window+cap": {"HAS_WINDOW": True, "HAS_SOFTCAP": True},
 }
 DTYPE = "bf16"
+FP32_NUMBERS = (
+    "scale", "softcap", "inv_temperature", "eps", "lr", "keep", "rest1", "rest2",
+    "correction1", "correction2",
+)  # fmt: skip
 FP32_POINTERS = {
     f"{name}_ptr"
     for name in (
         "lse", "delta", "partial", "coefficients", "logps", "mean", "scale", "rstd",
         "cos", "sin", "sinks", "grad_sinks",
-        "acc", "m", "s",
+        "acc", "m", "s", "exp_avg", "exp_avg_sq", "clip",
     )
 }  # fmt: skip
 
@@ -83,7 +88,7 @@ def signature(kernel):
             types[name] = "*i32:16"
         elif name.endswith("_ptr"):
             types[name] = f"*{DTYPE}:16"
-        elif name in ("scale", "softcap", "inv_temperature", "eps"):
+        elif name in FP32_NUMBERS:
             types[name] = "fp32"
         elif name.startswith("stride_") or name in ("D", "V", "C", "v_first"):
             types[name] = "i32:16"
@@ -298,6 +303,15 @@ def rotary_row(head_dim, target, feature):
     return figures(name, target, rotary.rotate_kernel, constants, tile)
 
 
+def optimizer_row(target, feature):
+    tile = configs.optimizer_row(target)
+    constants = {"HAS_CLIP": True, "STOCHASTIC": feature == "stochastic"}
+    constants["BLOCK"] = tile.columns
+    types = {"E": "i32:16", "seed": "i64"}
+    function = optimizer.adamw_kernel
+    return figures(f"adamw {feature}", target, function, constants, tile, **types)
+
+
 def gated_row(kernel, activation, target):
     tile = configs.gated_row(target)
     constants = {
@@ -334,6 +348,8 @@ def cases(targets):
                 row = (decode_row, head_dim, target, feature)
                 yield f"decode d{head_dim} {feature}", row
         yield "decode join", (join_row, target)
+        for feature in ("nearest", "stochastic"):
+            yield f"adamw {feature}", (optimizer_row, target, feature)
         for activation in ("silu", "gelu", "gelu_tanh", "relu2"):
             for kernel in ("forward", "backward"):
                 row = (gated_row, kernel, activation, target)

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from triptych_kernels.gated import geglu, relu2, swiglu
     from triptych_kernels.linear_loss import linear_cross_entropy, linear_logprobs
     from triptych_kernels.normalization import rms_norm
+    from triptych_kernels.optimizer import adamw
     from triptych_kernels.paged_attention import decode_attention
     from triptych_kernels.rotary import rope
 
 __all__ = [
+    "adamw",
     "attention",
     "decode_attention",
     "geglu",
@@ -31,6 +33,7 @@ __all__ = [
 # No module bears a function's name: importing a submodule sets the package's
 # attribute of that name to the module, and would hide the function.
 _MODULE_OF = {
+    "adamw": "optimizer",
     "attention": "flash_attention",
     "decode_attention": "paged_attention",
     "geglu": "gated",

@@ -144,6 +144,13 @@ GATED: dict[str, Tile] = {
     "gfx942": Tile(0, 2048, 0, 4, 1),
 }
 
+# A step of the optimizer: eight elements a thread, as many as a call of Philox serves.
+OPTIMIZER: dict[str, Tile] = {
+    "sm_80": Tile(0, 1024, 0, 4, 1),
+    "sm_90": Tile(0, 1024, 0, 4, 1),
+    "gfx942": Tile(0, 2048, 0, 4, 1),
+}
+
 # (padded head dim, target) of attention over a paged cache; 16-bit inputs. columns are
 # tokens of a tile, inner those of a split: 8 key heads of 4,096 tokens are 128 programs.
 DECODE: dict[tuple[int, str], Tile] = {
@@ -165,6 +172,7 @@ ATTENTION_INTERPRETER = Tile(32, 16, 0, 4, 1)
 LOSS_INTERPRETER = Tile(64, 64, 64, 4, 1)
 NORMALIZATION_INTERPRETER = Tile(4, 16, 8, 4, 1)
 DECODE_INTERPRETER = Tile(16, 8, 16, 4, 1)
+OPTIMIZER_INTERPRETER = Tile(0, 64, 0, 4, 1)
 GATED_INTERPRETER = Tile(0, 64, 0, 4, 1)
 ROTARY_INTERPRETER = Tile(8, 0, 0, 4, 1)  # rows are tokens
 
@@ -254,6 +262,17 @@ def decode_tile(head_dim: int, query: torch.Tensor) -> Tile:
 def decode_row(size: int, target: str) -> Tile:
     """The row for 16-bit inputs with a padded head dim of ``size``."""
     return DECODE[size, ROWS_OF.get(target, target)]
+
+
+def optimizer_tile(param: torch.Tensor) -> Tile:
+    """Elements (columns) of a program of the optimizer."""
+    target = _target(param.device)
+    return OPTIMIZER_INTERPRETER if target == "interpreter" else optimizer_row(target)
+
+
+def optimizer_row(target: str) -> Tile:
+    """The row of a step of the optimizer, for any dtype."""
+    return OPTIMIZER[ROWS_OF.get(target, target)]
 
 
 def gated_tile(gate: torch.Tensor) -> Tile:

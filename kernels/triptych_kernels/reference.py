@@ -194,6 +194,70 @@ def relu2(gate: Tensor, up: Tensor | None = None) -> Tensor:
     return (wide if up is None else wide * up).to(gate.dtype)
 
 
+def adamw(
+    param: Tensor,
+    grad: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    *,
+    step: int,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+    weight_decay: float = 0.1,
+    clip: Tensor | None = None,
+    seed: int | None = None,
+) -> None:
+    """One step in place; see the kernel's own."""
+    wide = _accumulator(param)
+    gradient = grad.to(wide) * (1.0 if clip is None else clip)
+    mean = exp_avg.to(wide).lerp(gradient, 1.0 - betas[0])
+    square = exp_avg_sq.to(wide).lerp(gradient.square(), 1.0 - betas[1])
+    exp_avg.copy_(mean)
+    exp_avg_sq.copy_(square)
+    deviation = (square / (1.0 - betas[1] ** step)).sqrt() + eps
+    change = lr * (mean / (1.0 - betas[0] ** step)) / deviation
+    updated = param.to(wide) * (1.0 - lr * weight_decay) - change
+    if seed is not None:
+        updated = _rounded_stochastically(updated, seed, step)
+    param.copy_(updated)
+
+
+def _rounded_stochastically(x: Tensor, seed: int, step: int) -> Tensor:
+    """Fp32 x with the lower half of its bits cut off, or one of what is left added."""
+    groups = torch.arange(-(-x.numel() // 8), device=x.device)
+    counter = (groups & 0xFFFFFFFF, groups >> 32, groups * 0 + step, groups * 0)
+    words = torch.stack(_philox(counter, (seed & 0xFFFFFFFF, seed >> 32)), -1)
+    halves = torch.stack((words & 0xFFFF, words >> 16), -1)
+    random = halves.flatten()[: x.numel()].view(x.shape)
+    bits = x.view(torch.int32) + random.int()
+    rounded = (bits & -0x10000).view(torch.float32)
+    return torch.where(x.isfinite(), rounded, x)
+
+
+def _philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Four random words, int64 below 2^32, of four: Philox 4x32-10.
+
+    Salmon et al. 2011, section 3.2.
+    """
+    a, b, c, d = counter
+    first, second = key
+    for _ in range(10):
+        high_a, low_a = _product_words(0xD2511F53, a)
+        high_c, low_c = _product_words(0xCD9E8D57, c)
+        a, b, c, d = high_c ^ b ^ first, low_c, high_a ^ d ^ second, low_a
+        first = (first + 0x9E3779B9) & 0xFFFFFFFF
+        second = (second + 0xBB67AE85) & 0xFFFFFFFF
+    return a, b, c, d
+
+
+def _product_words(factor: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Upper and lower 32 bits of a product; by halves, since int64 would overflow."""
+    upper, lower = (factor >> 16) * x, (factor & 0xFFFF) * x
+    high = (upper + (lower >> 16)) >> 16
+    return high, (((upper & 0xFFFF) << 16) + lower) & 0xFFFFFFFF
+
+
 def _logits(hidden: Tensor, weight: Tensor, softcap: float | None) -> Tensor:
     """(N, V) logits in the accumulator's type."""
     logits = hidden.to(_accumulator(hidden)) @ weight.to(_accumulator(weight)).T
