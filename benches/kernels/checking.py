@@ -20,7 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/kernels"))
 import layer_checks
 
 from tolerances import FACTOR, FLOOR, TOLERANCES, relative_error
-from triptych_kernels import attention, linear_cross_entropy, linear_logprobs, reference
+from triptych_kernels import (
+    attention,
+    linear_cross_entropy,
+    linear_logprobs,
+    linear_statistics,
+    reference,
+)
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -57,6 +63,7 @@ def cases(device):
             for option in LOSS_OPTIONS:
                 yield "loss", (device, dtype, shape, option)
         yield "logprobs", (device, dtype)
+        yield "statistics", (device, dtype)
         for name in layer_checks.NAMES:
             yield "layer", (device, dtype, name)
         yield "attention bits", (device, dtype, 64)
@@ -198,6 +205,24 @@ def check_logprobs(device, dtype):
     return compared(("logp", "dH", "dW"), found, wide, found, DTYPES[dtype])
 
 
+def check_statistics(device, dtype):
+    """The four numbers a token, and gradients of a weighted sum of them."""
+    leaves, targets = loss_inputs(dtype, (70, 40, 513))
+    weights = torch.randn(4, 70)
+    found, wide = (
+        gradients_of(
+            lambda h, w, f=f: torch.stack(tuple(f(h, w, targets, softcap=4.0))),
+            x,
+            weights,
+        )
+        for f, x in (
+            (linear_statistics, leaves),
+            (reference.linear_statistics, [x.double() for x in leaves]),
+        )
+    )
+    return compared(("four", "dH", "dW"), found, wide, found, DTYPES[dtype])
+
+
 def check_layer(device, dtype, name):
     """Output and, where there are any, gradients; twice the same in every bit."""
     kernel, twin, own, leaves = layer_checks.three(name, device)
@@ -276,6 +301,7 @@ CHECKS = {
     "loss": check_loss,
     "logprobs": check_logprobs,
     "layer": check_layer,
+    "statistics": check_statistics,
     "attention bits": check_attention_bits,
     "loss bits": check_loss_bits,
     "compiled graph": check_compiled_graph,

@@ -71,7 +71,7 @@ FP32_POINTERS = {
     for name in (
         "lse", "delta", "partial", "coefficients", "logps", "mean", "scale", "rstd",
         "cos", "sin", "sinks", "grad_sinks",
-        "acc", "m", "s", "exp_avg", "exp_avg_sq", "clip",
+        "acc", "m", "s", "exp_avg", "exp_avg_sq", "clip", "entropy",
     )
 }  # fmt: skip
 
@@ -198,6 +198,7 @@ def loss_row(kernel, target, feature, tile=None):
     constants = {
         "HAS_SOFTCAP": feature != "plain",
         "HAS_MEAN": feature != "plain",
+        "HAS_ENTROPY": feature == "all",
         "EVEN_D": True,
         "BLOCK_N": tile.rows,
         "BLOCK_V": tile.columns,
@@ -243,7 +244,7 @@ def small_row(which, target):
         return figures(
             "attention tile table", target, tile_table_kernel, constants, tile
         )
-    constants = {"HAS_MEAN": True, "BLOCK_N": 256}
+    constants = {"HAS_MEAN": True, "HAS_ENTROPY": True, "BLOCK_N": 256}
     return figures("loss combine", target, loss.combine_kernel, constants, tile)
 
 
@@ -329,7 +330,7 @@ def cases(targets):
     """(name, function that makes the row) of every default row."""
     for target in targets:
         for kernel in ("statistics", "dlogits"):
-            for feature in ("plain", "cap+mean"):
+            for feature in ("plain", "cap+mean", "all"):
                 row = (loss_row, kernel, target, feature)
                 yield f"loss {kernel} {feature}", row
         for which in ("hidden", "weight"):

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from triptych_kernels.flash_attention import attention
     from triptych_kernels.gated import geglu, relu2, swiglu
-    from triptych_kernels.linear_loss import linear_cross_entropy, linear_logprobs
+    from triptych_kernels.linear_loss import (
+        linear_cross_entropy,
+        linear_logprobs,
+        linear_statistics,
+    )
     from triptych_kernels.normalization import rms_norm
     from triptych_kernels.optimizer import adamw
     from triptych_kernels.paged_attention import decode_attention
@@ -24,6 +28,7 @@ __all__ = [
     "geglu",
     "linear_cross_entropy",
     "linear_logprobs",
+    "linear_statistics",
     "relu2",
     "rms_norm",
     "rope",
@@ -39,6 +44,7 @@ _MODULE_OF = {
     "geglu": "gated",
     "linear_cross_entropy": "linear_loss",
     "linear_logprobs": "linear_loss",
+    "linear_statistics": "linear_loss",
     "relu2": "gated",
     "rms_norm": "normalization",
     "rope": "rotary",

@@ -53,6 +53,27 @@ def linear_logprobs(
     return -F.cross_entropy(logits, targets.long(), reduction="none")
 
 
+def linear_statistics(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log-probability, log-sum-exp, entropy and mean logit; see the kernel's own."""
+    logits = _logits(hidden, weight, softcap) / temperature
+    logps = logits.log_softmax(-1)
+    found = (
+        -F.cross_entropy(logits, targets.long(), reduction="none"),
+        logits.logsumexp(-1),
+        -(logps.exp() * logps).sum(-1),
+        logits.mean(-1),
+    )
+    first, second, third, fourth = (x * (targets != -100) for x in found)
+    return first, second, third, fourth
+
+
 def attention(
     q: Tensor,
     k: Tensor,

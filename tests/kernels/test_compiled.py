@@ -38,9 +38,9 @@ def rows(tmp_path_factory):
 
 
 def test_every_kernel_compiles_for_every_target(rows):
-    assert len({row["kernel"] for row in rows}) == 30
+    assert len({row["kernel"] for row in rows}) == 32
     assert {row["target"] for row in rows} == {"sm_80", "sm_90", "sm_100", "gfx942"}
-    assert len(rows) == 120
+    assert len(rows) == 128
 
 
 def test_no_default_row_spills(rows):
@@ -50,7 +50,7 @@ def test_no_default_row_spills(rows):
 def test_every_product_uses_matrix_instructions(rows):
     large = [row for row in rows if not row["kernel"].startswith(SMALL + MOVERS)]
     assert [row for row in large if not row["matrix"]] == []
-    assert len(large) == 60
+    assert len(large) == 68
 
 
 def test_every_other_kernel_of_the_hidden_states_loads_sixteen_bytes_a_thread(rows):
