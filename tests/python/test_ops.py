@@ -109,6 +109,31 @@ def test_logprobs_and_their_gradients_equal_pytorch(settings):
     )
 
 
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "softcap": 4.0}])
+def test_token_statistics_and_their_gradients_equal_pytorch(settings):
+    hidden, weight, targets = inputs()
+    found = ops.linear_statistics(hidden, weight, targets, **settings)
+    logits = hidden @ weight.T
+    if settings:
+        logits = 4.0 * torch.tanh(logits / 4.0) / 0.7
+    logps = logits.log_softmax(1)
+    expected = (
+        -F.cross_entropy(logits, targets, reduction="none"),
+        logits.logsumexp(1),
+        -(logps.exp() * logps).sum(1),
+        logits.mean(1),
+    )
+    counted = targets != -100
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other * counted, rtol=1e-5, atol=1e-6)
+    scales = torch.linspace(-1e-3, 2e-3, 4 * TOKENS).view(4, TOKENS)
+    assert_same_gradients(
+        sum((x * s).sum() for x, s in zip(found, scales, strict=True)),
+        sum((x * s * counted).sum() for x, s in zip(expected, scales, strict=True)),
+        (hidden, weight),
+    )
+
+
 def test_bfloat16_accumulates_in_float32():
     hidden, weight, targets = inputs()
     expected = plain_losses(hidden, weight, targets).sum() / (targets != -100).sum()

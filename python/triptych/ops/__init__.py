@@ -19,7 +19,12 @@ from triptych.ops.layers import (
     rotate,
     swiglu,
 )
-from triptych.ops.linear_loss import IGNORE_INDEX, linear_cross_entropy, linear_logprobs
+from triptych.ops.linear_loss import (
+    IGNORE_INDEX,
+    linear_cross_entropy,
+    linear_logprobs,
+    linear_statistics,
+)
 from triptych.ops.rotary import rotary_frequencies
 
 __all__ = [
@@ -30,6 +35,7 @@ __all__ = [
     "implementation",
     "linear_cross_entropy",
     "linear_logprobs",
+    "linear_statistics",
     "relu2",
     "rms_norm",
     "rope",

@@ -25,6 +25,7 @@ OPERATORS = (
     "geglu",
     "linear_cross_entropy",
     "linear_logprobs",
+    "linear_statistics",
     "relu2",
     "rms_norm",
     "rope",
