@@ -57,7 +57,7 @@ def test_every_implementation_gives_the_same(monkeypatch, call):
         results.append(run(call))
     for found in results[1:]:
         for f, e in zip(found, results[0], strict=True):
-            torch.testing.assert_close(f, e, rtol=1e-5, atol=1e-5)
+            assert (f - e).norm() <= 3e-6 * e.norm()
 
 
 @pytest.mark.parametrize("name", [None, "triton"])
