@@ -42,6 +42,7 @@ from triptych_kernels import optimizer_kernels as optimizer
 from triptych_kernels import paged_attention_kernels as paged
 from triptych_kernels import rotary_kernels as rotary
 from triptych_kernels.sink_kernel import sink_gradient_kernel
+from triptych_kernels.symmetric_kernel import symmetric_kernel
 from triptych_kernels.tile_table_kernel import tile_table_kernel
 
 TARGETS = {
@@ -304,6 +305,14 @@ def rotary_row(head_dim, target, feature):
     return figures(name, target, rotary.rotate_kernel, constants, tile)
 
 
+def symmetric_row(target, feature):
+    tile = configs.symmetric_row(target)
+    constants = {"ADD": feature == "sum", "BLOCK_M": tile.rows, "BLOCK_K": tile.inner}
+    types = {"M": "i32:16", "K": "i32:16", "alpha": "fp32", "beta": "fp32"}
+    name = f"symmetric {feature}"
+    return figures(name, target, symmetric_kernel, constants, tile, **types)
+
+
 def optimizer_row(target, feature):
     tile = configs.optimizer_row(target)
     constants = {"HAS_CLIP": True, "STOCHASTIC": feature == "stochastic"}
@@ -349,6 +358,8 @@ def cases(targets):
                 row = (decode_row, head_dim, target, feature)
                 yield f"decode d{head_dim} {feature}", row
         yield "decode join", (join_row, target)
+        for feature in ("plain", "sum"):
+            yield f"symmetric {feature}", (symmetric_row, target, feature)
         for feature in ("nearest", "stochastic"):
             yield f"adamw {feature}", (optimizer_row, target, feature)
         for activation in ("silu", "gelu", "gelu_tanh", "relu2"):

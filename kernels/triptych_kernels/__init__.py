@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from triptych_kernels.normalization import rms_norm
     from triptych_kernels.optimizer import adamw
+    from triptych_kernels.orthogonal import orthogonalize
     from triptych_kernels.paged_attention import decode_attention
     from triptych_kernels.rotary import rope
 
@@ -29,6 +30,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_logprobs",
     "linear_statistics",
+    "orthogonalize",
     "relu2",
     "rms_norm",
     "rope",
@@ -45,6 +47,7 @@ _MODULE_OF = {
     "linear_cross_entropy": "linear_loss",
     "linear_logprobs": "linear_loss",
     "linear_statistics": "linear_loss",
+    "orthogonalize": "orthogonal",
     "relu2": "gated",
     "rms_norm": "normalization",
     "rope": "rotary",

@@ -151,6 +151,14 @@ OPTIMIZER: dict[str, Tile] = {
     "gfx942": Tile(0, 2048, 0, 4, 1),
 }
 
+# A matrix times its transpose; 16-bit inputs. rows are those of a square tile.
+SYMMETRIC: dict[str, Tile] = {
+    "sm_80": Tile(128, 0, 64, 8, 3),
+    "sm_90": Tile(128, 0, 64, 8, 3),
+    "gfx942": Tile(128, 0, 64, 8, 2),
+}
+SYMMETRIC_FP32 = Tile(64, 0, 16, 8, 1)
+
 # (padded head dim, target) of attention over a paged cache; 16-bit inputs. columns are
 # tokens of a tile, inner those of a split: 8 key heads of 4,096 tokens are 128 programs.
 DECODE: dict[tuple[int, str], Tile] = {
@@ -173,6 +181,7 @@ LOSS_INTERPRETER = Tile(64, 64, 64, 4, 1)
 NORMALIZATION_INTERPRETER = Tile(4, 16, 8, 4, 1)
 DECODE_INTERPRETER = Tile(16, 8, 16, 4, 1)
 OPTIMIZER_INTERPRETER = Tile(0, 64, 0, 4, 1)
+SYMMETRIC_INTERPRETER = Tile(16, 0, 16, 4, 1)
 GATED_INTERPRETER = Tile(0, 64, 0, 4, 1)
 ROTARY_INTERPRETER = Tile(8, 0, 0, 4, 1)  # rows are tokens
 
@@ -273,6 +282,19 @@ def optimizer_tile(param: torch.Tensor) -> Tile:
 def optimizer_row(target: str) -> Tile:
     """The row of a step of the optimizer, for any dtype."""
     return OPTIMIZER[ROWS_OF.get(target, target)]
+
+
+def symmetric_tile(matrix: torch.Tensor) -> Tile:
+    """The row of the table for ``matrix``'s device and dtype."""
+    target = _target(matrix.device)
+    if target == "interpreter":
+        return SYMMETRIC_INTERPRETER
+    return SYMMETRIC_FP32 if matrix.dtype == torch.float32 else symmetric_row(target)
+
+
+def symmetric_row(target: str) -> Tile:
+    """The row for 16-bit inputs."""
+    return SYMMETRIC[ROWS_OF.get(target, target)]
 
 
 def gated_tile(gate: torch.Tensor) -> Tile:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triptych_kernels.polar_iterations import SAFETY, coefficients
+
 
 def linear_cross_entropy(
     hidden: Tensor,
@@ -242,6 +244,26 @@ def adamw(
     if seed is not None:
         updated = _rounded_stochastically(updated, seed, step)
     param.copy_(updated)
+
+
+def orthogonalize(
+    matrices: Tensor,
+    *,
+    steps: int = 5,
+    method: str = "newton-schulz",
+    dtype: torch.dtype = torch.bfloat16,
+) -> Tensor:
+    """About U V' of each matrix U S V', products in ``dtype``; see the kernel's own."""
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
+    norms = x.to(_accumulator(x)).square().sum((-2, -1), keepdim=True).sqrt()
+    norms = norms * (SAFETY if method == "polar-express" else 1.0)
+    x = (x / norms.clamp_min(1e-7)).to(dtype)
+    for a, b, c in coefficients(steps, method):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    x = x if wide else x.mT
+    return x.to(matrices.dtype)
 
 
 def _rounded_stochastically(x: Tensor, seed: int, step: int) -> Tensor:
