@@ -17,8 +17,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/kernels"))
 
+import layer_checks
+
 from tolerances import FACTOR, FLOOR, TOLERANCES, relative_error
-from triptych_kernels import attention, linear_cross_entropy, linear_logprobs, reference
+from triptych_kernels import (
+    attention,
+    linear_cross_entropy,
+    linear_logprobs,
+    linear_statistics,
+    reference,
+)
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -37,6 +45,7 @@ LOSS_SHAPES = {
     "cuda": ((1, 64, 2), (333, 100, 1003), (512, 256, 4096), (300, 512, 50257)),
     "cpu": ((1, 64, 2), (70, 33, 129)),
 }
+NO_GRADIENT = ("decode", "adamw")
 LOSS_OPTIONS = {
     "plain": {},
     "smoothing+z+cap": {"label_smoothing": 0.1, "z_loss": 1e-3, "softcap": 5.0},
@@ -54,6 +63,9 @@ def cases(device):
             for option in LOSS_OPTIONS:
                 yield "loss", (device, dtype, shape, option)
         yield "logprobs", (device, dtype)
+        yield "statistics", (device, dtype)
+        for name in layer_checks.NAMES:
+            yield "layer", (device, dtype, name)
         yield "attention bits", (device, dtype, 64)
         yield "loss bits", (device, dtype)
     yield "compiled graph", (device,)
@@ -193,6 +205,43 @@ def check_logprobs(device, dtype):
     return compared(("logp", "dH", "dW"), found, wide, found, DTYPES[dtype])
 
 
+def check_statistics(device, dtype):
+    """The four numbers a token, and gradients of a weighted sum of them."""
+    leaves, targets = loss_inputs(dtype, (70, 40, 513))
+    weights = torch.randn(4, 70)
+    found, wide = (
+        gradients_of(
+            lambda h, w, f=f: torch.stack(tuple(f(h, w, targets, softcap=4.0))),
+            x,
+            weights,
+        )
+        for f, x in (
+            (linear_statistics, leaves),
+            (reference.linear_statistics, [x.double() for x in leaves]),
+        )
+    )
+    return compared(("four", "dH", "dW"), found, wide, found, DTYPES[dtype])
+
+
+def check_layer(device, dtype, name):
+    """Output and, where there are any, gradients; twice the same in every bit."""
+    kernel, twin, own, leaves = layer_checks.three(name, device)
+    leaves = [x.to(DTYPES[dtype]) for x in leaves]
+    differentiable = name.split()[0] not in NO_GRADIENT
+    run = gradients_of if differentiable else output_of
+    upstream = torch.randn(kernel(*leaves).shape)
+    found, again = (run(kernel, leaves, upstream) for _ in range(2))
+    wide = run(twin, [x.double() for x in leaves], upstream)
+    names = ("out", *(f"d{i}" for i in range(len(leaves))))[: len(found)]
+    row = compared(names, found, wide, run(own, leaves, upstream), DTYPES[dtype])
+    same = all_equal(found, again)
+    return {**row, "passed": row["passed"] and same, "same_twice": same}
+
+
+def output_of(function, leaves, upstream):
+    return [function(*leaves)]
+
+
 def check_attention_bits(device, dtype, head_dim):
     """Twenty runs the same; the longest document the same alone."""
     leaves, upstream, cu = packed_inputs(device, dtype, head_dim)
@@ -251,6 +300,8 @@ CHECKS = {
     "attention": check_attention,
     "loss": check_loss,
     "logprobs": check_logprobs,
+    "layer": check_layer,
+    "statistics": check_statistics,
     "attention bits": check_attention_bits,
     "loss bits": check_loss_bits,
     "compiled graph": check_compiled_graph,

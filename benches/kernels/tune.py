@@ -124,16 +124,17 @@ def loss_launcher(kernel, tile):
     rest = (-100, None, 1.0)
     forward = linear_loss._statistics
     grads = [torch.ones(tokens, device="cuda"), torch.zeros(tokens, device="cuda")]
-    grads.append(torch.zeros(0, device="cuda"))
-    lse = forward(hidden, weight, targets, *rest, False)[1]
+    none = torch.zeros(0, device="cuda")  # neither mean logit nor entropy
+    grads += [none, none]
+    lse = forward(hidden, weight, targets, *rest, False, False)[1]
     table = configs.loss_tile
     linear_loss.loss_tile = lambda name, x, **plain: (
         tile if name == kernel else table(name, x, **plain)
     )
     if kernel == "statistics":
-        return lambda: forward(hidden, weight, targets, *rest, False)
+        return lambda: forward(hidden, weight, targets, *rest, False, False)
     return lambda: linear_loss._statistics_backward(
-        *grads, hidden, weight, targets, lse, *rest, True, True
+        *grads, hidden, weight, targets, lse, none, *rest, True, True
     )
 
 

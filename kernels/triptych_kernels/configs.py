@@ -17,6 +17,10 @@ import triton
 
 R = TypeVar("R")
 
+# A target whose own rows are few takes the others from here. sm_100's are those that
+# the rows of sm_90 spill on.
+ROWS_OF = {"sm_100": "sm_90"}
+
 
 class Tile(NamedTuple):
     """Block sizes and launch options of one kernel."""
@@ -50,9 +54,11 @@ ATTENTION: dict[tuple[str, int, str], Tile] = {
     ("dq", 256, "gfx942"): Tile(32, 32, 0, 4, 1),
     ("dkdv", 64, "sm_80"): Tile(32, 64, 0, 4, 2),
     ("dkdv", 64, "sm_90"): Tile(32, 64, 0, 4, 2),
+    ("dkdv", 64, "sm_100"): Tile(32, 64, 0, 8, 2),
     ("dkdv", 64, "gfx942"): Tile(32, 64, 0, 4, 1),
     ("dkdv", 128, "sm_80"): Tile(32, 64, 0, 8, 2),
     ("dkdv", 128, "sm_90"): Tile(32, 64, 0, 8, 2),
+    ("dkdv", 128, "sm_100"): Tile(32, 32, 0, 8, 2),
     ("dkdv", 128, "gfx942"): Tile(16, 64, 0, 4, 1),
     ("dkdv", 256, "sm_80"): Tile(16, 32, 0, 8, 1),
     ("dkdv", 256, "sm_90"): Tile(16, 32, 0, 4, 1),
@@ -64,6 +70,7 @@ ATTENTION: dict[tuple[str, int, str], Tile] = {
 LOSS: dict[tuple[str, str], Tile] = {
     ("statistics", "sm_80"): Tile(128, 128, 64, 8, 2),
     ("statistics", "sm_90"): Tile(128, 128, 64, 8, 3),
+    ("statistics", "sm_100"): Tile(128, 128, 64, 8, 3),
     ("statistics", "gfx942"): Tile(128, 128, 64, 8, 2),
     ("dlogits", "sm_80"): Tile(128, 128, 64, 8, 3),
     ("dlogits", "sm_90"): Tile(128, 128, 64, 8, 3),
@@ -78,6 +85,7 @@ LOSS: dict[tuple[str, str], Tile] = {
 ATTENTION_PLAIN: dict[tuple[str, int, str], Tile] = {
     ("dkdv", 64, "sm_90"): Tile(64, 64, 0, 4, 2),
     ("dkdv", 128, "sm_90"): Tile(32, 128, 0, 8, 2),
+    ("dkdv", 64, "sm_100"): Tile(64, 64, 0, 8, 2),
 }
 LOSS_PLAIN: dict[tuple[str, str], Tile] = {
     ("statistics", "sm_90"): Tile(128, 256, 64, 8, 3),
@@ -98,10 +106,84 @@ ATTENTION_FP32: dict[tuple[str, int], Tile] = {
 }
 LOSS_FP32 = Tile(64, 64, 16, 8, 1)
 
+# Kernels that only move bytes, any target and dtype. Rows of normalization by padded
+# width: rows at once, 0, rows of a run (backward), warps. A thread holds at most 32
+# elements of a row forward and 16 backward; a run is 2**17 elements, at least 32 rows.
+NORMALIZATION: dict[tuple[str, int], Tile] = {
+    ("forward", 128): Tile(32, 0, 0, 4, 1),
+    ("forward", 256): Tile(16, 0, 0, 4, 1),
+    ("forward", 512): Tile(8, 0, 0, 4, 1),
+    ("forward", 1024): Tile(4, 0, 0, 4, 1),
+    ("forward", 2048): Tile(2, 0, 0, 4, 1),
+    ("forward", 4096): Tile(1, 0, 0, 4, 1),
+    ("forward", 8192): Tile(1, 0, 0, 8, 1),
+    ("forward", 16384): Tile(1, 0, 0, 16, 1),
+    ("backward", 128): Tile(16, 0, 1024, 4, 1),
+    ("backward", 256): Tile(8, 0, 512, 4, 1),
+    ("backward", 512): Tile(4, 0, 256, 4, 1),
+    ("backward", 1024): Tile(2, 0, 128, 4, 1),
+    ("backward", 2048): Tile(1, 0, 64, 4, 1),
+    ("backward", 4096): Tile(1, 0, 32, 8, 1),
+    ("backward", 8192): Tile(1, 0, 32, 16, 1),
+    ("backward", 16384): Tile(1, 0, 32, 16, 1),
+}
+NORMALIZATION_SUM = Tile(32, 64, 0, 4, 1)
+
+# Rotary positions: inner is pairs of dimensions of a program, eight a thread, which
+# are 16 bytes of each half of a 16-bit head.
+ROTARY: dict[str, Tile] = {
+    "sm_80": Tile(0, 0, 1024, 4, 1),
+    "sm_90": Tile(0, 0, 1024, 4, 1),
+    "gfx942": Tile(0, 0, 2048, 4, 1),
+}
+
+# Gated activations: eight elements a thread.
+GATED: dict[str, Tile] = {
+    "sm_80": Tile(0, 1024, 0, 4, 1),
+    "sm_90": Tile(0, 1024, 0, 4, 1),
+    "gfx942": Tile(0, 2048, 0, 4, 1),
+}
+
+# A step of the optimizer: eight elements a thread, as many as a call of Philox serves.
+OPTIMIZER: dict[str, Tile] = {
+    "sm_80": Tile(0, 1024, 0, 4, 1),
+    "sm_90": Tile(0, 1024, 0, 4, 1),
+    "gfx942": Tile(0, 2048, 0, 4, 1),
+}
+
+# A matrix times its transpose; 16-bit inputs. rows are those of a square tile.
+SYMMETRIC: dict[str, Tile] = {
+    "sm_80": Tile(128, 0, 64, 8, 3),
+    "sm_90": Tile(128, 0, 64, 8, 3),
+    "gfx942": Tile(128, 0, 64, 8, 2),
+}
+SYMMETRIC_FP32 = Tile(64, 0, 16, 8, 1)
+
+# (padded head dim, target) of attention over a paged cache; 16-bit inputs. columns are
+# tokens of a tile, inner those of a split: 8 key heads of 4,096 tokens are 128 programs.
+DECODE: dict[tuple[int, str], Tile] = {
+    (64, "sm_80"): Tile(16, 64, 256, 4, 3),
+    (64, "sm_90"): Tile(16, 64, 256, 4, 3),
+    (64, "gfx942"): Tile(16, 64, 256, 4, 1),
+    (128, "sm_80"): Tile(16, 64, 256, 4, 2),
+    (128, "sm_90"): Tile(16, 64, 256, 4, 3),
+    (128, "gfx942"): Tile(16, 64, 256, 4, 1),
+    (256, "sm_80"): Tile(16, 32, 256, 4, 2),
+    (256, "sm_90"): Tile(16, 32, 256, 4, 3),
+    (256, "gfx942"): Tile(16, 32, 256, 4, 1),
+}
+DECODE_FP32 = Tile(16, 16, 256, 4, 1)
+
 # The interpreter pays by the step, not by the size: small enough for several steps
 # in a small test, large enough for few.
 ATTENTION_INTERPRETER = Tile(32, 16, 0, 4, 1)
 LOSS_INTERPRETER = Tile(64, 64, 64, 4, 1)
+NORMALIZATION_INTERPRETER = Tile(4, 16, 8, 4, 1)
+DECODE_INTERPRETER = Tile(16, 8, 16, 4, 1)
+OPTIMIZER_INTERPRETER = Tile(0, 64, 0, 4, 1)
+SYMMETRIC_INTERPRETER = Tile(16, 0, 16, 4, 1)
+GATED_INTERPRETER = Tile(0, 64, 0, 4, 1)
+ROTARY_INTERPRETER = Tile(8, 0, 0, 4, 1)  # rows are tokens
 
 
 def interpreted() -> bool:
@@ -127,6 +209,8 @@ def attention_tile(
 
 def attention_row(kernel: str, size: int, target: str, *, plain: bool) -> Tile:
     """The row for 16-bit inputs with a padded head dim of ``size``."""
+    if (kernel, size, target) not in ATTENTION:
+        target = ROWS_OF[target]
     row = ATTENTION[kernel, size, target]
     return ATTENTION_PLAIN.get((kernel, size, target), row) if plain else row
 
@@ -147,8 +231,81 @@ def loss_tile(kernel: str, hidden: torch.Tensor, *, plain: bool = False) -> Tile
 
 def loss_row(kernel: str, target: str, *, plain: bool) -> Tile:
     """The row for 16-bit inputs."""
+    if (kernel, target) not in LOSS:
+        target = ROWS_OF[target]
     row = LOSS[kernel, target]
     return LOSS_PLAIN.get((kernel, target), row) if plain else row
+
+
+def normalization_tile(kernel: str, width: int) -> Tile:
+    """The row of a kernel ("forward", "backward", "sum") for rows of ``width``."""
+    if interpreted():
+        return NORMALIZATION_INTERPRETER
+    if kernel == "sum":
+        return NORMALIZATION_SUM
+    return NORMALIZATION[kernel, max(128, triton.next_power_of_2(width))]
+
+
+def rotary_tile(pairs: int, query: torch.Tensor) -> Tile:
+    """Tokens (rows) of a program that turns heads of ``pairs``, a power of two."""
+    target = _target(query.device)
+    return ROTARY_INTERPRETER if target == "interpreter" else rotary_row(pairs, target)
+
+
+def rotary_row(pairs: int, target: str) -> Tile:
+    """The row of the table with its tokens filled in, at least one."""
+    row = ROTARY[ROWS_OF.get(target, target)]
+    return row._replace(rows=max(1, row.inner // pairs))
+
+
+def decode_tile(head_dim: int, query: torch.Tensor) -> Tile:
+    """The row of the table for ``query``'s device and dtype."""
+    target = _target(query.device)
+    if target == "interpreter":
+        return DECODE_INTERPRETER
+    if query.dtype == torch.float32:
+        return DECODE_FP32
+    return decode_row(max(64, triton.next_power_of_2(head_dim)), target)
+
+
+def decode_row(size: int, target: str) -> Tile:
+    """The row for 16-bit inputs with a padded head dim of ``size``."""
+    return DECODE[size, ROWS_OF.get(target, target)]
+
+
+def optimizer_tile(param: torch.Tensor) -> Tile:
+    """Elements (columns) of a program of the optimizer."""
+    target = _target(param.device)
+    return OPTIMIZER_INTERPRETER if target == "interpreter" else optimizer_row(target)
+
+
+def optimizer_row(target: str) -> Tile:
+    """The row of a step of the optimizer, for any dtype."""
+    return OPTIMIZER[ROWS_OF.get(target, target)]
+
+
+def symmetric_tile(matrix: torch.Tensor) -> Tile:
+    """The row of the table for ``matrix``'s device and dtype."""
+    target = _target(matrix.device)
+    if target == "interpreter":
+        return SYMMETRIC_INTERPRETER
+    return SYMMETRIC_FP32 if matrix.dtype == torch.float32 else symmetric_row(target)
+
+
+def symmetric_row(target: str) -> Tile:
+    """The row for 16-bit inputs."""
+    return SYMMETRIC[ROWS_OF.get(target, target)]
+
+
+def gated_tile(gate: torch.Tensor) -> Tile:
+    """Columns of a program of a gated activation."""
+    target = _target(gate.device)
+    return GATED_INTERPRETER if target == "interpreter" else gated_row(target)
+
+
+def gated_row(target: str) -> Tile:
+    """The row of a gated activation, for any dtype."""
+    return GATED[ROWS_OF.get(target, target)]
 
 
 def on_device(function: Callable[..., R]) -> Callable[..., R]:
@@ -178,4 +335,4 @@ def _target(device: torch.device) -> str:
     # 9.x and 10.x have 227 KiB of shared memory a block; 8.6, 8.9 and 12.x have
     # 99 KiB, which every sm_80 row keeps to.
     major, _ = torch.cuda.get_device_capability(device)
-    return "sm_90" if major in (9, 10) else "sm_80"
+    return {9: "sm_90", 10: "sm_100"}.get(major, "sm_80")

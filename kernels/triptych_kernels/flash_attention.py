@@ -12,8 +12,10 @@ import torch
 import triton
 from torch import Tensor
 
-from triptych_kernels import flash_attention_kernels as kernels
+from triptych_kernels import flash_attention_backward_kernels as backward
+from triptych_kernels import flash_attention_kernels as forward
 from triptych_kernels.configs import Tile, attention_tile, on_device
+from triptych_kernels.sink_kernel import sink_gradient_kernel
 from triptych_kernels.tile_table_kernel import tile_table_kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -30,6 +32,8 @@ def attention(
     window: int | None = None,
     softcap: float | None = None,
     scale: float | None = None,
+    sinks: Tensor | None = None,
+    pairs: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention of each query over the keys of its own document.
 
@@ -44,11 +48,22 @@ def attention(
         window: query i sees keys with 0 <= i - j < window; needs ``causal``.
         softcap: scores become ``softcap * tanh(scores / softcap)``.
         scale: of the scores; None is D ** -0.5.
+        sinks: (H,) one learned logit a head, of any floating dtype: a key of value 0
+            that every query sees beside its own. Neither scaled nor capped.
+        pairs: (documents, 2) int32 or int64 tokens, counted along the packed row, where
+            two responses to the document's prompt start. The second, which runs to the
+            document's end, does not see the first. Twice the same is no pair. Needs
+            ``causal`` and no ``window``; clamped to the document.
 
     Returns:
         (T, H, D) of q's dtype. The bits of a document depend on nothing but itself.
     """
     _check_inputs(q, k, v, cu_seqlens)
+    if sinks is not None and sinks.shape != q.shape[1:2]:
+        raise ValueError(
+            f"sinks must have shape ({q.shape[1]},), found {tuple(sinks.shape)}"
+        )
+    _check_pairs(pairs, cu_seqlens, causal and window is None)
     if window is not None and not causal:
         raise ValueError("window needs causal=True: it is 0 <= i - j < window")
     if window is not None and window < 1:
@@ -58,7 +73,8 @@ def attention(
     scale = q.shape[2] ** -0.5 if scale is None else scale
     if cu_seqlens is None:
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
-    out: Tensor = _attention(q, k, v, cu_seqlens, causal, window, softcap, scale)[0]
+    options = causal, window, softcap, scale
+    out: Tensor = _attention(q, k, v, cu_seqlens, *options, sinks, pairs)[0]
     return out
 
 
@@ -89,6 +105,18 @@ def _check_inputs(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None) ->
         )
 
 
+def _check_pairs(pairs: Tensor | None, cu_seqlens: Tensor | None, can_be: bool) -> None:
+    if pairs is None:
+        return
+    documents = 1 if cu_seqlens is None else cu_seqlens.numel() - 1
+    if pairs.shape != (documents, 2):
+        raise ValueError(
+            f"pairs must have shape ({documents}, 2), found {tuple(pairs.shape)}"
+        )
+    if not can_be:
+        raise ValueError("pairs need causal=True and no window")
+
+
 def _check_boundaries(cu_seqlens: Tensor, tokens: int) -> None:
     """On the CPU only: on a GPU, reading them would stall it."""
     if cu_seqlens.device.type != "cpu":
@@ -111,6 +139,8 @@ def _attention(
     window: int | None,
     softcap: float | None,
     scale: float,
+    sinks: Tensor | None = None,
+    pairs: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(T, H, D) output and (H, T) fp32 base-2 log-sum-exp of the scores."""
     tokens, heads, head_dim = q.shape
@@ -120,13 +150,15 @@ def _attention(
     lse = q.new_zeros((heads, tokens), dtype=torch.float32)
     if out.numel() == 0:
         return out, lse
-    plain = window is None and softcap is None
+    plain = window is None and softcap is None and pairs is None
+    bounds = _pair_bounds(pairs, cu_seqlens, tokens)
     tile = attention_tile("forward", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
-    kernels.forward_kernel[(tiles.shape[0], heads)](
-        q, k, v, out, lse, tiles, tokens, head_dim, heads // k.shape[1],
-        *_strides(q, k, v, out), scale, softcap or 1.0, window or 0,
-        **_constants(tile, head_dim, causal, window, softcap),
+    forward.forward_kernel[(tiles.shape[0], heads)](
+        q, k, v, out, lse, tiles, bounds, lse if sinks is None else sinks.contiguous(),
+        tokens, head_dim, heads // k.shape[1], *_strides(q, k, v, out), scale,
+        softcap or 1.0, window or 0, HAS_SINKS=sinks is not None,
+        **_constants(tile, head_dim, causal, window, softcap, pairs),
     )  # fmt: skip
     return out, lse
 
@@ -141,6 +173,8 @@ def _(
     window: int | None,
     softcap: float | None,
     scale: float,
+    sinks: Tensor | None = None,
+    pairs: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     lse = q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
     return q.new_empty(q.shape), lse
@@ -160,33 +194,41 @@ def _attention_backward(
     window: int | None,
     softcap: float | None,
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q (T, H, D), k and v (T, K, D)."""
+    sinks: Tensor | None = None,
+    pairs: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q (T, H, D), k and v (T, K, D), and sinks (H,) or (0,)."""
     q, k, v, grad_out = (_rows_contiguous(x) for x in (q, k, v, grad_out))
     grad_q, grad_k, grad_v = (x.new_zeros(x.shape) for x in (q, k, v))
+    grad_sinks = q.new_empty(0) if sinks is None else torch.zeros_like(sinks)
     tokens, heads, head_dim = q.shape
     if q.numel() == 0:
-        return grad_q, grad_k, grad_v
+        return grad_q, grad_k, grad_v, grad_sinks
     delta = _delta(out, grad_out)
+    if sinks is not None:
+        sink_gradient_kernel[(heads,)](
+            sinks.contiguous(), lse, delta, grad_sinks, tokens, BLOCK_I=1024
+        )
     strides = _strides(q, k, v, grad_out)
     kv_heads = k.shape[1]
     options = (scale, softcap or 1.0, window or 0)
-    plain = window is None and softcap is None
+    plain = window is None and softcap is None and pairs is None
+    bounds = _pair_bounds(pairs, cu_seqlens, tokens)
     tile = attention_tile("dq", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
-    kernels.dq_kernel[(tiles.shape[0], heads)](
-        q, k, v, grad_out, lse, delta, grad_q, tiles, tokens, head_dim, heads,
-        heads // kv_heads, *strides, *options,
-        **_constants(tile, head_dim, causal, window, softcap),
+    backward.dq_kernel[(tiles.shape[0], heads)](
+        q, k, v, grad_out, lse, delta, grad_q, tiles, bounds, tokens, head_dim,
+        heads, heads // kv_heads, *strides, *options,
+        **_constants(tile, head_dim, causal, window, softcap, pairs),
     )  # fmt: skip
     tile = attention_tile("dkdv", head_dim, q, plain=plain)
     tiles = tile_table(cu_seqlens, tokens, tile.columns, causal=causal)
-    kernels.dkdv_kernel[(tiles.shape[0], kv_heads)](
-        q, k, v, grad_out, lse, delta, grad_k, grad_v, tiles, tokens, head_dim,
-        kv_heads, heads // kv_heads, *strides, *options,
-        **_constants(tile, head_dim, causal, window, softcap),
+    backward.dkdv_kernel[(tiles.shape[0], kv_heads)](
+        q, k, v, grad_out, lse, delta, grad_k, grad_v, tiles, bounds, tokens,
+        head_dim, kv_heads, heads // kv_heads, *strides, *options,
+        **_constants(tile, head_dim, causal, window, softcap, pairs),
     )  # fmt: skip
-    return grad_q, grad_k, grad_v
+    return grad_q, grad_k, grad_v, grad_sinks
 
 
 @_attention_backward.register_fake
@@ -202,18 +244,24 @@ def _(
     window: int | None,
     softcap: float | None,
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    sinks: Tensor | None = None,
+    pairs: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_sinks = q.new_empty(0) if sinks is None else sinks.new_empty(sinks.shape)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), grad_sinks
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    q, k, v, cu_seqlens, *ctx.options = inputs
-    ctx.save_for_backward(q, k, v, *output, cu_seqlens)
+    q, k, v, cu_seqlens, *ctx.options, sinks, pairs = inputs
+    ctx.save_for_backward(q, k, v, *output, cu_seqlens, sinks, pairs)
 
 
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _attention_backward(grad_out, *ctx.saved_tensors, *ctx.options)
-    return *grads, *[None] * 5
+    *tensors, sinks, pairs = ctx.saved_tensors
+    *grads, grad_sinks = _attention_backward(
+        grad_out, *tensors, *ctx.options, sinks, pairs
+    )
+    return *grads, *[None] * 5, None if sinks is None else grad_sinks, None
 
 
 _attention.register_autograd(_backward, setup_context=_setup_context)
@@ -240,12 +288,25 @@ def tile_table(
     return table
 
 
+def _pair_bounds(pairs: Tensor | None, cu_seqlens: Tensor, tokens: int) -> Tensor:
+    """(T + 1, 2) int32 pairs, each at its document's start; unread where there is none.
+
+    Empty documents, which share a start with the next, go to the spare last row.
+    """
+    if pairs is None:
+        return cu_seqlens
+    starts = torch.where(cu_seqlens.diff() > 0, cu_seqlens[:-1], tokens)
+    bounds = pairs.new_zeros((tokens + 1, 2), dtype=torch.int32)
+    bounds[starts.long().clamp(0, tokens)] = pairs.int()
+    return bounds
+
+
 def _delta(out: Tensor, grad_out: Tensor) -> Tensor:
     """(H, T) fp32 sums over the head dim of ``out * grad_out``."""
     tokens, heads, head_dim = out.shape
     delta = out.new_empty((heads, tokens), dtype=torch.float32)
-    block = 64
-    kernels.delta_kernel[(triton.cdiv(tokens, block), heads)](
+    block = 32
+    forward.delta_kernel[(triton.cdiv(tokens, block), heads)](
         out, grad_out, delta, tokens, head_dim, *_strides(out, grad_out),
         BLOCK_I=block, BLOCK_D=_padded(head_dim),
     )  # fmt: skip
@@ -273,11 +334,13 @@ def _constants(
     causal: bool,
     window: int | None,
     softcap: float | None,
+    pairs: Tensor | None,
 ) -> dict[str, Any]:
     """Compile-time arguments of the three large kernels."""
     return {
         "CAUSAL": causal,
         "HAS_WINDOW": window is not None,
+        "HAS_PAIRS": pairs is not None,
         "HAS_SOFTCAP": softcap is not None,
         "EVEN_D": head_dim == _padded(head_dim),
         "BLOCK_I": tile.rows,

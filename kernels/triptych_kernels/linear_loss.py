@@ -1,14 +1,14 @@
 """Cross-entropy and log-probabilities of the output layer, without the logits.
 
-One operator gives three numbers a token (log-probability of the target, log-sum-exp,
-mean logit), all differentiable; every loss is a few lines on those vectors. Memory:
-4 * S * N floats forward (S <= 16) and a workspace of `WORKSPACE_BYTES` backward,
+One operator gives four numbers a token (log-probability of the target, log-sum-exp,
+mean logit, entropy), all differentiable; every loss is a few lines on those vectors.
+Memory: 5 * S * N floats forward (S <= 16) and a workspace of `WORKSPACE_BYTES` backward,
 where N x V logits would be 2.1 GB at N = 8192, V = 128k in bf16.
 Price: the backward computes the logits again, 8 NVD FLOPs against 6 NVD.
 """
 
 # mypy: disable-error-code="import-untyped, import-not-found"
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -66,8 +66,8 @@ def linear_cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be in [0, 1], found {label_smoothing}")
     smooth = label_smoothing > 0.0
-    logps, lse, mean_logit = _statistics(
-        hidden, weight, targets, ignore_index, softcap, 1.0, smooth
+    logps, lse, mean_logit, _ = _statistics(
+        hidden, weight, targets, ignore_index, softcap, 1.0, smooth, False
     )
     losses: Tensor = -logps
     if smooth:
@@ -108,9 +108,44 @@ def linear_logprobs(
     if not temperature > 0.0:
         raise ValueError(f"temperature must be positive, found {temperature}")
     logps: Tensor = _statistics(
-        hidden, weight, targets, IGNORE_INDEX, softcap, temperature, False
+        hidden, weight, targets, IGNORE_INDEX, softcap, temperature, False, False
     )[0]
     return logps
+
+
+class TokenStatistics(NamedTuple):
+    """Four fp32 numbers a token, (N,) each; 0 where the target is -100."""
+
+    logps: Tensor  # log-probability of the target, nats
+    lse: Tensor  # log-sum-exp of the logits, nats
+    entropy: Tensor  # of the distribution over the vocabulary, nats
+    mean_logit: Tensor
+
+
+def linear_statistics(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> TokenStatistics:
+    """What losses on the output layer are made of, all of it differentiable.
+
+    Args:
+        hidden: (N, D) fp32, fp16 or bf16.
+        weight: (V, D) output layer, of the same dtype.
+        targets: (N,) integer vocabulary indices, or -100.
+        temperature: positive; the logits are divided by it, after the cap.
+        softcap: as in `linear_cross_entropy`.
+    """
+    _check_inputs(hidden, weight, targets, softcap)
+    if not temperature > 0.0:
+        raise ValueError(f"temperature must be positive, found {temperature}")
+    logps, lse, mean_logit, entropy = _statistics(
+        hidden, weight, targets, IGNORE_INDEX, softcap, temperature, True, True
+    )
+    return TokenStatistics(logps, lse, entropy, mean_logit)
 
 
 def _check_inputs(
@@ -175,30 +210,32 @@ def _statistics(
     softcap: float | None,
     temperature: float,
     with_mean: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(N,) fp32 target log-probability, log-sum-exp, and mean logit (or (0,))."""
+    with_entropy: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(N,) fp32 target log-probability, log-sum-exp; mean logit, entropy or (0,)."""
     hidden, weight = _rows_contiguous(hidden), _rows_contiguous(weight)
     num_tokens, hidden_size = hidden.shape
     vocab_size = weight.shape[0]
-    logps, lse, mean_logit = _empty_statistics(hidden, with_mean)
+    results = _empty_statistics(hidden, with_mean, with_entropy)
     if num_tokens == 0:
-        return logps, lse, mean_logit
+        return results
     marked = _mark_targets(targets, ignore_index, vocab_size)
-    plain = softcap is None and not with_mean
+    plain = softcap is None and not with_mean and not with_entropy
     tile = loss_tile("statistics", hidden, plain=plain)
     num_splits, tiles_per_split = _vocabulary_splits(vocab_size, tile.columns)
-    partial = hidden.new_empty((num_splits, 4, num_tokens), dtype=torch.float32)
+    shape = (num_splits, 4 + with_entropy, num_tokens)
+    partial = hidden.new_empty(shape, dtype=torch.float32)
     kernels.statistics_kernel[(triton.cdiv(num_tokens, tile.rows), num_splits)](
         hidden, weight, marked, partial, num_tokens, vocab_size, hidden_size,
         hidden.stride(0), weight.stride(0), softcap or 1.0, 1.0 / temperature,
         tiles_per_split, HAS_SOFTCAP=softcap is not None, HAS_MEAN=with_mean,
-        **_blocks(tile, hidden_size),
+        HAS_ENTROPY=with_entropy, **_blocks(tile, hidden_size),
     )  # fmt: skip
     kernels.combine_kernel[(triton.cdiv(num_tokens, _COMBINE_BLOCK),)](
-        partial, marked, logps, lse, mean_logit, num_tokens, vocab_size, num_splits,
-        HAS_MEAN=with_mean, BLOCK_N=_COMBINE_BLOCK,
+        partial, marked, *results, num_tokens, vocab_size, num_splits,
+        HAS_MEAN=with_mean, HAS_ENTROPY=with_entropy, BLOCK_N=_COMBINE_BLOCK,
     )  # fmt: skip
-    return logps, lse, mean_logit
+    return results
 
 
 @_statistics.register_fake
@@ -210,8 +247,9 @@ def _(
     softcap: float | None,
     temperature: float,
     with_mean: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _empty_statistics(hidden, with_mean)
+    with_entropy: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _empty_statistics(hidden, with_mean, with_entropy)
 
 
 @torch.library.custom_op("triptych::linear_statistics_backward", mutates_args=())
@@ -220,10 +258,12 @@ def _statistics_backward(
     grad_logps: Tensor,
     grad_lse: Tensor,
     grad_mean: Tensor,
+    grad_entropy: Tensor,
     hidden: Tensor,
     weight: Tensor,
     targets: Tensor,
     lse: Tensor,
+    entropy: Tensor,
     ignore_index: int,
     softcap: float | None,
     temperature: float,
@@ -245,8 +285,9 @@ def _statistics_backward(
     if num_tokens == 0:
         return grad_hidden.to(hidden.dtype), grad_weight
     marked = _mark_targets(targets, ignore_index, vocab_size)
-    coefficients, scale = _coefficients(grad_logps, grad_lse, grad_mean, hidden.dtype)
-    plain = softcap is None and grad_mean.numel() == 0
+    grads = (grad_logps, grad_lse, grad_mean, grad_entropy)
+    coefficients, scale = _coefficients(grads, hidden.dtype)
+    plain = softcap is None and grad_mean.numel() + grad_entropy.numel() == 0
     tile = loss_tile("dlogits", hidden, plain=plain)
     chunk = _chunk_size(num_tokens, vocab_size, tile.columns, hidden.element_size())
     dlogits = hidden.new_empty((num_tokens, chunk))
@@ -254,10 +295,11 @@ def _statistics_backward(
         size = min(chunk, vocab_size - v_first)
         grid = _num_tiles(num_tokens, size, tile)
         kernels.dlogits_kernel[(grid,)](
-            hidden, weight, marked, lse, coefficients, dlogits, num_tokens, vocab_size,
-            hidden_size, v_first, size, hidden.stride(0), weight.stride(0), chunk,
+            hidden, weight, marked, lse, entropy, coefficients, dlogits, num_tokens,
+            vocab_size, hidden_size, v_first, size, hidden.stride(0), weight.stride(0), chunk,
             softcap or 1.0, 1.0 / temperature, HAS_SOFTCAP=softcap is not None,
-            HAS_MEAN=grad_mean.numel() > 0, **_blocks(tile, hidden_size),
+            HAS_MEAN=grad_mean.numel() > 0, HAS_ENTROPY=grad_entropy.numel() > 0,
+            **_blocks(tile, hidden_size),
         )  # fmt: skip
         gradient = dlogits[:, :size]
         rows = slice(v_first, v_first + size)
@@ -274,10 +316,12 @@ def _(
     grad_logps: Tensor,
     grad_lse: Tensor,
     grad_mean: Tensor,
+    grad_entropy: Tensor,
     hidden: Tensor,
     weight: Tensor,
     targets: Tensor,
     lse: Tensor,
+    entropy: Tensor,
     ignore_index: int,
     softcap: float | None,
     temperature: float,
@@ -291,8 +335,9 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    hidden, weight, targets, *ctx.options, _ = inputs
-    ctx.save_for_backward(hidden, weight, targets, output[1])
+    hidden, weight, targets, *ctx.options, _, _ = inputs
+    _, lse, _, entropy = output
+    ctx.save_for_backward(hidden, weight, targets, lse, entropy)
 
 
 def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -303,20 +348,22 @@ def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
     return (
         grad_hidden if need_hidden else None,
         grad_weight if need_weight else None,
-        *[None] * 5,
+        *[None] * 6,
     )
 
 
 _statistics.register_autograd(_backward, setup_context=_setup_context)
 
 
-def _empty_statistics(hidden: Tensor, with_mean: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Unwritten (N,), (N,) and (N,) or (0,)."""
-    sizes = (hidden.shape[0], hidden.shape[0], hidden.shape[0] if with_mean else 0)
-    logps, lse, mean_logit = (
-        hidden.new_empty((size,), dtype=torch.float32) for size in sizes
+def _empty_statistics(
+    hidden: Tensor, with_mean: bool, with_entropy: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Unwritten (N,) and (N,), and twice (N,) or (0,)."""
+    logps, lse, mean_logit, entropy = (
+        hidden.new_empty((hidden.shape[0] if there else 0,), dtype=torch.float32)
+        for there in (True, True, with_mean, with_entropy)
     )
-    return logps, lse, mean_logit
+    return logps, lse, mean_logit, entropy
 
 
 def _rows_contiguous(x: Tensor) -> Tensor:
@@ -345,15 +392,14 @@ def _chunk_size(num_tokens: int, vocab_size: int, block_v: int, itemsize: int) -
 
 
 def _coefficients(
-    grad_logps: Tensor, grad_lse: Tensor, grad_mean: Tensor, dtype: torch.dtype
+    grads: tuple[Tensor, ...], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Rows of upstream gradients, and the factor taken out of them.
+    """Rows of upstream gradients that are there, and the factor taken out of them.
 
     1/N of a mean puts fp16 logit gradients below its smallest normal, 6e-5; a power
     of two brings the largest row near 1 and goes back in fp32. Others need none.
     """
-    grads = [g for g in (grad_logps, grad_lse, grad_mean) if g.numel()]
-    rows = torch.stack([g.float() for g in grads])
+    rows = torch.stack([g.float() for g in grads if g.numel()])
     scale = torch.ones((), device=rows.device)
     if dtype == torch.float16:
         scale = rows.abs().amax().clamp_min(1e-30).log2().ceil().exp2()

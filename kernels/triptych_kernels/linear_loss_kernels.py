@@ -80,11 +80,20 @@ def _logits_tile(
 
 
 @triton.jit
+def _raised(u, s, m, m_new):
+    """Sum of exp2(x - m) * (x - m) once m grew; a row that met nothing yet has 0."""
+    grown = tl.where(s > 0.0, m, m_new) - m_new
+    return tl.exp2(m - m_new) * (u + s * grown)
+
+
+@triton.jit
 def statistics_kernel(
     hidden_ptr,  # (N, D)
     weight_ptr,  # (V, D)
     targets_ptr,  # (N,) int64, negative where ignored
-    partial_ptr,  # (S, 4, N) fp32, written: max, sum of exp2, target logit, sum
+    # (S, 4 or 5, N) fp32, written: max m, sum of exp2, target logit, sum of logits, and
+    # if HAS_ENTROPY sum of exp2(x - m) * (x - m)
+    partial_ptr,
     N,
     V,
     D,
@@ -95,6 +104,7 @@ def statistics_kernel(
     tiles_per_split,
     HAS_SOFTCAP: tl.constexpr,
     HAS_MEAN: tl.constexpr,
+    HAS_ENTROPY: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_V: tl.constexpr,
@@ -103,8 +113,9 @@ def statistics_kernel(
     """Statistics of BLOCK_N rows of logits over one split of the vocabulary.
 
     Online log-sum-exp in base 2 (Milakov & Gimelshein 2018): running maximum m and
-    s = sum(exp2(x - m)), s rescaled whenever m grows. No program touches another's
-    partials, so there is no lock and no order to depend on.
+    s = sum(exp2(x - m)), s rescaled whenever m grows. For the entropy log2(s) - u / s
+    also u = sum(exp2(x - m) * (x - m)), all of one sign: nothing cancels. No program
+    touches another's partials, so there is no lock and no order to depend on.
     """
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     split = tl.program_id(1)
@@ -116,6 +127,7 @@ def statistics_kernel(
     s = tl.zeros([BLOCK_N], tl.float32)
     z_target = tl.zeros([BLOCK_N], tl.float32)
     z_sum = tl.zeros([BLOCK_N], tl.float32)
+    u = tl.zeros([BLOCK_N], tl.float32)
 
     v_first = split * tiles_per_split * BLOCK_V
     v_end = tl.minimum(v_first + tiles_per_split * BLOCK_V, V)
@@ -131,28 +143,35 @@ def statistics_kernel(
             z_sum += tl.sum(tl.where((v < V)[None, :], z, 0.0), axis=1)
         x = tl.where((v < V)[None, :], z * LOG2E, -float("inf"))
         m_new = tl.maximum(m, tl.max(x, axis=1))
+        if HAS_ENTROPY:
+            below = tl.where((v < V)[None, :], x - m_new[:, None], 0.0)
+            u = _raised(u, s, m, m_new) + tl.sum(tl.exp2(below) * below, axis=1)
         s = s * tl.exp2(m - m_new) + tl.sum(tl.exp2(x - m_new[:, None]), axis=1)
         m = m_new
 
-    out_ptr = partial_ptr + split.to(tl.int64) * 4 * N + n
+    out_ptr = partial_ptr + split.to(tl.int64) * (4 + HAS_ENTROPY) * N + n
     tl.store(out_ptr, m, mask=n < N)
     tl.store(out_ptr + N, s, mask=n < N)
     tl.store(out_ptr + 2 * N, z_target, mask=n < N)
     if HAS_MEAN:
         tl.store(out_ptr + 3 * N, z_sum, mask=n < N)
+    if HAS_ENTROPY:
+        tl.store(out_ptr + 4 * N, u, mask=n < N)
 
 
 @triton.jit
 def combine_kernel(
-    partial_ptr,  # (S, 4, N) fp32
+    partial_ptr,  # (S, 4 or 5, N) fp32
     targets_ptr,  # (N,) int64, negative where ignored
     logps_ptr,  # (N,) fp32, written: log-probability of the target, nats
     lse_ptr,  # (N,) fp32, written: log-sum-exp, nats
     mean_ptr,  # (N,) fp32, written if HAS_MEAN: mean logit
+    entropy_ptr,  # (N,) fp32, written if HAS_ENTROPY: nats
     N,
     V,
     S,
     HAS_MEAN: tl.constexpr,
+    HAS_ENTROPY: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
     """Joins the splits of each row in their fixed order; ignored rows become 0."""
@@ -163,17 +182,21 @@ def combine_kernel(
     s = tl.zeros([BLOCK_N], tl.float32)
     z_target = tl.zeros([BLOCK_N], tl.float32)
     z_sum = tl.zeros([BLOCK_N], tl.float32)
+    u = tl.zeros([BLOCK_N], tl.float32)
     in_ptr = partial_ptr + n
     for _ in range(0, S):
         m_split = tl.load(in_ptr, mask=supervised, other=0.0)
         s_split = tl.load(in_ptr + N, mask=supervised, other=1.0)
         m_new = tl.maximum(m, m_split)
+        if HAS_ENTROPY:
+            u_split = tl.load(in_ptr + 4 * N, mask=supervised, other=0.0)
+            u = _raised(u, s, m, m_new) + _raised(u_split, s_split, m_split, m_new)
         s = s * tl.exp2(m - m_new) + s_split * tl.exp2(m_split - m_new)
         m = m_new
         z_target += tl.load(in_ptr + 2 * N, mask=supervised, other=0.0)
         if HAS_MEAN:
             z_sum += tl.load(in_ptr + 3 * N, mask=supervised, other=0.0)
-        in_ptr += 4 * N
+        in_ptr += (4 + HAS_ENTROPY) * N
     lse = (m + tl.log2(s)) * LN2
     # A target past the vocabulary was found by no split: NaN says so, loudly.
     z_target = tl.where(target < V, z_target, float("nan"))
@@ -181,6 +204,9 @@ def combine_kernel(
     tl.store(lse_ptr + n, tl.where(supervised, lse, 0.0), mask=n < N)
     if HAS_MEAN:
         tl.store(mean_ptr + n, tl.where(supervised, z_sum / V, 0.0), mask=n < N)
+    if HAS_ENTROPY:
+        entropy = (tl.log2(s) - u / s) * LN2
+        tl.store(entropy_ptr + n, tl.where(supervised, entropy, 0.0), mask=n < N)
 
 
 @triton.jit
@@ -189,7 +215,10 @@ def dlogits_kernel(
     weight_ptr,  # (V, D)
     targets_ptr,  # (N,) int64, negative where ignored
     lse_ptr,  # (N,) fp32
-    coefficients_ptr,  # (3, N) fp32: upstream gradient of logps, lse and mean logit
+    entropy_ptr,  # (N,) fp32, read if HAS_ENTROPY
+    # (2 to 4, N) fp32: upstream gradient of logps, lse and, where there are any, mean
+    # logit and entropy
+    coefficients_ptr,
     dlogits_ptr,  # (N, C), written: gradient of the chunk's logits
     N,
     V,
@@ -203,15 +232,17 @@ def dlogits_kernel(
     inv_temperature,
     HAS_SOFTCAP: tl.constexpr,
     HAS_MEAN: tl.constexpr,
+    HAS_ENTROPY: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Gradient of one tile of logits: p * (g_lse - g_lp) + onehot * g_lp + g_mean / V.
+    """Gradient of one tile of logits.
 
-    times (1 - (z / cap)^2) / temperature. The logits are recomputed; every loss made
-    of the three statistics is served by this one formula.
+    p * (g_lse - g_lp - g_H * (log p + H)) + onehot * g_lp + g_mean / V, times
+    (1 - (z / cap)^2) / temperature. The logits are recomputed; every loss made of the
+    four statistics is served by this one formula.
     """
     tile_n, tile_c = _grouped(tl.cdiv(N, BLOCK_N), tl.cdiv(C, BLOCK_V), 8)
     n = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -232,8 +263,17 @@ def dlogits_kernel(
     g_lp = tl.load(coefficients_ptr + n, mask=n < N, other=0.0)
     g_lse = tl.load(coefficients_ptr + N + n, mask=n < N, other=0.0)
     lse = tl.where(target >= 0, lse, float("inf"))  # p = 0 where ignored
-    p = tl.exp2((z * inv_temperature - lse[:, None]) * LOG2E)
-    g = p * (g_lse - g_lp)[:, None]
+    log_p = z * inv_temperature - lse[:, None]
+    p = tl.exp2(log_p * LOG2E)
+    factor = g_lse - g_lp
+    if HAS_ENTROPY:
+        row = coefficients_ptr + (2 + HAS_MEAN) * N
+        g_entropy = tl.load(row + n, mask=n < N, other=0.0)
+        entropy = tl.load(entropy_ptr + n, mask=n < N, other=0.0)
+        factor -= g_entropy * entropy
+        g = p * (factor[:, None] - g_entropy[:, None] * log_p)
+    else:
+        g = p * factor[:, None]
     g += tl.where(v[None, :] == target[:, None], g_lp[:, None], 0.0)
     if HAS_MEAN:
         g_mean = tl.load(coefficients_ptr + 2 * N + n, mask=n < N, other=0.0)

@@ -14,13 +14,19 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Documents of one token, of none, inside a tile, and of several tiles.
 PACKED = (0, 1, 1, 2, 35, 90, 90)
 
+# Where two responses to a document's prompt start; twice the same is no pair.
+PAIRS = ((1, 1), (1, 1), (2, 2), (10, 20), (52, 71), (90, 90))
+
 OPTIONS = {
     "causal": {},
     "full": {"causal": False},
     "window": {"window": 9},
     "window past a tile": {"window": 37},
     "softcap": {"softcap": 1.5},
-    "all": {"window": 20, "softcap": 2.0, "scale": 0.3},
+    "sinks": {"sinks": (0.5, -1.0)},
+    "pairs": {"pairs": PAIRS},
+    "pairs, softcap, sinks": {"pairs": PAIRS, "softcap": 2.0, "sinks": (0.5, -1.0)},
+    "all": {"window": 20, "softcap": 2.0, "scale": 0.3, "sinks": (-0.5, 3.0)},
 }
 
 
@@ -30,10 +36,15 @@ def make_inputs(tokens=90, heads=2, kv_heads=1, head_dim=16, dtype=torch.float32
     return [torch.randn(tokens, n, head_dim).to(dtype) for n in sizes]
 
 
-def run(function, q, k, v, upstream, **options):
-    """Output, and gradients of q, k and v."""
+def run(function, q, k, v, upstream, *, sinks=None, pairs=None, **options):
+    """Output, and gradients of q, k, v and, if there are any, sinks."""
+    if pairs is not None:
+        options["pairs"] = torch.tensor(pairs)
     leaves = [x.detach().clone().requires_grad_() for x in (q, k, v)]
+    if sinks is not None:
+        options["sinks"] = torch.tensor(sinks, dtype=q.dtype, requires_grad=True)
     out = function(*leaves, **options)
+    leaves += [] if sinks is None else [options["sinks"]]
     out.backward(upstream.to(out.dtype))
     return out.detach(), *(x.grad for x in leaves)
 
@@ -43,17 +54,24 @@ def cu(boundaries):
 
 
 def torch_own(
-    q, k, v, *, cu_seqlens, causal=True, window=None, softcap=None, scale=None
-):
+    q, k, v, *, cu_seqlens, causal=True, window=None, softcap=None, scale=None,
+    sinks=None, pairs=None,
+):  # fmt: skip
     """Attention as one writes it in torch, in the inputs' dtype."""
     tokens, heads, head_dim = q.shape
     seen = reference._seen(tokens, cu_seqlens, causal, window, q.device)
+    if pairs is not None:
+        seen &= ~reference._other_response(tokens, cu_seqlens, pairs)
     group = heads // k.shape[1]
     q, k, v = (x.transpose(0, 1) for x in (q, k, v))
     scores = q @ k.repeat_interleave(group, 0).mT * (scale or head_dim**-0.5)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    p = F.softmax(scores.masked_fill(~seen, float("-inf")), -1)
+    scores = scores.masked_fill(~seen, float("-inf"))
+    if sinks is not None:
+        sinks = sinks[:, None, None].expand(-1, tokens, 1)
+        scores = torch.cat((scores, sinks), -1)
+    p = F.softmax(scores, -1)[..., :tokens]
     return (p @ v.repeat_interleave(group, 0)).transpose(0, 1)
 
 
@@ -61,15 +79,20 @@ def assert_parity(inputs, **options):
     found = run(attention, *inputs, **options)
     wide = run(reference.attention, *(x.double() for x in inputs), **options)
     own = run(torch_own, *inputs, **options)
-    for f, w, o, x in zip(found, wide, own, inputs, strict=False):
-        assert f.dtype == x.dtype
-        assert_close(f, w, o, x.dtype)
+    for f, w, o in zip(found, wide, own, strict=True):
+        assert f.dtype == inputs[0].dtype
+        assert_close(f, w, o, f.dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_output_and_gradients_match_float64(dtype, options):
-    assert_parity(make_inputs(dtype=dtype), cu_seqlens=cu(PACKED), **options)
+    q, k, v, upstream = make_inputs(dtype=dtype)
+    if "sinks" in options:
+        # Theirs is a sum over all tokens; of both signs, it would cancel to less than
+        # the rounding of the 16-bit outputs it is made of.
+        v, upstream = v.abs(), upstream.abs()
+    assert_parity((q, k, v, upstream), cu_seqlens=cu(PACKED), **options)
 
 
 @pytest.mark.parametrize("head_dim", [5, 20, 64, 128, 256])
@@ -122,6 +145,84 @@ def test_a_window_as_long_as_the_row_changes_nothing():
     wide = run(attention, *inputs, window=90)
     for w, n in zip(wide, run(attention, *inputs), strict=True):
         torch.testing.assert_close(w, n)
+
+
+def test_a_sink_is_a_key_whose_value_is_zero():
+    q, k, v, _ = make_inputs(30, 1, 1)
+    extra = torch.zeros(1, 1, 16)
+    extra[..., 0] = 1.0
+    q[..., 0] = 1.2  # so that every query scores the extra key alike
+    k[..., 0] = 0.0
+    longer = [
+        torch.cat((more, x)) for more, x in ((q[:1], q), (extra, k), (0 * extra, v))
+    ]
+    found = attention(q, k, v, sinks=torch.tensor([1.2 / 4.0]))
+    torch.testing.assert_close(found, attention(*longer)[1:])
+
+
+def test_a_sink_of_minus_infinity_is_none():
+    inputs = make_inputs(dtype=torch.float16)
+    plain = run(attention, *inputs, cu_seqlens=cu(PACKED))
+    never = (float("-inf"),) * 2
+    *found, grad = run(attention, *inputs, cu_seqlens=cu(PACKED), sinks=never)
+    assert all(torch.equal(f, p) for f, p in zip(found, plain, strict=True))
+    assert torch.equal(grad, torch.zeros_like(grad))
+
+
+def test_sinks_of_float32_serve_a_bfloat16_layer():
+    q, k, v, _ = make_inputs(dtype=torch.bfloat16)
+    sinks = torch.zeros(2, requires_grad=True)
+    attention(q, k, v, sinks=sinks).sum().backward()
+    assert sinks.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected"),
+    [
+        (0, 1),
+        (1, 2),
+        (16, 48),
+        (31, 33),
+        (0, 69),
+        (40, 41),
+        (5, 64),
+        (69, 70),
+        (33, 60),
+    ],
+)
+def test_pairs_that_start_anywhere_match_float64(chosen, rejected):
+    inputs = make_inputs(75)
+    pairs = ((chosen, rejected), (71, 73))
+    assert_parity(inputs, cu_seqlens=cu([0, 70, 75]), pairs=pairs)
+
+
+def test_each_response_of_a_pair_gets_what_it_gets_alone():
+    q, k, v, _ = make_inputs(60)
+    paired = attention(q, k, v, pairs=torch.tensor([[20, 45]]))
+    torch.testing.assert_close(paired[:45], attention(q[:45], k[:45], v[:45]))
+    rows = torch.cat((torch.arange(20), torch.arange(45, 60)))
+    torch.testing.assert_close(paired[rows], attention(q[rows], k[rows], v[rows]))
+
+
+def test_a_document_without_a_pair_keeps_its_bits_beside_one_with():
+    inputs = make_inputs(90)
+    plain = run(attention, *inputs, cu_seqlens=cu(PACKED))
+    beside = run(attention, *inputs, cu_seqlens=cu(PACKED), pairs=PAIRS)
+    assert all(torch.equal(p[:2], b[:2]) for p, b in zip(plain, beside, strict=True))
+    none = tuple((end, end) for end in PACKED[1:])
+    unpaired = run(attention, *inputs, cu_seqlens=cu(PACKED), pairs=none)
+    assert all(torch.equal(p, u) for p, u in zip(plain, unpaired, strict=True))
+
+
+def test_pairs_outside_their_document_are_clamped_to_it():
+    inputs = make_inputs(30)
+    found = run(
+        attention, *inputs, cu_seqlens=cu([0, 12, 30]), pairs=((5, 99), (-3, 20))
+    )
+    expected = run(
+        attention, *inputs, cu_seqlens=cu([0, 12, 30]), pairs=((5, 12), (12, 20))
+    )
+    assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
 
 
 def test_no_tokens_give_no_output():
@@ -208,35 +309,44 @@ def test_a_long_document_has_more_tiles_than_a_step_places():
 
 def test_gradcheck_passes_through_the_operators():
     inputs = [x.double().requires_grad_() for x in make_inputs(7, 2, 1, 4)[:3]]
+    inputs.append(torch.tensor([0.5, -1.0]).double().requires_grad_())
 
-    def packed(q, k, v):  # the kernels compute in fp32: a wide step, a loose tolerance
-        out = attention(
-            q.float(), k.float(), v.float(), cu_seqlens=cu([0, 2, 7]), softcap=2.0
-        )
+    def packed(
+        q, k, v, sinks
+    ):  # the kernels compute in fp32: a wide step, a loose tolerance
+        q, k, v, sinks = (x.float() for x in (q, k, v, sinks))
+        out = attention(q, k, v, cu_seqlens=cu([0, 2, 7]), softcap=2.0, sinks=sinks)
         return out.double()
 
     assert torch.autograd.gradcheck(packed, inputs, eps=1e-2, atol=2e-3, fast_mode=True)
 
 
-def test_the_operators_pass_opcheck():
+@pytest.mark.parametrize("with_sinks", [False, True])
+def test_the_operators_pass_opcheck(with_sinks):
     q, k, v, upstream = make_inputs(7)
-    for x in (q, k, v):
+    sinks = torch.randn(2) if with_sinks else None
+    for x in (q, k, v, *([sinks] if with_sinks else [])):
         x.requires_grad_()
-    rest = (cu([0, 2, 7]), True, 3, 2.0, 0.25)
+    pairs = torch.tensor([[2, 2], [3, 5]]) if with_sinks else None
+    window = None if with_sinks else 3
+    rest = (cu([0, 2, 7]), True, window, 2.0, 0.25, sinks, pairs)
     forward = torch.ops.triptych.attention.default
     torch.library.opcheck(forward, (q, k, v, *rest))
     with torch.no_grad():
         out, lse = forward(q, k, v, *rest)
     backward = torch.ops.triptych.attention_backward.default
     q, k, v = (x.detach() for x in (q, k, v))
+    rest = (*rest[:-2], sinks.detach() if with_sinks else None, pairs)
     torch.library.opcheck(backward, (upstream, q, k, v, out, lse, *rest))
 
 
-def test_torch_compile_makes_one_graph():
+@pytest.mark.parametrize("sinks", [None, (0.5, -1.0)])
+def test_torch_compile_makes_one_graph(sinks):
     inputs = make_inputs(20)
+    pairs = None if sinks is None else ((3, 5), (10, 15))
     compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
-    eager = run(attention, *inputs, cu_seqlens=cu([0, 8, 20]))
-    found = run(compiled, *inputs, cu_seqlens=cu([0, 8, 20]))
+    eager = run(attention, *inputs, cu_seqlens=cu([0, 8, 20]), sinks=sinks, pairs=pairs)
+    found = run(compiled, *inputs, cu_seqlens=cu([0, 8, 20]), sinks=sinks, pairs=pairs)
     assert all(torch.equal(f, e) for f, e in zip(found, eager, strict=True))
 
 
@@ -251,6 +361,12 @@ WRONG = {
     "window needs causal": lambda q, k, v: ((q, k, v), {"window": 3, "causal": False}),
     "window must be at least 1": lambda q, k, v: ((q, k, v), {"window": 0}),
     "softcap must be positive": lambda q, k, v: ((q, k, v), {"softcap": -1.0}),
+    r"sinks must have shape \(2,\), found \(3,\)": lambda q, k, v: (
+        (q, k, v), {"sinks": torch.zeros(3)}),
+    r"pairs must have shape \(1, 2\), found \(2, 2\)": lambda q, k, v: (
+        (q, k, v), {"pairs": torch.zeros(2, 2).long()}),
+    "pairs need causal=True and no window": lambda q, k, v: (
+        (q, k, v), {"pairs": torch.zeros(1, 2).long(), "window": 3}),
     "cu_seqlens must have shape": lambda q, k, v: ((q, k, v), {"cu_seqlens": cu([0])}),
 }  # fmt: skip
 

@@ -14,13 +14,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# Kernels without a matrix product: small ones, and those of whole hidden states.
+SMALL = (
+    "loss combine",
+    "attention delta",
+    "attention sinks",
+    "attention tile",
+    "decode join",
+)
+MOVERS = ("norm", "rope", "gated", "adamw")
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("static") / "rows.json"
     script = ROOT / "benches/kernels/static_table.py"
-    only = "^loss|^attention (delta|tile table)|d64 plain|d128 window"
+    only = "^loss|^attention (delta|sinks|tile table)|d64 plain|d128 window"
+    only += "|^norm back.*4096 res|^rope d128 h|^gated silu b|^decode (d128 w|join)"
+    only += "|^adamw stoch|^symmetric sum"
     command = [sys.executable, str(script), "--only", only, "--json", str(path)]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     subprocess.run(command, check=True, env=environment, capture_output=True)
@@ -28,9 +39,9 @@ def rows(tmp_path_factory):
 
 
 def test_every_kernel_compiles_for_every_target(rows):
-    assert len({row["kernel"] for row in rows}) == 15
-    assert {row["target"] for row in rows} == {"sm_80", "sm_90", "gfx942"}
-    assert len(rows) == 45
+    assert len({row["kernel"] for row in rows}) == 26
+    assert {row["target"] for row in rows} == {"sm_80", "sm_90", "sm_100", "gfx942"}
+    assert len(rows) == 104
 
 
 def test_no_default_row_spills(rows):
@@ -38,10 +49,15 @@ def test_no_default_row_spills(rows):
 
 
 def test_every_product_uses_matrix_instructions(rows):
-    large = [
-        row for row in rows if not row["kernel"].endswith(("combine", "delta", "table"))
-    ]
+    large = [row for row in rows if not row["kernel"].startswith(SMALL + MOVERS)]
     assert [row for row in large if not row["matrix"]] == []
+    assert len(large) == 68
+
+
+def test_every_other_kernel_of_the_hidden_states_loads_sixteen_bytes_a_thread(rows):
+    movers = [row for row in rows if row["kernel"].startswith(MOVERS)]
+    assert [row for row in movers if not row["wide_loads"]] == []
+    assert len(movers) == 16
 
 
 def test_no_kernel_uses_atomics(rows):

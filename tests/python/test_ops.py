@@ -109,6 +109,31 @@ def test_logprobs_and_their_gradients_equal_pytorch(settings):
     )
 
 
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "softcap": 4.0}])
+def test_token_statistics_and_their_gradients_equal_pytorch(settings):
+    hidden, weight, targets = inputs()
+    found = ops.linear_statistics(hidden, weight, targets, **settings)
+    logits = hidden @ weight.T
+    if settings:
+        logits = 4.0 * torch.tanh(logits / 4.0) / 0.7
+    logps = logits.log_softmax(1)
+    expected = (
+        -F.cross_entropy(logits, targets, reduction="none"),
+        logits.logsumexp(1),
+        -(logps.exp() * logps).sum(1),
+        logits.mean(1),
+    )
+    counted = targets != -100
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other * counted, rtol=1e-5, atol=1e-6)
+    scales = torch.linspace(-1e-3, 2e-3, 4 * TOKENS).view(4, TOKENS)
+    assert_same_gradients(
+        sum((x * s).sum() for x, s in zip(found, scales, strict=True)),
+        sum((x * s * counted).sum() for x, s in zip(expected, scales, strict=True)),
+        (hidden, weight),
+    )
+
+
 def test_bfloat16_accumulates_in_float32():
     hidden, weight, targets = inputs()
     expected = plain_losses(hidden, weight, targets).sum() / (targets != -100).sum()
@@ -177,8 +202,9 @@ def test_bad_arguments_are_named():
 
 
 def explicit_attention(
-    q, k, v, cu_seqlens, causal=True, window=None, softcap=None, scale=None
-):
+    q, k, v, cu_seqlens, causal=True, window=None, softcap=None, scale=None, sinks=None,
+    pairs=None,
+):  # fmt: skip
     """Attention from one dense mask over all tokens."""
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
@@ -194,7 +220,14 @@ def explicit_attention(
         seen &= distance >= 0
     if window is not None:
         seen &= distance < window
-    weights = scores.masked_fill(~seen, -math.inf).softmax(-1)
+    for (chosen, rejected), end in zip(pairs or (), cu_seqlens[1:], strict=bool(pairs)):
+        seen[rejected:end, chosen:rejected] = False
+    scores = scores.masked_fill(~seen, -math.inf)
+    if sinks is None:
+        weights = scores.softmax(-1)
+    else:
+        exp = scores.exp()
+        weights = exp / (exp.sum(-1, keepdim=True) + sinks.exp()[:, None, None])
     return torch.einsum("hij,jhd->ihd", weights, v)
 
 
@@ -206,6 +239,8 @@ def explicit_attention(
         {"window": 3},
         {"softcap": 2.0},
         {"window": 2, "softcap": 2.0, "scale": 0.3},
+        {"sinks": (0.5, -1.0, 2.0, 0.0)},
+        {"window": 3, "softcap": 2.0, "sinks": (0.5, -1.0, 2.0, 0.0)},
     ],
 )
 @pytest.mark.parametrize("lengths", [[12], [4, 4, 4], [3, 5, 1, 3, 0], [7, 2, 7, 2]])
@@ -218,13 +253,17 @@ def test_packed_attention_equals_a_dense_mask(rules, lengths):
         for _ in range(2)
     )
     cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int()
+    leaves = [q, k, v]
+    if "sinks" in rules:
+        leaves.append(torch.tensor(rules["sinks"], requires_grad=True))
+        rules = {**rules, "sinks": leaves[-1]}
     found = ops.attention(q, k, v, cu_seqlens=cu_seqlens, **rules)
     expected = explicit_attention(q, k, v, cu_seqlens, **rules)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     upstream = torch.randn(found.shape, generator=generator)
     for one, other in zip(
-        torch.autograd.grad(found, (q, k, v), upstream),
-        torch.autograd.grad(expected, (q, k, v), upstream),
+        torch.autograd.grad(found, leaves, upstream),
+        torch.autograd.grad(expected, leaves, upstream),
         strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
@@ -235,6 +274,39 @@ def test_boundaries_that_do_not_cover_the_tokens_are_an_error():
     cu_seqlens = torch.tensor([0, 3], dtype=torch.int32)
     with pytest.raises(ValueError, match="from 0 to 5 tokens, found 0 to 3"):
         ops.attention(q, q, q, cu_seqlens=cu_seqlens)
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_the_second_response_of_a_pair_does_not_see_the_first(softcap):
+    q, k, v = (torch.randn(24, heads, 8, requires_grad=True) for heads in (4, 2, 2))
+    cu_seqlens = torch.tensor([0, 7, 7, 14, 14, 24], dtype=torch.int32)
+    pairs = ((2, 4), (7, 7), (10, 11), (14, 14), (16, 20))
+    found = ops.attention(
+        q, k, v, cu_seqlens=cu_seqlens, softcap=softcap, pairs=torch.tensor(pairs)
+    )
+    expected = explicit_attention(q, k, v, cu_seqlens, softcap=softcap, pairs=pairs)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(
+        torch.autograd.grad(found.square().sum(), (q, k, v)),
+        torch.autograd.grad(expected.square().sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_pairs_that_fit_nothing_are_an_error():
+    q = torch.randn(5, 2, 4)
+    pairs = torch.tensor([[2, 3], [4, 4]])
+    with pytest.raises(ValueError, match=r"pairs: expected \(1, 2\), found \(2, 2\)"):
+        ops.attention(q, q, q, pairs=pairs)
+    with pytest.raises(ValueError, match="causal attention without a window"):
+        ops.attention(q, q, q, pairs=pairs[:1], window=3)
+
+
+def test_sinks_of_another_number_of_heads_are_an_error():
+    q = torch.randn(5, 2, 4)
+    with pytest.raises(ValueError, match=r"sinks: expected \(2,\), found \(3,\)"):
+        ops.attention(q, q, q, sinks=torch.zeros(3))
 
 
 def test_an_implementation_that_cannot_be_had_is_an_error(monkeypatch):

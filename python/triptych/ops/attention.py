@@ -8,8 +8,8 @@ of equal length share a call. Against one dense mask over the packed row this to
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from functools import lru_cache
-from importlib import import_module, util
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,17 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.ops.choice import implementation, kernel
+from triptych.ops import libraries
+from triptych.ops.choice import Obstacles, implementation, kernel
+from triptych.ops.libraries import Rules
 
-
-class Rules(NamedTuple):
-    """Who may look at whom, and how scores are formed."""
-
-    causal: bool
-    window: int | None
-    softcap: float | None
-    scale: float | None
-    dropout: float
+KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+MAX_KERNEL_HEAD_DIM = 256
 
 
 def attention(
@@ -41,6 +36,8 @@ def attention(
     softcap: float | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
+    sinks: Tensor | None = None,
+    pairs: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention within each document.
 
@@ -54,24 +51,69 @@ def attention(
         softcap: scores become softcap * tanh(score / softcap).
         scale: factor of the scores, by default 1 / sqrt(head_dim).
         dropout: share in [0, 1) of attention weights set to zero.
+        sinks: (heads,) one learned logit a head that joins the softmax's denominator
+            alone (gpt-oss); neither scaled nor capped.
+        pairs: (documents, 2) int32 tokens, counted along the row, where two responses
+            to a document's prompt start; the second, which runs to the document's
+            end, does not see the first. Twice the same is no pair. Causal, no window.
 
     Returns:
         (tokens, heads, head_dim).
     """
     _check_shapes(q, k, v, window)
-    rules = Rules(causal or window is not None, window, softcap, scale, dropout)
+    if sinks is not None and sinks.shape != q.shape[1:2]:
+        raise ValueError(f"sinks: expected ({q.shape[1]},), found {tuple(sinks.shape)}")
+    causal = causal or window is not None
+    if pairs is not None and (window is not None or not causal):
+        raise ValueError("pairs: expected causal attention without a window")
+    rules = Rules(causal, window, softcap, scale, dropout, sinks, pairs)
     if cu_seqlens is None:
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
-    if _flash_attn_serves(q, softcap):
-        return _flash_attn(q, k, v, cu_seqlens, rules)
-    name = implementation("attention", q.device.type)
-    if name == "cpu" or dropout > 0.0:  # the kernels have no dropout
+    name = implementation("attention", q.device.type, _obstacles(q, k, rules))
+    if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
-    settings = dict(zip(Rules._fields[:4], rules[:4], strict=True))
+    if name == "flash_attn":
+        return libraries.flash_attn(q, k, v, cu_seqlens, rules)
+    if name == "varlen":
+        return libraries.varlen(q, k, v, cu_seqlens, rules)
     output: Tensor = kernel("attention", name)(
-        q, k, v, cu_seqlens=cu_seqlens, **settings
+        q,
+        k,
+        v,
+        cu_seqlens=cu_seqlens,
+        causal=rules.causal,
+        window=window,
+        softcap=softcap,
+        scale=scale,
+        sinks=sinks,
+        pairs=pairs,
     )
     return output
+
+
+def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
+    """What each implementation lacks for these arguments."""
+    dropout = "it has no dropout" if rules.dropout > 0.0 else ""
+    half = libraries.half_obstacle(q)
+    if rules.softcap is not None:
+        half = "it is not asked for a soft-cap"
+    if rules.sinks is not None or rules.pairs is not None:
+        half = "it has neither sinks nor pairs"
+    found = {
+        "flash_attn": half,
+        "varlen": half or dropout or libraries.varlen_obstacle(q, k),
+        "triton": dropout or _kernel_obstacle(q),
+        "reference": dropout,
+    }
+    return tuple((name, why) for name, why in found.items() if why)
+
+
+def _kernel_obstacle(q: Tensor) -> str:
+    if q.dtype not in KERNEL_DTYPES:
+        return f"it does not compute in {q.dtype}"
+    if q.shape[2] > MAX_KERNEL_HEAD_DIM:
+        return f"a head dim of {q.shape[2]} is above {MAX_KERNEL_HEAD_DIM}"
+    return ""
 
 
 def _check_shapes(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> None:
@@ -133,10 +175,28 @@ def _by_document(
     groups = _groups(boundaries)
     if not groups:
         return torch.zeros_like(q)
-    pieces = [_group_attention(q, k, v, group, rules) for group in groups]
+    pieces = [
+        _group_attention(q, k, v, group, _of_group(rules, group, boundaries))
+        for group in groups
+    ]
     output = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
     order = _token_order(groups)
     return output if order is None else output[order.to(q.device)]
+
+
+def _of_group(rules: Rules, group: Group, boundaries: tuple[int, ...]) -> Rules:
+    """The rules with only the pairs of a group, counted from each document's start."""
+    if rules.pairs is None:
+        return rules
+    if rules.pairs.shape != (len(boundaries) - 1, 2):
+        raise ValueError(
+            f"pairs: expected ({len(boundaries) - 1}, 2), found "
+            f"{tuple(rules.pairs.shape)}"
+        )
+    # An empty document shares its start with the next: the last of them is meant.
+    documents = [bisect_right(boundaries, start) - 1 for start in group.starts]
+    starts = torch.tensor(group.starts, device=rules.pairs.device)
+    return rules._replace(pairs=rules.pairs[documents] - starts[:, None])
 
 
 def _group_attention(
@@ -159,10 +219,11 @@ def _stack(x: Tensor, group: Group) -> Tensor:
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     """Attention of (B, heads, length, head_dim) documents of one length."""
-    if rules.softcap is not None:
+    if rules.softcap is not None or rules.sinks is not None:
         return _explicit(q, k, v, rules)
     mask = None
-    if rules.window is not None and rules.window < q.shape[2]:
+    cuts = rules.window is not None and rules.window < q.shape[2]
+    if cuts or rules.pairs is not None:
         mask = _mask(q.shape[2], rules, q.device)
     return F.scaled_dot_product_attention(
         q,
@@ -177,19 +238,27 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
 
 
 def _mask(length: int, rules: Rules, device: torch.device) -> Tensor:
-    """(length, length) True where query i (row) may look at key j (column)."""
-    distance = torch.arange(length, device=device)
-    distance = distance[:, None] - distance
+    """True where query i (row) may look at key j (column).
+
+    (length, length), or with pairs (documents, 1, length, length).
+    """
+    place = torch.arange(length, device=device)
+    distance = place[:, None] - place
     mask = torch.ones_like(distance, dtype=torch.bool)
     if rules.causal:
         mask &= distance >= 0
     if rules.window is not None:
         mask &= distance < rules.window
+    if rules.pairs is not None:
+        chosen, rejected = rules.pairs.to(device)[:, None, None].unbind(-1)
+        of_first = (place >= chosen) & (place < rejected)  # (documents, 1, length)
+        of_second = place >= rejected
+        mask = mask & ~(of_second.unsqueeze(-1) & of_first.unsqueeze(-2))
     return mask
 
 
 def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
-    """Attention written out, since the fused kernel has no soft-cap."""
+    """Attention written out, since the fused kernel has no soft-cap and no sinks."""
     repeats = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
     scale = 1.0 / math.sqrt(q.shape[-1]) if rules.scale is None else rules.scale
@@ -197,47 +266,10 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     if rules.softcap is not None:
         scores = rules.softcap * torch.tanh(scores / rules.softcap)
     hidden = ~_mask(q.shape[2], rules, q.device)
-    weights = scores.masked_fill(hidden, -math.inf).softmax(-1)
+    scores = scores.masked_fill(hidden, -math.inf)
+    if rules.sinks is not None:  # a last key, whose value would be zero
+        column = rules.sinks.float()[:, None, None].expand(*scores.shape[:-1], 1)
+        scores = torch.cat((scores, column), dim=-1)
+    weights = scores.softmax(-1)[..., : k.shape[2]]
     weights = F.dropout(weights, rules.dropout)
     return weights.to(v.dtype) @ v
-
-
-@lru_cache(maxsize=1)
-def _has_flash_attn() -> bool:
-    """Whether flash-attn imports; a build for another torch fails only then."""
-    if util.find_spec("flash_attn") is None:
-        return False
-    try:
-        import_module("flash_attn")
-    except ImportError:
-        return False
-    return True
-
-
-def _flash_attn_serves(q: Tensor, softcap: float | None) -> bool:
-    half = q.dtype in (torch.float16, torch.bfloat16)
-    return q.is_cuda and half and softcap is None and _has_flash_attn()
-
-
-def _flash_attn(
-    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
-) -> Tensor:
-    """flash-attn (Dao 2023) with its deterministic backward pass."""
-    flash_attn_varlen_func = import_module("flash_attn").flash_attn_varlen_func
-    longest = int(cu_seqlens.diff().max())
-    left = -1 if rules.window is None else rules.window - 1
-    output: Tensor = flash_attn_varlen_func(
-        q,
-        k,
-        v,
-        cu_seqlens,
-        cu_seqlens,
-        longest,
-        longest,
-        dropout_p=rules.dropout,
-        softmax_scale=rules.scale,
-        causal=rules.causal,
-        window_size=(left, -1 if rules.window is None else 0),
-        deterministic=True,
-    )
-    return output

@@ -26,6 +26,16 @@ class Settings(NamedTuple):
     temperature: float = 1.0
     z_loss: float = 0.0
     label_smoothing: float = 0.0
+    entropy: bool = False  # whether token statistics have it
+
+
+class TokenStatistics(NamedTuple):
+    """Four float32 numbers a token, (tokens,) each; 0 where it does not count."""
+
+    logps: Tensor  # log-probability of the target, in nats
+    lse: Tensor  # log-sum-exp of the logits, in nats
+    entropy: Tensor  # of the distribution over the vocabulary, in nats
+    mean_logit: Tensor
 
 
 def summed_loss(
@@ -61,7 +71,7 @@ def token_losses(
 ) -> Tensor:
     """(tokens,) loss of each counted token, 0 of the others."""
     rows = _rows(counted)
-    logps, lse, mean_logits = _TokenStatistics.apply(
+    logps, lse, mean_logits, _ = _TokenStatistics.apply(
         _pick(hidden, rows), weight, _pick(targets, rows), settings
     )
     smoothing = settings.label_smoothing
@@ -78,10 +88,26 @@ def token_logps(
 ) -> Tensor:
     """(tokens,) log-probability of each counted token, 0 of the others."""
     rows = _rows(counted)
-    logps, _, _ = _TokenStatistics.apply(
+    logps, *_ = _TokenStatistics.apply(
         _pick(hidden, rows), weight, _pick(targets, rows), settings
     )
     return _place(logps, rows, targets)
+
+
+def token_statistics(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    counted: Tensor,
+    settings: Settings,
+) -> TokenStatistics:
+    """All four numbers of each counted token; `settings.entropy` is set."""
+    rows = _rows(counted)
+    logps, lse, mean_logits, entropy = _TokenStatistics.apply(
+        _pick(hidden, rows), weight, _pick(targets, rows), settings
+    )
+    four = logps, lse, entropy, mean_logits
+    return TokenStatistics(*(_place(x, rows, targets) for x in four))
 
 
 def _rows(counted: Tensor) -> Tensor | None:
@@ -237,10 +263,11 @@ def _loss_and_slope(
 
 
 class _TokenStatistics(torch.autograd.Function):
-    """Per token: log-probability of the target, log-sum-exp, mean logit.
+    """Per token: log-probability of the target, log-sum-exp, mean logit, entropy.
 
-    Every loss here is plain arithmetic on these three, so one backward pass serves
-    all: d loss / d logits = p * (g_lse - g_logp) + g_mean / V + onehot * g_logp.
+    Every loss here is plain arithmetic on these, so one backward pass serves all:
+    d loss / d logits = p * (g_lse - g_logp - g_entropy * (log p + entropy))
+    + g_mean / V + onehot * g_logp. Without `settings.entropy` there is none: (0,).
     """
 
     @staticmethod
@@ -250,7 +277,10 @@ class _TokenStatistics(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         settings: Settings,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        entropy = targets.new_empty(
+            targets.shape if settings.entropy else 0, dtype=torch.float32
+        )
         picked, lse, means = (
             torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
             for _ in range(3)
@@ -261,17 +291,23 @@ class _TokenStatistics(torch.autograd.Function):
                 ids = targets[chunk.span, None]
                 picked[chunk.span] = chunk.logits.gather(1, ids).squeeze(1)
                 means[chunk.span] = chunk.logits.mean(dim=1)
+                if settings.entropy:
+                    entropy[chunk.span] = _entropy(chunk.logits)
                 lse[chunk.span] = _logsumexp(chunk.logits)
-        ctx.save_for_backward(hidden, weight, targets, lse)
+        ctx.save_for_backward(hidden, weight, targets, lse, entropy)
         ctx.settings = settings
-        return picked - lse, lse, means
+        return picked - lse, lse, means, entropy
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: _Context, g_logp: Tensor, g_lse: Tensor, g_mean: Tensor
+        ctx: _Context,
+        g_logp: Tensor,
+        g_lse: Tensor,
+        g_mean: Tensor,
+        g_entropy: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        hidden, weight, targets, lse = ctx.saved_tensors
+        hidden, weight, targets, lse, entropy = ctx.saved_tensors
         settings = ctx.settings
         with torch.autocast(hidden.device.type, enabled=False):
             narrow = weight.detach().to(settings.dtype)
@@ -280,8 +316,12 @@ class _TokenStatistics(torch.autograd.Function):
             shares = g_mean / weight.shape[0]
             for chunk in _chunks(hidden, narrow, settings):
                 span, slope = chunk.span, chunk.logits
-                slope.sub_(lse[span, None]).exp_()
-                slope.mul_((g_lse - g_logp)[span, None]).add_(shares[span, None])
+                factors = (g_lse - g_logp)[span, None]
+                slope.sub_(lse[span, None])
+                if settings.entropy:
+                    surprise = slope + entropy[span, None]
+                    factors = surprise.mul_(-g_entropy[span, None]).add_(factors)
+                slope.exp_().mul_(factors).add_(shares[span, None])
                 slope.scatter_add_(1, targets[span, None], g_logp[span, None])
                 gradients.add(chunk, slope)
         of_weight = gradients.of_weight
@@ -295,3 +335,11 @@ def _logsumexp(logits: Tensor) -> Tensor:
     largest = logits.amax(dim=1, keepdim=True)
     sums = logits.sub_(largest).exp_().sum(dim=1, keepdim=True)
     return (sums.log() + largest).squeeze(1)
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """(chunk,) entropy of each row; of terms of one sign, so that nothing cancels."""
+    below = logits - logits.amax(dim=1, keepdim=True)
+    weights = below.exp()
+    sums = weights.sum(dim=1)
+    return sums.log() - below.mul_(weights).sum(dim=1) / sums

@@ -110,6 +110,45 @@ def linear_logprobs(
     return logps.masked_fill(~counted, 0.0)
 
 
+def linear_statistics(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> chunked.TokenStatistics:
+    """What losses on `hidden @ weight.T` are made of, all of it differentiable.
+
+    Log-probability of the target, log-sum-exp, entropy and mean logit of each token.
+
+    Args:
+        hidden: (tokens, hidden_size).
+        weight: (vocab_size, hidden_size).
+        targets: (tokens,) int64 ids; where it is -100 all four are 0.
+        temperature: logits are divided by it, after any soft-cap.
+        softcap: logits become softcap * tanh(logit / softcap).
+    """
+    _check(hidden, weight, targets, "none")
+    if temperature <= 0.0:
+        raise ValueError(f"temperature: expected above 0, found {temperature}")
+    dtype = compute_dtype(hidden)
+    name = implementation("linear_statistics", hidden.device.type)
+    if name == "cpu":
+        settings = chunked.Settings(dtype, softcap, temperature, entropy=True)
+        counted = targets != IGNORE_INDEX
+        _check_ids(targets, counted, weight.shape[0])
+        return chunked.token_statistics(hidden, weight, targets, counted, settings)
+    four = kernel("linear_statistics", name)(
+        hidden.to(dtype),
+        weight.to(dtype),
+        targets,
+        temperature=temperature,
+        softcap=softcap,
+    )
+    return chunked.TokenStatistics(*four)
+
+
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Type the matrix products run in: autocast's where it is on, else x's own."""
     if torch.is_autocast_enabled(x.device.type):
