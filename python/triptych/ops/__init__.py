@@ -9,6 +9,7 @@ from triptych.ops.attention import attention
 from triptych.ops.choice import implementation
 from triptych.ops.layers import rms_norm, rotary_tables, rotate, swiglu
 from triptych.ops.linear_loss import IGNORE_INDEX, linear_cross_entropy, linear_logprobs
+from triptych.ops.rotary import rotary_frequencies
 
 __all__ = [
     "IGNORE_INDEX",
@@ -17,6 +18,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_logprobs",
     "rms_norm",
+    "rotary_frequencies",
     "rotary_tables",
     "rotate",
     "swiglu",
