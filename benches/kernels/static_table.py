@@ -9,7 +9,8 @@ same, without which loads are not vectorised and another kernel is measured.
 
 Columns: registers a thread; bytes of spill stores and loads (AMD: bytes of scratch a
 thread, since spilled scalars go to lanes of vector registers); shared memory a block,
-bytes; matrix instructions in the PTX or assembly; asynchronous copies; global atomics.
+bytes; matrix instructions in the PTX or assembly; asynchronous copies; other loads of
+16 bytes a thread, the widest there are; global atomics.
 """
 
 import argparse
@@ -26,6 +27,7 @@ os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # what 3.9 does by defau
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
 
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
@@ -33,6 +35,7 @@ from triton.compiler import ASTSource
 from triptych_kernels import configs
 from triptych_kernels import flash_attention_kernels as attention
 from triptych_kernels import linear_loss_kernels as loss
+from triptych_kernels import normalization_kernels as normalization
 from triptych_kernels.tile_table_kernel import tile_table_kernel
 
 TARGETS = {
@@ -47,15 +50,19 @@ FEATURES = {
     "window+cap": {"HAS_WINDOW": True, "HAS_SOFTCAP": True},
 }
 DTYPE = "bf16"
+FP32_POINTERS = {
+    f"{name}_ptr"
+    for name in (
+        "lse", "delta", "partial", "coefficients", "logps", "mean", "scale", "rstd",
+    )
+}  # fmt: skip
 
 
 def signature(kernel):
     """Types as a launch of aligned, regular sizes would specialise them."""
     types = {}
     for name in kernel.arg_names:
-        if name in ("lse_ptr", "delta_ptr", "partial_ptr", "coefficients_ptr"):
-            types[name] = "*fp32:16"
-        elif name in ("logps_ptr", "mean_ptr", "scale_ptr"):
+        if name in FP32_POINTERS:
             types[name] = "*fp32:16"
         elif name == "targets_ptr":
             types[name] = "*i64:16"
@@ -63,7 +70,7 @@ def signature(kernel):
             types[name] = "*i32:16"
         elif name.endswith("_ptr"):
             types[name] = f"*{DTYPE}:16"
-        elif name in ("scale", "softcap", "inv_temperature"):
+        elif name in ("scale", "softcap", "inv_temperature", "eps"):
             types[name] = "fp32"
         elif name.startswith("stride_") or name in ("D", "V", "C", "v_first"):
             types[name] = "i32:16"
@@ -106,6 +113,7 @@ def nvidia_figures(binary, arch):
         "spill_bytes": sum(int(a) + int(b) for a, b in spills),
         "matrix": len(re.findall(r"wgmma\.mma_async|\bmma\.sync", ptx)),
         "async_copies": len(re.findall(r"cp\.async\.c[ag]", ptx)),
+        "wide_loads": len(re.findall(r"ld\.global\S*\.v4\.b32", ptx)),
         "atomics": len(re.findall(r"\b(?:atom|red)\.", ptx)),
     }
 
@@ -122,6 +130,7 @@ def amd_figures(binary):
         "spill_bytes": largest("private_segment_fixed_size"),
         "matrix": len(re.findall(r"\bv_mfma", text)),
         "async_copies": 0,
+        "wide_loads": len(re.findall(r"\b(?:global|buffer)_load_dwordx4", text)),
         "atomics": len(re.findall(r"\b(?:global|buffer|flat)_atomic", text)),
     }
 
@@ -211,6 +220,28 @@ def small_row(which, target):
     return figures("loss combine", target, loss.combine_kernel, constants, tile)
 
 
+def normalization_row(kernel, width, target, feature):
+    """Rows of the width; "residual" adds the residual stream first."""
+    tile = configs.NORMALIZATION.get((kernel, width), configs.NORMALIZATION_SUM)
+    name = f"norm {kernel} {width} {feature}"
+    if kernel == "sum":
+        constants = {"BLOCK_P": tile.rows, "BLOCK_D": tile.columns}
+        function = normalization.sum_partials_kernel
+        return figures(name, target, function, constants, tile)
+    constants = {
+        "HAS_RESIDUAL": feature == "residual",
+        "CAST_FIRST": True,
+        "OFFSET": 0.0,
+        "ACCUMULATOR": tl.float32,
+        "BLOCK_N": tile.rows,
+        "BLOCK_D": width,
+    }
+    if kernel == "backward":
+        constants["RUN"] = tile.inner
+    function = getattr(normalization, f"{kernel}_kernel")
+    return figures(name, target, function, constants, tile)
+
+
 def cases(targets):
     """(name, function that makes the row) of every default row."""
     for target in targets:
@@ -223,6 +254,11 @@ def cases(targets):
         yield "loss combine", (small_row, "combine", target)
         yield "attention delta", (small_row, "delta", target)
         yield "attention tile table", (small_row, "tile table", target)
+        yield "norm sum 4096 plain", (normalization_row, "sum", 4096, target, "plain")
+        for kernel, width in configs.NORMALIZATION:
+            for feature in ("plain", "residual"):
+                row = (normalization_row, kernel, width, target, feature)
+                yield f"norm {kernel} {width} {feature}", row
         for head_dim in (64, 128, 256):
             for kernel in ("forward", "dq", "dkdv"):
                 for feature in FEATURES:
@@ -232,7 +268,7 @@ def cases(targets):
 
 COLUMNS = (
     "kernel", "target", "tile", "warps", "stages", "registers", "spill_bytes",
-    "shared_bytes", "matrix", "async_copies", "atomics",
+    "shared_bytes", "matrix", "async_copies", "wide_loads", "atomics",
 )  # fmt: skip
 
 

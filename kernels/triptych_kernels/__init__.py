@@ -1,6 +1,6 @@
 """Triton kernels of triptych, and their plain-PyTorch twins in `reference`.
 
-The three functions here always run a Triton kernel: on a GPU, or on CPU tensors
+The functions here always run a Triton kernel: on a GPU, or on CPU tensors
 when ``TRITON_INTERPRET=1`` was set before the first of them was asked for.
 Importing the package imports neither torch nor triton; asking for a function does.
 """
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from triptych_kernels.flash_attention import attention
     from triptych_kernels.linear_loss import linear_cross_entropy, linear_logprobs
+    from triptych_kernels.normalization import rms_norm
 
-__all__ = ["attention", "linear_cross_entropy", "linear_logprobs"]
+__all__ = ["attention", "linear_cross_entropy", "linear_logprobs", "rms_norm"]
 
 # No module bears a function's name: importing a submodule sets the package's
 # attribute of that name to the module, and would hide the function.
@@ -20,6 +21,7 @@ _MODULE_OF = {
     "attention": "flash_attention",
     "linear_cross_entropy": "linear_loss",
     "linear_logprobs": "linear_loss",
+    "rms_norm": "normalization",
 }
 
 

@@ -98,10 +98,34 @@ ATTENTION_FP32: dict[tuple[str, int], Tile] = {
 }
 LOSS_FP32 = Tile(64, 64, 16, 8, 1)
 
+# Kernels that only move bytes, any target and dtype. Rows of normalization by padded
+# width: rows at once, 0, rows of a run (backward), warps. A thread holds at most 32
+# elements of a row forward and 16 backward; a run is 2**17 elements, at least 32 rows.
+NORMALIZATION: dict[tuple[str, int], Tile] = {
+    ("forward", 128): Tile(32, 0, 0, 4, 1),
+    ("forward", 256): Tile(16, 0, 0, 4, 1),
+    ("forward", 512): Tile(8, 0, 0, 4, 1),
+    ("forward", 1024): Tile(4, 0, 0, 4, 1),
+    ("forward", 2048): Tile(2, 0, 0, 4, 1),
+    ("forward", 4096): Tile(1, 0, 0, 4, 1),
+    ("forward", 8192): Tile(1, 0, 0, 8, 1),
+    ("forward", 16384): Tile(1, 0, 0, 16, 1),
+    ("backward", 128): Tile(16, 0, 1024, 4, 1),
+    ("backward", 256): Tile(8, 0, 512, 4, 1),
+    ("backward", 512): Tile(4, 0, 256, 4, 1),
+    ("backward", 1024): Tile(2, 0, 128, 4, 1),
+    ("backward", 2048): Tile(1, 0, 64, 4, 1),
+    ("backward", 4096): Tile(1, 0, 32, 8, 1),
+    ("backward", 8192): Tile(1, 0, 32, 16, 1),
+    ("backward", 16384): Tile(1, 0, 32, 16, 1),
+}
+NORMALIZATION_SUM = Tile(32, 64, 0, 4, 1)
+
 # The interpreter pays by the step, not by the size: small enough for several steps
 # in a small test, large enough for few.
 ATTENTION_INTERPRETER = Tile(32, 16, 0, 4, 1)
 LOSS_INTERPRETER = Tile(64, 64, 64, 4, 1)
+NORMALIZATION_INTERPRETER = Tile(4, 16, 8, 4, 1)
 
 
 def interpreted() -> bool:
@@ -149,6 +173,15 @@ def loss_row(kernel: str, target: str, *, plain: bool) -> Tile:
     """The row for 16-bit inputs."""
     row = LOSS[kernel, target]
     return LOSS_PLAIN.get((kernel, target), row) if plain else row
+
+
+def normalization_tile(kernel: str, width: int) -> Tile:
+    """The row of a kernel ("forward", "backward", "sum") for rows of ``width``."""
+    if interpreted():
+        return NORMALIZATION_INTERPRETER
+    if kernel == "sum":
+        return NORMALIZATION_SUM
+    return NORMALIZATION[kernel, max(128, triton.next_power_of_2(width))]
 
 
 def on_device(function: Callable[..., R]) -> Callable[..., R]:

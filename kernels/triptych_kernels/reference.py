@@ -80,6 +80,30 @@ def attention(
     return out.transpose(0, 1).to(q.dtype)
 
 
+def rms_norm(
+    x: Tensor,
+    weight: Tensor,
+    eps: float = 1e-6,
+    *,
+    residual: Tensor | None = None,
+    casting: str = "none",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """``x / rms(x) * weight`` over the last dimension; see the kernel's own."""
+    if casting not in ("llama", "gemma", "none"):
+        raise ValueError(f"casting must be llama, gemma or none, found `{casting}`")
+    wide = _accumulator(x)
+    total = x
+    if residual is not None:
+        total = (x.to(wide) + residual.to(wide)).to(residual.dtype)
+    mean_square = total.to(wide).square().mean(-1, keepdim=True)
+    normed = total.to(wide) * torch.rsqrt(mean_square + eps)
+    if casting == "llama":
+        normed = normed.to(x.dtype).to(wide)
+    factor = weight.to(wide) + (1.0 if casting == "gemma" else 0.0)
+    y = (normed * factor).to(x.dtype)
+    return y if residual is None else (y, total)
+
+
 def _logits(hidden: Tensor, weight: Tensor, softcap: float | None) -> Tensor:
     """(N, V) logits in the accumulator's type."""
     logits = hidden.to(_accumulator(hidden)) @ weight.to(_accumulator(weight)).T

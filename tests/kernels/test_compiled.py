@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# Kernels without a matrix product: the small ones, then those of whole hidden states.
+MOVERS = ("loss combine", "attention delta", "attention tile", "norm")
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("static") / "rows.json"
     script = ROOT / "benches/kernels/static_table.py"
-    only = "^loss|^attention (delta|tile table)|d64 plain|d128 window"
+    only = "^loss|^attention (delta|tile table)|d64 plain|d128 window|^norm .*4096"
     command = [sys.executable, str(script), "--only", only, "--json", str(path)]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     subprocess.run(command, check=True, env=environment, capture_output=True)
@@ -28,9 +30,9 @@ def rows(tmp_path_factory):
 
 
 def test_every_kernel_compiles_for_every_target(rows):
-    assert len({row["kernel"] for row in rows}) == 15
+    assert len({row["kernel"] for row in rows}) == 20
     assert {row["target"] for row in rows} == {"sm_80", "sm_90", "gfx942"}
-    assert len(rows) == 45
+    assert len(rows) == 60
 
 
 def test_no_default_row_spills(rows):
@@ -38,10 +40,15 @@ def test_no_default_row_spills(rows):
 
 
 def test_every_product_uses_matrix_instructions(rows):
-    large = [
-        row for row in rows if not row["kernel"].endswith(("combine", "delta", "table"))
-    ]
+    large = [row for row in rows if not row["kernel"].startswith(MOVERS)]
     assert [row for row in large if not row["matrix"]] == []
+    assert len(large) == 36
+
+
+def test_every_other_kernel_of_the_hidden_states_loads_sixteen_bytes_a_thread(rows):
+    movers = [row for row in rows if row["kernel"].startswith(MOVERS[3:])]
+    assert [row for row in movers if not row["wide_loads"]] == []
+    assert len(movers) == 15
 
 
 def test_no_kernel_uses_atomics(rows):
