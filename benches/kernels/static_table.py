@@ -36,6 +36,7 @@ from triptych_kernels import configs
 from triptych_kernels import flash_attention_kernels as attention
 from triptych_kernels import linear_loss_kernels as loss
 from triptych_kernels import normalization_kernels as normalization
+from triptych_kernels import rotary_kernels as rotary
 from triptych_kernels.tile_table_kernel import tile_table_kernel
 
 TARGETS = {
@@ -54,6 +55,7 @@ FP32_POINTERS = {
     f"{name}_ptr"
     for name in (
         "lse", "delta", "partial", "coefficients", "logps", "mean", "scale", "rstd",
+        "cos", "sin",
     )
 }  # fmt: skip
 
@@ -64,7 +66,7 @@ def signature(kernel):
     for name in kernel.arg_names:
         if name in FP32_POINTERS:
             types[name] = "*fp32:16"
-        elif name == "targets_ptr":
+        elif name in ("targets_ptr", "position_ptr"):
             types[name] = "*i64:16"
         elif name in ("tiles_ptr", "cu_ptr"):
             types[name] = "*i32:16"
@@ -242,6 +244,19 @@ def normalization_row(kernel, width, target, feature):
     return figures(name, target, function, constants, tile)
 
 
+def rotary_row(head_dim, target, feature):
+    tile = configs.rotary_row(head_dim // 2, target)
+    constants = {
+        "HAS_POSITIONS": True,
+        "INVERSE": False,
+        "INTERLEAVED": feature == "interleaved",
+        "BLOCK_T": tile.rows,
+        "BLOCK_C": head_dim // 2,
+    }
+    name = f"rope d{head_dim} {feature}"
+    return figures(name, target, rotary.rotate_kernel, constants, tile)
+
+
 def cases(targets):
     """(name, function that makes the row) of every default row."""
     for target in targets:
@@ -259,6 +274,10 @@ def cases(targets):
             for feature in ("plain", "residual"):
                 row = (normalization_row, kernel, width, target, feature)
                 yield f"norm {kernel} {width} {feature}", row
+        for head_dim in (64, 128, 256):
+            for feature in ("halves", "interleaved"):
+                row = (rotary_row, head_dim, target, feature)
+                yield f"rope d{head_dim} {feature}", row
         for head_dim in (64, 128, 256):
             for kernel in ("forward", "dq", "dkdv"):
                 for feature in FEATURES:

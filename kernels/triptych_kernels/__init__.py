@@ -12,8 +12,15 @@ if TYPE_CHECKING:
     from triptych_kernels.flash_attention import attention
     from triptych_kernels.linear_loss import linear_cross_entropy, linear_logprobs
     from triptych_kernels.normalization import rms_norm
+    from triptych_kernels.rotary import rope
 
-__all__ = ["attention", "linear_cross_entropy", "linear_logprobs", "rms_norm"]
+__all__ = [
+    "attention",
+    "linear_cross_entropy",
+    "linear_logprobs",
+    "rms_norm",
+    "rope",
+]
 
 # No module bears a function's name: importing a submodule sets the package's
 # attribute of that name to the module, and would hide the function.
@@ -22,6 +29,7 @@ _MODULE_OF = {
     "linear_cross_entropy": "linear_loss",
     "linear_logprobs": "linear_loss",
     "rms_norm": "normalization",
+    "rope": "rotary",
 }
 
 

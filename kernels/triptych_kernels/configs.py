@@ -121,11 +121,20 @@ NORMALIZATION: dict[tuple[str, int], Tile] = {
 }
 NORMALIZATION_SUM = Tile(32, 64, 0, 4, 1)
 
+# Rotary positions: inner is pairs of dimensions of a program, eight a thread, which
+# are 16 bytes of each half of a 16-bit head.
+ROTARY: dict[str, Tile] = {
+    "sm_80": Tile(0, 0, 1024, 4, 1),
+    "sm_90": Tile(0, 0, 1024, 4, 1),
+    "gfx942": Tile(0, 0, 2048, 4, 1),
+}
+
 # The interpreter pays by the step, not by the size: small enough for several steps
 # in a small test, large enough for few.
 ATTENTION_INTERPRETER = Tile(32, 16, 0, 4, 1)
 LOSS_INTERPRETER = Tile(64, 64, 64, 4, 1)
 NORMALIZATION_INTERPRETER = Tile(4, 16, 8, 4, 1)
+ROTARY_INTERPRETER = Tile(8, 0, 0, 4, 1)  # rows are tokens
 
 
 def interpreted() -> bool:
@@ -182,6 +191,18 @@ def normalization_tile(kernel: str, width: int) -> Tile:
     if kernel == "sum":
         return NORMALIZATION_SUM
     return NORMALIZATION[kernel, max(128, triton.next_power_of_2(width))]
+
+
+def rotary_tile(pairs: int, query: torch.Tensor) -> Tile:
+    """Tokens (rows) of a program that turns heads of ``pairs``, a power of two."""
+    target = _target(query.device)
+    return ROTARY_INTERPRETER if target == "interpreter" else rotary_row(pairs, target)
+
+
+def rotary_row(pairs: int, target: str) -> Tile:
+    """The row of the table with its tokens filled in, at least one."""
+    row = ROTARY[target]
+    return row._replace(rows=max(1, row.inner // pairs))
 
 
 def on_device(function: Callable[..., R]) -> Callable[..., R]:

@@ -104,6 +104,44 @@ def rms_norm(
     return y if residual is None else (y, total)
 
 
+def rope(
+    q: Tensor,
+    k: Tensor,
+    *,
+    position_ids: Tensor | None = None,
+    tables: tuple[Tensor, Tensor] | None = None,
+    frequencies: Tensor | None = None,
+    attention_factor: float = 1.0,
+    interleaved: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Queries and keys turned by their positions' angles; see the kernel's own."""
+    if (tables is None) == (frequencies is None):
+        raise ValueError("rope needs either tables or frequencies, found both or none")
+    if position_ids is None:
+        position_ids = torch.arange(q.shape[0], device=q.device)
+    wide = _accumulator(q)
+    if tables is not None:
+        cos, sin = (table.to(wide)[position_ids] for table in tables)
+    else:
+        assert frequencies is not None
+        angles = position_ids[:, None].to(wide) * frequencies.to(q.device, wide)
+        cos, sin = angles.cos() * attention_factor, angles.sin() * attention_factor
+    cos, sin = cos[:, None], sin[:, None]  # every head alike
+    return _turned(q, cos, sin, interleaved), _turned(k, cos, sin, interleaved)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+    """(T, heads, D) with each pair of dimensions turned."""
+    pairs = x.shape[-1] // 2
+    wide = x.to(cos.dtype)
+    if interleaved:
+        first, second = wide.reshape(*x.shape[:-1], pairs, 2).unbind(-1)
+    else:
+        first, second = wide.reshape(*x.shape[:-1], 2, pairs).unbind(-2)
+    turned = first * cos - second * sin, second * cos + first * sin
+    return torch.stack(turned, -1 if interleaved else -2).flatten(-2).to(x.dtype)
+
+
 def _logits(hidden: Tensor, weight: Tensor, softcap: float | None) -> Tensor:
     """(N, V) logits in the accumulator's type."""
     logits = hidden.to(_accumulator(hidden)) @ weight.to(_accumulator(weight)).T

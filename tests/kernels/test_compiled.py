@@ -15,14 +15,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Kernels without a matrix product: the small ones, then those of whole hidden states.
-MOVERS = ("loss combine", "attention delta", "attention tile", "norm")
+MOVERS = ("loss combine", "attention delta", "attention tile", "norm", "rope")
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("static") / "rows.json"
     script = ROOT / "benches/kernels/static_table.py"
-    only = "^loss|^attention (delta|tile table)|d64 plain|d128 window|^norm .*4096"
+    only = "^loss|^attention (delta|tile table)|d64 plain|d128 window|^norm .*4096|^rope d128"
     command = [sys.executable, str(script), "--only", only, "--json", str(path)]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     subprocess.run(command, check=True, env=environment, capture_output=True)
@@ -30,9 +30,9 @@ def rows(tmp_path_factory):
 
 
 def test_every_kernel_compiles_for_every_target(rows):
-    assert len({row["kernel"] for row in rows}) == 20
+    assert len({row["kernel"] for row in rows}) == 22
     assert {row["target"] for row in rows} == {"sm_80", "sm_90", "gfx942"}
-    assert len(rows) == 60
+    assert len(rows) == 66
 
 
 def test_no_default_row_spills(rows):
@@ -48,7 +48,7 @@ def test_every_product_uses_matrix_instructions(rows):
 def test_every_other_kernel_of_the_hidden_states_loads_sixteen_bytes_a_thread(rows):
     movers = [row for row in rows if row["kernel"].startswith(MOVERS[3:])]
     assert [row for row in movers if not row["wide_loads"]] == []
-    assert len(movers) == 15
+    assert len(movers) == 21
 
 
 def test_no_kernel_uses_atomics(rows):
