@@ -34,6 +34,7 @@ from triton.compiler import ASTSource
 
 from triptych_kernels import configs
 from triptych_kernels import flash_attention_kernels as attention
+from triptych_kernels import gated_kernels as gated
 from triptych_kernels import linear_loss_kernels as loss
 from triptych_kernels import normalization_kernels as normalization
 from triptych_kernels import rotary_kernels as rotary
@@ -257,6 +258,19 @@ def rotary_row(head_dim, target, feature):
     return figures(name, target, rotary.rotate_kernel, constants, tile)
 
 
+def gated_row(kernel, activation, target):
+    tile = configs.GATED[target]
+    constants = {
+        "ACTIVATION": activation,
+        "HAS_UP": True,
+        "ACCUMULATOR": tl.float32,
+        "BLOCK_D": tile.columns,
+    }
+    name = f"gated {activation} {kernel}"
+    function = getattr(gated, f"{kernel}_kernel")
+    return figures(name, target, function, constants, tile)
+
+
 def cases(targets):
     """(name, function that makes the row) of every default row."""
     for target in targets:
@@ -274,6 +288,10 @@ def cases(targets):
             for feature in ("plain", "residual"):
                 row = (normalization_row, kernel, width, target, feature)
                 yield f"norm {kernel} {width} {feature}", row
+        for activation in ("silu", "gelu", "gelu_tanh", "relu2"):
+            for kernel in ("forward", "backward"):
+                row = (gated_row, kernel, activation, target)
+                yield f"gated {activation} {kernel}", row
         for head_dim in (64, 128, 256):
             for feature in ("halves", "interleaved"):
                 row = (rotary_row, head_dim, target, feature)

@@ -10,26 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from triptych_kernels.flash_attention import attention
+    from triptych_kernels.gated import geglu, relu2, swiglu
     from triptych_kernels.linear_loss import linear_cross_entropy, linear_logprobs
     from triptych_kernels.normalization import rms_norm
     from triptych_kernels.rotary import rope
 
 __all__ = [
     "attention",
+    "geglu",
     "linear_cross_entropy",
     "linear_logprobs",
+    "relu2",
     "rms_norm",
     "rope",
+    "swiglu",
 ]
 
 # No module bears a function's name: importing a submodule sets the package's
 # attribute of that name to the module, and would hide the function.
 _MODULE_OF = {
     "attention": "flash_attention",
+    "geglu": "gated",
     "linear_cross_entropy": "linear_loss",
     "linear_logprobs": "linear_loss",
+    "relu2": "gated",
     "rms_norm": "normalization",
     "rope": "rotary",
+    "swiglu": "gated",
 }
 
 

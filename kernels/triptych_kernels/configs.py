@@ -129,11 +129,19 @@ ROTARY: dict[str, Tile] = {
     "gfx942": Tile(0, 0, 2048, 4, 1),
 }
 
+# Gated activations: eight elements a thread.
+GATED: dict[str, Tile] = {
+    "sm_80": Tile(0, 1024, 0, 4, 1),
+    "sm_90": Tile(0, 1024, 0, 4, 1),
+    "gfx942": Tile(0, 2048, 0, 4, 1),
+}
+
 # The interpreter pays by the step, not by the size: small enough for several steps
 # in a small test, large enough for few.
 ATTENTION_INTERPRETER = Tile(32, 16, 0, 4, 1)
 LOSS_INTERPRETER = Tile(64, 64, 64, 4, 1)
 NORMALIZATION_INTERPRETER = Tile(4, 16, 8, 4, 1)
+GATED_INTERPRETER = Tile(0, 64, 0, 4, 1)
 ROTARY_INTERPRETER = Tile(8, 0, 0, 4, 1)  # rows are tokens
 
 
@@ -203,6 +211,12 @@ def rotary_row(pairs: int, target: str) -> Tile:
     """The row of the table with its tokens filled in, at least one."""
     row = ROTARY[target]
     return row._replace(rows=max(1, row.inner // pairs))
+
+
+def gated_tile(gate: torch.Tensor) -> Tile:
+    """Columns of a program of a gated activation."""
+    target = _target(gate.device)
+    return GATED_INTERPRETER if target == "interpreter" else GATED[target]
 
 
 def on_device(function: Callable[..., R]) -> Callable[..., R]:

@@ -142,6 +142,23 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     return torch.stack(turned, -1 if interleaved else -2).flatten(-2).to(x.dtype)
 
 
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """``silu(gate) * up``; see the kernel's own."""
+    return (F.silu(gate.to(_accumulator(gate))) * up).to(gate.dtype)
+
+
+def geglu(gate: Tensor, up: Tensor, *, approximate: str = "none") -> Tensor:
+    """``gelu(gate) * up``; see the kernel's own."""
+    wide = F.gelu(gate.to(_accumulator(gate)), approximate=approximate)
+    return (wide * up).to(gate.dtype)
+
+
+def relu2(gate: Tensor, up: Tensor | None = None) -> Tensor:
+    """``relu(gate)^2``, times ``up`` if it is given; see the kernel's own."""
+    wide = gate.to(_accumulator(gate)).relu().square()
+    return (wide if up is None else wide * up).to(gate.dtype)
+
+
 def _logits(hidden: Tensor, weight: Tensor, softcap: float | None) -> Tensor:
     """(N, V) logits in the accumulator's type."""
     logits = hidden.to(_accumulator(hidden)) @ weight.to(_accumulator(weight)).T

@@ -15,14 +15,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Kernels without a matrix product: the small ones, then those of whole hidden states.
-MOVERS = ("loss combine", "attention delta", "attention tile", "norm", "rope")
+MOVERS = ("loss combine", "attention delta", "attention tile", "norm", "rope", "gated")
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("static") / "rows.json"
     script = ROOT / "benches/kernels/static_table.py"
-    only = "^loss|^attention (delta|tile table)|d64 plain|d128 window|^norm .*4096|^rope d128"
+    only = "^loss|^attention (delta|tile table)|d64 plain|d128 window"
+    only += "|^norm .*4096|^rope d128|^gated silu"
     command = [sys.executable, str(script), "--only", only, "--json", str(path)]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     subprocess.run(command, check=True, env=environment, capture_output=True)
@@ -30,9 +31,9 @@ def rows(tmp_path_factory):
 
 
 def test_every_kernel_compiles_for_every_target(rows):
-    assert len({row["kernel"] for row in rows}) == 22
+    assert len({row["kernel"] for row in rows}) == 24
     assert {row["target"] for row in rows} == {"sm_80", "sm_90", "gfx942"}
-    assert len(rows) == 66
+    assert len(rows) == 72
 
 
 def test_no_default_row_spills(rows):
@@ -48,7 +49,7 @@ def test_every_product_uses_matrix_instructions(rows):
 def test_every_other_kernel_of_the_hidden_states_loads_sixteen_bytes_a_thread(rows):
     movers = [row for row in rows if row["kernel"].startswith(MOVERS[3:])]
     assert [row for row in movers if not row["wide_loads"]] == []
-    assert len(movers) == 21
+    assert len(movers) == 27
 
 
 def test_no_kernel_uses_atomics(rows):
