@@ -1,23 +1,38 @@
 """Fast operators: the one place that chooses who computes them.
 
-On a CPU: plain PyTorch arranged for memory and speed. On CUDA: Triton kernels, and
-flash-attn where it is installed. The environment variable `TRIPTYCH_OPS`
-(`reference`, `cpu` or `triton`) forces the choice; what cannot be had is an error.
+On a CPU: plain PyTorch arranged for memory and speed. On CUDA: Triton kernels, and for
+attention flash-attn where it is installed, or torch's `varlen_attn` where Triton is
+not. The environment variable `TRIPTYCH_OPS` forces the choice: `reference`, `cpu` or
+`triton` for all, `attention=varlen` or `rms_norm=cpu` for one, commas between. What
+cannot be had is an error.
 """
 
 from triptych.ops.attention import attention
 from triptych.ops.choice import implementation
-from triptych.ops.layers import rms_norm, rotary_tables, rotate, swiglu
+from triptych.ops.layers import (
+    add_rms_norm,
+    geglu,
+    relu2,
+    rms_norm,
+    rope,
+    rotary_tables,
+    rotate,
+    swiglu,
+)
 from triptych.ops.linear_loss import IGNORE_INDEX, linear_cross_entropy, linear_logprobs
 from triptych.ops.rotary import rotary_frequencies
 
 __all__ = [
     "IGNORE_INDEX",
+    "add_rms_norm",
     "attention",
+    "geglu",
     "implementation",
     "linear_cross_entropy",
     "linear_logprobs",
+    "relu2",
     "rms_norm",
+    "rope",
     "rotary_frequencies",
     "rotary_tables",
     "rotate",

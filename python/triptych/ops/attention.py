@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from importlib import import_module, util
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,17 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.ops.choice import implementation, kernel
+from triptych.ops import libraries
+from triptych.ops.choice import Obstacles, implementation, kernel
+from triptych.ops.libraries import Rules
 
-
-class Rules(NamedTuple):
-    """Who may look at whom, and how scores are formed."""
-
-    causal: bool
-    window: int | None
-    softcap: float | None
-    scale: float | None
-    dropout: float
+KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+MAX_KERNEL_HEAD_DIM = 256
 
 
 def attention(
@@ -62,16 +56,47 @@ def attention(
     rules = Rules(causal or window is not None, window, softcap, scale, dropout)
     if cu_seqlens is None:
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
-    if _flash_attn_serves(q, softcap):
-        return _flash_attn(q, k, v, cu_seqlens, rules)
-    name = implementation("attention", q.device.type)
-    if name == "cpu" or dropout > 0.0:  # the kernels have no dropout
+    name = implementation("attention", q.device.type, _obstacles(q, k, rules))
+    if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
-    settings = dict(zip(Rules._fields[:4], rules[:4], strict=True))
+    if name == "flash_attn":
+        return libraries.flash_attn(q, k, v, cu_seqlens, rules)
+    if name == "varlen":
+        return libraries.varlen(q, k, v, cu_seqlens, rules)
     output: Tensor = kernel("attention", name)(
-        q, k, v, cu_seqlens=cu_seqlens, **settings
+        q,
+        k,
+        v,
+        cu_seqlens=cu_seqlens,
+        causal=rules.causal,
+        window=window,
+        softcap=softcap,
+        scale=scale,
     )
     return output
+
+
+def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
+    """What each implementation lacks for these arguments."""
+    dropout = "it has no dropout" if rules.dropout > 0.0 else ""
+    half = libraries.half_obstacle(q)
+    if rules.softcap is not None:
+        half = "it is not asked for a soft-cap"
+    found = {
+        "flash_attn": half,
+        "varlen": half or dropout or libraries.varlen_obstacle(q, k),
+        "triton": dropout or _kernel_obstacle(q),
+        "reference": dropout,
+    }
+    return tuple((name, why) for name, why in found.items() if why)
+
+
+def _kernel_obstacle(q: Tensor) -> str:
+    if q.dtype not in KERNEL_DTYPES:
+        return f"it does not compute in {q.dtype}"
+    if q.shape[2] > MAX_KERNEL_HEAD_DIM:
+        return f"a head dim of {q.shape[2]} is above {MAX_KERNEL_HEAD_DIM}"
+    return ""
 
 
 def _check_shapes(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> None:
@@ -200,44 +225,3 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     weights = scores.masked_fill(hidden, -math.inf).softmax(-1)
     weights = F.dropout(weights, rules.dropout)
     return weights.to(v.dtype) @ v
-
-
-@lru_cache(maxsize=1)
-def _has_flash_attn() -> bool:
-    """Whether flash-attn imports; a build for another torch fails only then."""
-    if util.find_spec("flash_attn") is None:
-        return False
-    try:
-        import_module("flash_attn")
-    except ImportError:
-        return False
-    return True
-
-
-def _flash_attn_serves(q: Tensor, softcap: float | None) -> bool:
-    half = q.dtype in (torch.float16, torch.bfloat16)
-    return q.is_cuda and half and softcap is None and _has_flash_attn()
-
-
-def _flash_attn(
-    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
-) -> Tensor:
-    """flash-attn (Dao 2023) with its deterministic backward pass."""
-    flash_attn_varlen_func = import_module("flash_attn").flash_attn_varlen_func
-    longest = int(cu_seqlens.diff().max())
-    left = -1 if rules.window is None else rules.window - 1
-    output: Tensor = flash_attn_varlen_func(
-        q,
-        k,
-        v,
-        cu_seqlens,
-        cu_seqlens,
-        longest,
-        longest,
-        dropout_p=rules.dropout,
-        softmax_scale=rules.scale,
-        causal=rules.causal,
-        window_size=(left, -1 if rules.window is None else 0),
-        deterministic=True,
-    )
-    return output

@@ -1,4 +1,9 @@
-"""Which implementation computes an operator; chosen once and said once."""
+"""Which implementation computes an operator; chosen once and said once.
+
+By device, then by what stands in the way: a dtype, a shape or a feature that an
+implementation does not have, a package that is not there. A choice that is slow on its
+device is a warning that names every reason.
+"""
 
 from __future__ import annotations
 
@@ -9,45 +14,108 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 from triptych.errors import ConfigError
 
 NAMES = ("reference", "cpu", "triton")
+LIBRARIES = {"flash_attn": "flash_attn", "varlen": "torch.nn.attention.varlen"}
+OPERATORS = (
+    "attention",
+    "geglu",
+    "linear_cross_entropy",
+    "linear_logprobs",
+    "relu2",
+    "rms_norm",
+    "rope",
+    "swiglu",
+)
+# In order, where the device is a GPU. `varlen` is last: its backward may add in any
+# order, so that two runs differ.
+PREFERRED = {"attention": ("flash_attn", "triton", "varlen", "cpu")}
+
+# Of `triptych_kernels` and its reference, by operator and implementation. Filled when
+# chosen: torch.compile can read a dictionary, but not import a module.
+_FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {}
+
+# (implementation, why it cannot serve the arguments at hand)
+Obstacles = tuple[tuple[str, str], ...]
 
 logger = logging.getLogger("triptych.ops")
 
 
-def implementation(operator: str, device_type: str) -> str:
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def implementation(operator: str, device_type: str, obstacles: Obstacles = ()) -> str:
     """Name of the implementation of `operator` on tensors of `device_type`.
 
     Raises:
         ConfigError: `TRIPTYCH_OPS` asks for one that does not exist here.
     """
-    return _choose(operator, device_type, os.environ.get("TRIPTYCH_OPS", ""))
+    setting = os.environ.get("TRIPTYCH_OPS", "")
+    return _choose(operator, device_type, obstacles, setting)
 
 
 def kernel(operator: str, name: str) -> Callable[..., Any]:
-    """The function behind `triton` or `reference`, as `triptych_kernels` has it."""
-    module = "triptych_kernels" if name == "triton" else "triptych_kernels.reference"
-    function: Callable[..., Any] = getattr(importlib.import_module(module), operator)
-    return function
+    """The function behind `triton` or `reference`, once `implementation` chose it."""
+    return _FUNCTIONS[operator, name]
 
 
-@lru_cache(maxsize=64)
-def _choose(operator: str, device_type: str, forced: str) -> str:
-    if forced and forced not in NAMES:
-        raise ConfigError(f"TRIPTYCH_OPS: expected one of {NAMES}, found `{forced}`")
-    preferred = "cpu" if device_type == "cpu" else "triton"
-    chosen = forced or preferred
-    problem = _problem(operator, chosen, device_type)
-    if problem and forced:
-        raise ConfigError(
-            f"TRIPTYCH_OPS: expected an implementation of {operator} that runs on "
-            f"{device_type}, found `{forced}`: {problem}"
+@lru_cache(maxsize=256)
+def _choose(operator: str, device_type: str, obstacles: Obstacles, setting: str) -> str:
+    reasons = dict(obstacles)
+    forced = _forced(operator, setting)
+    problems: dict[str, str] = {}
+    for name in (forced,) if forced else _preferred(operator, device_type):
+        problem = reasons.get(name) or _problem(operator, name, device_type)
+        if not problem:
+            _say(operator, device_type, name, problems)
+            return name
+        problems[name] = problem
+    raise ConfigError(
+        f"TRIPTYCH_OPS: expected an implementation of {operator} that runs on "
+        f"{device_type}, found `{forced}`: {problems[forced]}"
+    )
+
+
+def _preferred(operator: str, device_type: str) -> tuple[str, ...]:
+    """Implementations to try; `cpu`, plain PyTorch, runs anywhere, only slower."""
+    if device_type == "cpu":
+        return ("cpu",)
+    return PREFERRED.get(operator, ("triton", "cpu"))
+
+
+def _say(operator: str, device_type: str, name: str, problems: dict[str, str]) -> None:
+    reasons = "; ".join(f"no `{other}`: {why}" for other, why in problems.items())
+    if name == "cpu" and problems:
+        logger.warning(
+            "%s on %s: `cpu`, plain PyTorch, is slow here (%s)",
+            operator,
+            device_type,
+            reasons,
         )
-    if problem:
-        logger.warning("%s on %s: no `triton` (%s)", operator, device_type, problem)
-        chosen = "cpu"  # plain PyTorch: runs anywhere, only slower
-    logger.info("%s on %s: `%s`", operator, device_type, chosen)
+    logger.info("%s on %s: `%s` %s", operator, device_type, name, reasons)
+
+
+def _forced(operator: str, setting: str) -> str:
+    """What `TRIPTYCH_OPS` says of an operator; empty if nothing.
+
+    A name holds for every operator, `operator=name` for one; commas between them.
+    """
+    chosen = ""
+    for entry in filter(None, setting.split(",")):
+        target, equals, name = entry.strip().rpartition("=")
+        allowed = (*NAMES, *LIBRARIES) if target == "attention" else NAMES
+        if equals and target not in OPERATORS:
+            raise ConfigError(
+                f"TRIPTYCH_OPS: expected one of {OPERATORS}, found `{target}`"
+            )
+        if name not in allowed:
+            raise ConfigError(
+                f"TRIPTYCH_OPS: expected one of {allowed}, found `{name}`"
+            )
+        if target == operator:
+            return name
+        chosen = chosen if equals else name
     return chosen
 
 
@@ -55,13 +123,24 @@ def _problem(operator: str, name: str, device_type: str) -> str:
     """Why `name` cannot compute `operator` here; empty if it can."""
     if name == "cpu":
         return ""
+    if name in LIBRARIES and device_type != "cuda":
+        return f"{name} runs on CUDA only"
     if name == "triton" and device_type == "cpu" and not _interpreted():
         return "Triton runs on a CPU only under TRITON_INTERPRET=1"
-    try:
-        kernel(operator, name)
+    try:  # a package built for another torch fails only when it is imported
+        if name in LIBRARIES:
+            importlib.import_module(LIBRARIES[name])
+        else:
+            _FUNCTIONS[operator, name] = _load(operator, name)
     except (ImportError, AttributeError) as error:
         return str(error)
     return ""
+
+
+def _load(operator: str, name: str) -> Callable[..., Any]:
+    module = "triptych_kernels" if name == "triton" else "triptych_kernels.reference"
+    function: Callable[..., Any] = getattr(importlib.import_module(module), operator)
+    return function
 
 
 def _interpreted() -> bool:

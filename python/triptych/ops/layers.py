@@ -1,4 +1,8 @@
-"""The small operators between the matrix products."""
+"""The small operators between the matrix products.
+
+Memory decides their time: on a GPU each is one kernel, which reads and writes every
+number once; on a CPU, plain PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,65 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triptych.ops.choice import Obstacles, implementation, kernel
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+MAX_NORM_WIDTH = 16384
+MAX_HEAD_DIM = 512
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, casting: str = "none") -> Tensor:
     """X / rms(x) * weight over the last dimension, computed in float32.
 
     Zhang & Sennrich 2019, eq. 4. The result has the dtype of x.
+
+    Args:
+        x: (..., size).
+        weight: (size,).
+        eps: added to the mean square.
+        casting: "none" rounds once, at the end; "llama" rounds before the weight
+            multiplies, as Hugging Face's layer does; "gemma" multiplies by 1 + weight.
     """
-    return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
+    name = implementation("rms_norm", x.device.type, _norm_obstacles(x))
+    if name != "cpu":
+        normed: Tensor = kernel("rms_norm", name)(x, weight, eps, casting=casting)
+        return normed
+    return _plain_norm(x, weight, eps, casting)
+
+
+def add_rms_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float, *, casting: str = "none"
+) -> tuple[Tensor, Tensor]:
+    """`rms_norm` of x + residual, and that sum in the residual's dtype."""
+    name = implementation("rms_norm", x.device.type, _norm_obstacles(x))
+    if name != "cpu":
+        normed, total = kernel("rms_norm", name)(
+            x, weight, eps, residual=residual, casting=casting
+        )
+        return normed, total
+    total = (x + residual).to(residual.dtype)
+    return _plain_norm(total, weight, eps, casting).to(x.dtype), total
+
+
+def _plain_norm(x: Tensor, weight: Tensor, eps: float, casting: str) -> Tensor:
+    """Its result has x's dtype."""
+    wide, shape = x.float(), weight.shape
+    if casting == "none":
+        return F.rms_norm(wide, shape, weight.float(), eps).to(x.dtype)
+    normed = F.rms_norm(wide, shape, None, eps)
+    if casting == "gemma":
+        return (normed * (1.0 + weight.float())).to(x.dtype)
+    if casting == "llama":
+        return (normed.to(x.dtype) * weight).to(x.dtype)
+    raise ValueError(f'casting: expected "none", "llama" or "gemma", found "{casting}"')
+
+
+def _norm_obstacles(x: Tensor) -> Obstacles:
+    if x.dtype not in KERNEL_DTYPES:
+        return (("triton", f"it does not compute in {x.dtype}"),)
+    if x.shape[-1] > MAX_NORM_WIDTH:
+        return (("triton", f"a width of {x.shape[-1]} is above {MAX_NORM_WIDTH}"),)
+    return ()
 
 
 def rotary_tables(
@@ -34,11 +90,81 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     That is the layout of Hugging Face checkpoints, not the paper's neighbours.
     """
+    name = implementation("rope", x.device.type, _rope_obstacles(x, cos, sin))
+    if name == "cpu":
+        return _plain_rotate(x, cos, sin)
+    return _rotate_both(name, x, x[..., :0, :], cos, sin)[0]
+
+
+def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """`rotate` of q (..., heads, head_dim) and k (..., kv_heads, head_dim) at once."""
+    name = implementation("rope", q.device.type, _rope_obstacles(q, cos, sin))
+    if name == "cpu":
+        return _plain_rotate(q, cos, sin), _plain_rotate(k, cos, sin)
+    return _rotate_both(name, q, k, cos, sin)
+
+
+def _rotate_both(
+    name: str, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The tokens in one row, as the kernel takes them."""
+    turned_q, turned_k = kernel("rope", name)(
+        q.flatten(0, -3),
+        k.flatten(0, -3),
+        tables=(cos.flatten(0, -2), sin.flatten(0, -2)),
+    )
+    return turned_q.view(q.shape), turned_k.view(k.shape)
+
+
+def _plain_rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.float().chunk(2, dim=-1)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
     return turned.to(x.dtype)
 
 
+def _rope_obstacles(x: Tensor, cos: Tensor, sin: Tensor) -> Obstacles:
+    """The twin needs a row of the tables for each token, as the kernel does."""
+    tables = (*x.shape[:-2], 1, x.shape[-1] // 2)
+    if x.dim() < 3 or cos.shape != tables or sin.shape != tables:
+        why = f"tables of {tuple(cos.shape)} are not one row a token"
+        return (("triton", why), ("reference", why))
+    if x.dtype not in KERNEL_DTYPES or x.shape[-1] > MAX_HEAD_DIM:
+        return (("triton", f"no kernel for {x.dtype} and head dim {x.shape[-1]}"),)
+    return ()
+
+
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up (Shazeer 2020, eq. 6)."""
-    return F.silu(gate) * up
+    name = implementation("swiglu", gate.device.type, _gated_obstacles(gate, up))
+    if name == "cpu":
+        return F.silu(gate) * up
+    gated: Tensor = kernel("swiglu", name)(gate, up)
+    return gated
+
+
+def geglu(gate: Tensor, up: Tensor, *, approximate: str = "none") -> Tensor:
+    """gelu(gate) * up (Shazeer 2020, eq. 6); `approximate` is as in `F.gelu`."""
+    name = implementation("geglu", gate.device.type, _gated_obstacles(gate, up))
+    if name == "cpu":
+        return F.gelu(gate, approximate=approximate) * up
+    gated: Tensor = kernel("geglu", name)(gate, up, approximate=approximate)
+    return gated
+
+
+def relu2(gate: Tensor, up: Tensor | None = None) -> Tensor:
+    """relu(gate) ** 2, times up if it is given (So et al. 2021)."""
+    other = gate if up is None else up
+    name = implementation("relu2", gate.device.type, _gated_obstacles(gate, other))
+    if name == "cpu":
+        squared = F.relu(gate).square()
+        return squared if up is None else squared * up
+    gated: Tensor = kernel("relu2", name)(gate, up)
+    return gated
+
+
+def _gated_obstacles(gate: Tensor, up: Tensor) -> Obstacles:
+    if gate.shape != up.shape or gate.dtype != up.dtype:
+        return (("triton", "gate and up differ in shape or dtype"),)
+    if gate.dtype not in KERNEL_DTYPES:
+        return (("triton", f"it does not compute in {gate.dtype}"),)
+    return ()
