@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("triptych.commands.generate:run", "print completions of prompts"),
     "chat": ("triptych.commands.chat:run", "talk with a model in the terminal"),
     "export": ("triptych.commands.export:run", "write a Hugging Face model folder"),
+    "import": ("triptych.commands.import_model:run", "read a Hugging Face folder"),
     "inspect": ("triptych.commands.inspect:run", "show the rows of a training step"),
     "verify": (
         "triptych.commands.verify:run",
@@ -204,6 +205,11 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", required=True, help="folder to write")
 
 
+def _import_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", help="Hugging Face model folder, safetensors only")
+    command.add_argument("--output", required=True, help="artefact to write")
+
+
 def _inspect(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=["order"])
     command.add_argument("--run", required=True, help="folder of a pre-training run")
@@ -239,6 +245,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "generate": _generate,
     "chat": _chat,
     "export": _export,
+    "import": _import_model,
     "inspect": _inspect,
     "verify": _folder,
     "report": _folder,

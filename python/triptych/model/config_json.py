@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("triptych.model")
 
+MOST_LAYERS = 10_000  # so that a file cannot ask for lists of any length
+
 # Keys that change nothing this model computes: bookkeeping, and settings of generation
 # that transformers 4 kept here.
 _INERT = frozenset(
@@ -248,9 +250,10 @@ def _scaling(
 def _take_layers(values: dict[str, Any], family: Family) -> None:
     """Which layers have a window and which do not turn, one entry a layer."""
     layers = values["num_hidden_layers"]
-    if not is_count(layers):
+    if not is_count(layers) or layers > MOST_LAYERS:
         raise ConfigError(
-            f"num_hidden_layers: expected an integer above 0, found {layers!r}"
+            f"num_hidden_layers: expected an integer from 1 to {MOST_LAYERS}, found "
+            f"{layers!r}"
         )
     interval = values.pop("no_rope_layer_interval", None) or 4
     if "no_rope_layers" in family.options:
