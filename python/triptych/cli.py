@@ -147,6 +147,18 @@ def _training(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _pretrain(command: argparse.ArgumentParser) -> None:
+    _training(command)
+    command.add_argument(
+        "--size",
+        dest="overrides",
+        action="append",
+        type="model.size={}".format,
+        metavar="SIZE",
+        help="shape, batch and rate of the dial: 10m, 100m, ... or d7 for depth 7",
+    )
+
+
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", default="runs/demo", help="folder of the run")
     command.add_argument(
@@ -238,7 +250,7 @@ def _nothing(command: argparse.ArgumentParser) -> None:
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "demo": _demo,
     "prep": _nothing,
-    "pretrain": _training,
+    "pretrain": _pretrain,
     "sft": _training,
     "dpo": _training,
     "eval": _eval,

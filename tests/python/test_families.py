@@ -171,6 +171,8 @@ def twin_of(model_type, changes, seed=0):
     twin = transformers.AutoModelForCausalLM.from_config(
         config, dtype=torch.float32, attn_implementation="eager"
     ).eval()
+    if hasattr(config, "num_experts_per_tok"):
+        twin.set_experts_implementation("eager")  # the other asks for certain widths
     with torch.no_grad():
         for name, parameter in twin.named_parameters():
             if parameter.dim() == 1:

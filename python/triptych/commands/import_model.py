@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from triptych.errors import ConfigError
 from triptych.model.huggingface import export, load_model
-from triptych.model.verification import verify_logits
+from triptych.model.verification import transformers_model, verify_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,24 +38,11 @@ def import_model(settings: ImportConfig) -> Path:
         raise ConfigError(f"output: expected another folder than the input, `{source}`")
     model = load_model(source).eval()
     if util.find_spec("transformers"):
-        verify_logits(
-            model, _TransformersLogits(source), "transformers from the source"
-        )
+        twin = transformers_model(source)
+        read = "transformers from the source"
+        verify_logits(model, lambda ids: twin(ids).logits, read)
     export(model, output, carried=source)
     return output
-
-
-class _TransformersLogits:
-    """Logits of the original as transformers computes them in float32."""
-
-    def __init__(self, folder: Path) -> None:
-        from transformers import AutoModelForCausalLM
-
-        self.twin = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-
-    def __call__(self, ids: Tensor) -> Tensor:
-        logits: Tensor = self.twin(ids).logits
-        return logits
 
 
 def run(options: argparse.Namespace) -> int:

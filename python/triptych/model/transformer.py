@@ -96,12 +96,12 @@ class Transformer(nn.Module):
     """A causal language model over packed documents; weights are float32.
 
     Weights start as normal(0, `initializer_range`), drawn from torch's global
-    generator; the projections that write to the residual are scaled by
-    1/sqrt(2 * layers), so that its variance does not grow with depth (Radford et
-    al. 2019, section 2.3).
+    generator; with `scale_residual` the projections that write to the residual are
+    scaled by 1/sqrt(2 * layers), so that its variance does not grow with depth
+    (Radford et al. 2019, section 2.3).
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, scale_residual: bool = True) -> None:
         super().__init__()
         self.config = config
         self.model = Decoder(config)
@@ -114,11 +114,12 @@ class Transformer(nn.Module):
         self.local_rotary = None if local is None else Rotary(config.head_dim, local)
         layers = range(config.num_hidden_layers)
         self._turns = [(config.window(i) is not None, config.turns(i)) for i in layers]
-        self._initialize()
+        self._initialize(scale_residual)
 
-    def _initialize(self) -> None:
+    def _initialize(self, scale_residual: bool) -> None:
         deviation = self.config.initializer_range
-        residual = deviation / math.sqrt(2 * self.config.num_hidden_layers)
+        writers = 2 * self.config.num_hidden_layers if scale_residual else 1
+        residual = deviation / math.sqrt(writers)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 1:
                 if name.endswith(".bias"):
