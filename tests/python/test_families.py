@@ -6,11 +6,14 @@ from seeds.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tiny import packed
 from triptych.errors import ConfigError
@@ -430,3 +433,44 @@ def test_an_id_outside_a_small_vocabulary_is_none():
     values = {**SHAPE, "model_type": "olmo2"}
     del values["eos_token_id"]
     assert ModelConfig.from_dict(values).eos_token_id is None
+
+
+KEYS = sorted(
+    {field.name for field in dataclasses.fields(ModelConfig)}
+    | {"rope_parameters", "use_sliding_window", "max_window_layers", "qk_norm"}
+    | {"sliding_window_pattern", "no_rope_layer_interval", "num_local_experts"}
+    | {"hidden_activation", "quantization_config", "attention_dropout"}
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 40),
+    st.floats(),
+    st.sampled_from(["", "yarn", "llama3", "linear", "default", *MIXED[:2]]),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from([*LLAMA3, *YARN, "rope_theta", *MIXED[:2]]),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([*FAMILIES, None]),
+    st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3),
+)
+def test_any_values_give_a_config_or_a_sentence(model_type, changes):
+    known = {} if model_type is None else {"model_type": model_type}
+    try:
+        config = ModelConfig.from_dict({**SHAPE, **known, **changes})
+    except ConfigError:
+        return
+    assert ModelConfig.from_dict(config.to_hf_dict()) == config

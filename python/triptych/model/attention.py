@@ -74,7 +74,7 @@ class Attention(nn.Module):
         if self.qk_norm == "head":
             query, key = self.q_norm(query), self.k_norm(key)
         if tables is not None:
-            query, key = ops.rotate(query, *tables), ops.rotate(key, *tables)
+            query, key = ops.rope(query, key, *tables)
         return query, key, value
 
     def forward(self, x: Tensor, tables: Tables | None, cu_seqlens: Tensor) -> Tensor:

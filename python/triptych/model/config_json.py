@@ -83,6 +83,7 @@ def read(values: Mapping[str, Any]) -> dict[str, Any]:
     _check_only_values(values)
     _rename(values, family)
     _check_keys(values, family)
+    _check_kinds(values)
     for name, value in (family.defaults if foreign else {}).items():
         values.setdefault(name, value)
     _take_heads(values)
@@ -154,6 +155,32 @@ def _check_keys(values: dict[str, Any], family: Family) -> None:
                 f"models have it, found {values[name]!r:.80}"
             )
         del values[name]
+
+
+# What the keys must be that are read before `ModelConfig` checks its fields.
+_KINDS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("layer_types", "a list of names", lambda v: _is_list(v, str)),
+    ("no_rope_layers", "a list of 0 and 1", lambda v: _is_list(v, int)),
+    ("mlp_only_layers", "a list of layers", lambda v: _is_list(v, int)),
+    ("no_rope_layer_interval", "an integer above 0", is_count),
+    ("sliding_window_pattern", "an integer above 0", is_count),
+    ("max_window_layers", "an integer", is_integer),
+    ("use_sliding_window", "true or false", is_bool),
+    ("rope_theta", "a number", lambda v: isinstance(v, (int, float))),
+)
+
+
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    for name, expected, test in _KINDS:
+        value = values.get(name)
+        if value is not None and not test(value):
+            raise ConfigError(
+                f"{name}: expected {expected} or null, found {value!r:.80}"
+            )
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(v, kind) for v in value)
 
 
 def _plain(value: Any) -> Any:
@@ -239,11 +266,16 @@ def _scaling(
         kept.pop("partial_rotary_factor", None)
     if kind == "default" and "partial_rotary_factor" not in kept:
         return None
-    context = values.get("max_position_embeddings", DEFAULTS["max_position_embeddings"])
+    if not isinstance(kind, str):
+        raise ConfigError(f"rope_type: expected a name, found {kind!r:.80}")
+    default = DEFAULTS["max_position_embeddings"]
+    context = values.get("max_position_embeddings", default)
     if kind in ("llama3", "yarn") and not kept.get("original_max_position_embeddings"):
         kept["original_max_position_embeddings"] = context
+    original = kept.get("original_max_position_embeddings")
     if kind == "yarn" and kept.get("factor") is None:
-        kept["factor"] = context / kept["original_max_position_embeddings"]
+        if is_count(context) and is_count(original):
+            kept["factor"] = context / original
     return kept
 
 
