@@ -162,8 +162,13 @@ CASES = [pytest.param(*case, id=name) for name, case in TABLE.items()]
 
 
 @pytest.fixture(autouse=True)
-def quiet():
+def one_thread():
+    """Tiny products: a second thread costs more than it computes."""
     transformers.logging.set_verbosity_error()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def twin_of(model_type, changes, seed=0):
@@ -234,7 +239,7 @@ def test_logits_losses_and_gradients_are_those_of_transformers(
     assert_equal(model_type, changes, tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_drawn_configuration_computes_what_transformers_computes(tmp_path, seed):
     model_type, changes = drawn(random.Random(seed))
     assert_equal(model_type, changes, tmp_path, seed)
@@ -244,6 +249,7 @@ def drawn(rng):
     """A family and a random choice of its options."""
     model_type = rng.choice(sorted(FAMILIES))
     options = FAMILIES[model_type].options
+    activation = FAMILIES[model_type].activation_key
     keys, groups = rng.choice([1, 2, 3]), rng.choice([1, 2, 4])
     head_dim, layers = rng.choice([4, 8, 10]), rng.choice([1, 2, 4])
     heads = keys * groups
@@ -258,6 +264,9 @@ def drawn(rng):
         "tie_word_embeddings": rng.random() < 0.5,
         "rms_norm_eps": rng.choice([1e-6, 1e-5, 1e-3]),
         "rope_theta": rng.choice([100.0, 1e4, 1e6]),
+        activation: rng.choice(
+            ["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
+        ),
         "rope_scaling": rng.choice([None, LLAMA3, YARN, LINEAR]),
     }
     for name in ("attention_bias", "mlp_bias", "norm_topk_prob"):
@@ -304,15 +313,15 @@ def test_greedy_text_is_that_of_transformers_and_of_no_cache(tmp_path, name):
     expected = twin.generate(
         prompts,
         attention_mask=torch.ones_like(prompts),
-        max_new_tokens=16,
+        max_new_tokens=10,
         do_sample=False,
         pad_token_id=0,
     )[:, 9:]
-    sampling = Sampling(max_new_tokens=16)
+    sampling = Sampling(max_new_tokens=10)
     found = generate(model, prompts.tolist(), sampling, stop_ids=[])
     assert [completion.ids for completion in found] == expected.tolist()
     whole = prompts
-    for _ in range(16):
+    for _ in range(10):
         following = model.logits(whole)[:, -1].argmax(-1, keepdim=True)
         whole = torch.cat((whole, following), dim=1)
     assert whole[:, 9:].tolist() == expected.tolist()
@@ -384,7 +393,7 @@ def test_flops_count_the_chosen_experts_and_the_keys_of_a_window():
 
 REFUSED = [
     ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
-    ("gemma2", {"hidden_activation": "relu"}, "hidden_activation: expected one of"),
+    ("gemma2", {"hidden_activation": "mish"}, "hidden_activation: expected one of"),
     ("mixtral", {"router_jitter_noise": 0.1}, "router_jitter_noise: expected 0.0"),
     ("mixtral", {"norm_topk_prob": False}, "norm_topk_prob: expected True.*`mixtral`"),
     ("mixtral", {"output_router_logits": True}, "output_router_logits: expected False"),
@@ -462,7 +471,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from([*FAMILIES, None]),
     st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3),

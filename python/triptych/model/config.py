@@ -15,7 +15,8 @@ from triptych.errors import ConfigError
 from triptych.model.families import Family, family_named
 from triptych.ops import rotary_frequencies
 
-ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh")
+# Names of transformers; `swish` is silu, `gelu_new` the approximation by tanh.
+ACTIVATIONS = ("silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_new", "relu")
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 REQUIRED = (

@@ -7,6 +7,7 @@ its company, so results depend neither on the batch nor on packing.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from triptych import ops
@@ -15,9 +16,11 @@ from triptych.model.config import ModelConfig
 
 def gated(activation: str, gate: Tensor, up: Tensor) -> Tensor:
     """act(gate) * up (Shazeer 2020, eq. 6) for a `hidden_act` of `config.json`."""
-    if activation == "silu":
+    if activation in ("silu", "swish"):
         return ops.swiglu(gate, up)
-    approximate = "tanh" if activation == "gelu_pytorch_tanh" else "none"
+    if activation == "relu":
+        return F.relu(gate) * up
+    approximate = "none" if activation == "gelu" else "tanh"
     return ops.geglu(gate, up, approximate=approximate)
 
 

@@ -147,7 +147,7 @@ def load_model(folder: Path | str, device: str = "cpu") -> Transformer:
     config = read_config(folder)
     check_tensors(folder, config)
     model = _skeleton(config)
-    load_weights(model, read_weights(folder), folder)
+    _give(model, read_weights(folder), folder)
     if (folder / "tokenizer.json").exists():
         _check_tokenizer(folder / "tokenizer.json", model.config)
     return model.to(device)
@@ -258,14 +258,21 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def load_weights(
-    model: Transformer, weights: Mapping[str, Tensor], folder: Path
+    model: Transformer,
+    weights: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    assign: bool = False,
 ) -> None:
-    """Gives `model` the tensors read from `folder`; all must be there and fit."""
+    """Gives `model` the tensors read from `folder`; all must be there and fit.
+
+    They are copied into the model's own, or with `assign` take their place.
+    """
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     expected = {name: tuple(t.shape) for name, t in weights_of(model).items()}
     _compare_shapes(shapes, expected, folder, model.config)
     wanted = {name: weights[name].float() for name in expected}
-    model.load_state_dict(wanted, strict=False, assign=False)
+    model.load_state_dict(wanted, strict=False, assign=assign)
 
 
 def model_facts(config: ModelConfig) -> dict[str, Any]:
@@ -301,9 +308,19 @@ def _declared_format(folder: Path) -> str:
 
 
 def _skeleton(config: ModelConfig) -> Transformer:
-    """A model whose random start does not disturb the global generator."""
-    with torch.random.fork_rng(devices=[]):
+    """A model without memory for its weights, which is made when they are read."""
+    with torch.device("meta"):
         return Transformer(config)
+
+
+def _give(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
+    """Makes the tensors read from `folder` a skeleton's, each in memory of its own."""
+    for name in weights_of(model):
+        # A copy even of float32: what is read maps the file, which may change.
+        weights[name] = weights[name].to(torch.float32, copy=True)
+    load_weights(model, weights, folder, assign=True)
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
 
 
 def _weight_files(folder: Path) -> list[str]:
