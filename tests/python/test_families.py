@@ -24,6 +24,8 @@ from triptych.model.huggingface import load_model, read_weights
 from triptych.train import PretrainObjective
 
 transformers = pytest.importorskip("transformers")
+transformers.logging.set_verbosity_error()
+pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5
 
 SHAPE = {
@@ -161,16 +163,6 @@ TABLE = {
 CASES = [pytest.param(*case, id=name) for name, case in TABLE.items()]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny products: a second thread costs more than it computes."""
-    transformers.logging.set_verbosity_error()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def twin_of(model_type, changes, seed=0):
     """A random model of transformers, its norms and biases away from 0 and 1."""
     values = {**SHAPE, **WIDE, **changes}
@@ -239,7 +231,7 @@ def test_logits_losses_and_gradients_are_those_of_transformers(
     assert_equal(model_type, changes, tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_a_drawn_configuration_computes_what_transformers_computes(tmp_path, seed):
     model_type, changes = drawn(random.Random(seed))
     assert_equal(model_type, changes, tmp_path, seed)
@@ -471,7 +463,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from([*FAMILIES, None]),
     st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3),

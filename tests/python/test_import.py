@@ -20,6 +20,7 @@ from triptych.errors import ConfigError, IntegrityError
 from triptych.model import huggingface
 
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("one_thread")
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
 
 
