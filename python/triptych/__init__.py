@@ -46,6 +46,7 @@ _NAMES = {
     "generate": "triptych.commands.generate",
     "chat": "triptych.commands.chat",
     "export": "triptych.commands.export",
+    "import_model": "triptych.commands.import_model",
     "inspect": "triptych.commands.inspect",
     "verify": "triptych.commands.verify",
     "report": "triptych.commands.report",

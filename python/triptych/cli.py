@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("triptych.commands.generate:run", "print completions of prompts"),
     "chat": ("triptych.commands.chat:run", "talk with a model in the terminal"),
     "export": ("triptych.commands.export:run", "write a Hugging Face model folder"),
+    "import": ("triptych.commands.import_model:run", "read a Hugging Face folder"),
     "inspect": ("triptych.commands.inspect:run", "show the rows of a training step"),
     "verify": (
         "triptych.commands.verify:run",
@@ -146,6 +147,18 @@ def _training(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _pretrain(command: argparse.ArgumentParser) -> None:
+    _training(command)
+    command.add_argument(
+        "--size",
+        dest="overrides",
+        action="append",
+        type="model.size={}".format,
+        metavar="SIZE",
+        help="shape, batch and rate of the dial: 10m, 100m, ... or d7 for depth 7",
+    )
+
+
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", default="runs/demo", help="folder of the run")
     command.add_argument(
@@ -204,6 +217,11 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", required=True, help="folder to write")
 
 
+def _import_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", help="Hugging Face model folder, safetensors only")
+    command.add_argument("--output", required=True, help="artefact to write")
+
+
 def _inspect(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=["order"])
     command.add_argument("--run", required=True, help="folder of a pre-training run")
@@ -232,13 +250,14 @@ def _nothing(command: argparse.ArgumentParser) -> None:
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "demo": _demo,
     "prep": _nothing,
-    "pretrain": _training,
+    "pretrain": _pretrain,
     "sft": _training,
     "dpo": _training,
     "eval": _eval,
     "generate": _generate,
     "chat": _chat,
     "export": _export,
+    "import": _import_model,
     "inspect": _inspect,
     "verify": _folder,
     "report": _folder,

@@ -58,7 +58,9 @@ def token_loss(model: Transformer, shards: TokenShards, *, seq_len: int) -> Toke
 def _label_logps(model: Transformer, batch: Batch) -> Tensor:
     """(tokens,) log-probability of each label; 0 where there is none."""
     hidden = model.hidden(batch.input_ids, batch.position_ids, batch.cu_seqlens)
-    return ops.linear_logprobs(hidden, model.output_weight, batch.labels)
+    return ops.linear_logprobs(
+        hidden, model.output_weight, batch.labels, softcap=model.logit_softcap
+    )
 
 
 def text_bytes(shards: TokenShards, tokenizer: Tokenizer) -> int:

@@ -51,3 +51,14 @@ def model_folder(tiny_model, tokenizer_path: Path, tmp_path: Path) -> Path:
 
     export(tiny_model, tmp_path / "model", tokenizer_path, CHAT_TEMPLATE)
     return tmp_path / "model"
+
+
+@pytest.fixture
+def one_thread():
+    """Tiny products: a second thread costs more than it computes."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -22,13 +22,19 @@ class ExportConfig:
 def export(settings: ExportConfig) -> Path:
     """Writes weights, configuration, tokenizer and chat template; returns the folder.
 
+    Tokenizer and template of an imported model are its own; those of a model trained
+    here are triptych's. What was written is read back and compared first.
+
     Raises:
         ConfigError: if there is no such model.
-        IntegrityError: if a file of it is damaged.
+        IntegrityError: if a file of it is damaged, or the export does something else.
     """
     opened = load_model(settings.model)
-    output = Path(settings.output)
-    write_folder(opened.model, output, opened.folder / "tokenizer.json", CHAT_TEMPLATE)
+    output, source = Path(settings.output), opened.folder
+    if (source / "tokenizer_config.json").is_file():
+        write_folder(opened.model, output, carried=source)
+    else:
+        write_folder(opened.model, output, source / "tokenizer.json", CHAT_TEMPLATE)
     return output
 
 

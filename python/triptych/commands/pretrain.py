@@ -36,7 +36,8 @@ class PretrainConfig:
         tokenizer: `tokenizer.json`.
         sources: token shard folder of each source, by the name that mixtures use; an
             `s3://`, `gs://` or `https://` address is copied and checked first.
-        model: shape of the model.
+        model: shape of the model; its `size` also sets what the founding four are
+            scaled by, where that is not given.
         stage: the curriculum, in order; none for the founding four, scaled to `tokens`.
         tokens: slots of all stages together, which `data_fraction` is a share of.
         batch_tokens: slots a step of the founding four.
@@ -99,7 +100,11 @@ class PretrainConfig:
         if self.stage:
             return tuple(s.resolved(self.seq_len, self.tokens) for s in self.stage)
         wanted = ("tokens", "batch_tokens", "learning_rate")
-        missing = [f"`{name}`" for name in wanted if getattr(self, name) is None]
+        values = self.model.recipe(self.tokens)
+        for name in wanted:
+            if getattr(self, name) is not None:
+                values[name] = getattr(self, name)
+        missing = [f"`{name}`" for name in wanted if name not in values]
         if missing:
             raise ConfigError(
                 "stage: expected at least one [[stage]], or "
@@ -107,9 +112,9 @@ class PretrainConfig:
                 f"found no stage and no {' and no '.join(missing)}"
             )
         return scaled_curriculum(
-            tokens=self.tokens or 0,
-            batch_tokens=self.batch_tokens or 0,
-            learning_rate=self.learning_rate or 0.0,
+            tokens=int(values["tokens"]),
+            batch_tokens=int(values["batch_tokens"]),
+            learning_rate=values["learning_rate"],
             seq_len=self.seq_len,
         )
 

@@ -14,8 +14,9 @@ from triptych import artefact, config
 from triptych._core import Tokenizer
 from triptych.curriculum import ScheduleName, StageConfig
 from triptych.data import OrderedRows, require_same_tokenizer
-from triptych.errors import IntegrityError
+from triptych.errors import ConfigError, IntegrityError
 from triptych.model import ModelConfig, Transformer
+from triptych.model.presets import gated_width, preset
 from triptych.train import (
     Objective,
     OptimizerConfig,
@@ -36,17 +37,25 @@ TOKENS_FILE = "tokens.json"
 class ModelShape:
     """The shape of a model; names as in `config.json`, the rest follows the tokenizer.
 
+    What is None is left to its family, see docs/models.md.
+
     Attributes:
+        size: `10m`, `100m`, ... or `d7` for a depth of 7: sets the next four, which
+            may still be given.
         num_key_value_heads: None for as many as `num_attention_heads`.
         intermediate_size: None for 8/3 of `hidden_size`, rounded up to 64 (Shazeer
             2020 keeps the parameters of a plain 4x layer so).
         head_dim: None for `hidden_size / num_attention_heads`.
         max_position_embeddings: most tokens read together.
+        model_type: family; None for Qwen3 or, without `qk_norm`, Llama.
+        scale_residual_init: projections that write to the residual start smaller, by
+            the root of twice the layers.
     """
 
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+    num_attention_heads: int | None = None
+    size: str | None = None
     num_key_value_heads: int | None = None
     intermediate_size: int | None = None
     head_dim: int | None = None
@@ -56,17 +65,68 @@ class ModelShape:
     tie_word_embeddings: bool = True
     qk_norm: bool = True
     initializer_range: float = 0.02
+    scale_residual_init: bool = True
+    model_type: str | None = None
+    hidden_act: str | None = None
+    attention_bias: bool | None = None
+    mlp_bias: bool | None = None
+    sliding_window: int | None = None
+    layer_types: tuple[str, ...] | None = None
+    no_rope_layers: tuple[int, ...] | None = None
+    rope_local_base_freq: float | None = None
+    query_pre_attn_scalar: float | None = None
+    attn_logit_softcapping: float | None = None
+    final_logit_softcapping: float | None = None
+    num_experts: int | None = None
+    num_experts_per_tok: int | None = None
+    moe_intermediate_size: int | None = None
+    norm_topk_prob: bool | None = None
+    decoder_sparse_step: int | None = None
+    mlp_only_layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the size, or that the shape is given without one."""
+        needed = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+        missing = [name for name in needed if getattr(self, name) is None]
+        if self.size is not None:
+            preset(self.size)
+        elif missing:
+            names = ", ".join(f"`{name}`" for name in missing)
+            raise ConfigError(f"model: expected `size`, or else {names}, found neither")
 
     def build(self, tokenizer: Tokenizer, *, seed: int) -> Transformer:
         """A new model with weights drawn from `seed`."""
         torch.manual_seed(seed)
-        return Transformer(self.model_config(tokenizer))
+        return Transformer(
+            self.model_config(tokenizer), scale_residual=self.scale_residual_init
+        )
+
+    def recipe(self, tokens: int | None) -> dict[str, int | float]:
+        """`tokens`, `batch_tokens` and `learning_rate` of the size; none without one."""
+        if self.size is None:
+            return {}
+        found = preset(self.size, tokens)
+        names = ("tokens", "batch_tokens", "learning_rate")
+        return {name: getattr(found, name) for name in names}
 
     def model_config(self, tokenizer: Tokenizer) -> ModelConfig:
         """The complete shape, vocabulary and marker ids included."""
-        rounded = -(-(8 * self.hidden_size // 3) // 64) * 64
-        shape = config.to_mapping(self)
-        shape["intermediate_size"] = self.intermediate_size or rounded
+        given = config.to_mapping(self)
+        shape: dict[str, Any] = {}
+        if self.size is not None:
+            shape |= preset(self.size).shape
+        if "hidden_size" in given:
+            shape.pop("intermediate_size", None)
+        shape |= given
+        for name in ("size", "scale_residual_init"):
+            shape.pop(name, None)
+        if self.model_type is not None:
+            del shape["qk_norm"]
+        shape.setdefault("intermediate_size", gated_width(shape["hidden_size"]))
+        shape.setdefault("num_key_value_heads", shape["num_attention_heads"])
+        shape.setdefault("head_dim", None)
+        if self.sliding_window is not None and self.layer_types is None:
+            shape["use_sliding_window"] = True
         markers = {
             "bos_token_id": tokenizer.bos_id,
             "eos_token_id": tokenizer.eos_id,

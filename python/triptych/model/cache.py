@@ -73,10 +73,17 @@ class KVCache:
         longest = int(positions[:, -1].max()) + 1
         return self.keys[layer][:, :, :longest], self.values[layer][:, :, :longest]
 
-    def visible(self, positions: Tensor) -> Tensor:
-        """(B, 1, S, longest) True where a token at `positions` (B, S) may look."""
+    def visible(self, positions: Tensor, window: int | None = None) -> Tensor:
+        """(B, 1, S, longest) True where a token at `positions` (B, S) may look.
+
+        With a window it sees only so many keys, its own among them.
+        """
         slots = torch.arange(int(positions[:, -1].max()) + 1, device=positions.device)
-        return (slots <= positions[..., None])[:, None]
+        distances = positions[..., None] - slots
+        seen = distances >= 0
+        if window is not None:
+            seen &= distances < window
+        return seen[:, None]
 
     def keep(self, rows: Tensor) -> None:
         """Keeps only the sequences `rows` (int64 indices): finished ones leave."""

@@ -6,13 +6,14 @@ The state dict already has Hugging Face's names, so nothing is translated.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from triptych.artefact import FILE_NAME, Draft, Manifest, damaged, verify
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model.config import ModelConfig
 from triptych.model.transformer import Transformer
-from triptych.model.verification import verify_logits
+from triptych.model.verification import Wanted, verify_folder
 
 EXPORT_FORMAT = "triptych-export/1"
 CHECKPOINT_FORMAT = "triptych-checkpoint/1"
@@ -50,6 +51,7 @@ def export(
     chat_template: str | None = None,
     end_of_turn: str = "<|end|>",
     verified: bool = True,
+    carried: Path | str | None = None,
 ) -> Manifest:
     """Writes a folder that `AutoModelForCausalLM` and `AutoTokenizer` read.
 
@@ -59,24 +61,75 @@ def export(
         tokenizer_path: a `tokenizer.json` whose ids fit the model.
         chat_template: Jinja text for `tokenizer_config.json`.
         end_of_turn: token that ends generation, beside the end of a document.
-        verified: read the folder back and compare its logits before it is committed.
+        verified: read the folder back and compare it with the model before it is
+            committed: see `verification`.
+        carried: a Hugging Face folder whose tokenizer, template and settings of
+            generation are copied as they are; the three above are then not used.
 
     Raises:
-        IntegrityError: what was read back computes other logits; nothing is written.
+        IntegrityError: what was read back does something else; nothing is written.
     """
-    source = None if tokenizer_path is None else Path(tokenizer_path)
-    ids = {} if source is None else _check_tokenizer(source, model.config)
     with Draft(folder) as draft:
-        save_model(model, draft, source)
-        generation = _generation_config(model.config, ids.get(end_of_turn))
-        write_json(draft.path("generation_config.json"), generation)
-        if source is not None:
-            settings = _tokenizer_config(model.config, ids, chat_template)
-            write_json(draft.path("tokenizer_config.json"), settings)
+        if carried is not None:
+            end_ids = _carry(model, draft, Path(carried))
+            wanted = Wanted(end_ids, carried=Path(carried))
+        else:
+            path = None if tokenizer_path is None else Path(tokenizer_path)
+            end_ids = _surround(model, draft, path, chat_template, end_of_turn)
+            wanted = Wanted(end_ids, chat_template)
         facts = model_facts(model.config)
         if verified:
-            facts["verified"] = verify_logits(model, draft.folder)
+            facts["verified"] = verify_folder(model, draft.folder, wanted)
         return draft.commit(EXPORT_FORMAT, {}, facts)
+
+
+def _surround(
+    model: Transformer,
+    draft: Draft,
+    tokenizer: Path | None,
+    chat_template: str | None,
+    end_of_turn: str,
+) -> list[int]:
+    """Writes a model with our tokenizer and template; returns the ids that end texts."""
+    ids = {} if tokenizer is None else _check_tokenizer(tokenizer, model.config)
+    save_model(model, draft, tokenizer)
+    generation = _generation_config(model.config, ids.get(end_of_turn))
+    write_json(draft.path("generation_config.json"), generation)
+    if tokenizer is not None:
+        settings = _tokenizer_config(model.config, ids, chat_template)
+        write_json(draft.path("tokenizer_config.json"), settings)
+    return generation["eos_token_id"] or []
+
+
+# What stands beside the weights in a folder of Hugging Face, apart from config.json.
+SURROUNDINGS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+
+
+def _carry(model: Transformer, draft: Draft, source: Path) -> list[int]:
+    """Writes a model with what surrounds `source`; returns the ids that end texts."""
+    tokenizer = source / "tokenizer.json"
+    if tokenizer.is_file():
+        _check_tokenizer(tokenizer, model.config)
+    save_model(model, draft, None)
+    for name in SURROUNDINGS:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, draft.path(name))
+    path = draft.path("generation_config.json")
+    if not path.is_file():
+        write_json(path, _generation_config(model.config, None))
+    ends = read_json(path).get("eos_token_id")
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def load_model(folder: Path | str, device: str = "cpu") -> Transformer:
@@ -91,8 +144,10 @@ def load_model(folder: Path | str, device: str = "cpu") -> Transformer:
     folder = Path(folder)
     if (folder / FILE_NAME).exists():
         verify(folder, _declared_format(folder))
-    model = _skeleton(read_config(folder))
-    load_weights(model, read_weights(folder), folder)
+    config = read_config(folder)
+    check_tensors(folder, config)
+    model = _skeleton(config)
+    _give(model, read_weights(folder), folder)
     if (folder / "tokenizer.json").exists():
         _check_tokenizer(folder / "tokenizer.json", model.config)
     return model.to(device)
@@ -107,6 +162,85 @@ def read_config(folder: Path) -> ModelConfig:
         return ModelConfig.from_hf_dict(read_json(path))
     except ConfigError as error:
         raise ConfigError(f"`{path}`: {error}") from error
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of a folder, from the files' heads: no tensor is read.
+
+    Raises:
+        ConfigError: a tensor is not of floating point: quantised, say.
+        IntegrityError: a file is missing or no safetensors file.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in _weight_files(folder):
+        path = folder / name
+        if not path.is_file():
+            raise damaged(path, "a safetensors file", "no such file")
+        try:
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():
+                    head = file.get_slice(key)
+                    _check_dtype(path, key, head.get_dtype())
+                    shapes[key] = tuple(head.get_shape())
+        except (SafetensorError, OSError) as error:
+            raise damaged(path, "a safetensors file", str(error)) from error
+    return shapes
+
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def _check_dtype(path: Path, name: str, dtype: str) -> None:
+    if dtype not in FLOATS:
+        raise ConfigError(
+            f"`{path}`: tensor `{name}`: expected one of {', '.join(FLOATS)}, found "
+            f"{dtype}: quantised weights are not read"
+        )
+
+
+def check_tensors(folder: Path, config: ModelConfig) -> None:
+    """Compares names and shapes in the files with a configuration.
+
+    Nothing of the model's size is allocated before or here.
+
+    Raises:
+        IntegrityError: naming the first tensor that is missing, unknown or misshapen.
+    """
+    found = tensor_shapes(folder)
+    held = sum(math.prod(shape) for shape in found.values())
+    if config.num_parameters() > 2 * held:
+        raise IntegrityError(
+            f"`{folder}`: expected the {config.num_parameters()} numbers of its "
+            f"config.json, found {held} in its safetensors"
+        )
+    with torch.device("meta"):
+        expected = {
+            name: tuple(tensor.shape)
+            for name, tensor in weights_of(Transformer(config)).items()
+        }
+    _compare_shapes(found, expected, folder, config)
+
+
+def _compare_shapes(
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    folder: Path,
+    config: ModelConfig,
+) -> None:
+    for name, shape in expected.items():
+        if found.get(name) != shape:
+            raise IntegrityError(
+                f"`{folder}`: tensor `{name}`: expected shape {shape}, found "
+                f"{found.get(name, 'no such tensor')}"
+            )
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    old = {name for name in found if name.endswith(".rotary_emb.inv_freq")}
+    unknown = sorted(set(found) - set(expected) - tied - old)
+    if unknown:
+        raise IntegrityError(
+            f"`{folder}`: expected the tensors of its config.json only, found also "
+            f"{unknown[:3]}"
+        )
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -124,27 +258,21 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def load_weights(
-    model: Transformer, weights: Mapping[str, Tensor], folder: Path
+    model: Transformer,
+    weights: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    assign: bool = False,
 ) -> None:
-    """Gives `model` the tensors read from `folder`; all must be there and fit."""
-    weights = {name: tensor.float() for name, tensor in weights.items()}
-    if model.config.tie_word_embeddings:
-        weights.pop("lm_head.weight", None)
-    expected = weights_of(model)
-    for name, tensor in expected.items():
-        found = tuple(weights[name].shape) if name in weights else "no such tensor"
-        if found != tuple(tensor.shape):
-            raise IntegrityError(
-                f"`{folder}`: tensor `{name}`: expected shape {tuple(tensor.shape)}, "
-                f"found {found}"
-            )
-    unknown = sorted(set(weights) - set(expected))
-    if unknown:
-        raise IntegrityError(
-            f"`{folder}`: expected the tensors of its config.json only, found also "
-            f"{unknown[:3]}"
-        )
-    model.load_state_dict(weights, strict=False, assign=False)
+    """Gives `model` the tensors read from `folder`; all must be there and fit.
+
+    They are copied into the model's own, or with `assign` take their place.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    expected = {name: tuple(t.shape) for name, t in weights_of(model).items()}
+    _compare_shapes(shapes, expected, folder, model.config)
+    wanted = {name: weights[name].float() for name in expected}
+    model.load_state_dict(wanted, strict=False, assign=assign)
 
 
 def model_facts(config: ModelConfig) -> dict[str, Any]:
@@ -180,9 +308,19 @@ def _declared_format(folder: Path) -> str:
 
 
 def _skeleton(config: ModelConfig) -> Transformer:
-    """A model whose random start does not disturb the global generator."""
-    with torch.random.fork_rng(devices=[]):
+    """A model without memory for its weights, which is made when they are read."""
+    with torch.device("meta"):
         return Transformer(config)
+
+
+def _give(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
+    """Makes the tensors read from `folder` a skeleton's, each in memory of its own."""
+    for name in weights_of(model):
+        # A copy even of float32: what is read maps the file, which may change.
+        weights[name] = weights[name].to(torch.float32, copy=True)
+    load_weights(model, weights, folder, assign=True)
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
 
 
 def _weight_files(folder: Path) -> list[str]:

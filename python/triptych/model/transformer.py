@@ -1,128 +1,79 @@
 """A decoder-only transformer that reads packed documents.
 
-The modules are named so that the state dict *is* the Hugging Face state dict of
-`LlamaForCausalLM` (or `Qwen3ForCausalLM` with QK-norm): export translates nothing.
+One model for all families: what they do differently is in `families`, and each part
+reads it there. The modules are named so that the state dict *is* what Hugging Face's
+model of the family has on disk: export translates nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from triptych import ops
 from triptych.errors import ConfigError
+from triptych.model.attention import Attention, Rotary, Tables
 from triptych.model.cache import KVCache
 from triptych.model.config import ModelConfig
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square normalisation (Zhang & Sennrich 2019), in float32 inside."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalises the last dimension of x (..., size); keeps its dtype."""
-        return ops.rms_norm(x, self.weight, self.eps)
-
-
-class Attention(nn.Module):
-    """Causal grouped-query attention (Ainslie et al. 2023) with rotary positions."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.head_dim = config.head_dim
-        queries = config.num_attention_heads * config.head_dim
-        keys = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, keys, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, keys, bias=False)
-        self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
-        self.qk_norm = config.qk_norm
-        if config.qk_norm:
-            self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-
-    def project(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys, values (..., heads, head_dim) of x (..., hidden_size)."""
-        query, key, value = (
-            projection(x).unflatten(-1, (-1, self.head_dim))
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        if self.qk_norm:
-            query, key = self.q_norm(query), self.k_norm(key)
-        return ops.rotate(query, *rotary), ops.rotate(key, *rotary), value
-
-    def forward(self, x: Tensor, rotary: Rotary, cu_seqlens: Tensor) -> Tensor:
-        """Packed x (tokens, hidden_size) to the same shape."""
-        query, key, value = self.project(x, rotary)
-        mixed = ops.attention(query, key, value, cu_seqlens=cu_seqlens)
-        output: Tensor = self.o_proj(mixed.flatten(-2))
-        return output
-
-    def decode(
-        self, x: Tensor, rotary: Rotary, cache: KVCache, layer: int, positions: Tensor
-    ) -> Tensor:
-        """New tokens x (B, S, hidden_size) against all that `cache` holds."""
-        query, key, value = self.project(x, rotary)
-        keys, values = cache.store(layer, positions, key, value)
-        mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            keys.to(query.dtype),
-            values.to(query.dtype),
-            attn_mask=cache.visible(positions),
-            enable_gqa=query.shape[2] != keys.shape[1],
-        )
-        output: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(-2))
-        return output
-
-
-class MLP(nn.Module):
-    """Feed-forward layer with SwiGLU (Shazeer 2020)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        hidden, inner = config.hidden_size, config.intermediate_size
-        self.gate_proj = nn.Linear(hidden, inner, bias=False)
-        self.up_proj = nn.Linear(hidden, inner, bias=False)
-        self.down_proj = nn.Linear(inner, hidden, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """X (..., hidden_size) to the same shape."""
-        gated = ops.swiglu(self.gate_proj(x), self.up_proj(x))
-        output: Tensor = self.down_proj(gated)
-        return output
+from triptych.model.feedforward import MLP, Experts
+from triptych.model.norm import RMSNorm
 
 
 class Layer(nn.Module):
-    """One pre-norm block: attention, then feed-forward, each on the residual."""
+    """One block: attention, then feed-forward, each added to the residual.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Norms bear Hugging Face's names, which differ by where a family normalises.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.self_attn = Attention(config)
-        self.mlp = MLP(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        family = config.family
+        self.self_attn = Attention(config, layer)
+        sparse = config.is_sparse(layer)
+        self.block = family.experts.block if sparse and family.experts else "mlp"
+        self.add_module(self.block, Experts(config) if sparse else MLP(config))
+        self.before, self.after = _NORMS[family.norms]
+        for name in (*self.before, *self.after):
+            self.add_module(name, RMSNorm(config, config.hidden_size))
 
-    def forward(self, x: Tensor, rotary: Rotary, cu_seqlens: Tensor) -> Tensor:
+    def forward(self, x: Tensor, tables: Tables | None, cu_seqlens: Tensor) -> Tensor:
         """Packed x (tokens, hidden_size) to the same shape."""
-        x = x + self.self_attn(self.input_layernorm(x), rotary, cu_seqlens)
-        output: Tensor = x + self.mlp(self.post_attention_layernorm(x))
-        return output
+        x = self._add(x, 0, lambda y: self.self_attn(y, tables, cu_seqlens))
+        return self._add(x, 1, getattr(self, self.block))
 
     def decode(
-        self, x: Tensor, rotary: Rotary, cache: KVCache, layer: int, positions: Tensor
+        self,
+        x: Tensor,
+        tables: Tables | None,
+        cache: KVCache,
+        layer: int,
+        positions: Tensor,
     ) -> Tensor:
         """`forward` for new tokens x (B, S, hidden_size) with a cache."""
-        normed = self.input_layernorm(x)
-        x = x + self.self_attn.decode(normed, rotary, cache, layer, positions)
-        output: Tensor = x + self.mlp(self.post_attention_layernorm(x))
-        return output
+        x = self._add(
+            x, 0, lambda y: self.self_attn.decode(y, tables, cache, layer, positions)
+        )
+        return self._add(x, 1, getattr(self, self.block))
+
+    def _add(self, x: Tensor, half: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """X plus what a half of the block makes of it, normed as the family does."""
+        y = getattr(self, self.before[half])(x) if self.before else x
+        y = compute(y)
+        return x + (getattr(self, self.after[half])(y) if self.after else y)
+
+
+# Names of the norms before and after attention and feed-forward.
+_NORMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "pre": (("input_layernorm", "post_attention_layernorm"), ()),
+    "post": ((), ("post_attention_layernorm", "post_feedforward_layernorm")),
+    "both": (
+        ("input_layernorm", "pre_feedforward_layernorm"),
+        ("post_attention_layernorm", "post_feedforward_layernorm"),
+    ),
+}
 
 
 class Decoder(nn.Module):
@@ -132,37 +83,55 @@ class Decoder(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
-            Layer(config) for _ in range(config.num_hidden_layers)
+            Layer(config, index) for index in range(config.num_hidden_layers)
         )
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = RMSNorm(config, config.hidden_size)
+
+
+# Projections that write to the residual: of attention, of dense layers, of experts.
+_WRITES_RESIDUAL = ("o_proj.weight", "down_proj.weight", "w2.weight")
 
 
 class Transformer(nn.Module):
     """A causal language model over packed documents; weights are float32.
 
     Weights start as normal(0, `initializer_range`), drawn from torch's global
-    generator; the projections that write to the residual are scaled by
-    1/sqrt(2 * layers), so that its variance does not grow with depth (Radford et
-    al. 2019, section 2.3).
+    generator; with `scale_residual` the projections that write to the residual are
+    scaled by 1/sqrt(2 * layers), so that its variance does not grow with depth
+    (Radford et al. 2019, section 2.3).
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, scale_residual: bool = True) -> None:
         super().__init__()
         self.config = config
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
-        self._initialize()
+        scaling = None if config.rope_scaling is None else dict(config.rope_scaling)
+        self.rotary = Rotary(config.head_dim, config.rope_theta, scaling)
+        local = config.rope_local_base_freq
+        self.local_rotary = None if local is None else Rotary(config.head_dim, local)
+        layers = range(config.num_hidden_layers)
+        self._turns = [(config.window(i) is not None, config.turns(i)) for i in layers]
+        self._initialize(scale_residual)
 
-    def _initialize(self) -> None:
+    def _initialize(self, scale_residual: bool) -> None:
         deviation = self.config.initializer_range
-        residual = deviation / math.sqrt(2 * self.config.num_hidden_layers)
+        writers = 2 * self.config.num_hidden_layers if scale_residual else 1
+        residual = deviation / math.sqrt(writers)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 1:
+                if name.endswith(".bias"):
+                    nn.init.zeros_(parameter)
                 continue
-            writes_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            writes_residual = name.endswith(_WRITES_RESIDUAL)
             nn.init.normal_(parameter, std=residual if writes_residual else deviation)
+
+    @property
+    def logit_softcap(self) -> float | None:
+        """Cap of the logits, which losses must apply as well; None for none."""
+        return self.config.final_logit_softcapping
 
     @property
     def output_weight(self) -> Tensor:
@@ -182,10 +151,10 @@ class Transformer(nn.Module):
         Returns:
             (tokens, hidden_size). No document sees another.
         """
-        rotary = self._rotary(position_ids)
-        x = self.model.embed_tokens(input_ids)
-        for layer in self.model.layers:
-            x = layer(x, rotary, cu_seqlens)
+        x = self._embed(input_ids)
+        tables = self._tables(position_ids)
+        for layer, turn in zip(self.model.layers, tables, strict=True):
+            x = layer(x, turn, cu_seqlens)
         output: Tensor = self.model.norm(x)
         return output
 
@@ -215,7 +184,8 @@ class Transformer(nn.Module):
         if position_ids is None:
             position_ids = positions_of(cu_seqlens)
         hidden = self.hidden(flat, position_ids, cu_seqlens)
-        return F.linear(hidden, self.output_weight).view(*input_ids.shape, -1)
+        logits = self._capped(F.linear(hidden, self.output_weight))
+        return logits.view(*input_ids.shape, -1)
 
     forward = logits
 
@@ -248,24 +218,34 @@ class Transformer(nn.Module):
             raise ConfigError("lengths: expected at least 1 token a row, found 0")
         cache.check_room(num_new)
         positions = cache.positions(num_new)
-        rotary = self._rotary(positions)
-        x = self.model.embed_tokens(input_ids)
+        x = self._embed(input_ids)
+        tables = self._tables(positions)
         for index, layer in enumerate(self.model.layers):
             assert isinstance(layer, Layer)
-            x = layer.decode(x, rotary, cache, index, positions)
+            x = layer.decode(x, tables[index], cache, index, positions)
         cache.lengths = cache.lengths + lengths
         rows = torch.arange(batch_size, device=x.device)
         last = self.model.norm(x[rows, lengths - 1])
-        return F.linear(last, self.output_weight)
+        return self._capped(F.linear(last, self.output_weight))
 
-    def _rotary(self, position_ids: Tensor) -> Rotary:
-        return ops.rotary_tables(
-            position_ids, self.config.head_dim, self.config.rope_theta
-        )
+    def _tables(self, position_ids: Tensor) -> list[Tables | None]:
+        """What each layer turns by: None for those that do not turn."""
+        plain = self.rotary(position_ids)
+        local = plain if self.local_rotary is None else self.local_rotary(position_ids)
+        return [
+            (local if windowed else plain) if turns else None
+            for windowed, turns in self._turns
+        ]
 
+    def _embed(self, input_ids: Tensor) -> Tensor:
+        x: Tensor = self.model.embed_tokens(input_ids)
+        if self.config.family.scale_embeddings:
+            x = x * math.sqrt(self.config.hidden_size)
+        return x
 
-# cos and sin, each (..., 1, head_dim / 2) float32.
-Rotary = tuple[Tensor, Tensor]
+    def _capped(self, logits: Tensor) -> Tensor:
+        cap = self.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def positions_of(cu_seqlens: Tensor) -> Tensor:

@@ -66,7 +66,9 @@ def response_logps(model: Transformer, batch: Batch) -> Tensor:
     """
     hidden = model.hidden(batch.input_ids, batch.position_ids, batch.cu_seqlens)
     labels = batch.labels.masked_fill(batch.weights <= 0, ops.IGNORE_INDEX)
-    logps = ops.linear_logprobs(hidden, model.output_weight, labels)
+    logps = ops.linear_logprobs(
+        hidden, model.output_weight, labels, softcap=model.logit_softcap
+    )
     return segment_sums(logps, batch)
 
 

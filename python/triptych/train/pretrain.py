@@ -39,6 +39,7 @@ class PretrainObjective:
             weights=batch.weights,
             z_loss=self.z_loss,
             label_smoothing=self.label_smoothing,
+            softcap=model.logit_softcap,
             reduction="sum",
         )
         return LossSum(loss_sum, self.count(batch))

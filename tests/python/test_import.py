@@ -1,0 +1,194 @@
+"""Hugging Face folders read into artefacts and written again; exports that are proved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import triptych
+from test_families import TABLE, twin_of
+from test_model import write_tokenizer
+from triptych.cli import main
+from triptych.commands.export import ExportConfig, export
+from triptych.commands.import_model import ImportConfig, import_model
+from triptych.conversation import CHAT_TEMPLATE
+from triptych.errors import ConfigError, IntegrityError
+from triptych.model import huggingface
+
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("one_thread")
+TEMPLATE = "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
+
+
+def foreign_folder(folder, name, dtype=torch.bfloat16):
+    """What a publisher would have written: sharded, in half precision, with surroundings."""
+    twin = twin_of(*TABLE[name]).to(dtype)
+    twin.generation_config.eos_token_id = [2, 96]
+    twin.save_pretrained(folder, max_shard_size="20KB")
+    write_tokenizer(folder / "tokenizer.json", 97)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "chat_template": TEMPLATE,
+        "eos_token": "<|eos|>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["qwen2", "gemma3", "mixtral"])
+def test_an_imported_model_can_be_exported_to_what_transformers_loads(tmp_path, name):
+    source = foreign_folder(tmp_path / "source", name)
+    assert len(list(source.glob("*.safetensors"))) > 1
+    artefact = import_model(
+        ImportConfig(folder=str(source), output=str(tmp_path / "a"))
+    )
+    out = export(ExportConfig(model=str(artefact), output=str(tmp_path / "out")))
+    read = transformers.AutoModelForCausalLM.from_pretrained
+    before = read(source, dtype=torch.float32, attn_implementation="eager")
+    after = read(out, dtype=torch.float32, attn_implementation="eager")
+    ids = torch.randint(0, 97, (2, 21))
+    torch.testing.assert_close(after(ids).logits, before(ids).logits, atol=1e-5, rtol=0)
+    assert after.generation_config.eos_token_id == [2, 96]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    assert tokenizer.chat_template == TEMPLATE
+    proof = json.loads((out / "manifest.json").read_text())["content"]["verified"]
+    assert proof["greedy_tokens"] == 32
+    assert proof["tokenizer_texts"] > 0
+    assert triptych.load_model(out).logits(ids).shape == (2, 21, 97)
+
+
+def test_the_command_imports_and_says_where(tmp_path, capsys):
+    source = foreign_folder(tmp_path / "source", "llama")
+    assert main(["import", str(source), "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out")
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+def damaged(source, change):
+    """The first shard after `change` of its tensors."""
+    path = min(source.glob("*.safetensors"))
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def drop(tensors):
+    tensors.pop(next(iter(tensors)))
+
+
+def reshape(tensors):
+    name = next(iter(tensors))
+    tensors[name] = torch.zeros(3, 5)
+
+
+def add(tensors):
+    tensors["model.layers.0.extra.weight"] = torch.zeros(2)
+
+
+def quantise(tensors):
+    name = next(iter(tensors))
+    tensors[name] = torch.zeros(tensors[name].shape, dtype=torch.int8)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (drop, IntegrityError, "tensor `.*`: expected shape .*found no such tensor"),
+        (reshape, IntegrityError, r"tensor `.*`: expected shape .*found \(3, 5\)"),
+        (add, IntegrityError, "found also .'model.layers.0.extra.weight'"),
+        (quantise, ConfigError, "tensor `.*`: expected one of F64.*found I8"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named_before_a_model_is_made(
+    tmp_path, monkeypatch, change, error, message
+):
+    source = foreign_folder(tmp_path / "source", "llama")
+    damaged(source, change)
+    monkeypatch.setattr(huggingface, "_skeleton", lambda config: pytest.fail("made"))
+    with pytest.raises(error, match=message):
+        import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_config_that_claims_a_giant_is_refused_before_a_model_is_made(tmp_path):
+    source = foreign_folder(tmp_path / "source", "llama")
+    path = source / "config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "vocab_size": 10**12}))
+    with pytest.raises(IntegrityError, match=r"expected the \d+ numbers of its config"):
+        import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
+
+
+def test_a_folder_is_not_written_over_itself(tmp_path):
+    source = foreign_folder(tmp_path / "source", "llama")
+    with pytest.raises(ConfigError, match="another folder than the input"):
+        import_model(ImportConfig(folder=str(source), output=str(source)))
+    assert (source / "config.json").exists()
+
+
+def changed(name, key, value):
+    """`write_json` that gets one value of one file wrong."""
+    write = huggingface.write_json
+
+    def wrong(path, values):
+        write(path, {**values, key: value} if path.name == name else values)
+
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        ("generation_config.json", "eos_token_id", 2, "ids that end a text: expected"),
+        ("tokenizer_config.json", "chat_template", "{{ 1 }}", "the chat template: exp"),
+        ("config.json", "rms_norm_eps", 0.1, "expected logits within"),
+        ("config.json", "rope_parameters", {"rope_theta": 3.0}, "logits within"),
+    ],
+)
+def test_an_export_that_behaves_otherwise_is_named_and_not_committed(
+    tmp_path, tiny_model, tokenizer_path, monkeypatch, name, key, value, message
+):
+    monkeypatch.setattr(huggingface, "write_json", changed(name, key, value))
+    with torch.no_grad():
+        for parameter in tiny_model.parameters():
+            parameter.mul_(5)
+    with pytest.raises(IntegrityError, match=message):
+        huggingface.export(tiny_model, tmp_path / "out", tokenizer_path, CHAT_TEMPLATE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_that_cuts_otherwise_is_found(
+    tmp_path, tiny_model, tokenizer_path, monkeypatch
+):
+    def copied(source, target):
+        values = json.loads(tokenizer_path.read_text(encoding="utf-8"))
+        values["normalizer"] = {"type": "Lowercase"}
+        target.write_text(json.dumps(values), encoding="utf-8")
+
+    monkeypatch.setattr(huggingface.shutil, "copyfile", copied)
+    monkeypatch.setattr(
+        "triptych.model.verification._our_tokenizer",
+        lambda folder: triptych.Tokenizer.from_file(str(tokenizer_path)),
+    )
+    with pytest.raises(IntegrityError, match="ids of the text 'The house"):
+        huggingface.export(tiny_model, tmp_path / "out", tokenizer_path, CHAT_TEMPLATE)
+
+
+@pytest.mark.parametrize("name", ["llama 3", "gemma2", "qwen3 moe", "olmo2", "smollm3"])
+def test_a_family_with_our_tokenizer_and_template_passes_every_check(
+    tmp_path, tokenizer, tokenizer_path, name
+):
+    model_type, changes = TABLE[name]
+    shape = {**changes, "vocab_size": tokenizer.vocab_size, "model_type": model_type}
+    torch.manual_seed(0)
+    from test_families import SHAPE
+    from triptych.model import ModelConfig, Transformer
+
+    model = Transformer(ModelConfig.from_dict({**SHAPE, **shape}))
+    huggingface.export(model, tmp_path / "out", tokenizer_path, CHAT_TEMPLATE)
+    shutil.rmtree(tmp_path / "out")
