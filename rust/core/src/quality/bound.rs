@@ -16,6 +16,8 @@ pub struct Bound {
     measure: Measure,
     /// A cheaper measure that is never below; where that passes `max`, so does this.
     ceiling: Option<Measure>,
+    /// A cheaper measure that is never above; where that passes `min`, so does this.
+    floor: Option<Measure>,
     min: f64,
     max: f64,
 }
@@ -40,12 +42,16 @@ pub struct RuleConfig {
 impl Bound {
     /// Rejects what is below `min`.
     pub(super) const fn min(reason: &'static str, measure: Measure, min: f64) -> Self {
-        Self { reason: Cow::Borrowed(reason), measure, ceiling: None, min, max: f64::INFINITY }
+        Self::between(Cow::Borrowed(reason), measure, min, f64::INFINITY)
     }
 
     /// Rejects what is above `max`.
     pub(super) const fn max(reason: &'static str, measure: Measure, max: f64) -> Self {
-        Self { reason: Cow::Borrowed(reason), measure, ceiling: None, min: f64::NEG_INFINITY, max }
+        Self::between(Cow::Borrowed(reason), measure, f64::NEG_INFINITY, max)
+    }
+
+    const fn between(reason: Cow<'static, str>, measure: Measure, min: f64, max: f64) -> Self {
+        Self { reason, measure, ceiling: None, floor: None, min, max }
     }
 
     /// Rejects what is above `max`, and asks the cheaper `ceiling` first.
@@ -55,8 +61,14 @@ impl Bound {
         ceiling: Measure,
         max: f64,
     ) -> Self {
-        let (reason, ceiling) = (Cow::Borrowed(reason), Some(ceiling));
-        Self { reason, measure, ceiling, min: f64::NEG_INFINITY, max }
+        let (reason, ceiling, min) = (Cow::Borrowed(reason), Some(ceiling), f64::NEG_INFINITY);
+        Self { reason, measure, ceiling, floor: None, min, max }
+    }
+
+    /// Rejects what is below `min`, and asks the cheaper `floor` first.
+    pub(super) const fn min_above(reason: &'static str, measure: Measure, floor: Measure, min: f64) -> Self {
+        let (reason, floor, max) = (Cow::Borrowed(reason), Some(floor), f64::INFINITY);
+        Self { reason, measure, ceiling: None, floor, min, max }
     }
 
     /// The rule of a configuration.
@@ -77,12 +89,13 @@ impl Bound {
             });
         }
         let reason = rule.name.as_ref().unwrap_or(&rule.feature).clone().into();
-        Ok(Self { reason, measure: *measure, ceiling: None, min, max })
+        Ok(Self::between(reason, *measure, min, max))
     }
 
     /// The reason, if the text breaks this rule. What is not a number breaks none.
     pub(super) fn broken(&self, text: &str, views: &mut Views) -> Option<Reason<'_>> {
-        if self.ceiling.is_some_and(|ceiling| ceiling(text, views) <= self.max) {
+        let is_low = self.ceiling.is_some_and(|ceiling| ceiling(text, views) <= self.max);
+        if is_low || self.floor.is_some_and(|floor| floor(text, views) >= self.min) {
             return None;
         }
         let value = (self.measure)(text, views);

@@ -101,7 +101,7 @@ pub(super) fn letter_word_fraction(text: &str, views: &mut Views) -> f64 {
 }
 
 fn distinct_word_fraction(text: &str, views: &mut Views) -> f64 {
-    of_words(views.english(text).num_forms(), text, views)
+    of_words(views.english_forms(text).num_forms(), text, views)
 }
 
 pub(super) fn hash_word_ratio(text: &str, views: &mut Views) -> f64 {
@@ -191,4 +191,14 @@ pub(super) fn top_ngram_char_fraction<const N: usize>(text: &str, views: &mut Vi
 
 pub(super) fn repeated_ngram_char_fraction<const N: usize>(text: &str, views: &mut Views) -> f64 {
     of_chars(views.repeated_ngram_chars(text, N), text, views)
+}
+
+/// Never below [`top_ngram_char_fraction`]: nothing is told apart.
+pub(super) fn top_ngram_ceiling<const N: usize>(text: &str, views: &mut Views) -> f64 {
+    of_chars(views.top_ngram_ceiling(text, N), text, views)
+}
+
+/// Never below [`repeated_ngram_char_fraction`]: nothing is told apart.
+pub(super) fn repeated_ngram_ceiling<const N: usize>(text: &str, views: &mut Views) -> f64 {
+    of_chars(views.repeated_ngram_ceiling(text, N), text, views)
 }

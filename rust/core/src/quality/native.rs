@@ -5,7 +5,8 @@
 use super::feature::{
     duplicate_line_char_fraction, duplicate_line_fraction, duplicate_paragraph_char_fraction,
     duplicate_paragraph_fraction, ellipsis_word_ratio, hash_word_ratio, mean_word_length,
-    num_no_symbol_words, of_chars, repeated_ngram_char_fraction, share, short_line_fraction,
+    num_no_symbol_words, of_chars, repeated_ngram_ceiling, repeated_ngram_char_fraction, share,
+    short_line_fraction, top_ngram_ceiling,
 };
 use super::Bound;
 use crate::text::{class, is_terminal, strip_end, strip_start, Class, Views};
@@ -28,16 +29,46 @@ pub(super) static RULES: [Bound; 26] = [
     Bound::max("ellipses", ellipsis_word_ratio, 0.1),
     Bound::min("few_letters", letter_word_fraction, 0.8),
     Bound::min("few_stop_words", num_any_case_stop_words, 2.0),
-    Bound::max("frequent_2_grams", frequent_ngram_char_fraction::<2>, 0.2),
-    Bound::max("frequent_3_grams", frequent_ngram_char_fraction::<3>, 0.18),
-    Bound::max("frequent_4_grams", frequent_ngram_char_fraction::<4>, 0.16),
-    Bound::max("repeated_5_grams", repeated_ngram_char_fraction::<5>, 0.15),
-    Bound::max("repeated_6_grams", repeated_ngram_char_fraction::<6>, 0.14),
-    Bound::max("repeated_7_grams", repeated_ngram_char_fraction::<7>, 0.13),
-    Bound::max("repeated_8_grams", repeated_ngram_char_fraction::<8>, 0.12),
-    Bound::max("repeated_9_grams", repeated_ngram_char_fraction::<9>, 0.11),
-    Bound::max("repeated_10_grams", repeated_ngram_char_fraction::<10>, 0.1),
-    Bound::min("few_distinct_words", distinct_words_by_root, 2.0),
+    Bound::max_below("frequent_2_grams", frequent_ngram_char_fraction::<2>, top_ngram_ceiling::<2>, 0.2),
+    Bound::max_below("frequent_3_grams", frequent_ngram_char_fraction::<3>, top_ngram_ceiling::<3>, 0.18),
+    Bound::max_below("frequent_4_grams", frequent_ngram_char_fraction::<4>, top_ngram_ceiling::<4>, 0.16),
+    Bound::max_below(
+        "repeated_5_grams",
+        repeated_ngram_char_fraction::<5>,
+        repeated_ngram_ceiling::<5>,
+        0.15,
+    ),
+    Bound::max_below(
+        "repeated_6_grams",
+        repeated_ngram_char_fraction::<6>,
+        repeated_ngram_ceiling::<6>,
+        0.14,
+    ),
+    Bound::max_below(
+        "repeated_7_grams",
+        repeated_ngram_char_fraction::<7>,
+        repeated_ngram_ceiling::<7>,
+        0.13,
+    ),
+    Bound::max_below(
+        "repeated_8_grams",
+        repeated_ngram_char_fraction::<8>,
+        repeated_ngram_ceiling::<8>,
+        0.12,
+    ),
+    Bound::max_below(
+        "repeated_9_grams",
+        repeated_ngram_char_fraction::<9>,
+        repeated_ngram_ceiling::<9>,
+        0.11,
+    ),
+    Bound::max_below(
+        "repeated_10_grams",
+        repeated_ngram_char_fraction::<10>,
+        repeated_ngram_ceiling::<10>,
+        0.1,
+    ),
+    Bound::min_above("few_distinct_words", distinct_words_by_root, fewest_distinct_words_by_root, 2.0),
 ];
 
 const BULLETS: [char; 7] = ['•', '●', '◦', '▪', '‣', '*', '-'];
@@ -72,8 +103,18 @@ fn letter_word_fraction(text: &str, views: &mut Views) -> f64 {
 /// Distinct words by the root of all (Guiraud 1954): 6 and more in real text of any length, below 1 in a
 /// page of a dozen keywords.
 fn distinct_words_by_root(text: &str, views: &mut Views) -> f64 {
-    let english = views.english(text);
+    let english = views.english_forms(text);
     english.num_forms() as f64 / (english.num_words() as f64).sqrt()
+}
+
+/// So many times the root of all words are looked at: of prose every third is new.
+const WORDS_BY_ROOT: f64 = 16.0;
+
+/// Never above [`distinct_words_by_root`]: words are counted where their hashes show that they are new.
+#[allow(clippy::cast_sign_loss)] // a root is not negative
+fn fewest_distinct_words_by_root(text: &str, views: &mut Views) -> f64 {
+    let root = (views.english(text).num_words() as f64).sqrt();
+    views.num_english_forms_at_least(text, (WORDS_BY_ROOT * root) as usize) as f64 / root
 }
 
 fn num_any_case_stop_words(text: &str, views: &mut Views) -> f64 {

@@ -22,10 +22,22 @@ impl Block {
         self.mask(|part| part)
     }
 
+    /// Bytes of characters that are not ASCII, but for the first of each.
+    #[inline]
+    pub(crate) fn continuations(&self) -> u64 {
+        self.mask(|part| in_range(part, 0x80, 0x40))
+    }
+
     /// ASCII bytes that are `str.isspace()`.
     #[inline]
     pub(crate) fn spaces(&self) -> u64 {
         self.mask(|part| in_range(part, 9, 5) | in_range(part, 28, 5))
+    }
+
+    /// Spaces and control characters of ASCII.
+    #[inline]
+    pub(crate) fn blanks(&self) -> u64 {
+        self.mask(|part| in_range(part, 0, b' ' + 1))
     }
 
     /// ASCII digits.
@@ -70,6 +82,12 @@ impl Block {
     }
 }
 
+/// Ones in the lowest bits, 1 to 64 of them.
+#[inline]
+pub(crate) fn low_ones(count: usize) -> u64 {
+    u64::MAX >> (BLOCK_BYTES - count)
+}
+
 /// Where the ones of an answer stand, the lowest first.
 #[inline]
 pub(crate) fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
@@ -101,7 +119,9 @@ mod tests {
             let bytes = std::array::from_fn(|index| first.wrapping_add((index as u8).wrapping_mul(67)));
             let block = Block::of(&bytes);
             assert_eq!(block.others(), bits(&bytes, |byte| byte >= 0x80));
+            assert_eq!(block.continuations(), bits(&bytes, |byte| byte & 0xc0 == 0x80));
             assert_eq!(block.spaces(), bits(&bytes, |byte| matches!(byte, 9..=13 | 28..=32)));
+            assert_eq!(block.blanks(), bits(&bytes, |byte| byte <= b' '));
             assert_eq!(block.digits(), bits(&bytes, |byte| byte.is_ascii_digit()));
             assert_eq!(block.alnum(), bits(&bytes, |byte| byte.is_ascii_alphanumeric()));
             assert_eq!(block.any_of([3, 0xE2]), bits(&bytes, |byte| matches!(byte, 3 | 0xE2)));

@@ -1,6 +1,7 @@
 //! The one scan of a document: its words and the counts of its character classes.
 
-use super::block::{Block, BLOCK_BYTES};
+use super::block::{low_ones, ones, Block, BLOCK_BYTES};
+use super::count::floor;
 use super::{class, Class, ASCII};
 
 /// What one pass over a text finds. Reused from document to document, so that
@@ -37,22 +38,20 @@ impl Scan {
 
 /// Fills `scan` with the words and counts of `text`.
 ///
-/// ASCII is read up to 64 bytes at a time, classes as bits of integers; anything else, and the end of the
-/// text, a character at a time.
+/// It is read 64 bytes at a time, classes as bits of integers; characters that are not ASCII are looked up, as
+/// are those of the end of the text.
 pub fn scan(text: &str, scan: &mut Scan) {
     scan.words.clear();
     (scan.num_chars, scan.num_spaces, scan.num_alnum) = (0, 0, 0);
     let bytes = text.as_bytes();
     let mut words = Words { at: 0, start: None };
-    while words.at < bytes.len() {
-        let num_ascii = match bytes[words.at..].first_chunk() {
-            Some(block) => words.take_ascii(&Block::of(block), scan),
-            None => 0,
-        };
-        if num_ascii < BLOCK_BYTES {
-            words.take_chars(text, scan);
+    while let Some(block) = bytes[words.at..].first_chunk().map(Block::of) {
+        match block.others() {
+            0 => words.take_ascii(&block, scan),
+            others => words.take_mixed(text, &block, others, scan),
         }
     }
+    words.take_chars(text, scan);
     words.end(words.at, scan);
 }
 
@@ -63,21 +62,43 @@ struct Words {
 }
 
 impl Words {
-    /// Reads the ASCII that a block begins with; gives its length.
+    /// Reads a block of ASCII.
     #[inline]
-    fn take_ascii(&mut self, block: &Block, scan: &mut Scan) -> usize {
-        let others = block.others();
-        let num_bytes = others.trailing_zeros() as usize;
-        let inside = others.wrapping_sub(1) & !others; // a bit for each byte before the first that is not ASCII
-        let spaces = block.spaces() & inside;
-        let alnum = block.alnum() & inside;
-        scan.num_chars += num_bytes;
+    fn take_ascii(&mut self, block: &Block, scan: &mut Scan) {
+        let spaces = block.spaces();
+        scan.num_chars += BLOCK_BYTES;
+        scan.num_spaces += spaces.count_ones() as usize;
+        scan.num_alnum += block.alnum().count_ones() as usize;
+        self.take_spaces(spaces, BLOCK_BYTES, scan);
+    }
+
+    /// Reads the whole characters of a block, of which `others` are not ASCII.
+    fn take_mixed(&mut self, text: &str, block: &Block, others: u64, scan: &mut Scan) {
+        let num_bytes = floor(text, self.at + BLOCK_BYTES) - self.at;
+        let inside = low_ones(num_bytes);
+        let (mut spaces, alnum) = (block.spaces() & inside, block.alnum() & inside);
+        let (inner, continuations) = (others & inside, block.continuations() & inside);
+        scan.num_chars += num_bytes - continuations.count_ones() as usize;
         scan.num_spaces += spaces.count_ones() as usize;
         scan.num_alnum += alnum.count_ones() as usize;
+        for bit in ones(inner & !continuations) {
+            let (class, length) = step(text, self.at + bit, text.as_bytes()[self.at + bit]);
+            scan.num_alnum += usize::from(class.is_alnum());
+            if class == Class::Space {
+                scan.num_spaces += 1;
+                spaces |= low_ones(length) << bit;
+            }
+        }
+        self.take_spaces(spaces, num_bytes, scan);
+    }
+
+    /// Reads so many bytes, of which some are white space.
+    #[inline]
+    fn take_spaces(&mut self, spaces: u64, num_bytes: usize, scan: &mut Scan) {
         // A bit where a byte is a space and the one before is not, or the other way round.
-        self.turn_at((spaces ^ ((spaces << 1) | u64::from(self.start.is_none()))) & inside, scan);
+        let turns = spaces ^ (spaces << 1 | u64::from(self.start.is_none()));
+        self.turn_at(turns & low_ones(num_bytes), scan);
         self.at += num_bytes;
-        num_bytes
     }
 
     /// Words begin and end, in turn, where a bit is set.
@@ -102,14 +123,10 @@ impl Words {
         self.start = begun.first().copied().or(self.start);
     }
 
-    /// Reads a character, and those after it up to the next of ASCII; at the end of the text, all.
+    /// Reads the characters of the end.
     fn take_chars(&mut self, text: &str, scan: &mut Scan) {
-        let bytes = text.as_bytes();
-        while let Some(byte) = bytes.get(self.at) {
+        while let Some(byte) = text.as_bytes().get(self.at) {
             self.at += self.take_char(text, *byte, scan);
-            if bytes.len() - self.at >= BLOCK_BYTES && bytes[self.at].is_ascii() {
-                break;
-            }
         }
     }
 

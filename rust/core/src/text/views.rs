@@ -7,7 +7,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::english::Splitter;
 use super::lines::{self, count_copies, count_repeats, Copies, Repeats, Span};
-use super::ngrams::{Numbered, Recurring, Spelled, Top};
+use super::ngrams::{Ceilings, Numbered, Recurring, Spelled, Top};
 use super::slots::Slots;
 use super::vocabulary::Vocabulary;
 use super::{class, scan, Scan};
@@ -22,6 +22,7 @@ pub struct Views {
     parts: Vec<Span>,
     splitter: Splitter,
     english: Vocabulary,
+    ceilings: Ceilings,
     numbered: Numbered,
     spelled: Spelled,
     /// Words of `str.split()`.
@@ -38,7 +39,7 @@ pub struct Views {
 /// What was computed of the text at hand.
 #[derive(Debug, Default)]
 struct Has {
-    views: [bool; 6],
+    views: [bool; 7],
     num_chars: Option<usize>,
     repeats: [Option<Repeats>; 3],
     copies: [Option<Copies>; 3],
@@ -52,6 +53,7 @@ enum View {
     Lines,
     Filled,
     English,
+    EnglishForms,
     Split,
     Unicode,
 }
@@ -60,6 +62,7 @@ impl Views {
     /// Goes to the next text.
     pub fn reset(&mut self) {
         self.has = Has::default();
+        self.ceilings.reset();
         self.numbered.reset();
         self.spelled.reset();
         self.split_numbered.reset();
@@ -103,20 +106,48 @@ impl Views {
     /// English words.
     pub fn english(&mut self, text: &str) -> &Vocabulary {
         if self.needs(View::English) {
-            self.english.fill(text, &mut self.slots, |text, words| self.splitter.words(text, words));
+            self.english.fill(text, |text, words| self.splitter.words(text, words));
         }
         &self.english
     }
 
+    /// English words, told apart.
+    pub fn english_forms(&mut self, text: &str) -> &Vocabulary {
+        self.english(text);
+        if self.needs(View::EnglishForms) {
+            self.english.number(text, &mut self.slots);
+        }
+        &self.english
+    }
+
+    /// Distinct words among the first `num_words` of English, or somewhat fewer.
+    pub fn num_english_forms_at_least(&mut self, text: &str, num_words: usize) -> usize {
+        self.english(text);
+        self.english.num_forms_at_least(num_words)
+    }
+
     /// The most frequent n-gram of English words, n from 2 to 10.
     pub fn top_ngram(&mut self, text: &str, n: usize) -> Top {
-        self.english(text);
+        self.english_forms(text);
         self.numbered.top(n, &self.english, &mut self.slots)
+    }
+
+    /// Code points of all copies of any n-gram of English words at most, spaces between its words included, n
+    /// from 2 to 4.
+    pub fn top_ngram_ceiling(&mut self, text: &str, n: usize) -> usize {
+        self.english(text);
+        self.ceilings.top(n, &self.english)
+    }
+
+    /// At least what [`Views::repeated_ngram_chars`] is, n from 5 to 10.
+    pub fn repeated_ngram_ceiling(&mut self, text: &str, n: usize) -> usize {
+        self.english(text);
+        self.ceilings.repeated_chars(n, text, &self.english)
     }
 
     /// Code points in n-grams of English words that repeat an earlier one, n from 2 to 10.
     pub fn repeated_ngram_chars(&mut self, text: &str, n: usize) -> usize {
-        self.english(text);
+        self.english_forms(text);
         self.spelled.repeated_chars(n, text, &self.english, &mut self.slots)
     }
 
@@ -125,7 +156,8 @@ impl Views {
         self.scan(text);
         if self.needs(View::Split) {
             let Self { split, scan, slots, .. } = self;
-            split.fill(text, slots, |_, words| words.extend_from_slice(&scan.words));
+            split.fill(text, |_, words| words.extend_from_slice(&scan.words));
+            split.number(text, slots);
         }
         &self.split
     }
@@ -150,7 +182,8 @@ impl Views {
     /// Words of Unicode (UAX 29) that begin with a letter, a digit or a numeral.
     pub fn unicode_words(&mut self, text: &str) -> &Vocabulary {
         if self.needs(View::Unicode) {
-            self.unicode.fill(text, &mut self.slots, unicode_words);
+            self.unicode.fill(text, unicode_words);
+            self.unicode.number(text, &mut self.slots);
         }
         &self.unicode
     }

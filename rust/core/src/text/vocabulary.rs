@@ -1,4 +1,4 @@
-//! The words of a text and the distinct ones among them, each looked at once.
+//! The words of a text and sums over them; the distinct ones among them where those are asked for.
 
 use super::letters::{bits, facts};
 use super::lines::Span;
@@ -13,27 +13,21 @@ const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "
 pub(super) struct Form {
     pub(super) span: Span,
     pub(super) key: WordKey,
-    pub(super) num_chars: u32,
-    has_letter: bool,
-    /// Has a `#` or a `…`.
-    has_mark: bool,
-    /// Has a character that is no symbol.
-    is_no_symbol: bool,
-    /// Bit of the stop word that it is; 0 if it is none.
-    stop_bit: u8,
-    /// The same without regard to case.
-    any_case_stop_bit: u8,
 }
 
-/// Words in order, their distinct forms, and sums over them.
+/// Words in order, sums over them, and their distinct forms once those are asked for.
 #[derive(Debug, Default)]
 pub struct Vocabulary {
     pub(super) words: Vec<Span>,
+    /// Hash of each word; both of its halves are mixed.
+    pub(super) hashes: Vec<u64>,
     pub(super) forms: Vec<Form>,
     /// Number of its form, for each word.
     pub(super) ids: Vec<u32>,
     /// Code points in the words before each, and in all.
     pub(super) chars_before: Vec<usize>,
+    /// A bit for each hash, some shared.
+    met: Vec<u64>,
     /// Words with a letter.
     pub num_with_letter: usize,
     /// Words with a `#` or a `…`.
@@ -68,9 +62,21 @@ impl Vocabulary {
         self.chars_before.windows(2).map(|pair| pair[1] - pair[0])
     }
 
-    /// Distinct words.
+    /// Distinct words, once [`Vocabulary::number`] has told them apart.
     pub fn num_forms(&self) -> usize {
         self.forms.len()
+    }
+
+    /// Distinct words among the first `num_words`, or somewhat fewer: words of one bit count once.
+    pub(super) fn num_forms_at_least(&mut self, num_words: usize) -> usize {
+        let first = &self.hashes[..num_words.min(self.hashes.len())];
+        self.met.clear();
+        self.met.resize((first.len() / 4).next_power_of_two(), 0); // 16 bits for a word: of 33, one is lost
+        let mask = self.met.len() - 1;
+        for hash in first {
+            self.met[(hash >> 32) as usize & mask] |= 1 << (hash >> 58);
+        }
+        self.met.iter().map(|bits| bits.count_ones() as usize).sum()
     }
 
     /// Code points of the n-gram that begins at a word, without what stands between its words.
@@ -79,33 +85,39 @@ impl Vocabulary {
     }
 
     /// Looks at every word; `split` finds them.
-    pub(super) fn fill(&mut self, text: &str, slots: &mut Slots, split: impl FnOnce(&str, &mut Vec<Span>)) {
+    pub(super) fn fill(&mut self, text: &str, split: impl FnOnce(&str, &mut Vec<Span>)) {
         self.clear();
         split(text, &mut self.words);
-        slots.reset(self.words.len());
         let (mut chars, mut stop_bits, mut any_case_bits) = (0, 0_u8, 0_u8);
+        self.hashes.reserve(self.words.len());
+        self.chars_before.reserve(self.words.len() + 1);
         self.chars_before.push(0);
         for index in 0..self.words.len() {
-            let id = self.intern(text, self.words[index], slots);
-            let form = self.forms[id];
-            chars += form.num_chars as usize;
-            stop_bits |= form.stop_bit;
-            any_case_bits |= form.any_case_stop_bit;
-            self.num_with_letter += usize::from(form.has_letter);
-            self.num_with_mark += usize::from(form.has_mark);
-            self.num_no_symbol += usize::from(form.is_no_symbol);
-            self.no_symbol_chars += usize::from(form.is_no_symbol) * form.num_chars as usize;
-            self.num_stop_word_copies += usize::from(form.stop_bit != 0);
-            self.num_any_case_stop_word_copies += usize::from(form.any_case_stop_bit != 0);
-            self.ids.push(id as u32);
+            let word = Word::of(text, self.words[index]);
+            chars += word.num_chars;
+            stop_bits |= word.stop_bit;
+            any_case_bits |= word.any_case_stop_bit;
+            self.add(&word);
+            self.hashes.push(word.hash);
             self.chars_before.push(chars);
         }
         self.num_stop_words = stop_bits.count_ones() as usize;
         self.num_any_case_stop_words = any_case_bits.count_ones() as usize;
     }
 
+    #[inline]
+    fn add(&mut self, word: &Word) {
+        self.num_with_letter += usize::from(word.has_letter);
+        self.num_with_mark += usize::from(word.has_mark);
+        self.num_no_symbol += usize::from(word.is_no_symbol);
+        self.no_symbol_chars += usize::from(word.is_no_symbol) * word.num_chars;
+        self.num_stop_word_copies += usize::from(word.stop_bit != 0);
+        self.num_any_case_stop_word_copies += usize::from(word.any_case_stop_bit != 0);
+    }
+
     fn clear(&mut self) {
         self.words.clear();
+        self.hashes.clear();
         self.forms.clear();
         self.ids.clear();
         self.chars_before.clear();
@@ -113,39 +125,129 @@ impl Vocabulary {
         (self.num_with_mark, self.num_stop_word_copies, self.num_any_case_stop_word_copies) = (0, 0, 0);
     }
 
+    /// Tells the words of the text that was looked at apart: gives each the number of its form.
+    pub(super) fn number(&mut self, text: &str, slots: &mut Slots) {
+        slots.reset(self.words.len());
+        for index in 0..self.words.len() {
+            let id = self.intern(text.as_bytes(), index, slots);
+            self.ids.push(id as u32);
+        }
+    }
+
     #[inline]
-    fn intern(&mut self, text: &str, span: Span, slots: &mut Slots) -> usize {
-        let (bytes, new, forms) = (text.as_bytes(), self.forms.len(), &self.forms);
-        let key = WordKey::of(bytes, span);
-        let is_same = |id: usize| forms[id].key == key && key.is_same(bytes, span, forms[id].span);
-        let id = slots.find_or_insert(key.hash(bytes, span), new, is_same);
+    fn intern(&mut self, text: &[u8], index: usize, slots: &mut Slots) -> usize {
+        let (span, new, forms) = (self.words[index], self.forms.len(), &self.forms);
+        let key = WordKey::of(text, span);
+        let is_same = |id: usize| forms[id].key == key && key.is_same(text, span, forms[id].span);
+        let id = slots.find_or_insert(self.hashes[index], new, is_same);
         if id == new {
-            self.forms.push(Form::new(text, span, key));
+            self.forms.push(Form { span, key });
         }
         id
     }
 }
 
-impl Form {
-    fn new(text: &str, span: Span, key: WordKey) -> Self {
-        let word = &text[span.0..span.1];
-        let (mut found, mut num_chars) = (0, 0);
-        for char in word.chars() {
-            found |= facts(char);
-            num_chars += 1;
-        }
-        let any_case = STOP_WORDS.iter().position(|stop| stop.eq_ignore_ascii_case(word));
-        let any_case_stop_bit = any_case.map_or(0, |index| 1 << index);
-        let is_lower = any_case.is_some_and(|index| STOP_WORDS[index] == word);
+/// What is known of a word.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    hash: u64,
+    num_chars: usize,
+    has_letter: bool,
+    /// Has a `#` or a `…`.
+    has_mark: bool,
+    /// Has a character that is no symbol.
+    is_no_symbol: bool,
+    /// Bit of the stop word that it is; 0 if it is none.
+    stop_bit: u8,
+    /// The same without regard to case.
+    any_case_stop_bit: u8,
+}
+
+impl Word {
+    #[inline]
+    fn of(text: &str, span: Span) -> Self {
+        let key = WordKey::of(text.as_bytes(), span);
+        let (num_chars, found) = if key.is_letters(text.as_bytes(), span) {
+            (span.1 - span.0, bits::LETTER | bits::NO_SYMBOL)
+        } else {
+            look_at_each(&text[span.0..span.1])
+        };
+        let (stop_bit, any_case_stop_bit) = stop_bits(&key);
         Self {
-            span,
-            key,
+            hash: key.hash(text.as_bytes(), span),
             num_chars,
             has_letter: found & bits::LETTER != 0,
             has_mark: found & bits::MARK != 0,
             is_no_symbol: found & bits::NO_SYMBOL != 0,
-            stop_bit: u8::from(is_lower) * any_case_stop_bit,
+            stop_bit,
             any_case_stop_bit,
         }
+    }
+}
+
+/// Characters of a word, and the facts that one of them or another has.
+fn look_at_each(word: &str) -> (usize, u8) {
+    word.chars().fold((0, 0), |(count, found), char| (count + 1, found | facts(char)))
+}
+
+/// The bit of the stop word that a word is, and that of the one that it is in any case.
+#[inline]
+fn stop_bits(key: &WordKey) -> (u8, u8) {
+    let Some((word, lower)) = key.short() else { return (0, 0) }; // none is longer
+    let bits = STOP_KEYS.iter().enumerate().map(|(index, stop)| u8::from(lower == *stop) << index);
+    let any_case = bits.fold(0, |any, bit| any | bit);
+    (if word == lower { any_case } else { 0 }, any_case)
+}
+
+/// The stop words as the numbers that [`WordKey::short`] makes of them.
+const STOP_KEYS: [u32; STOP_WORDS.len()] = {
+    let mut keys = [0; STOP_WORDS.len()];
+    let mut index = 0;
+    while index < keys.len() {
+        let word = STOP_WORDS[index].as_bytes();
+        let mut at = word.len();
+        while at > 0 {
+            at -= 1;
+            keys[index] = keys[index] << 8 | word[at] as u32;
+        }
+        index += 1;
+    }
+    keys
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_sums_are_those_of_a_look_at_every_character_of_every_word(
+            text in r"((the|The|THE|be|bee|to|of|OF|and|that|thax|have|with|[a-zA-Z]{1,12}|[#….,é日1_]{1,4})[
+    ]{1,2}){0,40}"
+        ) {
+            let mut found = Vocabulary::default();
+            found.fill(&text, spans);
+            found.number(&text, &mut Slots::default());
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let count = |is: &dyn Fn(&str) -> bool| words.iter().filter(|word| is(word)).count();
+            let any = |word: &str, bit: u8| word.chars().any(|char| facts(char) & bit != 0);
+            let is_stop = |word: &str| STOP_WORDS.contains(&word);
+            prop_assert_eq!(found.num_with_letter, count(&|word| any(word, bits::LETTER)));
+            prop_assert_eq!(found.num_with_mark, count(&|word| any(word, bits::MARK)));
+            prop_assert_eq!(found.num_no_symbol, count(&|word| any(word, bits::NO_SYMBOL)));
+            prop_assert_eq!(found.num_stop_word_copies, count(&is_stop));
+            prop_assert_eq!(found.num_any_case_stop_word_copies, count(&|word| is_stop(&word.to_ascii_lowercase())));
+            prop_assert!(found.lengths().eq(words.iter().map(|word| word.chars().count())));
+            let distinct = words.iter().collect::<std::collections::HashSet<_>>().len();
+            prop_assert_eq!(found.num_forms(), distinct);
+            prop_assert!((distinct / 4..=distinct).contains(&found.num_forms_at_least(words.len())));
+            prop_assert!(found.num_forms_at_least(3) <= words.len().min(3));
+        }
+    }
+
+    fn spans(text: &str, words: &mut Vec<Span>) {
+        let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
+        words.extend(text.split_whitespace().map(|word| (start(word), start(word) + word.len())));
     }
 }

@@ -2,6 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::english::{count_letters, not_letters};
 use super::lines::Span;
 
 /// First and last bytes of a word, and how many it has.
@@ -51,6 +52,23 @@ impl WordKey {
         }
     }
 
+    /// True if the word at `span` has ASCII letters alone.
+    #[inline]
+    pub(crate) fn is_letters(&self, text: &[u8], (start, end): Span) -> bool {
+        let beyond = u64::from_le_bytes([b'a'; 8]) & !low_bytes(self.length);
+        let is_long = self.length > 8;
+        not_letters(self.first | beyond) == 0 && (!is_long || count_letters(&text[start..end]) == self.length)
+    }
+
+    /// The bytes of a word of at most four as a number, the first lowest, and the same in lower case if they
+    /// are letters.
+    #[inline]
+    pub(crate) fn short(&self) -> Option<(u32, u32)> {
+        let word = self.first as u32;
+        let lower = word | 0x2020_2020 & low_bytes(self.length) as u32;
+        (self.length <= 4).then_some((word, lower))
+    }
+
     /// Hash of the word: its upper and its lower half are both mixed.
     ///
     /// Long words are hashed in full: many may begin and end alike, as addresses do.
@@ -95,6 +113,9 @@ mod tests {
             let keys = [first, second].map(|span| WordKey::of(text.as_bytes(), span));
             let is_same = keys[0] == keys[1] && keys[0].is_same(text.as_bytes(), first, second);
             prop_assert_eq!(is_same, one == other);
+            prop_assert!(keys[0].is_letters(text.as_bytes(), first));
+            let other_end = (0, one.len() + 2); // with the space
+            prop_assert!(!WordKey::of(text.as_bytes(), other_end).is_letters(text.as_bytes(), other_end));
             let hashes = [keys[0].hash(text.as_bytes(), first), keys[1].hash(text.as_bytes(), second)];
             prop_assert_eq!(hashes[0] == hashes[1], one == other);
         }

@@ -56,7 +56,7 @@ const HIGHEST: u64 = 0x80 * ONES;
 
 /// How many ASCII letters `bytes` begins with; eight are looked at in one step.
 #[inline]
-pub(super) fn count_letters(bytes: &[u8]) -> usize {
+pub(in crate::text) fn count_letters(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(chunk) = bytes[at..].first_chunk() {
         let others = not_letters(u64::from_le_bytes(*chunk));
@@ -70,7 +70,7 @@ pub(super) fn count_letters(bytes: &[u8]) -> usize {
 
 /// The highest bit of each byte that is no ASCII letter.
 #[inline]
-fn not_letters(block: u64) -> u64 {
+pub(in crate::text) fn not_letters(block: u64) -> u64 {
     let lower = (block | (0x20 * ONES)) & !HIGHEST;
     let is_a_or_more = lower + (0x80 - u64::from(b'a')) * ONES;
     let is_beyond_z = lower + (0x7f - u64::from(b'z')) * ONES;

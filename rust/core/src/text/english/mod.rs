@@ -22,6 +22,7 @@ mod tables;
 mod urls;
 mod words;
 
+pub(super) use classes::{count_letters, not_letters};
 use rejoin::Kind;
 use sentences::Sentences;
 
