@@ -102,9 +102,9 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
 
 
 def _explain(error: Exception) -> int:
-    from triptych.errors import InternalError, exit_status
+    from triptych.errors import InternalError, Interrupted, exit_status
 
-    expected = isinstance(error, (ValueError, OSError, InternalError))
+    expected = isinstance(error, (ValueError, OSError, InternalError, Interrupted))
     name = "" if expected else f"{type(error).__name__}: "
     print(f"error: {name}{error}", file=sys.stderr)
     if not expected:

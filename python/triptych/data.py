@@ -97,12 +97,21 @@ class OrderedRows:
         """
         stages = list(self.stages)
         stages[stage] = dataclasses.replace(stages[stage], steps=steps)
+        return self._with(stages, self.skip)
+
+    def skipping(self, windows: Sequence[tuple[int, int]]) -> OrderedRows:
+        """The same rows with these windows of data steps left out, and no others."""
+        return self._with(self.stages, windows)
+
+    def _with(
+        self, stages: Sequence[StageConfig], skip: Sequence[tuple[int, int]]
+    ) -> OrderedRows:
         return OrderedRows(
             self.sources,
             stages,
             seed=self.seed,
             seq_len=self.seq_len,
-            skip=self.skip,
+            skip=skip,
             max_epochs=self.max_epochs,
         )
 

@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from triptych import CURRICULUM
+from triptych import CURRICULUM, config
 from triptych._core import train_tokenizer, write_token_shards
 from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, pretrain
@@ -86,6 +88,31 @@ def test_a_run_that_was_stopped_reads_the_same_ids_in_the_same_order(settings):
     assert [line["rolling_hash"] for line in read_metrics_of(settings)] == straight
     assert len(set(straight)) == len(straight) == 14
     assert result.source_tokens == order(settings).planned_tokens()
+
+
+def test_a_run_that_is_told_to_end_saves_exits_with_75_and_can_go_on(settings):
+    table = {**config.to_mapping(settings), "output": settings.output}
+    path = Path(settings.output).with_suffix(".json")
+    path.write_text(json.dumps(table))
+    code = f"""
+import os, signal
+from triptych.train.trainer import Trainer
+step = Trainer._step
+def terminated(trainer, number):
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(trainer, number)
+Trainer._step = terminated
+from triptych import cli, config
+from triptych.commands import pretrain
+table = __import__("json").load(open({str(path)!r}))
+settings = config.from_mapping(pretrain.PretrainConfig, table)
+raise SystemExit(cli._guarded(lambda: pretrain.pretrain(settings) and 0, debug=False))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (75, 1), ended.stderr
+    assert "stopped after step 8: run again to go on" in ended.stderr
+    assert pretrain(settings).source_tokens == order(settings).planned_tokens()
 
 
 def read_metrics_of(settings):

@@ -16,12 +16,10 @@ from triptych.errors import ConfigError, Interrupted
 from triptych.model.huggingface import load_model
 from triptych.train import (
     DpoObjective,
-    LossSum,
     OptimizerConfig,
     PretrainObjective,
     StageSchedule,
     Trainer,
-    TrainingDiverged,
     reference_logps,
 )
 from triptych.train.metrics import read_metrics
@@ -186,36 +184,6 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
     train(tmp_path)
     with pytest.raises(ConfigError, match="another run: seed: expected 7, found 0"):
         train(tmp_path, seed=7)
-
-
-class Unstable(PretrainObjective):
-    """Its loss is not a number in the steps named."""
-
-    def __init__(self, bad_steps):
-        super().__init__()
-        object.__setattr__(self, "bad_steps", bad_steps)
-        object.__setattr__(self, "calls", [])
-
-    def loss(self, model, batch):
-        part = super().loss(model, batch)
-        self.calls.append(1)
-        bad = len(self.calls) in self.bad_steps
-        return LossSum(part.loss_sum * (math.nan if bad else 1.0), part.count)
-
-
-def test_a_step_without_a_finite_loss_is_skipped_and_counted(tmp_path):
-    model, result = train(tmp_path, objective=Unstable({2, 5}), micro_batch_rows=4)
-    assert result.skipped_steps == 2
-    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
-    lines = read_metrics(tmp_path)
-    assert [line["step"] for line in lines if line["loss"] is None] == [2, 5]
-
-
-def test_too_many_bad_steps_in_a_row_end_the_run(tmp_path):
-    with pytest.raises(TrainingDiverged, match="within 3 steps, found loss nan"):
-        train(
-            tmp_path, objective=Unstable({4, 5, 6}), max_bad_steps=3, micro_batch_rows=4
-        )
 
 
 def test_a_run_writes_metrics_status_and_a_loadable_model(tmp_path):

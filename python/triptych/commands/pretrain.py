@@ -23,7 +23,7 @@ from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte
 from triptych.language_model import use_threads
 from triptych.model import Transformer
-from triptych.train import OptimizerConfig, PretrainObjective, TrainResult
+from triptych.train import OptimizerConfig, PretrainObjective, TrainConfig, TrainResult
 from triptych.train.metrics import EvaluationLog
 
 
@@ -51,6 +51,10 @@ class PretrainConfig:
         z_loss: weight of lse² (PaLM: 1e-4).
         precision: of the matrix products; weights stay fp32.
         seed: of the weights and of the data order.
+        spike_sigmas: a loss or gradient norm so many deviations above the mean of 128
+            steps is not updated by; 0 for no such rule.
+        max_rewinds: times that a run whose steps go bad one after another goes back and
+            leaves their data out.
         threads: CPU threads; None takes all cores.
     """
 
@@ -73,6 +77,8 @@ class PretrainConfig:
     checkpoint_every_steps: int = 500
     keep_checkpoints: int = 2
     seed: int = 0
+    spike_sigmas: float = TrainConfig.spike_sigmas or 0.0
+    max_rewinds: int = TrainConfig.max_rewinds
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -133,7 +139,11 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
         settings.model.build(tokenizer, seed=settings.seed),
         PretrainObjective(z_loss=settings.z_loss),
         order(settings),
-        train_config(settings, settings.stages, settings.optimizer),
+        dataclasses.replace(
+            train_config(settings, settings.stages, settings.optimizer),
+            spike_sigmas=settings.spike_sigmas or None,
+            max_rewinds=settings.max_rewinds,
+        ),
         tokenizer_path=settings.tokenizer,
         resolved=settings,
         watch=watch,

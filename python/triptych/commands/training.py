@@ -12,6 +12,7 @@ import torch
 
 from triptych import artefact, config
 from triptych._core import Tokenizer
+from triptych.commands.stopping import TerminationNotice
 from triptych.curriculum import ScheduleName, StageConfig
 from triptych.data import OrderedRows, require_same_tokenizer
 from triptych.errors import ConfigError, IntegrityError
@@ -155,26 +156,34 @@ def train(
     resolved: Any,
     watch: Watch,
 ) -> TrainResult:
-    """Writes the resolved settings into the run, then trains or goes on training."""
+    """Writes the resolved settings into the run, then trains or goes on training.
+
+    Raises:
+        Interrupted: SIGTERM came; a checkpoint is saved, the same call goes on.
+    """
     check_data(data, tokenizer_path)
     output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config.to_mapping(resolved), indent=2) + "\n"
     artefact.write_text(output / RUN_FILE, text)
-    trainer = Trainer(
-        model,
-        objective,
-        data,
-        settings,
-        tokenizer_path=tokenizer_path,
-        on_step=watch.on_step,
-        on_stage_end=watch.on_stage_end,
-    )
-    result = trainer.run()
-    read = data
+    with TerminationNotice() as notice:
+        trainer = Trainer(
+            model,
+            objective,
+            data,
+            settings,
+            tokenizer_path=tokenizer_path,
+            on_step=watch.on_step,
+            on_stage_end=watch.on_stage_end,
+            should_stop=notice.received,
+        )
+        result = trainer.run()
+    skip = [(first, end) for first, end in trainer.state.skip]
+    planned = data if skip == list(data.skip) else data.skipping(skip)
+    read = planned
     for stage, steps in trainer.state.ended_early.items():
         read = read.ended_early(int(stage), steps)
-    tokens = account(data, read, result)
+    tokens = account(planned, read, result)
     artefact.write_text(output / TOKENS_FILE, json.dumps(tokens, indent=2) + "\n")
     return result
 

@@ -8,7 +8,8 @@ from triptych.train.optimizer import OptimizerConfig
 from triptych.train.pretrain import PretrainObjective
 from triptych.train.schedule import StageSchedule
 from triptych.train.sft import SftObjective
-from triptych.train.trainer import TrainConfig, Trainer, TrainingDiverged, TrainResult
+from triptych.train.train_config import TrainConfig, TrainResult
+from triptych.train.trainer import Trainer, TrainingDiverged
 
 __all__ = [
     "Batch",

@@ -73,7 +73,9 @@ class DataSource(Protocol):
     its shards' manifests), which `data_fingerprint` takes in; `sources`, the names that
     `Batch.sources` counts; and `ended_early(stage, steps)`, the same rows with a stage
     that ends sooner, which stages with an exit condition need; and
-    `prefetch(step, batch_rows)`, which makes batches ahead.
+    `prefetch(step, batch_rows)`, which makes batches ahead. To leave out windows of
+    steps, it has `skip`, those it leaves out, `skipping(windows)`, the same rows without
+    those windows, `data_step(step)`, and `named_rows(step)`, which names documents.
     """
 
     @property
@@ -93,7 +95,12 @@ class DataSource(Protocol):
 
 
 def data_fingerprint(data: DataSource) -> str:
-    """Names a data source: its own fingerprint, its length, and three of its steps."""
+    """Names a data source: its own fingerprint, its length, and three of its steps.
+
+    Windows that are left out do not count: a run may leave out more as it goes on.
+    """
+    if getattr(data, "skip", ()):
+        data = data.skipping(())  # type: ignore[attr-defined]
     last = data.num_steps - 1
     hashes = [data.step_hash(step) for step in sorted({0, last // 2, last})]
     own = str(getattr(data, "fingerprint", ""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class TrainState:
         source_tokens: tokens read so far of each source, by its number or name.
         ended_early: steps of each stage, by its number, that met its exit condition.
         exit_watch: the losses that the present stage's exit condition looks at.
+        spike_watch: the losses and norms that a spike is told from.
+        skip: windows of data steps that were left out, as first step and end.
     """
 
     step: int = 0
@@ -67,6 +69,8 @@ class TrainState:
     source_tokens: dict[str, int] = field(default_factory=dict)
     ended_early: dict[str, int] = field(default_factory=dict)
     exit_watch: dict[str, Any] = field(default_factory=dict)
+    spike_watch: dict[str, Any] = field(default_factory=dict)
+    skip: list[list[int]] = field(default_factory=list)
 
 
 def save(
@@ -109,9 +113,22 @@ def load(
         )
     load_weights(model, read_weights(folder), folder)
     _restore_optimizer(folder / OPTIMIZER, model, optimizer)
+    return read_state(folder)
+
+
+def read_state(folder: Path) -> TrainState:
+    """Where the run of a checkpoint stands."""
     values = read_json(folder / STATE)
     values.pop("torch", None)
     return TrainState(**values)
+
+
+def abandon(folder: Path) -> None:
+    """Takes a checkpoint out of its run without deleting it: `abandoned-step-…`."""
+    target = folder.with_name(f"abandoned-{folder.name}")
+    if target.exists():
+        shutil.rmtree(target)
+    folder.rename(target)
 
 
 def steps_in(folder: Path) -> list[Path]:
@@ -127,21 +144,30 @@ def latest(folder: Path) -> Path | None:
     Raises:
         IntegrityError: there are checkpoints, and every one is damaged.
     """
+    return next(whole(folder), None)
+
+
+def whole(folder: Path) -> Iterator[Path]:
+    """Checkpoints that verify, newest first; damaged ones are named in a warning.
+
+    Raises:
+        IntegrityError: there are checkpoints, and every one is damaged.
+    """
     failures: list[IntegrityError | ConfigError] = []
-    for candidate in reversed(steps_in(folder)):
+    candidates = steps_in(folder)
+    for candidate in reversed(candidates):
         try:
             verify(candidate, CHECKPOINT_FORMAT)
         except (IntegrityError, ConfigError) as error:
             logger.warning("checkpoint passed over: %s", error)
             failures.append(error)
         else:
-            return candidate
-    if failures:
+            yield candidate
+    if failures and len(failures) == len(candidates):
         raise IntegrityError(
             f"no checkpoint in `{folder}` is whole: expected one of "
             f"{len(failures)}, found: {failures[0]}"
         )
-    return None
 
 
 def weights_hash(folder: Path) -> str:

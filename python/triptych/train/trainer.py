@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,95 +24,30 @@ from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
 from triptych.train.batch import Batch, DataSource, data_fingerprint
 from triptych.train.checkpoint import TrainState
-from triptych.train.early_exit import ExitWatch, StageExit
+from triptych.train.early_exit import ExitWatch
+from triptych.train.health import Reading, SpikeWatch
+from triptych.train.incidents import REWOUND, IncidentLog
 from triptych.train.metrics import MetricsLog
 from triptych.train.objective import Objective
-from triptych.train.optimizer import OptimizerConfig, create_optimizer, set_lr
+from triptych.train.optimizer import create_optimizer, set_lr
 from triptych.train.precision import Precision
-from triptych.train.schedule import StageSchedule, stage_at
+from triptych.train.resume import newest_checkpoint, without
+from triptych.train.schedule import stage_at
+from triptych.train.train_config import Metrics, TrainConfig, TrainResult
 
-Metrics = dict[str, Any]
 logger = logging.getLogger("triptych.train")
 
 
 class TrainingDiverged(RuntimeError):
-    """Too many steps in a row had a loss or gradient that was not finite."""
+    """Too many steps in a row had a loss or gradient that could not be trusted."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How to train; the objective brings its own settings.
+class _Rewind(Exception):
+    """Leave the loop and go back to before `first_step`; the steps to `last_step` go."""
 
-    Attributes:
-        output: folder of the run.
-        stages: learning rates by stage; their steps add up to the data's.
-        exits: of each stage, when it ends before its last step; empty for never.
-        micro_batch_rows: rows computed at once; changes memory, not the result.
-        precision: `auto`, `fp32`, `bf16` or `fp16`.
-        checkpoint_every_steps: besides the end of every stage.
-        keep_checkpoints: newest ones to keep.
-        seed: whatever is random at a step derives from (seed, step).
-        clip_norm: largest norm of the gradient; None leaves it as it is.
-        max_bad_steps: so many steps in a row without a finite loss end the run.
-        tensorboard: write event files, if tensorboard is installed.
-    """
-
-    output: Path
-    stages: Sequence[StageSchedule]
-    exits: Sequence[StageExit | None] = ()
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    micro_batch_rows: int = 8
-    precision: str = "auto"
-    checkpoint_every_steps: int = 200
-    keep_checkpoints: int = 2
-    seed: int = 0
-    clip_norm: float | None = 1.0  # Brown et al. 2020, appendix B
-    max_bad_steps: int = 20
-    tensorboard: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.stages:
-            raise ConfigError("stages: expected at least one, found none")
-        if self.exits and len(self.exits) != len(self.stages):
-            expected, found = len(self.stages), len(self.exits)
-            raise ConfigError(f"exits: expected {expected}, one a stage, found {found}")
-        for name in (
-            "micro_batch_rows",
-            "checkpoint_every_steps",
-            "keep_checkpoints",
-            "max_bad_steps",
-        ):
-            if getattr(self, name) < 1:
-                value = getattr(self, name)
-                raise ConfigError(f"{name}: expected at least 1, found {value!r}")
-        if self.clip_norm is not None and self.clip_norm <= 0.0:
-            raise ConfigError(f"clip_norm: expected above 0, found {self.clip_norm!r}")
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of all stages."""
-        return sum(stage.steps for stage in self.stages)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        step: steps done, in all.
-        checkpoint_folder: the last checkpoint.
-        tokens: tokens read, in all.
-        skipped_steps: steps without an update, for a loss that was not finite.
-        metrics: those of the last step run; empty if there was nothing left to do.
-        source_tokens: tokens read, in all, of each source.
-    """
-
-    step: int
-    checkpoint_folder: Path
-    tokens: int
-    skipped_steps: int
-    metrics: Metrics
-    source_tokens: dict[str, int] = field(default_factory=dict)
+    def __init__(self, first_step: int, last_step: int) -> None:
+        super().__init__(first_step, last_step)
+        self.steps = range(first_step, last_step + 1)
 
 
 class Trainer:
@@ -149,7 +84,8 @@ class Trainer:
                 f"stages: expected {data.num_steps} steps in all, as the data has, "
                 f"found {config.num_steps}"
             )
-        self.model, self.objective, self.data = model, objective, data
+        self.model, self.objective = model, objective
+        self.data = self.configured_data = data
         self.config = config
         self.tokenizer_path = None if tokenizer_path is None else Path(tokenizer_path)
         self.on_step, self.on_stage_end = on_step, on_stage_end
@@ -163,7 +99,8 @@ class Trainer:
         self.stages = list(config.stages)
         self.identity = self._identity()
         self.state = TrainState(run=self.identity)
-        self.exit_watch = ExitWatch()
+        self.exit_watch, self.spike_watch = ExitWatch(), SpikeWatch()
+        self.incidents = IncidentLog(Path(config.output))
         self.folder = Path(config.output) / "checkpoints"
 
     def run(self) -> TrainResult:
@@ -171,8 +108,15 @@ class Trainer:
 
         Raises:
             Interrupted: `should_stop` said so; the same call goes on.
-            TrainingDiverged: the loss stayed infinite or NaN.
+            TrainingDiverged: loss or gradient stayed faulty, also after going back.
         """
+        while True:
+            try:
+                return self._run()
+            except _Rewind as rewind:
+                self._leave_out(rewind.steps)
+
+    def _run(self) -> TrainResult:
         last = self._resume()
         metrics: Metrics = {}
         tensorboard = self.config.tensorboard
@@ -213,14 +157,17 @@ class Trainer:
             "seed": self.config.seed,
             "precision": self.precision.name,
             "clip_norm": self.config.clip_norm,
+            "spike_sigmas": self.config.spike_sigmas,
             "optimizer": asdict(self.config.optimizer),
             "stages": [asdict(stage) for stage in self.config.stages],
             "exits": [ends and asdict(ends) for ends in self.config.exits],
         }
 
     def _resume(self) -> Path | None:
-        """Goes to the latest checkpoint that is whole; None if there is none."""
-        folder = checkpoint.latest(self.folder)
+        """Goes to the latest checkpoint to go on from; None if there is none."""
+        self.data = without(self.configured_data, self.incidents.windows())
+        self.stages = list(self.config.stages)
+        folder = newest_checkpoint(self.folder, self.data)
         if folder is None:
             return None
         state = checkpoint.load(folder, self.model, self.optimizer)
@@ -235,21 +182,44 @@ class Trainer:
         for index, steps in state.ended_early.items():
             self._end_stage(int(index), steps)
         self.exit_watch = ExitWatch(state.exit_watch)
+        self.spike_watch = SpikeWatch(state.spike_watch)
+        self.incidents.cut(state.step)
         logger.info("continuing from `%s`", folder)
         return folder
+
+    def _leave_out(self, steps: range) -> None:
+        """Enters that the data of `steps` is left out from now on."""
+        data: Any = self.data
+        window = (data.data_step(steps[0]), data.data_step(steps[-1]) + 1)
+        logger.warning("steps %d to %d: going back", steps[0] + 1, steps[-1] + 1)
+        self.incidents.write(
+            {
+                "step": steps[0] + 1,
+                "action": REWOUND,
+                "data_steps": window,
+                "documents": [name for step in steps for name in self._documents(step)],
+            }
+        )
+
+    def _documents(self, step: int) -> list[dict[str, Any]]:
+        """Source and id of each document that `step` reads, where the data knows."""
+        named_rows = getattr(self.data, "named_rows", None)
+        rows = [] if named_rows is None else named_rows(step)
+        read = {(x["source"], x["id"]): None for row in rows for x in row}
+        return [{"source": source, "id": name} for source, name in read]
 
     def _step(self, step: int) -> Metrics:
         """One update; returns its metrics."""
         started = time.perf_counter()
-        torch.manual_seed(step_seed(self.config.seed, step))
         index, step_in_stage = stage_at(self.stages, step)
         stage = self.stages[index]
         lr = stage.lr(step_in_stage + 1)
         set_lr(self.optimizer, lr)
         batches = self._micro_batches(step)
         count = sum(self.objective.count(batch) for batch in batches)
-        sums = self._accumulate(batches, count)
-        grad_norm = self._update(sums["loss"])
+        sums, reading, fault = self._examined_gradient(step, batches, count)
+        self._update(reading, fault)
+        self._check_bad_steps(step, reading)
         tokens = sum(batch.num_tokens for batch in batches)
         ids_hash = self._account(batches)
         self.state.step = step + 1
@@ -259,7 +229,8 @@ class Trainer:
             "stage": stage.name,
             **sums,
             "lr": lr,
-            "grad_norm": grad_norm,
+            "grad_norm": _finite(reading.grad_norm),
+            **({} if fault is None else {"fault": fault}),
             "count": count,
             "tokens": self.state.tokens,
             "tokens_per_second": tokens / seconds,
@@ -310,33 +281,83 @@ class Trainer:
         sums = {key: total.item() / count for key, total in totals.items()}
         return sums or {"loss": math.nan}  # nothing to learn: the step is skipped
 
-    def _update(self, loss: float) -> float | None:
-        """Clips and updates unless something is not finite; returns the norm."""
+    def _examined_gradient(
+        self, step: int, batches: Sequence[Batch], count: float
+    ) -> tuple[dict[str, float], Reading, str | None]:
+        """The gradient of a step, computed once more if it looks wrong; and its fault.
+
+        A fault that is gone the second time was the machine's, one that stays is the
+        data's or the weights'. Under fp16 an overflow is routine and only skipped.
+        """
+        sums, reading = self._gradient(step, batches, count)
+        fault = self._fault(reading)
+        if fault is None or count == 0 or self.scaler.is_enabled():
+            return sums, reading, fault
+        sums, again = self._gradient(step, batches, count)
+        remains = self._fault(again)
+        self.incidents.write(
+            {
+                "step": step + 1,
+                "action": "updated" if remains is None else "skipped",
+                "fault": fault,
+                **_json(reading),
+                "again": _json(again),
+                "repeated": repr(reading) == repr(again),  # NaN is not equal to itself
+                "documents": self._documents(step),
+            }
+        )
+        return sums, again, remains
+
+    def _gradient(
+        self, step: int, batches: Sequence[Batch], count: float
+    ) -> tuple[dict[str, float], Reading]:
+        """Sums of a step, its gradient being left, clipped, in the parameters."""
+        torch.manual_seed(step_seed(self.config.seed, step))
+        sums = self._accumulate(batches, count)
         self.scaler.unscale_(self.optimizer)
         limit = self.config.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
-        finite = math.isfinite(loss) and math.isfinite(norm)
-        if finite:
+        return sums, Reading(sums["loss"], norm)
+
+    def _fault(self, reading: Reading) -> str | None:
+        return self.spike_watch.fault(reading, self.config.spike_sigmas)
+
+    def _update(self, reading: Reading, fault: str | None) -> None:
+        """Updates, or leaves weights and moments as they are if there is a fault."""
+        if fault is None:
             self.scaler.step(self.optimizer)
             self.state.bad_steps = 0
         else:
             self.state.skipped_steps += 1
             self.state.bad_steps += 1
         self.scaler.update()
-        self._check_bad_steps(loss, norm)
-        return norm if math.isfinite(norm) else None
+        self.spike_watch.add(reading)
 
-    def _check_bad_steps(self, loss: float, norm: float) -> None:
+    def _check_bad_steps(self, step: int, reading: Reading) -> None:
         if self.state.bad_steps < self.config.max_bad_steps:
             return
+        first = step + 1 - self.state.bad_steps
+        if self._can_go_back(first):
+            raise _Rewind(first, step)
         raise TrainingDiverged(
-            f"step {self.state.step + 1}: expected a finite loss and gradient within "
-            f"{self.config.max_bad_steps} steps, found loss {loss} and norm {norm}"
+            f"step {step + 1}: expected a finite loss and gradient within "
+            f"{self.config.max_bad_steps} steps, found loss {reading.loss} and norm "
+            f"{reading.grad_norm}; the documents are named in `{self.incidents.path}`"
+        )
+
+    def _can_go_back(self, step: int) -> bool:
+        """Whether rewinds are left, and a checkpoint from before `step`."""
+        rewinds = len(self.incidents.windows())
+        earlier = f"step-{step:08d}"
+        saved = any(x.name <= earlier for x in checkpoint.steps_in(self.folder))
+        return (
+            saved
+            and rewinds < self.config.max_rewinds
+            and hasattr(self.data, "skipping")
         )
 
     def _report(self, log: MetricsLog, metrics: Metrics, last: Path | None) -> None:
-        if not math.isfinite(metrics["loss"]):
-            metrics["loss"] = None  # JSON has no NaN
+        metrics["loss"] = _finite(metrics["loss"])
         log.write(metrics)
         remaining = self.num_steps - self.state.step
         log.status(
@@ -382,10 +403,13 @@ class Trainer:
         index, step_in_stage = stage_at(self.stages, self.state.step - 1)
         stage = self.stages[index]
         ended = step_in_stage + 1 == stage.steps
+        if ended:
+            self.spike_watch = SpikeWatch()  # other data may have another level
         if ended and self.on_stage_end is not None:
             self.on_stage_end(stage.name, self.state.step, self.model)
             self.model.train()
         due = self.state.step % self.config.checkpoint_every_steps == 0
+        due = due and self.state.bad_steps == 0  # or it would replace a better one
         return self._save() if due or ended else last
 
     def _maybe_stop(self, last: Path | None) -> None:
@@ -400,6 +424,8 @@ class Trainer:
     def _save(self) -> Path:
         self.state.scaler = self.scaler.state_dict()
         self.state.exit_watch = self.exit_watch.state()
+        self.state.spike_watch = self.spike_watch.state()
+        self.state.skip = [list(window) for window in getattr(self.data, "skip", ())]
         return checkpoint.save(
             self.folder,
             self.model,
@@ -408,6 +434,15 @@ class Trainer:
             tokenizer_path=self.tokenizer_path,
             keep=self.config.keep_checkpoints,
         )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _json(reading: Reading) -> dict[str, float | None]:
+    return {"loss": _finite(reading.loss), "grad_norm": _finite(reading.grad_norm)}
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -1,0 +1,79 @@
+"""Whether a step may be trusted: losses and gradient norms beside those before them.
+
+A fault is found before the update, which is then left out; parameters and moments never
+see it (0 * NaN is NaN, so a factor of 0 would not do).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SPIKE_WINDOW_STEPS = 128  # OLMo 2's skip-step optimiser looks back as far
+
+# A spread of nearly nothing, as on one batch over and over, would call rounding a spike:
+# 6 sigma are at least 6 % of the mean.
+MIN_RELATIVE_DEVIATION = 0.01
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a step computed before its update.
+
+    Attributes:
+        loss: divided by the count of the step.
+        grad_norm: of the gradient, before it is clipped.
+    """
+
+    loss: float
+    grad_norm: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether an update by it would leave finite parameters."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+
+
+class SpikeWatch:
+    """The readings of the last steps; small enough to save."""
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        state = state or {}
+        window = SPIKE_WINDOW_STEPS
+        self.losses: deque[float] = deque(state.get("losses", ()), window)
+        self.grad_norms: deque[float] = deque(state.get("grad_norms", ()), window)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"losses": list(self.losses), "grad_norms": list(self.grad_norms)}
+
+    def fault(self, reading: Reading, sigmas: float | None) -> str | None:
+        """`not_finite`, `loss_spike`, `grad_norm_spike`, or None for a good reading."""
+        if not reading.is_finite:
+            return "not_finite"
+        if sigmas is None:
+            return None
+        if is_spike(reading.loss, self.losses, sigmas):
+            return "loss_spike"
+        if is_spike(reading.grad_norm, self.grad_norms, sigmas):
+            return "grad_norm_spike"
+        return None
+
+    def add(self, reading: Reading) -> None:
+        """Takes a reading in; spikes too, so that a new level is soon an accepted one."""
+        if reading.is_finite:
+            self.losses.append(reading.loss)
+            self.grad_norms.append(reading.grad_norm)
+
+
+def is_spike(value: float, past: Sequence[float], sigmas: float) -> bool:
+    """Whether `value` is more than `sigmas` deviations above the mean of a full window."""
+    if len(past) < SPIKE_WINDOW_STEPS:
+        return False
+    mean = math.fsum(past) / len(past)
+    variance = math.fsum((x - mean) ** 2 for x in past) / (len(past) - 1)
+    deviation = max(math.sqrt(variance), MIN_RELATIVE_DEVIATION * abs(mean))
+    return value > mean + sigmas * deviation

@@ -1,0 +1,68 @@
+"""`incidents.jsonl`: steps that were not trusted, what was done, and their documents."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.artefact import write_text
+
+FILE_NAME = "incidents.jsonl"
+REWOUND = "rewound"
+
+Window = tuple[int, int]
+
+
+class IncidentLog:
+    """The incidents of a run, one line each, on the disk before the run goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+
+    def read(self) -> list[dict[str, Any]]:
+        """All incidents so far, a torn last line left out."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def write(self, incident: Mapping[str, Any]) -> None:
+        """Adds an incident, which must hold `step` and `action`."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as lines:
+            lines.write(json.dumps(incident) + "\n")
+            lines.flush()
+            os.fsync(lines.fileno())
+
+    def cut(self, step: int) -> None:
+        """Drops the lines of steps behind `step`, which are run again.
+
+        Rewinds stay: their windows are left out from then on.
+        """
+        kept = [x for x in self.read() if x["step"] <= step or x["action"] == REWOUND]
+        if self.path.exists():
+            write_text(self.path, "".join(json.dumps(x) + "\n" for x in kept))
+
+    def windows(self) -> list[Window]:
+        """Windows of data steps that rewinds left out."""
+        rewinds = (x for x in self.read() if x["action"] == REWOUND)
+        return [(x["data_steps"][0], x["data_steps"][1]) for x in rewinds]
+
+
+def merged(windows: Sequence[Window]) -> tuple[Window, ...]:
+    """The same data steps as windows in order that do not touch."""
+    joined: list[Window] = []
+    for first, end in sorted(windows):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((first, end))
+    return tuple(joined)
+
+
+def before(windows: Sequence[Window], data_step: int) -> tuple[Window, ...]:
+    """What a run that has read up to `data_step`, without it, has noticed of windows."""
+    return tuple(w for w in merged(windows) if w[0] < data_step)

@@ -1,0 +1,57 @@
+"""Where a run goes on: the data it has left, and the checkpoint that agrees with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import ConfigError
+from triptych.train import checkpoint
+from triptych.train.batch import DataSource
+from triptych.train.checkpoint import TrainState
+from triptych.train.incidents import Window, before, merged
+
+logger = logging.getLogger("triptych.train")
+
+
+def without(data: Any, windows: Sequence[Window]) -> Any:
+    """The same data with these windows of data steps left out as well."""
+    return data.skipping(merged([*data.skip, *windows])) if windows else data
+
+
+def newest_checkpoint(folder: Path, data: DataSource) -> Path | None:
+    """The newest that is whole and has read what `data` gives; None for none at all.
+
+    Newer ones, which have read what is to be skipped, leave the run.
+
+    Raises:
+        ConfigError: every one has read data that is to be skipped.
+        IntegrityError: every one is damaged.
+    """
+    newer: list[Path] = []
+    for candidate in checkpoint.whole(folder):
+        if has_read_the_same(data, checkpoint.read_state(candidate)):
+            for other in newer:
+                logger.warning("`%s` has read data that is skipped now", other)
+                checkpoint.abandon(other)
+            return candidate
+        newer.append(candidate)
+    if newer:
+        raise ConfigError(
+            f"skip: expected windows behind what the oldest checkpoint has read, "
+            f"`{newer[-1]}`, found {list(getattr(data, 'skip', ()))}; choose another "
+            "output folder to begin again without them"
+        )
+    return None
+
+
+def has_read_the_same(data: Any, state: TrainState) -> bool:
+    """Whether the steps behind `state` are those that `data` gives."""
+    skip = getattr(data, "skip", ())
+    past = [(first, end) for first, end in state.skip]
+    if state.step == 0 or list(skip) == past:
+        return True
+    end = data.data_step(state.step - 1) + 1
+    return before(skip, end) == before(past, end)

@@ -1,0 +1,102 @@
+"""How to train, and how a training ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import ConfigError
+from triptych.train.early_exit import StageExit
+from triptych.train.optimizer import OptimizerConfig
+from triptych.train.schedule import StageSchedule
+
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train; the objective brings its own settings.
+
+    Attributes:
+        output: folder of the run.
+        stages: learning rates by stage; their steps add up to the data's.
+        exits: of each stage, when it ends before its last step; empty for never.
+        micro_batch_rows: rows computed at once; changes memory, not the result.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        checkpoint_every_steps: besides the end of every stage.
+        keep_checkpoints: newest ones to keep.
+        seed: whatever is random at a step derives from (seed, step).
+        clip_norm: largest norm of the gradient; None leaves it as it is.
+        spike_sigmas: a loss or gradient norm so many deviations above the mean of the
+            128 steps before is a fault like one that is not finite; None for none.
+        max_bad_steps: so many faulty steps in a row send the run back to its last
+            checkpoint before them, from where their data is left out.
+        max_rewinds: how often; once more, or without a checkpoint, ends the run.
+        tensorboard: write event files, if tensorboard is installed.
+    """
+
+    output: Path
+    stages: Sequence[StageSchedule]
+    exits: Sequence[StageExit | None] = ()
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    micro_batch_rows: int = 8
+    precision: str = "auto"
+    checkpoint_every_steps: int = 200
+    keep_checkpoints: int = 2
+    seed: int = 0
+    clip_norm: float | None = 1.0  # Brown et al. 2020, appendix B
+    spike_sigmas: float | None = 6.0  # OLMo 2's skip-step optimiser
+    max_bad_steps: int = 20
+    max_rewinds: int = 2
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ConfigError("stages: expected at least one, found none")
+        if self.exits and len(self.exits) != len(self.stages):
+            expected, found = len(self.stages), len(self.exits)
+            raise ConfigError(f"exits: expected {expected}, one a stage, found {found}")
+        for name in (
+            "micro_batch_rows",
+            "checkpoint_every_steps",
+            "keep_checkpoints",
+            "max_bad_steps",
+        ):
+            if getattr(self, name) < 1:
+                value = getattr(self, name)
+                raise ConfigError(f"{name}: expected at least 1, found {value!r}")
+        for name in ("clip_norm", "spike_sigmas"):
+            value = getattr(self, name)
+            if value is not None and value <= 0.0:
+                raise ConfigError(f"{name}: expected above 0, found {value!r}")
+        if self.max_rewinds < 0:
+            found = self.max_rewinds
+            raise ConfigError(f"max_rewinds: expected at least 0, found {found!r}")
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: steps done, in all.
+        checkpoint_folder: the last checkpoint.
+        tokens: tokens read, in all.
+        skipped_steps: steps without an update, for a loss or gradient not trusted.
+        metrics: those of the last step run; empty if there was nothing left to do.
+        source_tokens: tokens read, in all, of each source.
+    """
+
+    step: int
+    checkpoint_folder: Path
+    tokens: int
+    skipped_steps: int
+    metrics: Metrics
+    source_tokens: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,269 @@
+"""Faulty steps: found before the update, told apart, left out, and named."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from tiny import TinyData, same_weights, tiny_model, tiny_train_config
+from triptych._core import train_tokenizer, write_token_shards
+from triptych.curriculum import StageConfig
+from triptych.data import OrderedRows
+from triptych.errors import ConfigError
+from triptych.train import (
+    LossSum,
+    PretrainObjective,
+    StageSchedule,
+    Trainer,
+    TrainingDiverged,
+)
+from triptych.train.health import SPIKE_WINDOW_STEPS, Reading, SpikeWatch, is_spike
+from triptych.train.incidents import IncidentLog, before, merged
+from triptych.train.metrics import read_metrics
+
+STEPS = 20
+
+
+class Faulty(PretrainObjective):
+    """Multiplies the loss of chosen batches; `seen` counts the batches so far."""
+
+    def __init__(self, factor_of):
+        super().__init__()
+        object.__setattr__(self, "factor_of", factor_of)
+        object.__setattr__(self, "seen", [])
+
+    def loss(self, model, batch):
+        self.seen.append(batch)
+        part = super().loss(model, batch)
+        factor = self.factor_of(len(self.seen), batch)
+        return LossSum(part.loss_sum * factor, part.count)
+
+
+def holds(document, call, batch):
+    return math.nan if document in batch.documents.tolist() else 1.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokens") / "web"
+    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
+    documents = [
+        (f"web-{i}", "web", [7 + (i * 13 + t) % 80 for t in range(16)], None)
+        for i in range(200)
+    ]
+    write_token_shards(documents, tokenizer, str(folder), 1)
+    return folder
+
+
+@pytest.fixture
+def data(folder):
+    stages = [StageConfig(stage="first", learning_rate=1e-2, batch_size=2, steps=STEPS)]
+    return OrderedRows({"web": folder}, stages, seed=3, seq_len=16)
+
+
+def trainer(output, data, objective=None, **changes):
+    schedule = StageSchedule(name="first", steps=data.num_steps, max_lr=1e-2)
+    config = tiny_train_config(
+        output,
+        stages=[schedule],
+        **{"checkpoint_every_steps": 4, "max_bad_steps": 3, **changes},
+    )
+    return Trainer(tiny_model(), objective or PretrainObjective(), data, config)
+
+
+def trained(*arguments, **changes):
+    run = trainer(*arguments, **changes)
+    return run.model, run.run()
+
+
+def incidents(output):
+    return IncidentLog(output).read()
+
+
+def documents_of(data, steps):
+    return {
+        int(entry["id"].removeprefix("web-"))
+        for step in steps
+        for row in data.named_rows(step)
+        for entry in row
+    }
+
+
+def test_a_fault_of_the_machine_is_gone_the_second_time_and_costs_no_step(
+    tmp_path, data
+):
+    once = Faulty(lambda call, batch: math.nan if call == 3 else 1.0)
+    model, result = trained(tmp_path / "faulty", data, once)
+    (incident,) = incidents(tmp_path / "faulty")
+    assert (incident["action"], incident["repeated"]) == ("updated", False)
+    assert (incident["step"], incident["fault"]) == (3, "not_finite")
+    assert result.skipped_steps == 0
+    assert same_weights(model, trained(tmp_path / "sound", data)[0])
+
+
+def test_a_fault_of_the_data_comes_back_is_skipped_and_its_documents_are_named(
+    tmp_path, data
+):
+    (document, *_) = documents_of(data, [6])
+    model, result = trained(tmp_path, data, Faulty(partial(holds, document)))
+    (incident,) = incidents(tmp_path)
+    assert (incident["action"], incident["repeated"]) == ("skipped", True)
+    assert incident["step"] == 7
+    assert {"source": "web", "id": f"web-{document}"} in incident["documents"]
+    assert len(incident["documents"]) == len(documents_of(data, [6]))
+    assert result.skipped_steps == 1
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+    (line,) = [line for line in read_metrics(tmp_path) if line["loss"] is None]
+    assert (line["step"], line["fault"]) == (7, "not_finite")
+
+
+def bad_window(data, first=9, end=12):
+    """An objective for which the data of steps `first` to `end` is bad."""
+    bad = documents_of(data, range(first, end))
+    return Faulty(
+        lambda _, batch: math.nan if bad & set(batch.documents.tolist()) else 1.0
+    )
+
+
+def test_bad_steps_in_a_row_send_the_run_back_and_leave_their_data_out(tmp_path, data):
+    model, result = trained(tmp_path / "healed", data, bad_window(data))
+    rewound = incidents(tmp_path / "healed")[-1]
+    assert (rewound["action"], rewound["data_steps"]) == ("rewound", [9, 12])
+    named = {int(x["id"].removeprefix("web-")) for x in rewound["documents"]}
+    assert named == documents_of(data, range(9, 12))
+    assert (result.step, result.skipped_steps) == (STEPS, 0)
+    lines = read_metrics(tmp_path / "healed")
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    never = trained(tmp_path / "never", data.skipping([(9, 12)]))
+    assert same_weights(model, never[0])
+    assert result.source_tokens == never[1].source_tokens
+
+
+def test_a_run_killed_after_it_went_back_ends_with_the_same_weights(tmp_path, data):
+    straight, _ = trained(tmp_path / "straight", data, bad_window(data))
+
+    class Killed(Exception):
+        pass
+
+    def kill(metrics):
+        if killed.incidents.windows() and metrics["step"] == 14:
+            raise Killed
+
+    killed = trainer(tmp_path / "killed", data, bad_window(data))
+    killed.on_step = kill
+    with pytest.raises(Killed):
+        killed.run()
+    model, _ = trained(tmp_path / "killed", data, bad_window(data))
+    assert same_weights(model, straight)
+
+
+def test_a_run_that_is_bad_again_and_again_ends_after_so_many_rewinds(tmp_path, data):
+    late = Faulty(lambda call, _: math.nan if call > 8 else 1.0)
+    with pytest.raises(TrainingDiverged, match=r"within 3 steps.*incidents\.jsonl"):
+        trained(tmp_path, data, late, max_rewinds=1)
+    actions = [incident["action"] for incident in incidents(tmp_path)]
+    assert actions.count("rewound") == 1
+
+
+def test_without_a_checkpoint_to_go_back_to_the_run_ends(tmp_path, data):
+    with pytest.raises(TrainingDiverged, match="step 3: expected a finite loss"):
+        trained(tmp_path, data, Faulty(lambda *_: math.nan))
+
+
+def test_a_window_named_later_sends_the_run_back_to_before_it(tmp_path, data):
+    trained(tmp_path / "run", data, keep_checkpoints=10)
+    window = [(9, 12)]
+    model, _ = trained(tmp_path / "run", data.skipping(window))
+    assert same_weights(model, trained(tmp_path / "never", data.skipping(window))[0])
+    kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    abandoned = {name for name in kept if name.startswith("abandoned-")}
+    assert abandoned == {f"abandoned-step-{step:08d}" for step in (12, 16, 20)}
+
+
+def test_a_window_before_every_checkpoint_is_refused(tmp_path, data):
+    trained(tmp_path, data, keep_checkpoints=1)
+    with pytest.raises(ConfigError, match=r"skip: expected windows behind"):
+        trained(tmp_path, data.skipping([(2, 3)]))
+
+
+def test_a_spike_is_skipped_and_the_run_goes_on(tmp_path):
+    steps = SPIKE_WINDOW_STEPS + 6
+    spiked = SPIKE_WINDOW_STEPS + 3
+    objective = Faulty(
+        lambda _, batch: 50.0 if int(batch.documents[0]) // 4 == spiked else 1.0
+    )
+    _, result = trained(
+        tmp_path, TinyData(steps), objective, checkpoint_every_steps=1000
+    )
+    (incident,) = incidents(tmp_path)
+    assert (incident["step"], incident["fault"]) == (spiked + 1, "loss_spike")
+    assert (incident["action"], incident["repeated"]) == ("skipped", True)
+    assert result.skipped_steps == 1
+
+
+def test_spikes_are_watched_for_only_as_far_as_wished(tmp_path):
+    with pytest.raises(ConfigError, match="spike_sigmas: expected above 0"):
+        tiny_train_config(tmp_path, spike_sigmas=0.0)
+    watch = full_watch([1.0, 1.1] * 64)
+    high = Reading(loss=100.0, grad_norm=1.0)
+    assert watch.fault(high, None) is None
+    assert watch.fault(high, 6.0) == "loss_spike"
+    assert watch.fault(Reading(1.0, 100.0), 6.0) == "grad_norm_spike"
+    assert watch.fault(Reading(math.inf, 1.0), None) == "not_finite"
+
+
+def full_watch(losses):
+    watch = SpikeWatch()
+    for loss in losses:
+        watch.add(Reading(loss, loss))
+    return watch
+
+
+def test_a_spike_is_six_deviations_above_the_mean_of_a_full_window():
+    generator = torch.Generator().manual_seed(0)
+    past = (
+        2 + 0.1 * torch.randn(128, generator=generator, dtype=torch.float64)
+    ).tolist()
+    mean, deviation = torch.tensor(past).mean().item(), torch.tensor(past).std().item()
+    assert not is_spike(mean + 5.9 * deviation, past, 6.0)
+    assert is_spike(mean + 6.1 * deviation, past, 6.0)
+    assert not is_spike(mean - 9 * deviation, past, 6.0)
+    assert not is_spike(1e9, past[1:], 6.0)  # too short to know
+    assert not is_spike(1.05, [1.0] * 128, 6.0)  # rounding about a constant
+
+
+def test_a_new_level_is_soon_no_spike():
+    watch = full_watch([1.0, 1.01] * 64)
+    faults = []
+    for _ in range(12):
+        reading = Reading(3.0, 3.0)
+        faults.append(watch.fault(reading, 6.0) is not None)
+        watch.add(reading)
+    assert faults[0]
+    assert not faults[-1]
+
+
+def test_the_watch_goes_on_from_its_state():
+    watch = full_watch([1.0 + i / 100 for i in range(200)])
+    again = SpikeWatch(watch.state())
+    assert again.state() == watch.state()
+    assert len(again.losses) == SPIKE_WINDOW_STEPS
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        ([], ()),
+        ([(5, 7), (1, 3)], ((1, 3), (5, 7))),
+        ([(1, 3), (3, 5)], ((1, 5),)),
+        ([(1, 9), (2, 3)], ((1, 9),)),
+    ],
+)
+def test_windows_that_touch_are_one(windows, expected):
+    assert merged(windows) == expected
+
+
+def test_of_windows_only_those_that_began_are_noticed():
+    assert before([(8, 9), (2, 4)], 8) == ((2, 4),)
+    assert before([(8, 9), (2, 4)], 9) == ((2, 4), (8, 9))
