@@ -187,6 +187,21 @@ def test_a_window_before_every_checkpoint_is_refused(tmp_path, data):
         trained(tmp_path, data.skipping([(2, 3)]))
 
 
+def test_another_run_with_windows_leaves_the_checkpoints_where_they_are(tmp_path, data):
+    trained(tmp_path, data, keep_checkpoints=10)
+    before_it = sorted((tmp_path / "checkpoints").iterdir())
+    with pytest.raises(ConfigError, match="belongs to another run"):
+        trained(tmp_path, data.skipping([(9, 12)]), seed=1)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == before_it
+
+
+def test_a_run_that_begins_again_forgets_what_was_skipped_before(tmp_path, data):
+    log = IncidentLog(tmp_path)
+    log.write({"step": 2, "action": "skipped"})
+    trained(tmp_path, data)
+    assert log.read() == []
+
+
 def test_a_spike_is_skipped_and_the_run_goes_on(tmp_path):
     steps = SPIKE_WINDOW_STEPS + 6
     spiked = SPIKE_WINDOW_STEPS + 3

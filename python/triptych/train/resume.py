@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,17 @@ from triptych.train.batch import DataSource
 from triptych.train.checkpoint import TrainState
 from triptych.train.incidents import Window, before, merged
 
-logger = logging.getLogger("triptych.train")
-
 
 def without(data: Any, windows: Sequence[Window]) -> Any:
     """The same data with these windows of data steps left out as well."""
     return data.skipping(merged([*data.skip, *windows])) if windows else data
 
 
-def newest_checkpoint(folder: Path, data: DataSource) -> Path | None:
+def newest_checkpoint(folder: Path, data: DataSource) -> tuple[Path | None, list[Path]]:
     """The newest that is whole and has read what `data` gives; None for none at all.
 
-    Newer ones, which have read what is to be skipped, leave the run.
+    The newer ones come with it: they have read what is to be skipped, and must leave
+    the run before it saves again.
 
     Raises:
         ConfigError: every one has read data that is to be skipped.
@@ -33,10 +31,7 @@ def newest_checkpoint(folder: Path, data: DataSource) -> Path | None:
     newer: list[Path] = []
     for candidate in checkpoint.whole(folder):
         if has_read_the_same(data, checkpoint.read_state(candidate)):
-            for other in newer:
-                logger.warning("`%s` has read data that is skipped now", other)
-                checkpoint.abandon(other)
-            return candidate
+            return candidate, newer
         newer.append(candidate)
     if newer:
         raise ConfigError(
@@ -44,7 +39,7 @@ def newest_checkpoint(folder: Path, data: DataSource) -> Path | None:
             f"`{newer[-1]}`, found {list(getattr(data, 'skip', ()))}; choose another "
             "output folder to begin again without them"
         )
-    return None
+    return None, []
 
 
 def has_read_the_same(data: Any, state: TrainState) -> bool:

@@ -167,8 +167,9 @@ class Trainer:
         """Goes to the latest checkpoint to go on from; None if there is none."""
         self.data = without(self.configured_data, self.incidents.windows())
         self.stages = list(self.config.stages)
-        folder = newest_checkpoint(self.folder, self.data)
+        folder, newer = newest_checkpoint(self.folder, self.data)
         if folder is None:
+            self.incidents.cut(0)
             return None
         state = checkpoint.load(folder, self.model, self.optimizer)
         for key, expected in self.identity.items():
@@ -177,6 +178,9 @@ class Trainer:
                     f"`{folder}` belongs to another run: {key}: expected {expected}, "
                     f"found {state.run.get(key)}; choose another output folder"
                 )
+        for other in newer:  # only now is this known to be their run
+            logger.warning("`%s` has read data that is skipped now", other)
+            checkpoint.abandon(other)
         self.scaler.load_state_dict(state.scaler)
         self.state = state
         for index, steps in state.ended_early.items():
