@@ -2,6 +2,8 @@
 
 import inspect
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -160,3 +162,10 @@ def test_both_turned_at_once_equal_each_turned_alone():
     both = ops.rope(q, k, *tables)
     assert torch.equal(both[0], ops.rotate(q, *tables))
     assert torch.equal(both[1], ops.rotate(k, *tables))
+
+
+def test_a_model_without_a_compiler_asked_for_does_not_load_one():
+    program = "import sys, triptych.language_model; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "torch._dynamo" not in loaded.split()

@@ -13,6 +13,7 @@ from triptych.commands.sft import single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     PrecisionName,
+    RecomputeName,
     Schedule,
     Watch,
     check_data,
@@ -66,6 +67,7 @@ class DpoConfig:
     )
     micro_batch_rows: int = 2
     precision: PrecisionName = "auto"
+    recompute: RecomputeName = "none"
     checkpoint_every_steps: int = 200
     keep_checkpoints: int = 2
     seed: int = 0

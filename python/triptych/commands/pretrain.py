@@ -13,6 +13,7 @@ from triptych.commands.shell import finish
 from triptych.commands.training import (
     ModelShape,
     PrecisionName,
+    RecomputeName,
     Watch,
     train,
     train_config,
@@ -50,6 +51,8 @@ class PretrainConfig:
             beyond rounding.
         z_loss: weight of lse² (PaLM: 1e-4).
         precision: of the matrix products; weights stay fp32.
+        recompute: activations that are computed again to save memory: `none`, `selective` or
+            `full`; changes memory and time, not the result.
         seed: of the weights and of the data order.
         spike_sigmas: a loss or gradient norm so many deviations above the mean of 128
             steps is not updated by; 0 for no such rule.
@@ -74,6 +77,7 @@ class PretrainConfig:
     micro_batch_rows: int = 8
     z_loss: float = 0.0
     precision: PrecisionName = "auto"
+    recompute: RecomputeName = "none"
     checkpoint_every_steps: int = 500
     keep_checkpoints: int = 2
     seed: int = 0

@@ -12,6 +12,7 @@ from triptych._core import Tokenizer
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     PrecisionName,
+    RecomputeName,
     Schedule,
     Watch,
     steps_for,
@@ -56,6 +57,7 @@ class SftConfig:
     )
     micro_batch_rows: int = 8
     precision: PrecisionName = "auto"
+    recompute: RecomputeName = "none"
     checkpoint_every_steps: int = 200
     keep_checkpoints: int = 2
     seed: int = 0

@@ -30,6 +30,7 @@ from triptych.train import (
 
 Schedule = ScheduleName
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+RecomputeName = Literal["none", "selective", "full"]
 RUN_FILE = "run.json"
 TOKENS_FILE = "tokens.json"
 
@@ -232,6 +233,7 @@ def train_config(
         exits=tuple(map(_exit, stages)),
         micro_batch_rows=settings.micro_batch_rows,
         precision=settings.precision,
+        recompute=settings.recompute,
         checkpoint_every_steps=settings.checkpoint_every_steps,
         keep_checkpoints=settings.keep_checkpoints,
         seed=settings.seed,

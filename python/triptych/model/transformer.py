@@ -20,6 +20,7 @@ from triptych.model.cache import KVCache
 from triptych.model.config import ModelConfig
 from triptych.model.feedforward import MLP, Experts
 from triptych.model.norm import RMSNorm
+from triptych.model.recompute import layer_call
 
 
 class Layer(nn.Module):
@@ -114,6 +115,7 @@ class Transformer(nn.Module):
         self.local_rotary = None if local is None else Rotary(config.head_dim, local)
         layers = range(config.num_hidden_layers)
         self._turns = [(config.window(i) is not None, config.turns(i)) for i in layers]
+        self.call_layer = layer_call("none")
         self._initialize(scale_residual)
 
     def _initialize(self, scale_residual: bool) -> None:
@@ -154,7 +156,7 @@ class Transformer(nn.Module):
         x = self._embed(input_ids)
         tables = self._tables(position_ids)
         for layer, turn in zip(self.model.layers, tables, strict=True):
-            x = layer(x, turn, cu_seqlens)
+            x = self.call_layer(layer, x, turn, cu_seqlens)
         output: Tensor = self.model.norm(x)
         return output
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from triptych.errors import ConfigError
 
 NAMES = ("reference", "cpu", "triton")
@@ -45,7 +43,6 @@ Obstacles = tuple[tuple[str, str], ...]
 logger = logging.getLogger("triptych.ops")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def implementation(operator: str, device_type: str, obstacles: Obstacles = ()) -> str:
     """Name of the implementation of `operator` on tensors of `device_type`.
 
@@ -54,6 +51,11 @@ def implementation(operator: str, device_type: str, obstacles: Obstacles = ()) -
     """
     setting = os.environ.get("TRIPTYCH_OPS", "")
     return _choose(operator, device_type, obstacles, setting)
+
+
+# What `torch.compiler.assume_constant_result` does. Called as a decorator it would load
+# torch._dynamo with sympy and triton: 3 s and 150 MB of every command that has a model.
+implementation._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def kernel(operator: str, name: str) -> Callable[..., Any]:

@@ -25,6 +25,9 @@ class TrainConfig:
         exits: of each stage, when it ends before its last step; empty for never.
         micro_batch_rows: rows computed at once; changes memory, not the result.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
+        recompute: what the backward pass computes again instead of keeping it: `none`,
+            `selective` (all but matrix products and attention) or `full` (layers);
+            changes memory and time, not the result.
         checkpoint_every_steps: besides the end of every stage.
         keep_checkpoints: newest ones to keep.
         seed: whatever is random at a step derives from (seed, step).
@@ -43,6 +46,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     micro_batch_rows: int = 8
     precision: str = "auto"
+    recompute: str = "none"
     checkpoint_every_steps: int = 200
     keep_checkpoints: int = 2
     seed: int = 0

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from triptych._core import Order
 from triptych.errors import ConfigError, Interrupted
+from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
 from triptych.train.batch import Batch, DataSource, data_fingerprint
@@ -85,6 +86,7 @@ class Trainer:
                 f"found {config.num_steps}"
             )
         self.model, self.objective = model, objective
+        model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
         self.config = config
         self.tokenizer_path = None if tokenizer_path is None else Path(tokenizer_path)
