@@ -71,5 +71,7 @@ def test_a_run_with_recompute_ends_with_the_same_weights(tmp_path):
 
 
 def test_an_unknown_mode_names_those_there_are():
-    with pytest.raises(ConfigError, match="expected one of `none`, `selective`, `full`"):
+    with pytest.raises(
+        ConfigError, match="expected one of `none`, `selective`, `full`"
+    ):
         layer_call("some")

@@ -28,7 +28,13 @@ from triptych.train.checkpoint import TrainState
 from triptych.train.early_exit import ExitWatch
 from triptych.train.health import Reading, SpikeWatch
 from triptych.train.incidents import REWOUND, IncidentLog
-from triptych.train.metrics import MetricsLog
+from triptych.train.measures import (
+    Goodput,
+    peak_flops,
+    peak_memory_mib,
+    step_flops,
+)
+from triptych.train.metrics import MetricsLog, read_metrics
 from triptych.train.objective import Objective
 from triptych.train.optimizer import create_optimizer, set_lr
 from triptych.train.precision import Precision
@@ -98,6 +104,8 @@ class Trainer:
             model, config.optimizer, config.stages[0].max_lr
         )
         self.scaler = self.precision.scaler()
+        self.peak_flops, source = peak_flops(self.device, self.precision.dtype)
+        logger.info("peak: %.3g operations a second (%s)", self.peak_flops, source)
         self.stages = list(config.stages)
         self.identity = self._identity()
         self.state = TrainState(run=self.identity)
@@ -124,6 +132,7 @@ class Trainer:
         tensorboard = self.config.tensorboard
         output = Path(self.config.output)
         log = MetricsLog(output, self.state.step, tensorboard=tensorboard)
+        self.goodput = Goodput(output, read_metrics(output))
         self.model.train()
         self._prefetch()
         try:
@@ -222,6 +231,7 @@ class Trainer:
         lr = stage.lr(step_in_stage + 1)
         set_lr(self.optimizer, lr)
         batches = self._micro_batches(step)
+        waited = time.perf_counter()
         count = sum(self.objective.count(batch) for batch in batches)
         sums, reading, fault = self._examined_gradient(step, batches, count)
         self._update(reading, fault)
@@ -229,8 +239,9 @@ class Trainer:
         tokens = sum(batch.num_tokens for batch in batches)
         ids_hash = self._account(batches)
         self.state.step = step + 1
-        seconds = time.perf_counter() - started
-        return {
+        ended = time.perf_counter()
+        flops = step_flops(self.model.config, batches)
+        metrics: Metrics = {
             "step": step + 1,
             "stage": stage.name,
             **sums,
@@ -239,11 +250,17 @@ class Trainer:
             **({} if fault is None else {"fault": fault}),
             "count": count,
             "tokens": self.state.tokens,
-            "tokens_per_second": tokens / seconds,
+            "tokens_per_second": tokens / (ended - started),
+            "step_seconds": ended - started,
+            "data_seconds": waited - started,
+            "mfu": flops / (ended - started) / self.peak_flops,
+            "memory_mib": peak_memory_mib(self.device),
             "skipped_steps": self.state.skipped_steps,
             "ids_hash": f"{ids_hash:016x}",
             "rolling_hash": f"{self.state.rolling_hash:016x}",
         }
+        metrics["goodput"] = self.goodput.share(metrics)
+        return metrics
 
     def _account(self, batches: Sequence[Batch]) -> int:
         """Enters what a step has read into the state; returns the hash of its ids."""
