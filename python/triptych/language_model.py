@@ -156,12 +156,16 @@ def marker_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def use_threads(threads: int | None) -> int:
-    """Sets torch's CPU threads, all cores by default, and returns their number.
+    """Sets torch's CPU threads, and returns their number.
+
+    By default all cores, or this process's part of them where `torchrun` started more.
 
     Raises:
         ConfigError: for a number below 1.
     """
-    count = (os.cpu_count() or 1) if threads is None else threads
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    own_cores = max(1, (os.cpu_count() or 1) // beside)
+    count = own_cores if threads is None else threads
     if count < 1:
         raise ConfigError(f"threads: expected at least 1, found {count}")
     torch.set_num_threads(count)

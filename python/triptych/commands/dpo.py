@@ -17,6 +17,7 @@ from triptych.commands.training import (
     Schedule,
     Watch,
     check_data,
+    require_one_process,
     train,
     train_config,
 )
@@ -82,6 +83,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a pair, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
+    require_one_process("dpo")
     use_threads(settings.threads)
     opened = load_model(settings.model)
     data = order(settings, opened.tokenizer)

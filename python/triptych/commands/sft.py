@@ -15,6 +15,7 @@ from triptych.commands.training import (
     RecomputeName,
     Schedule,
     Watch,
+    require_one_process,
     steps_for,
     train,
     train_config,
@@ -72,6 +73,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a conversation, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
+    require_one_process("sft")
     use_threads(settings.threads)
     opened = load_model(settings.model)
     data = order(settings, opened.tokenizer)

@@ -22,6 +22,7 @@ from rich.progress import (
 
 from triptych import config
 from triptych.commands.training import Watch
+from triptych.train.ranks import is_first_process
 
 LINE_SECONDS = 10.0  # in a pipe: one line now and then, not one a step
 
@@ -44,6 +45,8 @@ def finish(
         return 0
     with StepProgress(command.__name__) as progress:
         result = command(settings, Watch(on_step=progress.step))
+    if not is_first_process():
+        return 0
     if options.json:
         print(json.dumps(dataclasses.asdict(result), default=str))
     else:

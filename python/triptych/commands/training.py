@@ -27,6 +27,7 @@ from triptych.train import (
     Trainer,
     TrainResult,
 )
+from triptych.train.ranks import is_first_process, joined, num_processes
 
 Schedule = ScheduleName
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
@@ -164,10 +165,8 @@ def train(
     """
     check_data(data, tokenizer_path)
     output = Path(settings.output)
-    output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(config.to_mapping(resolved), indent=2) + "\n"
-    artefact.write_text(output / RUN_FILE, text)
-    with TerminationNotice() as notice:
+    _write_json(output / RUN_FILE, config.to_mapping(resolved))
+    with joined(), TerminationNotice() as notice:
         trainer = Trainer(
             model,
             objective,
@@ -184,9 +183,28 @@ def train(
     read = planned
     for stage, steps in trainer.state.ended_early.items():
         read = read.ended_early(int(stage), steps)
-    tokens = account(planned, read, result)
-    artefact.write_text(output / TOKENS_FILE, json.dumps(tokens, indent=2) + "\n")
+    _write_json(output / TOKENS_FILE, account(planned, read, result))
     return result
+
+
+def _write_json(path: Path, values: Any) -> None:
+    """Writes a file of the run, in the process that writes for all."""
+    if is_first_process():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        artefact.write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def require_one_process(command: str) -> None:
+    """Refuses to prepare data in several processes at once.
+
+    Raises:
+        ConfigError: `torchrun` started more than one.
+    """
+    if num_processes() > 1:
+        raise ConfigError(
+            f"processes: expected 1 for `triptych {command}`, found {num_processes()}: "
+            "only `triptych pretrain` trains in several"
+        )
 
 
 def account(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -64,6 +65,15 @@ class Batch:
         tensors = (f.name for f in fields(self) if f.name != "ids_hash")
         moved = {name: getattr(self, name).to(device) for name in tensors}
         return Batch(**moved, ids_hash=self.ids_hash)
+
+
+def read_by(batches: Sequence[Batch]) -> tuple[list[tuple[int, int]], int]:
+    """Tokens of each source by its number, and the hash of the ids, of some batches."""
+    counts: dict[int, int] = {}
+    for batch in batches:
+        for number, tokens in batch.source_tokens().items():
+            counts[number] = counts.get(number, 0) + tokens
+    return sorted(counts.items()), sum(batch.ids_hash for batch in batches) % 2**64
 
 
 class DataSource(Protocol):

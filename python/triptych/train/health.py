@@ -36,6 +36,15 @@ class Reading:
         """Whether an update by it would leave finite parameters."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
+    def as_json(self) -> dict[str, float | None]:
+        """Both numbers, or null for what is not finite."""
+        return {"loss": finite(self.loss), "grad_norm": finite(self.grad_norm)}
+
+
+def finite(value: float) -> float | None:
+    """The number, or None, as JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
 
 class SpikeWatch:
     """The readings of the last steps; small enough to save."""

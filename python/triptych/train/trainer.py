@@ -23,10 +23,10 @@ from triptych.errors import ConfigError, Interrupted
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
-from triptych.train.batch import Batch, DataSource, data_fingerprint
+from triptych.train.batch import Batch, DataSource, data_fingerprint, read_by
 from triptych.train.checkpoint import TrainState
 from triptych.train.early_exit import ExitWatch
-from triptych.train.health import Reading, SpikeWatch
+from triptych.train.health import Reading, SpikeWatch, finite
 from triptych.train.incidents import REWOUND, IncidentLog
 from triptych.train.measures import (
     Goodput,
@@ -38,6 +38,7 @@ from triptych.train.metrics import MetricsLog, read_metrics
 from triptych.train.objective import Objective
 from triptych.train.optimizer import create_optimizer, set_lr
 from triptych.train.precision import Precision
+from triptych.train.ranks import Ranks, add_sums
 from triptych.train.resume import newest_checkpoint, without
 from triptych.train.schedule import stage_at
 from triptych.train.train_config import Metrics, TrainConfig, TrainResult
@@ -59,6 +60,9 @@ class _Rewind(Exception):
 
 class Trainer:
     """Trains `model` in place, from its latest checkpoint where there is one.
+
+    Where torch.distributed is initialised its processes train together (see `Ranks`):
+    each calls this with the same arguments, and the first one writes and calls back.
 
     Args:
         model: float32 weights, on the device to train on.
@@ -92,6 +96,7 @@ class Trainer:
                 f"found {config.num_steps}"
             )
         self.model, self.objective = model, objective
+        self.ranks = Ranks.current()
         model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
         self.config = config
@@ -128,11 +133,9 @@ class Trainer:
 
     def _run(self) -> TrainResult:
         last = self._resume()
+        self.ranks.same_start(self.model.parameters())
         metrics: Metrics = {}
-        tensorboard = self.config.tensorboard
-        output = Path(self.config.output)
-        log = MetricsLog(output, self.state.step, tensorboard=tensorboard)
-        self.goodput = Goodput(output, read_metrics(output))
+        log = self._open_log()
         self.model.train()
         self._prefetch()
         try:
@@ -143,7 +146,8 @@ class Trainer:
                 last = self._maybe_save(last)
                 self._maybe_stop(last)
         finally:
-            log.close()
+            if log is not None:
+                log.close()
         last = self._save() if last is None else last
         state = self.state
         return TrainResult(
@@ -154,6 +158,15 @@ class Trainer:
             metrics,
             dict(state.source_tokens),
         )
+
+    def _open_log(self) -> MetricsLog | None:
+        """The metrics of the run, for the process that writes them."""
+        if not self.ranks.is_first:
+            return None
+        output, tensorboard = Path(self.config.output), self.config.tensorboard
+        log = MetricsLog(output, self.state.step, tensorboard=tensorboard)
+        self.goodput = Goodput(output, read_metrics(output))
+        return log
 
     @property
     def num_steps(self) -> int:
@@ -180,7 +193,7 @@ class Trainer:
         self.stages = list(self.config.stages)
         folder, newer = newest_checkpoint(self.folder, self.data)
         if folder is None:
-            self.incidents.cut(0)
+            self._settle(newer, 0)
             return None
         state = checkpoint.load(folder, self.model, self.optimizer)
         for key, expected in self.identity.items():
@@ -189,25 +202,32 @@ class Trainer:
                     f"`{folder}` belongs to another run: {key}: expected {expected}, "
                     f"found {state.run.get(key)}; choose another output folder"
                 )
-        for other in newer:  # only now is this known to be their run
-            logger.warning("`%s` has read data that is skipped now", other)
-            checkpoint.abandon(other)
         self.scaler.load_state_dict(state.scaler)
         self.state = state
         for index, steps in state.ended_early.items():
             self._end_stage(int(index), steps)
         self.exit_watch = ExitWatch(state.exit_watch)
         self.spike_watch = SpikeWatch(state.spike_watch)
-        self.incidents.cut(state.step)
+        self._settle(newer, state.step)
         logger.info("continuing from `%s`", folder)
         return folder
+
+    def _settle(self, newer: Sequence[Path], step: int) -> None:
+        """Clears away what is behind `step`, once this is known to be the same run."""
+        self.ranks.gather(None)  # all have read
+        if self.ranks.is_first:
+            for other in newer:
+                logger.warning("`%s` has read data that is skipped now", other)
+                checkpoint.abandon(other)
+            self.incidents.cut(step)
+        self.ranks.gather(None)
 
     def _leave_out(self, steps: range) -> None:
         """Enters that the data of `steps` is left out from now on."""
         data: Any = self.data
         window = (data.data_step(steps[0]), data.data_step(steps[-1]) + 1)
         logger.warning("steps %d to %d: going back", steps[0] + 1, steps[-1] + 1)
-        self.incidents.write(
+        self._enter(
             {
                 "step": steps[0] + 1,
                 "action": REWOUND,
@@ -215,6 +235,12 @@ class Trainer:
                 "documents": [name for step in steps for name in self._documents(step)],
             }
         )
+
+    def _enter(self, incident: Metrics) -> None:
+        """Writes an incident, once, before any process goes on."""
+        if self.ranks.is_first:
+            self.incidents.write(incident)
+        self.ranks.gather(None)
 
     def _documents(self, step: int) -> list[dict[str, Any]]:
         """Source and id of each document that `step` reads, where the data knows."""
@@ -232,60 +258,70 @@ class Trainer:
         set_lr(self.optimizer, lr)
         batches = self._micro_batches(step)
         waited = time.perf_counter()
-        count = sum(self.objective.count(batch) for batch in batches)
+        own_count = sum(self.objective.count(batch) for batch in batches)
+        count = math.fsum(self.ranks.gather(own_count))
         sums, reading, fault = self._examined_gradient(step, batches, count)
         self._update(reading, fault)
         self._check_bad_steps(step, reading)
-        tokens = sum(batch.num_tokens for batch in batches)
-        ids_hash = self._account(batches)
+        tokens, flops, ids_hash = self._account(batches)
         self.state.step = step + 1
         ended = time.perf_counter()
-        flops = step_flops(self.model.config, batches)
         metrics: Metrics = {
             "step": step + 1,
             "stage": stage.name,
             **sums,
             "lr": lr,
-            "grad_norm": _finite(reading.grad_norm),
+            "grad_norm": finite(reading.grad_norm),
             **({} if fault is None else {"fault": fault}),
             "count": count,
             "tokens": self.state.tokens,
             "tokens_per_second": tokens / (ended - started),
             "step_seconds": ended - started,
             "data_seconds": waited - started,
-            "mfu": flops / (ended - started) / self.peak_flops,
+            "mfu": flops / (ended - started) / self.peak_flops / self.ranks.size,
             "memory_mib": peak_memory_mib(self.device),
             "skipped_steps": self.state.skipped_steps,
             "ids_hash": f"{ids_hash:016x}",
             "rolling_hash": f"{self.state.rolling_hash:016x}",
         }
-        metrics["goodput"] = self.goodput.share(metrics)
+        if self.ranks.is_first:
+            metrics["goodput"] = self.goodput.share(metrics)
         return metrics
 
-    def _account(self, batches: Sequence[Batch]) -> int:
-        """Enters what a step has read into the state; returns the hash of its ids."""
+    def _account(self, batches: Sequence[Batch]) -> tuple[int, int, int]:
+        """Enters what a step has read into the state.
+
+        Returns its tokens, its operations and the hash of its ids.
+        """
         state = self.state
         names = list(getattr(self.data, "sources", ()))
-        for batch in batches:
-            state.tokens += batch.num_tokens
-            for number, tokens in batch.source_tokens().items():
+        tokens, flops, ids_hash = 0, 0, 0
+        own = (read_by(batches), step_flops(self.model.config, batches))
+        for (sources, part_hash), part_flops in self.ranks.gather(own):
+            flops, ids_hash = flops + part_flops, (ids_hash + part_hash) % 2**64
+            for number, count in sources:
                 name = names[number] if number < len(names) else str(number)
-                state.source_tokens[name] = state.source_tokens.get(name, 0) + tokens
-        ids_hash = sum(batch.ids_hash for batch in batches) % 2**64
+                state.source_tokens[name] = state.source_tokens.get(name, 0) + count
+                tokens += count
+        state.tokens += tokens
         state.rolling_hash = Order.roll(state.rolling_hash, ids_hash)
-        return ids_hash
+        return tokens, flops, ids_hash
 
     def _micro_batches(self, step: int) -> list[Batch]:
-        num_rows, size = self.data.rows_per_step(step), self.config.micro_batch_rows
+        rows, size = (
+            self.ranks.share(self.data.rows_per_step(step)),
+            self.config.micro_batch_rows,
+        )
         return [
-            self.data.batch(step, first, min(size, num_rows - first))
-            for first in range(0, num_rows, size)
+            self.data.batch(step, first, min(size, rows.stop - first))
+            for first in rows[::size]
         ]
 
     def _prefetch(self) -> None:
         """Lets the data make batches ahead, if it can."""
         prefetch = getattr(self.data, "prefetch", None)
-        if prefetch is not None and self.state.step < self.num_steps:
+        alone = self.ranks.size == 1  # it reads whole steps ahead, not a share of them
+        if prefetch is not None and alone and self.state.step < self.num_steps:
             prefetch(self.state.step, self.config.micro_batch_rows)
 
     def _accumulate(self, batches: Sequence[Batch], count: float) -> dict[str, float]:
@@ -301,7 +337,10 @@ class Trainer:
             for key, value in {"loss": part.loss_sum, **part.metrics}.items():
                 value = value.detach().double()
                 totals[key] = totals[key] + value if key in totals else value
-        sums = {key: total.item() / count for key, total in totals.items()}
+        own = {key: total.item() for key, total in totals.items()}
+        added = add_sums(self.ranks.gather(own))
+        self.ranks.sum_gradients(self.model.parameters())
+        sums = {key: total / count for key, total in added.items()}
         return sums or {"loss": math.nan}  # nothing to learn: the step is skipped
 
     def _examined_gradient(
@@ -318,13 +357,13 @@ class Trainer:
             return sums, reading, fault
         sums, again = self._gradient(step, batches, count)
         remains = self._fault(again)
-        self.incidents.write(
+        self._enter(
             {
                 "step": step + 1,
                 "action": "updated" if remains is None else "skipped",
                 "fault": fault,
-                **_json(reading),
-                "again": _json(again),
+                **reading.as_json(),
+                "again": again.as_json(),
                 "repeated": repr(reading) == repr(again),  # NaN is not equal to itself
                 "documents": self._documents(step),
             }
@@ -379,8 +418,12 @@ class Trainer:
             and hasattr(self.data, "skipping")
         )
 
-    def _report(self, log: MetricsLog, metrics: Metrics, last: Path | None) -> None:
-        metrics["loss"] = _finite(metrics["loss"])
+    def _report(
+        self, log: MetricsLog | None, metrics: Metrics, last: Path | None
+    ) -> None:
+        metrics["loss"] = finite(metrics["loss"])
+        if log is None:
+            return
         log.write(metrics)
         remaining = self.num_steps - self.state.step
         log.status(
@@ -428,7 +471,7 @@ class Trainer:
         ended = step_in_stage + 1 == stage.steps
         if ended:
             self.spike_watch = SpikeWatch()  # other data may have another level
-        if ended and self.on_stage_end is not None:
+        if ended and self.on_stage_end is not None and self.ranks.is_first:
             self.on_stage_end(stage.name, self.state.step, self.model)
             self.model.train()
         due = self.state.step % self.config.checkpoint_every_steps == 0
@@ -436,8 +479,8 @@ class Trainer:
         return self._save() if due or ended else last
 
     def _maybe_stop(self, last: Path | None) -> None:
-        done = self.state.step >= self.num_steps
-        if done or self.should_stop is None or not self.should_stop():
+        asked = self.should_stop is not None and self.should_stop()
+        if not any(self.ranks.gather(asked)) or self.state.step >= self.num_steps:
             return
         name = f"step-{self.state.step:08d}"
         if last is None or last.name != name:
@@ -449,23 +492,17 @@ class Trainer:
         self.state.exit_watch = self.exit_watch.state()
         self.state.spike_watch = self.spike_watch.state()
         self.state.skip = [list(window) for window in getattr(self.data, "skip", ())]
-        return checkpoint.save(
-            self.folder,
-            self.model,
-            self.optimizer,
-            self.state,
-            tokenizer_path=self.tokenizer_path,
-            keep=self.config.keep_checkpoints,
-        )
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
-
-
-def _json(reading: Reading) -> dict[str, float | None]:
-    return {"loss": _finite(reading.loss), "grad_norm": _finite(reading.grad_norm)}
+        if self.ranks.is_first:
+            checkpoint.save(
+                self.folder,
+                self.model,
+                self.optimizer,
+                self.state,
+                tokenizer_path=self.tokenizer_path,
+                keep=self.config.keep_checkpoints,
+            )
+        self.ranks.gather(None)
+        return self.folder / f"step-{self.state.step:08d}"
 
 
 def step_seed(seed: int, step: int) -> int:

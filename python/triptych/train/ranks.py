@@ -1,0 +1,183 @@
+"""The processes that train one model together, each on its share of a step's rows.
+
+Every process holds the whole model. A step's rows are the same whatever the number of
+processes; each takes a run of them, gradients are added up, and the sum is divided once,
+by the count of the whole step. So another number changes rounding and nothing else, and a
+checkpoint does not know how many there were.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from triptych.errors import ConfigError
+
+# A process that waits this long for another one gives up. Evaluation and saving are done
+# by one while the others wait.
+TIMEOUT = timedelta(minutes=30)
+BUCKET_NUMBERS = (
+    8 << 20
+)  # 32 MiB of float32: few calls, little memory beside the gradients
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process among `size`; alone by default.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: how many there are.
+        host_group: where numbers of the host are exchanged; None if alone.
+    """
+
+    rank: int = 0
+    size: int = 1
+    host_group: Any = None
+
+    @classmethod
+    def current(cls) -> Ranks:
+        """Those of torch.distributed where it is initialised; else alone."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return cls()
+        size = dist.get_world_size()
+        if size == 1:
+            return cls()
+        return cls(
+            dist.get_rank(), size, dist.new_group(backend="gloo", timeout=TIMEOUT)
+        )
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes what all share."""
+        return self.rank == 0
+
+    def share(self, num_rows: int) -> range:
+        """The rows of a step that are this process's: runs of one length, in order.
+
+        Raises:
+            ConfigError: the processes do not divide the rows.
+        """
+        if num_rows % self.size:
+            near = ", ".join(map(str, nearest_divisors(num_rows, self.size)))
+            raise ConfigError(
+                f"processes: expected a number that divides the {num_rows} rows of a "
+                f"step, found {self.size}; the nearest are {near}"
+            )
+        length = num_rows // self.size
+        return range(self.rank * length, (self.rank + 1) * length)
+
+    def gather(self, value: Any) -> list[Any]:
+        """What every process gives, in order of ranks: anything that is JSON.
+
+        It is also where processes wait for each other.
+        """
+        if self.size == 1:
+            return [value]
+        own = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor([own.numel()]), group=self.host_group)
+        longest = int(max(lengths))
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: own.numel()] = own
+        parts = [torch.zeros_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded, group=self.host_group)
+        pairs = zip(parts, lengths, strict=True)
+        return [json.loads(bytes(part[: int(n)].tolist())) for part, n in pairs]
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Adds up the gradients of all processes, in place.
+
+        Where no process has a gradient, none has one afterwards.
+        """
+        if self.size == 1:
+            return
+        parameters = [p for p in parameters if p.requires_grad]
+        has = self.gather([p.grad is not None for p in parameters])
+        used = [p for p, *any_has in zip(parameters, *has, strict=True) if any(any_has)]
+        for bucket in _buckets(used):
+            gradients = [
+                torch.zeros_like(p) if p.grad is None else p.grad for p in bucket
+            ]
+            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+            dist.all_reduce(flat)
+            parts = torch.split(flat, [p.numel() for p in bucket])
+            for parameter, part in zip(bucket, parts, strict=True):
+                parameter.grad = part.view_as(parameter).clone()
+
+    def same_start(self, tensors: Iterable[Tensor]) -> None:
+        """Gives every process the first one's numbers."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), src=0)
+
+
+def _buckets(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Parameters in order, of one type a bucket, few enough that a copy is small."""
+    bucket: list[Tensor] = []
+    for parameter in parameters:
+        numbers = sum(p.numel() for p in bucket) + parameter.numel()
+        if bucket and (numbers > BUCKET_NUMBERS or parameter.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        yield bucket
+
+
+def nearest_divisors(number: int, wanted: int) -> list[int]:
+    """The divisors of `number` next to `wanted`: below, then above."""
+    divisors = [n for n in range(1, number + 1) if number % n == 0]
+    below = [n for n in divisors if n <= wanted][-1:]
+    return below + [n for n in divisors if n > wanted][:1]
+
+
+def add_sums(parts: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Sums by name, added in the order given."""
+    totals: dict[str, float] = {}
+    for part in parts:
+        for key, value in part.items():
+            totals[key] = totals.get(key, 0.0) + value
+    return totals
+
+
+def num_processes() -> int:
+    """How many `torchrun` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this is the one that speaks for all, also before they have joined."""
+    return num_processes() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Joins the processes that `torchrun` started, where it did; leaves them at the end.
+
+    Raises:
+        ConfigError: they cannot be reached.
+    """
+    if num_processes() == 1 or dist.is_initialized():
+        yield
+        return
+    try:
+        dist.init_process_group("gloo", timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            "WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: expected those that `torchrun` "
+            f"sets, found {error}"
+        ) from error
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,40 @@
+"""One process of a training over some, for `test_ranks`.
+
+A module of its own, since the server that the processes are forked from imports it.
+"""
+
+import os
+
+import torch
+import torch._dynamo
+
+from tiny import TinyData, tiny_model, tiny_train_config
+from triptych.errors import Interrupted
+from triptych.train import PretrainObjective, Trainer
+from triptych.train.ranks import joined
+
+ROWS = 4
+
+
+def train(rank, size, port, folder, until):
+    """Goes on with the tiny training in `folder`, up to step `until`."""
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(1)
+    with joined():
+        trainer = Trainer(
+            tiny_model(),
+            PretrainObjective(),
+            TinyData(rows=ROWS),
+            tiny_train_config(folder, micro_batch_rows=1),
+            # One process is asked to stop: all do.
+            should_stop=lambda: rank == size - 1 and trainer.state.step >= until,
+        )
+        try:
+            trainer.run()
+        except Interrupted:
+            return

@@ -1,0 +1,139 @@
+"""Processes that train together come to what one alone comes to."""
+
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+import rank_worker
+from tiny import TinyData, tiny_model, tiny_train_config
+from triptych._core import train_tokenizer, write_token_shards
+from triptych.errors import ConfigError
+from triptych.model.huggingface import load_model
+from triptych.train import PretrainObjective, Trainer
+from triptych.train.metrics import read_metrics
+from triptych.train.ranks import Ranks, add_sums, nearest_divisors
+
+HERE = Path(__file__).parent
+STEPS = 10
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def launch(folder, size, until=STEPS):
+    """Trains in so many processes, forked from one that has imported torch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["rank_worker"])
+    port = free_port()
+    processes = [
+        context.Process(
+            target=rank_worker.train, args=(rank, size, port, folder, until)
+        )
+        for rank in range(size)
+    ]
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    with mock.patch.dict(os.environ, PYTHONPATH=path):  # what the server imports by
+        for process in processes:
+            process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0] * size
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Metrics and weights of one process that was never stopped."""
+    folder = tmp_path_factory.mktemp("alone")
+    config = tiny_train_config(folder, micro_batch_rows=1)
+    model = tiny_model()
+    Trainer(model, PretrainObjective(), TinyData(), config).run()
+    return read_metrics(folder), model
+
+
+def assert_like_alone(folder, alone):
+    metrics, model = alone
+    found = read_metrics(folder)
+    assert [line["step"] for line in found] == list(range(1, STEPS + 1))
+    for line, expected in zip(found, metrics, strict=True):
+        for key in ("rolling_hash", "ids_hash", "count", "tokens", "lr"):
+            assert line[key] == expected[key], key
+        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+        assert line["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5)
+    last = folder / "checkpoints" / f"step-{STEPS:08d}"
+    pairs = zip(load_model(last).parameters(), model.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+
+
+def test_one_then_two_then_four_then_two_processes_train_like_one(tmp_path, alone):
+    for processes, until in ((1, 2), (2, 5), (4, 7), (2, STEPS)):
+        launch(tmp_path, processes, until)
+    assert_like_alone(tmp_path, alone)
+
+
+def test_two_processes_stop_and_go_on_with_the_same_bits(tmp_path):
+    launch(tmp_path / "whole", 2)
+    launch(tmp_path / "parts", 2, until=4)
+    launch(tmp_path / "parts", 2)
+    last = Path("checkpoints") / f"step-{STEPS:08d}" / "model.safetensors"
+    whole, parts = (tmp_path / name / last for name in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_a_number_that_does_not_divide_the_rows_names_its_neighbours():
+    with pytest.raises(
+        ConfigError, match="divides the 12 rows of a step, found 5"
+    ) as e:
+        Ranks(rank=0, size=5).share(12)
+    assert "the nearest are 4, 6" in str(e.value)
+    assert nearest_divisors(4, 7) == [4]
+
+
+def test_shares_are_all_the_rows_in_order():
+    for size in (1, 2, 3, 4, 6, 12):
+        shares = [Ranks(rank=rank, size=size).share(12) for rank in range(size)]
+        assert [row for share in shares for row in share] == list(range(12))
+
+
+def test_sums_of_a_process_without_any_are_no_sums():
+    parts = [{}, {"loss": 1.0, "z": 2.0}, {"loss": 0.5}]
+    assert add_sums(parts) == {"loss": 1.5, "z": 2.0}
+
+
+def test_the_command_trains_in_the_processes_of_torchrun(tmp_path):
+    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    documents = [(f"{i}", "web", list(range(7, 30 + i % 9)), None) for i in range(60)]
+    write_token_shards(documents, tokenizer, str(tmp_path / "web"), 1)
+    settings = {
+        "output": str(tmp_path / "run"),
+        "tokenizer": str(tmp_path / "tokenizer.json"),
+        "seq_len": 32,
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    lines += ["[sources]", f'web = "{tmp_path / "web"}"', "[model]", "hidden_size = 16"]
+    lines += ["num_hidden_layers = 1", "num_attention_heads = 2", "[[stage]]"]
+    lines += ['stage = "only"', "learning_rate = 0.01", "batch_size = 4", "steps = 3"]
+    (tmp_path / "run.toml").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "triptych", "pretrain", "--json"]
+    command += ["--config", str(tmp_path / "run.toml")]
+    done = subprocess.run(
+        command, env=os.environ, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["step"] == 3  # one process speaks for both
+    metrics = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in metrics] == [1, 2, 3]
+    tokens = json.loads((tmp_path / "run" / "tokens.json").read_text())
+    assert tokens["sources"]["web"]["consumed"] == metrics[-1]["tokens"]
