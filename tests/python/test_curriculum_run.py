@@ -200,7 +200,7 @@ def test_an_exit_condition_is_met_at_the_step_of_the_table(losses, condition, st
         assert met == (step is not None and number >= step)
 
 
-def test_evaluation_sets_are_read_where_stages_end(settings, sources):
+def test_evaluation_sets_are_read_at_the_start_and_where_stages_end(settings, sources):
     last = dataclasses.replace(settings.stage[1], evaluation=("held",))
     settings = dataclasses.replace(
         settings,
@@ -208,7 +208,9 @@ def test_evaluation_sets_are_read_where_stages_end(settings, sources):
         evaluation={"held": str(sources / "held"), "web": str(sources / "web")},
     )
     result = pretrain(settings)
-    first, then = EvaluationLog(Path(settings.output)).read()
+    initial, first, then = EvaluationLog(Path(settings.output)).read()
+    assert (initial["step"], initial["stage"]) == (0, "initial")
+    assert initial["bits_per_byte"]["web"] > first["bits_per_byte"]["web"]
     assert (first["step"], first["stage"]) == (6, "first")
     assert set(first["bits_per_byte"]) == {"all", "held", "web"}
     assert (then["step"], set(then["bits_per_byte"])) == (result.step, {"all", "held"})

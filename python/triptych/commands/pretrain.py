@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
@@ -24,8 +26,15 @@ from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte
 from triptych.language_model import use_threads
 from triptych.model import Transformer
-from triptych.train import OptimizerConfig, PretrainObjective, TrainConfig, TrainResult
-from triptych.train.metrics import EvaluationLog
+from triptych.train import (
+    OptimizerConfig,
+    PretrainObjective,
+    TrainConfig,
+    TrainResult,
+    checkpoint,
+)
+from triptych.train.metrics import EVALUATIONS, EvaluationLog
+from triptych.train.ranks import is_first_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +52,7 @@ class PretrainConfig:
         tokens: slots of all stages together, which `data_fraction` is a share of.
         batch_tokens: slots a step of the founding four.
         learning_rate: peak of the founding four.
-        evaluation: token shard folder of each set read at the ends of stages.
+        evaluation: token shard folder of each set read at the start and the ends of stages.
         skip: windows `[first, end)` of data steps to leave out.
         max_epochs: most passes over a source, by name.
         seq_len: tokens of a row where a stage does not say.
@@ -139,8 +148,10 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
     use_threads(settings.threads)
     tokenizer = Tokenizer.from_file(settings.tokenizer)
     watch = with_evaluation(settings, tokenizer, watch or Watch())
+    model = settings.model.build(tokenizer, seed=settings.seed)
+    evaluate_start(settings, tokenizer, model)
     return train(
-        settings.model.build(tokenizer, seed=settings.seed),
+        model,
         PretrainObjective(z_loss=settings.z_loss),
         order(settings),
         dataclasses.replace(
@@ -168,13 +179,36 @@ def with_evaluation(
         names = chosen[stage]
         wanted = sets if names is None else {name: sets[name] for name in names}
         if wanted:
-            bits = bits_per_byte(model, wanted, tokenizer, seq_len=settings.seq_len)
-            line = {"step": step, "stage": stage, "bits_per_byte": bits}
-            EvaluationLog(Path(settings.output)).write(line)
+            _evaluate(
+                settings, tokenizer, model, wanted, {"step": step, "stage": stage}
+            )
         if watch.on_stage_end is not None:
             watch.on_stage_end(stage, step, model)
 
     return dataclasses.replace(watch, on_stage_end=on_stage_end)
+
+
+def evaluate_start(
+    settings: PretrainConfig, tokenizer: Tokenizer, model: Transformer
+) -> None:
+    """Reads the evaluation sets with the weights that a run begins with, once."""
+    begun = (Path(settings.output) / EVALUATIONS).exists()
+    begun = begun or bool(checkpoint.steps_in(Path(settings.output) / "checkpoints"))
+    if settings.evaluation and not begun and is_first_process():
+        sets = {name: TokenShards(path) for name, path in settings.evaluation.items()}
+        _evaluate(settings, tokenizer, model, sets, {"step": 0, "stage": "initial"})
+
+
+def _evaluate(
+    settings: PretrainConfig,
+    tokenizer: Tokenizer,
+    model: Transformer,
+    sets: Mapping[str, TokenShards],
+    when: Mapping[str, Any],
+) -> None:
+    """Enters bits per byte of some sets."""
+    bits = bits_per_byte(model, sets, tokenizer, seq_len=settings.seq_len)
+    EvaluationLog(Path(settings.output)).write({**when, "bits_per_byte": bits})
 
 
 def order(settings: PretrainConfig) -> OrderedRows:

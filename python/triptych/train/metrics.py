@@ -48,7 +48,7 @@ class MetricsLog:
 
 
 class EvaluationLog:
-    """`evaluations.jsonl`: what the held-out sets cost at the end of each stage.
+    """`evaluations.jsonl`: what the held-out sets cost, first and after each stage.
 
     Lines in order are the forgetting matrix: a row a stage, a column a set.
     """
