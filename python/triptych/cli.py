@@ -239,6 +239,16 @@ def _folder(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true")
 
 
+def _verify(command: argparse.ArgumentParser) -> None:
+    _folder(command)
+    command.add_argument(
+        "--resume-at",
+        type=int,
+        metavar="STEP",
+        help="run a pre-training run again from this checkpoint to the next; compare bits",
+    )
+
+
 def _doctor(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true")
 
@@ -259,7 +269,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "export": _export,
     "import": _import_model,
     "inspect": _inspect,
-    "verify": _folder,
+    "verify": _verify,
     "report": _folder,
     "doctor": _doctor,
 }

@@ -12,8 +12,10 @@ import pytest
 
 from triptych import CURRICULUM, config
 from triptych._core import train_tokenizer, write_token_shards
+from triptych.cli import main
 from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, pretrain
+from triptych.commands.replay import replay
 from triptych.commands.training import ModelShape, Watch
 from triptych.curriculum import ExitCondition, StageConfig, scaled_curriculum
 from triptych.errors import ConfigError, IntegrityError
@@ -288,3 +290,26 @@ def test_a_run_without_stages_takes_the_founding_four_at_its_size(settings):
     assert pretrain(scaled).step == sum(stage.num_steps for stage in scaled.stages)
     with pytest.raises(ConfigError, match="no stage and no `tokens`"):
         dataclasses.replace(scaled, tokens=None)
+
+
+def test_a_run_is_replayed_from_a_checkpoint_to_the_next_with_the_same_bytes(
+    settings, tmp_path, capsys
+):
+    pretrain(settings)  # it keeps steps 5, 6 (a stage ends), 10 and 14
+    run = str(tmp_path / "run")
+    assert main(["verify", run, "--resume-at", "6"]) == 0
+    assert "steps 7 to 10 again: the same bytes" in capsys.readouterr().out
+    assert replay(run, 10)["to_step"] == 14
+    with pytest.raises(ConfigError, match=r"behind it \(5, 6, 10\), found 7"):
+        replay(run, 7)
+
+
+def test_a_replay_tells_a_run_that_was_trained_otherwise(settings, tmp_path):
+    pretrain(settings)
+    run = tmp_path / "run"
+    pretrain(dataclasses.replace(settings, output=str(tmp_path / "other"), seed=1))
+    foreign = tmp_path / "other" / "checkpoints" / "step-00000010"
+    shutil.rmtree(run / "checkpoints" / "step-00000010")
+    shutil.copytree(foreign, run / "checkpoints" / "step-00000010")
+    assert "model.safetensors" in replay(run, 6)["differing"]
+    assert main(["verify", str(run), "--resume-at", "6"]) == 4

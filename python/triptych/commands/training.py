@@ -142,10 +142,18 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Watch:
-    """What a caller wants to be told while a Trainer runs."""
+    """What a caller wants to be told while a Trainer runs, and how far it is to go.
+
+    At `stop_at_step` it saves a checkpoint and raises `Interrupted`.
+    """
 
     on_step: Callable[[Mapping[str, Any]], None] | None = None
     on_stage_end: Callable[[str, int, Transformer], None] | None = None
+    stop_at_step: int | None = None
+
+    def stops_at(self, step: int) -> bool:
+        """Whether a run that has done `step` steps is to stop."""
+        return self.stop_at_step is not None and step >= self.stop_at_step
 
 
 def train(
@@ -175,7 +183,7 @@ def train(
             tokenizer_path=tokenizer_path,
             on_step=watch.on_step,
             on_stage_end=watch.on_stage_end,
-            should_stop=notice.received,
+            should_stop=lambda: notice.received() or watch.stops_at(trainer.state.step),
         )
         result = trainer.run()
     skip = [(first, end) for first, end in trainer.state.skip]
