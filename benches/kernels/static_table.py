@@ -83,7 +83,7 @@ def signature(kernel):
     for name in kernel.arg_names:
         if name in FP32_POINTERS:
             types[name] = "*fp32:16"
-        elif name in ("targets_ptr", "position_ptr"):
+        elif name in ("targets_ptr", "position_ptr", "seed_ptr"):
             types[name] = "*i64:16"
         elif name in ("tiles_ptr", "cu_ptr", "pairs_ptr", "table_ptr", "length_ptr"):
             types[name] = "*i32:16"
@@ -176,7 +176,9 @@ def figures(name, target, kernel, constants, tile, **types):
 
 def attention_row(kernel, head_dim, target, feature, tile=None):
     plain = feature == "plain"
-    tile = tile or configs.attention_row(kernel, head_dim, target, plain=plain)
+    tile = tile or configs.attention_row(
+        kernel, head_dim, target, plain=plain, dropout=feature == "dropout"
+    )
     constants = {
         "CAUSAL": True,
         "EVEN_D": True,
@@ -185,9 +187,10 @@ def attention_row(kernel, head_dim, target, feature, tile=None):
         "BLOCK_D": head_dim,
         **FEATURES.get(feature, FEATURES["plain"]),
         "HAS_PAIRS": feature == "pairs",
+        "HAS_DROPOUT": feature == "dropout",
     }
     if kernel == "forward":
-        constants["HAS_SINKS"] = feature != "plain"
+        constants["HAS_SINKS"] = feature not in ("plain", "dropout")
     file = attention if kernel == "forward" else attention_backward
     function = getattr(file, f"{kernel}_kernel")
     name = f"attention {kernel} d{head_dim} {feature}"
@@ -372,7 +375,7 @@ def cases(targets):
                 yield f"rope d{head_dim} {feature}", row
         for head_dim in (64, 128, 256):
             for kernel in ("forward", "dq", "dkdv"):
-                for feature in (*FEATURES, "pairs"):
+                for feature in (*FEATURES, "pairs", "dropout"):
                     name = f"attention {kernel} d{head_dim} {feature}"
                     yield name, (attention_row, kernel, head_dim, target, feature)
 
