@@ -21,8 +21,12 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     softcap: float | None = None,
     reduction: str = "mean",
+    gradient_filter: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of ``softcap(hidden @ weight.T)``; see the kernel's own."""
+    """Cross-entropy of ``softcap(hidden @ weight.T)``; see the kernel's own.
+
+    ``gradient_filter`` is not: the gradient here is always exact.
+    """
     logits = _logits(hidden, weight, softcap)
     losses = F.cross_entropy(
         logits,
@@ -49,6 +53,7 @@ def linear_logprobs(
     *,
     temperature: float = 1.0,
     softcap: float | None = None,
+    gradient_filter: float = 0.0,
 ) -> Tensor:
     """Log-probability, in nats, of each target; 0 where the target is -100."""
     logits = _logits(hidden, weight, softcap) / temperature
