@@ -22,7 +22,7 @@ from triptych_kernels import (
 NAMES = (
     "norm llama", "norm gemma", "norm none", "norm residual", "rope halves",
     "rope interleaved", "swiglu", "geglu", "geglu tanh", "relu2", "decode", "decode all",
-    "adamw", "sinks", "pairs",
+    "adamw", "sinks", "pairs", "dropout",
 )  # fmt: skip
 
 
@@ -140,5 +140,6 @@ CASES = {
     "decode": decode,
     "adamw": step,
     "sinks": packed(lambda tokens: {"sinks": torch.linspace(-1.0, 2.0, 4)}),
+    "dropout": packed(lambda _: {"dropout": 0.2, "seed": torch.tensor(5)}),
     "pairs": packed(lambda n: {"pairs": torch.tensor([[n // 3, n // 2]])}),
 }

@@ -83,10 +83,12 @@ def signature(kernel):
     for name in kernel.arg_names:
         if name in FP32_POINTERS:
             types[name] = "*fp32:16"
-        elif name in ("targets_ptr", "position_ptr"):
+        elif name in ("targets_ptr", "position_ptr", "seed_ptr"):
             types[name] = "*i64:16"
         elif name in ("tiles_ptr", "cu_ptr", "pairs_ptr", "table_ptr", "length_ptr"):
             types[name] = "*i32:16"
+        elif name == "kept_ptr":
+            types[name] = "*i8:16"
         elif name.endswith("_ptr"):
             types[name] = f"*{DTYPE}:16"
         elif name in FP32_NUMBERS:
@@ -176,7 +178,9 @@ def figures(name, target, kernel, constants, tile, **types):
 
 def attention_row(kernel, head_dim, target, feature, tile=None):
     plain = feature == "plain"
-    tile = tile or configs.attention_row(kernel, head_dim, target, plain=plain)
+    tile = tile or configs.attention_row(
+        kernel, head_dim, target, plain=plain, dropout=feature == "dropout"
+    )
     constants = {
         "CAUSAL": True,
         "EVEN_D": True,
@@ -185,9 +189,10 @@ def attention_row(kernel, head_dim, target, feature, tile=None):
         "BLOCK_D": head_dim,
         **FEATURES.get(feature, FEATURES["plain"]),
         "HAS_PAIRS": feature == "pairs",
+        "HAS_DROPOUT": feature == "dropout",
     }
     if kernel == "forward":
-        constants["HAS_SINKS"] = feature != "plain"
+        constants["HAS_SINKS"] = feature not in ("plain", "dropout")
     file = attention if kernel == "forward" else attention_backward
     function = getattr(file, f"{kernel}_kernel")
     name = f"attention {kernel} d{head_dim} {feature}"
@@ -195,7 +200,9 @@ def attention_row(kernel, head_dim, target, feature, tile=None):
 
 
 def loss_row(kernel, target, feature, tile=None):
-    tile = tile or configs.loss_row(kernel, target, plain=feature == "plain")
+    tile = tile or configs.loss_row(
+        kernel, target, plain=feature in ("plain", "filter")
+    )
     constants = {
         "HAS_SOFTCAP": feature != "plain",
         "HAS_MEAN": feature != "plain",
@@ -205,15 +212,20 @@ def loss_row(kernel, target, feature, tile=None):
         "BLOCK_V": tile.columns,
         "BLOCK_D": tile.inner,
     }
+    if feature == "filter":
+        constants |= {"HAS_SOFTCAP": False, "HAS_MEAN": False}
+    if kernel == "dlogits":
+        constants["FILTER"] = feature == "filter"
     function = getattr(loss, f"{kernel}_kernel")
     return figures(f"loss {kernel} {feature}", target, function, constants, tile)
 
 
-def product_row(which, target, tile=None):
+def product_row(which, target, feature="", tile=None):
     """The gradient of the hidden states adds up in fp32; the weight's is final."""
     tile = tile or configs.loss_row("product", target, plain=which == "weight")
     constants = {
         "ACCUMULATE": which == "hidden",
+        "FILTER": 128 if feature else 0,
         "BLOCK_R": tile.rows,
         "BLOCK_D": tile.columns,
         "BLOCK_I": tile.inner,
@@ -223,7 +235,7 @@ def product_row(which, target, tile=None):
     types = {"I": "i32:16", "c_ptr": "*fp32:16"}
     if which == "weight":
         types = {"R": "i32:16"}
-    name = f"loss product {which}"
+    name = f"loss product {which} {feature}".rstrip()
     return figures(name, target, loss.product_kernel, constants, tile, **types)
 
 
@@ -342,8 +354,12 @@ def cases(targets):
             for feature in ("plain", "cap+mean", "all"):
                 row = (loss_row, kernel, target, feature)
                 yield f"loss {kernel} {feature}", row
+        row = (loss_row, "dlogits", target, "filter")
+        yield "loss dlogits filter", row
         for which in ("hidden", "weight"):
             yield f"loss product {which}", (product_row, which, target)
+            name = f"loss product {which} filter"
+            yield name, (product_row, which, target, "filter")
         yield "loss combine", (small_row, "combine", target)
         yield "attention delta", (small_row, "delta", target)
         yield "attention sinks", (small_row, "sinks", target)
@@ -372,7 +388,7 @@ def cases(targets):
                 yield f"rope d{head_dim} {feature}", row
         for head_dim in (64, 128, 256):
             for kernel in ("forward", "dq", "dkdv"):
-                for feature in (*FEATURES, "pairs"):
+                for feature in (*FEATURES, "pairs", "dropout"):
                     name = f"attention {kernel} d{head_dim} {feature}"
                     yield name, (attention_row, kernel, head_dim, target, feature)
 

@@ -41,7 +41,7 @@ ATTENTION: dict[tuple[str, int, str], Tile] = {
     ("forward", 128, "sm_90"): Tile(128, 64, 0, 8, 3),
     ("forward", 128, "gfx942"): Tile(128, 32, 0, 4, 1),
     ("forward", 256, "sm_80"): Tile(64, 32, 0, 8, 1),
-    ("forward", 256, "sm_90"): Tile(128, 64, 0, 8, 2),
+    ("forward", 256, "sm_90"): Tile(64, 64, 0, 8, 2),
     ("forward", 256, "gfx942"): Tile(64, 32, 0, 4, 1),
     ("dq", 64, "sm_80"): Tile(64, 32, 0, 4, 2),
     ("dq", 64, "sm_90"): Tile(64, 32, 0, 4, 2),
@@ -83,9 +83,17 @@ LOSS: dict[tuple[str, str], Tile] = {
 # Instead of the rows above where there is no window, soft-cap or mean logit, and for
 # products that are not added to anything: larger tiles, which otherwise spill.
 ATTENTION_PLAIN: dict[tuple[str, int, str], Tile] = {
+    ("forward", 256, "sm_90"): Tile(128, 64, 0, 8, 2),
     ("dkdv", 64, "sm_90"): Tile(64, 64, 0, 4, 2),
     ("dkdv", 128, "sm_90"): Tile(32, 128, 0, 8, 2),
     ("dkdv", 64, "sm_100"): Tile(64, 64, 0, 8, 2),
+}
+# And with dropout, whose random numbers take registers, or smaller.
+ATTENTION_DROPOUT: dict[tuple[str, int, str], Tile] = {
+    ("dkdv", 64, "sm_80"): Tile(32, 32, 0, 4, 2),
+    ("forward", 256, "sm_90"): Tile(64, 32, 0, 8, 2),
+    ("dq", 256, "sm_90"): Tile(64, 16, 0, 8, 1),
+    ("dkdv", 256, "sm_90"): Tile(16, 32, 0, 8, 1),
 }
 LOSS_PLAIN: dict[tuple[str, str], Tile] = {
     ("statistics", "sm_90"): Tile(128, 256, 64, 8, 3),
@@ -192,11 +200,16 @@ def interpreted() -> bool:
 
 
 def attention_tile(
-    kernel: str, head_dim: int, query: torch.Tensor, *, plain: bool = False
+    kernel: str,
+    head_dim: int,
+    query: torch.Tensor,
+    *,
+    plain: bool = False,
+    dropout: bool = False,
 ) -> Tile:
     """The row of the table for ``query``'s device and dtype.
 
-    ``plain`` says that there is neither a window nor a soft-cap.
+    ``plain`` says that there is no window, soft-cap, pair or dropout.
     """
     target = _target(query.device)
     if target == "interpreter":
@@ -204,14 +217,18 @@ def attention_tile(
     size = max(64, triton.next_power_of_2(head_dim))
     if query.dtype == torch.float32:
         return ATTENTION_FP32[kernel, size]
-    return attention_row(kernel, size, target, plain=plain)
+    return attention_row(kernel, size, target, plain=plain, dropout=dropout)
 
 
-def attention_row(kernel: str, size: int, target: str, *, plain: bool) -> Tile:
+def attention_row(
+    kernel: str, size: int, target: str, *, plain: bool, dropout: bool = False
+) -> Tile:
     """The row for 16-bit inputs with a padded head dim of ``size``."""
     if (kernel, size, target) not in ATTENTION:
         target = ROWS_OF[target]
     row = ATTENTION[kernel, size, target]
+    if dropout:
+        return ATTENTION_DROPOUT.get((kernel, size, target), row)
     return ATTENTION_PLAIN.get((kernel, size, target), row) if plain else row
 
 

@@ -34,6 +34,8 @@ def attention(
     scale: float | None = None,
     sinks: Tensor | None = None,
     pairs: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
 ) -> Tensor:
     """Softmax attention of each query over the keys of its own document.
 
@@ -54,6 +56,10 @@ def attention(
             two responses to the document's prompt start. The second, which runs to the
             document's end, does not see the first. Twice the same is no pair. Needs
             ``causal`` and no ``window``; clamped to the document.
+        dropout: share in [0, 1) of the weights set to zero, the others divided by the
+            share kept; rounded to a multiple of 2^-16. Needs ``seed``.
+        seed: () int64 on q's device, of which, with head, query and key counted from
+            their document's start, a weight's fate is a function.
 
     Returns:
         (T, H, D) of q's dtype. The bits of a document depend on nothing but itself.
@@ -70,11 +76,14 @@ def attention(
         raise ValueError(f"window must be at least 1 or None, found {window}")
     if softcap is not None and not softcap > 0.0:
         raise ValueError(f"softcap must be positive or None, found {softcap}")
+    _check_dropout(dropout, seed)
     scale = q.shape[2] ** -0.5 if scale is None else scale
     if cu_seqlens is None:
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
     options = causal, window, softcap, scale
-    out: Tensor = _attention(q, k, v, cu_seqlens, *options, sinks, pairs)[0]
+    out: Tensor = _attention(
+        q, k, v, cu_seqlens, *options, sinks, pairs, dropout, seed
+    )[0]
     return out
 
 
@@ -117,6 +126,14 @@ def _check_pairs(pairs: Tensor | None, cu_seqlens: Tensor | None, can_be: bool) 
         raise ValueError("pairs need causal=True and no window")
 
 
+def _check_dropout(dropout: float, seed: Tensor | None) -> None:
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout must be in [0, 1), found {dropout}")
+    if dropout and (seed is None or seed.shape != () or seed.dtype != torch.int64):
+        found = None if seed is None else f"{tuple(seed.shape)} of {seed.dtype}"
+        raise ValueError(f"dropout needs a seed, () of torch.int64, found {found}")
+
+
 def _check_boundaries(cu_seqlens: Tensor, tokens: int) -> None:
     """On the CPU only: on a GPU, reading them would stall it."""
     if cu_seqlens.device.type != "cpu":
@@ -141,6 +158,8 @@ def _attention(
     scale: float,
     sinks: Tensor | None = None,
     pairs: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(T, H, D) output and (H, T) fp32 base-2 log-sum-exp of the scores."""
     tokens, heads, head_dim = q.shape
@@ -150,15 +169,16 @@ def _attention(
     lse = q.new_zeros((heads, tokens), dtype=torch.float32)
     if out.numel() == 0:
         return out, lse
-    plain = window is None and softcap is None and pairs is None
+    plain = window is None and softcap is None and pairs is None and not dropout
     bounds = _pair_bounds(pairs, cu_seqlens, tokens)
-    tile = attention_tile("forward", head_dim, q, plain=plain)
+    tile = attention_tile("forward", head_dim, q, plain=plain, dropout=dropout > 0.0)
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
     forward.forward_kernel[(tiles.shape[0], heads)](
         q, k, v, out, lse, tiles, bounds, lse if sinks is None else sinks.contiguous(),
-        tokens, head_dim, heads // k.shape[1], *_strides(q, k, v, out), scale,
-        softcap or 1.0, window or 0, HAS_SINKS=sinks is not None,
-        **_constants(tile, head_dim, causal, window, softcap, pairs),
+        lse if seed is None else seed, tokens, head_dim, heads // k.shape[1],
+        *_strides(q, k, v, out), scale, softcap or 1.0, window or 0,
+        *_dropped(dropout), HAS_SINKS=sinks is not None,
+        **_constants(tile, head_dim, causal, window, softcap, pairs, dropout),
     )  # fmt: skip
     return out, lse
 
@@ -175,6 +195,8 @@ def _(
     scale: float,
     sinks: Tensor | None = None,
     pairs: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     lse = q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
     return q.new_empty(q.shape), lse
@@ -196,6 +218,8 @@ def _attention_backward(
     scale: float,
     sinks: Tensor | None = None,
     pairs: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q (T, H, D), k and v (T, K, D), and sinks (H,) or (0,)."""
     q, k, v, grad_out = (_rows_contiguous(x) for x in (q, k, v, grad_out))
@@ -211,22 +235,23 @@ def _attention_backward(
         )
     strides = _strides(q, k, v, grad_out)
     kv_heads = k.shape[1]
-    options = (scale, softcap or 1.0, window or 0)
-    plain = window is None and softcap is None and pairs is None
+    options = (scale, softcap or 1.0, window or 0, *_dropped(dropout))
+    seeds = lse if seed is None else seed
+    plain = window is None and softcap is None and pairs is None and not dropout
     bounds = _pair_bounds(pairs, cu_seqlens, tokens)
-    tile = attention_tile("dq", head_dim, q, plain=plain)
+    tile = attention_tile("dq", head_dim, q, plain=plain, dropout=dropout > 0.0)
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
     backward.dq_kernel[(tiles.shape[0], heads)](
-        q, k, v, grad_out, lse, delta, grad_q, tiles, bounds, tokens, head_dim,
-        heads, heads // kv_heads, *strides, *options,
-        **_constants(tile, head_dim, causal, window, softcap, pairs),
+        q, k, v, grad_out, lse, delta, grad_q, tiles, bounds, seeds,
+        tokens, head_dim, heads, heads // kv_heads, *strides, *options,
+        **_constants(tile, head_dim, causal, window, softcap, pairs, dropout),
     )  # fmt: skip
-    tile = attention_tile("dkdv", head_dim, q, plain=plain)
+    tile = attention_tile("dkdv", head_dim, q, plain=plain, dropout=dropout > 0.0)
     tiles = tile_table(cu_seqlens, tokens, tile.columns, causal=causal)
     backward.dkdv_kernel[(tiles.shape[0], kv_heads)](
-        q, k, v, grad_out, lse, delta, grad_k, grad_v, tiles, bounds, tokens,
+        q, k, v, grad_out, lse, delta, grad_k, grad_v, tiles, bounds, seeds, tokens,
         head_dim, kv_heads, heads // kv_heads, *strides, *options,
-        **_constants(tile, head_dim, causal, window, softcap, pairs),
+        **_constants(tile, head_dim, causal, window, softcap, pairs, dropout),
     )  # fmt: skip
     return grad_q, grad_k, grad_v, grad_sinks
 
@@ -246,22 +271,24 @@ def _(
     scale: float,
     sinks: Tensor | None = None,
     pairs: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     grad_sinks = q.new_empty(0) if sinks is None else sinks.new_empty(sinks.shape)
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), grad_sinks
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    q, k, v, cu_seqlens, *ctx.options, sinks, pairs = inputs
-    ctx.save_for_backward(q, k, v, *output, cu_seqlens, sinks, pairs)
+    q, k, v, cu_seqlens, *ctx.options, sinks, pairs, ctx.dropout, seed = inputs
+    ctx.save_for_backward(q, k, v, *output, cu_seqlens, sinks, pairs, seed)
 
 
 def _backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    *tensors, sinks, pairs = ctx.saved_tensors
+    *tensors, sinks, pairs, seed = ctx.saved_tensors
     *grads, grad_sinks = _attention_backward(
-        grad_out, *tensors, *ctx.options, sinks, pairs
+        grad_out, *tensors, *ctx.options, sinks, pairs, ctx.dropout, seed
     )
-    return *grads, *[None] * 5, None if sinks is None else grad_sinks, None
+    return *grads, *[None] * 5, None if sinks is None else grad_sinks, *[None] * 3
 
 
 _attention.register_autograd(_backward, setup_context=_setup_context)
@@ -328,6 +355,12 @@ def _padded(head_dim: int) -> int:
     return max(16, int(triton.next_power_of_2(head_dim)))
 
 
+def _dropped(dropout: float) -> tuple[int, float]:
+    """Which 16-bit numbers drop a weight: those below; and one over the share kept."""
+    threshold = min(round(dropout * 2**16), 2**16 - 1)
+    return threshold, 2**16 / (2**16 - threshold)
+
+
 def _constants(
     tile: Tile,
     head_dim: int,
@@ -335,6 +368,7 @@ def _constants(
     window: int | None,
     softcap: float | None,
     pairs: Tensor | None,
+    dropout: float,
 ) -> dict[str, Any]:
     """Compile-time arguments of the three large kernels."""
     return {
@@ -342,6 +376,7 @@ def _constants(
         "HAS_WINDOW": window is not None,
         "HAS_PAIRS": pairs is not None,
         "HAS_SOFTCAP": softcap is not None,
+        "HAS_DROPOUT": dropout > 0.0,
         "EVEN_D": head_dim == _padded(head_dim),
         "BLOCK_I": tile.rows,
         "BLOCK_J": tile.columns,

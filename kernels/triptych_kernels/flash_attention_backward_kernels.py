@@ -11,6 +11,7 @@ import triton.language as tl
 
 from triptych_kernels.flash_attention_kernels import (
     LOG2E,
+    kept,
     key_ranges,
     load_rows,
     pair_bounds,
@@ -53,10 +54,16 @@ def _dq_range(
     window,
     chosen,
     rejected,
+    document,
+    head,
+    seed,
+    threshold,
+    inv_keep,
     CAUSAL: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_PAIRS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_DROPOUT: tl.constexpr,
     MASKED: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_J: tl.constexpr,
@@ -76,6 +83,11 @@ def _dq_range(
             p = tl.where(seen & (j < end)[None, :], p, 0.0)
         v = load_rows(v_ptr, j, end, stride_vt, d, D, EVEN_D)
         dp = tl.dot(g, tl.trans(v), input_precision="ieee")
+        if HAS_DROPOUT:
+            keep = kept(
+                seed, head, i - document, j_start - document, threshold, BLOCK_J
+            )
+            dp = tl.where(keep, dp * inv_keep, 0.0)
         ds = _score_gradients(p, dp, delta[:, None], x, softcap, HAS_SOFTCAP)
         acc = tl.dot(ds.to(k.dtype), k, acc, input_precision="ieee")
     return acc
@@ -92,6 +104,7 @@ def dq_kernel(
     grad_q_ptr,  # (T, H, D), written, contiguous
     tiles_ptr,  # (num_tiles, 3) int32, of queries
     pairs_ptr,  # (T + 1, 2) int32 by document start, read if HAS_PAIRS
+    seed_ptr,  # () int64, read if HAS_DROPOUT
     T,
     D,
     H,
@@ -107,10 +120,13 @@ def dq_kernel(
     scale,
     softcap,
     window,
+    threshold,
+    inv_keep,
     CAUSAL: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_PAIRS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_DROPOUT: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
     BLOCK_J: tl.constexpr,
@@ -136,6 +152,9 @@ def dq_kernel(
     first, full, full_end, last = key_ranges(
         start, document, end, window, CAUSAL, HAS_WINDOW, BLOCK_I, BLOCK_J
     )
+    seed = 0
+    if HAS_DROPOUT:
+        seed = tl.load(seed_ptr)
     chosen = end
     rejected = end
     hidden = full_end
@@ -148,24 +167,28 @@ def dq_kernel(
     if HAS_WINDOW:
         acc = _dq_range(
             acc, q, g, lse, delta, k_ptr, v_ptr, i, d, first, full, end, stride_kt,
-            stride_vt, D, scale, softcap, window, chosen, rejected, CAUSAL, HAS_WINDOW,
-            HAS_PAIRS, HAS_SOFTCAP, True, EVEN_D, BLOCK_J,
+            stride_vt, D, scale, softcap, window, chosen, rejected, document, head,
+            seed, threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP,
+            HAS_DROPOUT, True, EVEN_D, BLOCK_J,
         )  # fmt: skip
     acc = _dq_range(
         acc, q, g, lse, delta, k_ptr, v_ptr, i, d, full, full_end, end, stride_kt,
-        stride_vt, D, scale, softcap, window, chosen, rejected, CAUSAL, HAS_WINDOW,
-        HAS_PAIRS, HAS_SOFTCAP, False, EVEN_D, BLOCK_J,
+        stride_vt, D, scale, softcap, window, chosen, rejected, document, head, seed,
+        threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT,
+        False, EVEN_D, BLOCK_J,
     )  # fmt: skip
     if HAS_PAIRS:
         acc = _dq_range(
             acc, q, g, lse, delta, k_ptr, v_ptr, i, d, full_end, hidden, end, stride_kt,
-            stride_vt, D, scale, softcap, window, chosen, rejected, CAUSAL, HAS_WINDOW,
-            HAS_PAIRS, HAS_SOFTCAP, True, EVEN_D, BLOCK_J,
+            stride_vt, D, scale, softcap, window, chosen, rejected, document, head,
+            seed, threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP,
+            HAS_DROPOUT, True, EVEN_D, BLOCK_J,
         )  # fmt: skip
     acc = _dq_range(
         acc, q, g, lse, delta, k_ptr, v_ptr, i, d, again, last, end, stride_kt,
-        stride_vt, D, scale, softcap, window, chosen, rejected, CAUSAL, HAS_WINDOW,
-        HAS_PAIRS, HAS_SOFTCAP, True, EVEN_D, BLOCK_J,
+        stride_vt, D, scale, softcap, window, chosen, rejected, document, head, seed,
+        threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT,
+        True, EVEN_D, BLOCK_J,
     )  # fmt: skip
     store_rows(grad_q_ptr + head * D, acc * scale, i, end, H * D, d, D)
 
@@ -181,6 +204,7 @@ def _dkdv_range(
     lse_ptr,
     delta_ptr,
     j,
+    j_start,
     d,
     first,
     last,
@@ -193,13 +217,20 @@ def _dkdv_range(
     window,
     chosen,
     rejected,
+    document,
+    head,
+    seed,
+    threshold,
+    inv_keep,
     CAUSAL: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_PAIRS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_DROPOUT: tl.constexpr,
     MASKED: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
+    BLOCK_J: tl.constexpr,
 ):
     """Adds P^T @ dO and dS^T @ Q over the query tiles of [first, last)."""
     for i_start in range(first, last, BLOCK_I):
@@ -216,8 +247,16 @@ def _dkdv_range(
             )  # fmt: skip
             p = tl.where(seen, p, 0.0)
         g = load_rows(grad_o_ptr, i, end, stride_gt, d, D, EVEN_D)
-        grad_v = tl.dot(p.to(g.dtype), g, grad_v, input_precision="ieee")
+        used = p
+        if HAS_DROPOUT:  # grad_v is divided by the share kept once, at the end
+            keep = tl.trans(
+                kept(seed, head, i - document, j_start - document, threshold, BLOCK_J)
+            )
+            used = tl.where(keep, p, 0.0)
+        grad_v = tl.dot(used.to(g.dtype), g, grad_v, input_precision="ieee")
         dp = tl.dot(v, tl.trans(g), input_precision="ieee")
+        if HAS_DROPOUT:
+            dp = tl.where(keep, dp * inv_keep, 0.0)
         delta = tl.load(delta_ptr + i, mask=i < end, other=0.0)
         ds = _score_gradients(p, dp, delta[None, :], x, softcap, HAS_SOFTCAP)
         grad_k = tl.dot(ds.to(q.dtype), q, grad_k, input_precision="ieee")
@@ -236,6 +275,7 @@ def dkdv_kernel(
     grad_v_ptr,  # (T, K, D), written, contiguous
     tiles_ptr,  # (num_tiles, 3) int32, of keys
     pairs_ptr,  # (T + 1, 2) int32 by document start, read if HAS_PAIRS
+    seed_ptr,  # () int64, read if HAS_DROPOUT
     T,
     D,
     K,
@@ -251,10 +291,13 @@ def dkdv_kernel(
     scale,
     softcap,
     window,
+    threshold,
+    inv_keep,
     CAUSAL: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_PAIRS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_DROPOUT: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
     BLOCK_J: tl.constexpr,
@@ -283,6 +326,9 @@ def dkdv_kernel(
     if HAS_WINDOW:
         last = tl.minimum(end, start + BLOCK_J + window - 1)
         full_end = full + tl.maximum(start + window - full, 0) // BLOCK_I * BLOCK_I
+    seed = 0
+    if HAS_DROPOUT:
+        seed = tl.load(seed_ptr)
     chosen = end
     rejected = end
     if HAS_PAIRS:
@@ -302,24 +348,29 @@ def dkdv_kernel(
         delta_head = delta_ptr + head * T
         if CAUSAL:
             grad_k, grad_v = _dkdv_range(
-                grad_k, grad_v, k, v, q_head, g_head, lse_head, delta_head, j, d,
+                grad_k, grad_v, k, v, q_head, g_head, lse_head, delta_head, j, start, d,
                 first, full, end, stride_qt, stride_gt, D, scale, softcap, window,
-                chosen, rejected, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, True,
-                EVEN_D, BLOCK_I,
+                chosen, rejected, document, head, seed, threshold, inv_keep, CAUSAL,
+                HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT, True, EVEN_D, BLOCK_I,
+                BLOCK_J,
             )  # fmt: skip
         grad_k, grad_v = _dkdv_range(
-            grad_k, grad_v, k, v, q_head, g_head, lse_head, delta_head, j, d,
+            grad_k, grad_v, k, v, q_head, g_head, lse_head, delta_head, j, start, d,
             full, full_end, end, stride_qt, stride_gt, D, scale, softcap, window,
-            chosen, rejected, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, False, EVEN_D,
-            BLOCK_I,
+            chosen, rejected, document, head, seed, threshold, inv_keep, CAUSAL,
+            HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT, False, EVEN_D, BLOCK_I,
+            BLOCK_J,
         )  # fmt: skip
         if HAS_WINDOW or HAS_PAIRS:
             grad_k, grad_v = _dkdv_range(
-                grad_k, grad_v, k, v, q_head, g_head, lse_head, delta_head, j, d,
+                grad_k, grad_v, k, v, q_head, g_head, lse_head, delta_head, j, start, d,
                 full_end, last, end, stride_qt, stride_gt, D, scale, softcap, window,
-                chosen, rejected, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, True,
-                EVEN_D, BLOCK_I,
+                chosen, rejected, document, head, seed, threshold, inv_keep, CAUSAL,
+                HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT, True, EVEN_D, BLOCK_I,
+                BLOCK_J,
             )  # fmt: skip
+    if HAS_DROPOUT:
+        grad_v *= inv_keep
     stride = K * D
     store_rows(grad_k_ptr + kv_head * D, grad_k * scale, j, end, stride, d, D)
     store_rows(grad_v_ptr + kv_head * D, grad_v, j, end, stride, d, D)

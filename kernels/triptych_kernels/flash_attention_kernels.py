@@ -78,6 +78,24 @@ def scores(z, scale, softcap, HAS_SOFTCAP: tl.constexpr):
 
 
 @triton.jit
+def kept(seed, head, i, j_start, threshold, BLOCK_J: tl.constexpr):
+    """(rows of i, BLOCK_J) bool: which weights dropout leaves; i, j_start of a document.
+
+    One call of Philox 4x32-10 (Salmon et al. 2011) serves eight keys of a query: four
+    words of two halves. Its counter is (query, key / 8, head), its key the seed.
+    """
+    group = (j_start // 8 + tl.arange(0, BLOCK_J // 8)).to(tl.uint32)[None, :]
+    query = i.to(tl.uint32)[:, None] + group * 0
+    group = group + query * 0
+    third = (query * 0 + head).to(tl.uint32)
+    a, b, c, d = tl.philox(seed, query, group, third, query * 0)
+    words = tl.join(tl.join(a, c), tl.join(b, d))
+    words = tl.reshape(words, [i.shape[0], BLOCK_J // 2])
+    halves = tl.join(words & 0xFFFF, words >> 16)
+    return tl.reshape(halves, [i.shape[0], BLOCK_J]).to(tl.int32) >= threshold
+
+
+@triton.jit
 def key_ranges(
     start,
     document,
@@ -154,10 +172,15 @@ def _forward_range(
     window,
     chosen,
     rejected,
+    document,
+    head,
+    seed,
+    threshold,
     CAUSAL: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_PAIRS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_DROPOUT: tl.constexpr,
     MASKED: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_J: tl.constexpr,
@@ -180,6 +203,11 @@ def _forward_range(
         p = tl.exp2(z - m_safe[:, None])
         rescale = tl.exp2(m - m_safe)
         s = s * rescale + tl.sum(p, axis=1)
+        if HAS_DROPOUT:  # of the weights, after their sum
+            keep = kept(
+                seed, head, i - document, j_start - document, threshold, BLOCK_J
+            )
+            p = tl.where(keep, p, 0.0)
         v = load_rows(v_ptr, j, end, stride_vt, d, D, EVEN_D)
         acc = tl.dot(p.to(v.dtype), v, acc * rescale[:, None], input_precision="ieee")
         m = m_new
@@ -196,6 +224,7 @@ def forward_kernel(
     tiles_ptr,  # (num_tiles, 3) int32
     pairs_ptr,  # (T + 1, 2) int32 by document start, read if HAS_PAIRS
     sinks_ptr,  # (H,), read if HAS_SINKS: logits that join the denominator
+    seed_ptr,  # () int64, read if HAS_DROPOUT
     T,
     D,
     G,
@@ -210,10 +239,13 @@ def forward_kernel(
     scale,
     softcap,
     window,
+    threshold,
+    inv_keep,
     CAUSAL: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     HAS_PAIRS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    HAS_DROPOUT: tl.constexpr,
     HAS_SINKS: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
@@ -245,6 +277,9 @@ def forward_kernel(
     first, full, full_end, last = key_ranges(
         start, document, end, window, CAUSAL, HAS_WINDOW, BLOCK_I, BLOCK_J
     )
+    seed = 0
+    if HAS_DROPOUT:
+        seed = tl.load(seed_ptr)
     chosen = end
     rejected = end
     hidden = full_end
@@ -256,32 +291,32 @@ def forward_kernel(
         )
     if HAS_WINDOW:
         acc, m, s = _forward_range(
-            acc, m, s, q, k_ptr, v_ptr, i, d, first, full, end, stride_kt, stride_vt,
-            D, scale, softcap, window, chosen, rejected, CAUSAL, HAS_WINDOW, HAS_PAIRS,
-            HAS_SOFTCAP, True, EVEN_D,
+            acc, m, s, q, k_ptr, v_ptr, i, d, first, full, end, stride_kt, stride_vt, D,
+            scale, softcap, window, chosen, rejected, document, head, seed, threshold,
+            CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT, True, EVEN_D,
             BLOCK_J,
         )  # fmt: skip
     acc, m, s = _forward_range(
-        acc, m, s, q, k_ptr, v_ptr, i, d, full, full_end, end, stride_kt, stride_vt,
-        D, scale, softcap, window, chosen, rejected, CAUSAL, HAS_WINDOW, HAS_PAIRS,
-        HAS_SOFTCAP, False, EVEN_D,
-        BLOCK_J,
+        acc, m, s, q, k_ptr, v_ptr, i, d, full, full_end, end, stride_kt, stride_vt, D,
+        scale, softcap, window, chosen, rejected, document, head, seed, threshold,
+        CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT, False, EVEN_D, BLOCK_J,
     )  # fmt: skip
     if HAS_PAIRS:
         acc, m, s = _forward_range(
-            acc, m, s, q, k_ptr, v_ptr, i, d, full_end, hidden, end, stride_kt, stride_vt,
-            D, scale, softcap, window, chosen, rejected, CAUSAL, HAS_WINDOW, HAS_PAIRS,
-                HAS_SOFTCAP, True, EVEN_D,
-            BLOCK_J,
+            acc, m, s, q, k_ptr, v_ptr, i, d, full_end, hidden, end, stride_kt,
+            stride_vt, D, scale, softcap, window, chosen, rejected, document, head,
+            seed, threshold, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT,
+            True, EVEN_D, BLOCK_J,
         )  # fmt: skip
     acc, m, s = _forward_range(
-        acc, m, s, q, k_ptr, v_ptr, i, d, again, last, end, stride_kt, stride_vt,
-        D, scale, softcap, window, chosen, rejected, CAUSAL, HAS_WINDOW, HAS_PAIRS,
-            HAS_SOFTCAP, True, EVEN_D,
-        BLOCK_J,
+        acc, m, s, q, k_ptr, v_ptr, i, d, again, last, end, stride_kt, stride_vt, D,
+        scale, softcap, window, chosen, rejected, document, head, seed, threshold,
+        CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT, True, EVEN_D, BLOCK_J,
     )  # fmt: skip
     s = tl.where(s > 0.0, s, 1.0)  # rows past the end may have seen no key
     o_ptr += head * stride_oh
+    if HAS_DROPOUT:
+        acc *= inv_keep
     store_rows(o_ptr, acc / s[:, None], i, end, stride_ot, d, D)
     tl.store(lse_ptr + head * T + i, m + tl.log2(s), mask=i < end)
 

@@ -37,6 +37,7 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     softcap: float | None = None,
     reduction: str = "mean",
+    gradient_filter: float = 0.0,
 ) -> Tensor:
     """Cross-entropy, in nats, of the logits ``softcap(hidden @ weight.T)``.
 
@@ -49,6 +50,9 @@ def linear_cross_entropy(
         label_smoothing: in [0, 1], as in `torch.nn.functional.cross_entropy`.
         softcap: logits become ``softcap * tanh(logits / softcap)``.
         reduction: "mean" over the supervised tokens, "sum", or "none".
+        gradient_filter: leaves tiles of logits out of the gradient in which no token
+            has its target and every probability is below this; 0 is exact. Wijmans
+            et al. 2025 use 2^-12 with bf16, and the exact gradient to pre-train.
 
     Returns:
         fp32: () for "mean" and "sum", (N,) for "none". With "sum" and "none" a target
@@ -58,6 +62,7 @@ def linear_cross_entropy(
         ValueError: a shape, dtype or option is wrong; and for "mean", which waits for
             the device to count, if no token is supervised or a target is outside.
     """
+    _check_filter(gradient_filter)
     _check_inputs(hidden, weight, targets, softcap)
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(
@@ -66,8 +71,18 @@ def linear_cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be in [0, 1], found {label_smoothing}")
     smooth = label_smoothing > 0.0
+    if smooth and gradient_filter:
+        raise ValueError("label_smoothing gives every logit a gradient: no filter")
     logps, lse, mean_logit, _ = _statistics(
-        hidden, weight, targets, ignore_index, softcap, 1.0, smooth, False
+        hidden,
+        weight,
+        targets,
+        ignore_index,
+        softcap,
+        1.0,
+        smooth,
+        False,
+        gradient_filter,
     )
     losses: Tensor = -logps
     if smooth:
@@ -90,6 +105,7 @@ def linear_logprobs(
     *,
     temperature: float = 1.0,
     softcap: float | None = None,
+    gradient_filter: float = 0.0,
 ) -> Tensor:
     """Log-probability of each target, at a temperature.
 
@@ -99,16 +115,28 @@ def linear_logprobs(
         targets: (N,) integer vocabulary indices, or -100.
         temperature: positive; the logits are divided by it, after the cap.
         softcap: as in `linear_cross_entropy`.
+        gradient_filter: leaves tiles of logits out of the gradient in which no token
+            has its target and every probability is below this; 0 is exact. Wijmans
+            et al. 2025 use 2^-12 with bf16, and the exact gradient to pre-train.
 
     Returns:
         (N,) fp32, in nats. 0, without gradient, where the target is -100; NaN where it
         is outside the vocabulary.
     """
+    _check_filter(gradient_filter)
     _check_inputs(hidden, weight, targets, softcap)
     if not temperature > 0.0:
         raise ValueError(f"temperature must be positive, found {temperature}")
     logps: Tensor = _statistics(
-        hidden, weight, targets, IGNORE_INDEX, softcap, temperature, False, False
+        hidden,
+        weight,
+        targets,
+        IGNORE_INDEX,
+        softcap,
+        temperature,
+        False,
+        False,
+        gradient_filter,
     )[0]
     return logps
 
@@ -146,6 +174,13 @@ def linear_statistics(
         hidden, weight, targets, IGNORE_INDEX, softcap, temperature, True, True
     )
     return TokenStatistics(logps, lse, entropy, mean_logit)
+
+
+def _check_filter(gradient_filter: float) -> None:
+    if not 0.0 <= gradient_filter < 1.0:
+        raise ValueError(
+            f"gradient_filter must be a probability below 1, found {gradient_filter}"
+        )
 
 
 def _check_inputs(
@@ -211,6 +246,7 @@ def _statistics(
     temperature: float,
     with_mean: bool,
     with_entropy: bool,
+    gradient_filter: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(N,) fp32 target log-probability, log-sum-exp; mean logit, entropy or (0,)."""
     hidden, weight = _rows_contiguous(hidden), _rows_contiguous(weight)
@@ -248,6 +284,7 @@ def _(
     temperature: float,
     with_mean: bool,
     with_entropy: bool,
+    gradient_filter: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _empty_statistics(hidden, with_mean, with_entropy)
 
@@ -269,6 +306,7 @@ def _statistics_backward(
     temperature: float,
     need_hidden: bool,
     need_weight: bool,
+    gradient_filter: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of hidden (N, D) and weight (V, D); (0,) where not needed.
 
@@ -291,22 +329,41 @@ def _statistics_backward(
     tile = loss_tile("dlogits", hidden, plain=plain)
     chunk = _chunk_size(num_tokens, vocab_size, tile.columns, hidden.element_size())
     dlogits = hidden.new_empty((num_tokens, chunk))
+    tiles = (triton.cdiv(num_tokens, tile.rows), triton.cdiv(chunk, tile.columns))
+    kept = torch.empty(tiles, dtype=torch.int8, device=hidden.device)
+    side = tile.rows if gradient_filter else 0
     for v_first in range(0, vocab_size, chunk):
         size = min(chunk, vocab_size - v_first)
         grid = _num_tiles(num_tokens, size, tile)
         kernels.dlogits_kernel[(grid,)](
-            hidden, weight, marked, lse, entropy, coefficients, dlogits, num_tokens,
+            hidden, weight, marked, lse, entropy, coefficients, dlogits, kept, num_tokens,
             vocab_size, hidden_size, v_first, size, hidden.stride(0), weight.stride(0), chunk,
-            softcap or 1.0, 1.0 / temperature, HAS_SOFTCAP=softcap is not None,
+            softcap or 1.0, 1.0 / temperature, gradient_filter,
+            HAS_SOFTCAP=softcap is not None, FILTER=gradient_filter > 0.0,
             HAS_MEAN=grad_mean.numel() > 0, HAS_ENTROPY=grad_entropy.numel() > 0,
             **_blocks(tile, hidden_size),
         )  # fmt: skip
         gradient = dlogits[:, :size]
+        # The last chunk's tiles are fewer, and packed as the kernel counted them.
+        flags = kept.flatten().as_strided(
+            (tiles[0], triton.cdiv(size, tile.columns)),
+            (triton.cdiv(size, tile.columns), 1),
+        )
         rows = slice(v_first, v_first + size)
         if need_hidden:
-            _product(gradient, weight[rows], grad_hidden, scale, accumulate=True)
+            _product(
+                gradient, weight[rows], grad_hidden, scale, flags, side, accumulate=True
+            )
         if need_weight:
-            _product(gradient.T, hidden, grad_weight[rows], scale, accumulate=False)
+            _product(
+                gradient.T,
+                hidden,
+                grad_weight[rows],
+                scale,
+                flags.T,
+                side,
+                accumulate=False,
+            )
     # Exact: scale is a power of two.
     return grad_hidden.mul_(scale).to(hidden.dtype), grad_weight
 
@@ -327,6 +384,7 @@ def _(
     temperature: float,
     need_hidden: bool,
     need_weight: bool,
+    gradient_filter: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     return (
         hidden.new_empty(hidden.shape if need_hidden else 0),
@@ -335,7 +393,7 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    hidden, weight, targets, *ctx.options, _, _ = inputs
+    hidden, weight, targets, *ctx.options, _, _, ctx.gradient_filter = inputs
     _, lse, _, entropy = output
     ctx.save_for_backward(hidden, weight, targets, lse, entropy)
 
@@ -343,12 +401,17 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
     need_hidden, need_weight = ctx.needs_input_grad[:2]
     grad_hidden, grad_weight = _statistics_backward(
-        *gradients, *ctx.saved_tensors, *ctx.options, need_hidden, need_weight
+        *gradients,
+        *ctx.saved_tensors,
+        *ctx.options,
+        need_hidden,
+        need_weight,
+        ctx.gradient_filter,
     )
     return (
         grad_hidden if need_hidden else None,
         grad_weight if need_weight else None,
-        *[None] * 6,
+        *[None] * 7,
     )
 
 
@@ -423,13 +486,23 @@ def _blocks(tile: Tile, hidden_size: int) -> dict[str, Any]:
 
 
 def _product(
-    a: Tensor, b: Tensor, c: Tensor, scale: Tensor, *, accumulate: bool
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    scale: Tensor,
+    kept: Tensor,
+    side: int,
+    *,
+    accumulate: bool,
 ) -> None:
-    """Writes ``scale * (a @ b)`` to ``c``, or adds ``a @ b`` to it in fp32."""
+    """Writes ``scale * (a @ b)`` to ``c``, or adds ``a @ b`` to it in fp32.
+
+    ``kept`` has a 0 for each square of ``side`` of ``a`` to leave out; side 0: none.
+    """
     tile = loss_tile("product", b, plain=not accumulate)
     kernels.product_kernel[(_num_tiles(c.shape[0], c.shape[1], tile),)](
-        a, b, c, scale, a.shape[0], a.shape[1], b.shape[1], a.stride(0), a.stride(1),
-        b.stride(0), c.stride(0), ACCUMULATE=accumulate, BLOCK_R=tile.rows,
-        BLOCK_D=tile.columns, BLOCK_I=tile.inner, num_warps=tile.num_warps,
+        a, b, c, scale, kept, a.shape[0], a.shape[1], b.shape[1], a.stride(0), a.stride(1),
+        b.stride(0), c.stride(0), *kept.stride(), ACCUMULATE=accumulate, FILTER=side,
+        BLOCK_R=tile.rows, BLOCK_D=tile.columns, BLOCK_I=tile.inner, num_warps=tile.num_warps,
         num_stages=tile.num_stages,
     )  # fmt: skip

@@ -220,6 +220,7 @@ def dlogits_kernel(
     # logit and entropy
     coefficients_ptr,
     dlogits_ptr,  # (N, C), written: gradient of the chunk's logits
+    kept_ptr,  # (tiles of N, tiles of C) int8, written if FILTER: 0 where left out
     N,
     V,
     D,
@@ -230,9 +231,11 @@ def dlogits_kernel(
     stride_gn,
     softcap,
     inv_temperature,
+    least,  # probability below which FILTER leaves a tile out
     HAS_SOFTCAP: tl.constexpr,
     HAS_MEAN: tl.constexpr,
     HAS_ENTROPY: tl.constexpr,
+    FILTER: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_V: tl.constexpr,
@@ -251,7 +254,10 @@ def dlogits_kernel(
     target = tl.load(targets_ptr + n, mask=n < N, other=-1)
     g_ptrs = dlogits_ptr + n.to(tl.int64)[:, None] * stride_gn + c[None, :]
     inside = (n < N)[:, None] & (v < V)[None, :]
+    kept_ptr += tile_n * tl.cdiv(C, BLOCK_V) + tile_c
     if tl.max(target, axis=0) < 0:
+        if FILTER:
+            tl.store(kept_ptr, 0)
         zero = tl.zeros([BLOCK_N, BLOCK_V], dlogits_ptr.dtype.element_ty)
         tl.store(g_ptrs, zero, mask=inside)
         return
@@ -265,6 +271,12 @@ def dlogits_kernel(
     lse = tl.where(target >= 0, lse, float("inf"))  # p = 0 where ignored
     log_p = z * inv_temperature - lse[:, None]
     p = tl.exp2(log_p * LOG2E)
+    if FILTER:  # what is left out is still written: products may take larger steps
+        told = tl.where(v[None, :] == target[:, None], 1.0, p)
+        largest = tl.max(tl.max(tl.where(inside, told, 0.0), axis=1), axis=0)
+        keep = largest >= least
+        tl.store(kept_ptr, keep.to(tl.int8))
+        p = tl.where(keep, p, 0.0)
     factor = g_lse - g_lp
     if HAS_ENTROPY:
         row = coefficients_ptr + (2 + HAS_MEAN) * N
@@ -291,6 +303,7 @@ def product_kernel(
     b_ptr,  # (I, D)
     c_ptr,  # (R, D), written
     scale_ptr,  # () fp32: the result is multiplied by it
+    kept_ptr,  # int8, by its strides: of each square of a, read if FILTER
     R,
     I,  # noqa: E741 (the inner dimension)
     D,
@@ -298,7 +311,10 @@ def product_kernel(
     stride_ai,
     stride_bi,
     stride_cr,
+    stride_kr,
+    stride_ki,
     ACCUMULATE: tl.constexpr,
+    FILTER: tl.constexpr,  # side of the squares of zeros to leave out; 0: none
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
@@ -321,11 +337,19 @@ def product_kernel(
     a_rows = a_ptr + r.to(tl.int64)[:, None] * stride_ar
     a_ptrs = a_rows + i.to(tl.int64)[None, :] * stride_ai
     b_ptrs = b_ptr + i.to(tl.int64)[:, None] * stride_bi + d[None, :]
+    kept_row = kept_ptr
+    if FILTER:  # BLOCK_R and BLOCK_I divide it
+        kept_row += tile_r * BLOCK_R // FILTER * stride_kr
     for i_start in range(0, I, BLOCK_I):
         left = i < I - i_start
-        a = tl.load(a_ptrs, mask=(r < R)[:, None] & left[None, :], other=0.0)
-        b = tl.load(b_ptrs, mask=left[:, None] & (d < D)[None, :], other=0.0)
-        acc = _add_product(a, b, acc)
+        if FILTER == 0:
+            a = tl.load(a_ptrs, mask=(r < R)[:, None] & left[None, :], other=0.0)
+            b = tl.load(b_ptrs, mask=left[:, None] & (d < D)[None, :], other=0.0)
+            acc = _add_product(a, b, acc)
+        elif tl.load(kept_row + i_start // FILTER * stride_ki) != 0:
+            a = tl.load(a_ptrs, mask=(r < R)[:, None] & left[None, :], other=0.0)
+            b = tl.load(b_ptrs, mask=left[:, None] & (d < D)[None, :], other=0.0)
+            acc = _add_product(a, b, acc)
         a_ptrs += BLOCK_I * stride_ai
         b_ptrs += BLOCK_I * stride_bi
     if not ACCUMULATE:

@@ -21,8 +21,12 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     softcap: float | None = None,
     reduction: str = "mean",
+    gradient_filter: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of ``softcap(hidden @ weight.T)``; see the kernel's own."""
+    """Cross-entropy of ``softcap(hidden @ weight.T)``; see the kernel's own.
+
+    ``gradient_filter`` is not: the gradient here is always exact.
+    """
     logits = _logits(hidden, weight, softcap)
     losses = F.cross_entropy(
         logits,
@@ -49,6 +53,7 @@ def linear_logprobs(
     *,
     temperature: float = 1.0,
     softcap: float | None = None,
+    gradient_filter: float = 0.0,
 ) -> Tensor:
     """Log-probability, in nats, of each target; 0 where the target is -100."""
     logits = _logits(hidden, weight, softcap) / temperature
@@ -88,6 +93,8 @@ def attention(
     scale: float | None = None,
     sinks: Tensor | None = None,
     pairs: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
 ) -> Tensor:
     """Attention within each document of a packed row; see the kernel's own."""
     if window is not None and not causal:
@@ -107,6 +114,11 @@ def attention(
         column = sinks.to(scores.dtype)[:, None, None].expand(-1, tokens, 1)
         scores = torch.cat((scores, column), -1)
     probabilities = scores.softmax(-1)[..., :tokens]
+    if dropout:
+        assert seed is not None
+        threshold = min(round(dropout * 2**16), 2**16 - 1)
+        kept = _random_halves(heads, tokens, cu_seqlens, seed) >= threshold
+        probabilities = probabilities * kept * (2**16 / (2**16 - threshold))
     out = probabilities @ value.repeat_interleave(group, 0)
     return out.transpose(0, 1).to(q.dtype)
 
@@ -276,6 +288,30 @@ def _rounded_stochastically(x: Tensor, seed: int, step: int) -> Tensor:
     bits = x.view(torch.int32) + random.int()
     rounded = (bits & -0x10000).view(torch.float32)
     return torch.where(x.isfinite(), rounded, x)
+
+
+def _random_halves(
+    heads: int, tokens: int, cu_seqlens: Tensor | None, seed: Tensor
+) -> Tensor:
+    """(H, T, T) numbers below 2^16 by seed, head, query and key.
+
+    Query and key count from the query's document's start; keys of others are noise.
+    """
+    position = torch.arange(tokens, device=seed.device)
+    start = torch.zeros_like(position)
+    if cu_seqlens is not None:
+        bounds = cu_seqlens.to(position)
+        start = bounds[torch.searchsorted(bounds, position, right=True) - 1]
+    zero = position.new_zeros(heads, tokens, tokens)
+    key = (position - start[:, None]).clamp(min=0)
+    head = torch.arange(heads, device=seed.device)[:, None, None]
+    counter = (zero + (position - start)[:, None], zero + key // 8, zero + head, zero)
+    number = int(seed)
+    words = torch.stack(
+        _philox(counter, (number & 0xFFFFFFFF, (number >> 32) & 0xFFFFFFFF)), -1
+    )
+    halves = torch.stack((words & 0xFFFF, words >> 16), -1).flatten(-2)
+    return halves.gather(-1, (zero + key % 8)[..., None])[..., 0]
 
 
 def _philox(counter: tuple[Tensor, ...], key: tuple[int, int]) -> tuple[Tensor, ...]:

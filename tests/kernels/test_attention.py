@@ -26,8 +26,14 @@ OPTIONS = {
     "sinks": {"sinks": (0.5, -1.0)},
     "pairs": {"pairs": PAIRS},
     "pairs, softcap, sinks": {"pairs": PAIRS, "softcap": 2.0, "sinks": (0.5, -1.0)},
+    "dropout": {"dropout": 0.3},
+    "full, dropout": {"causal": False, "dropout": 0.5},
+    "pairs, dropout": {"pairs": PAIRS, "dropout": 0.1},
+    "all, dropout": {
+        "window": 20, "softcap": 2.0, "sinks": (-0.5, 3.0), "dropout": 0.25
+    },
     "all": {"window": 20, "softcap": 2.0, "scale": 0.3, "sinks": (-0.5, 3.0)},
-}
+}  # fmt: skip
 
 
 def make_inputs(tokens=90, heads=2, kv_heads=1, head_dim=16, dtype=torch.float32):
@@ -40,6 +46,8 @@ def run(function, q, k, v, upstream, *, sinks=None, pairs=None, **options):
     """Output, and gradients of q, k, v and, if there are any, sinks."""
     if pairs is not None:
         options["pairs"] = torch.tensor(pairs)
+    if "dropout" in options:
+        options.setdefault("seed", torch.tensor(-(2**62) + 12345))
     leaves = [x.detach().clone().requires_grad_() for x in (q, k, v)]
     if sinks is not None:
         options["sinks"] = torch.tensor(sinks, dtype=q.dtype, requires_grad=True)
@@ -55,7 +63,7 @@ def cu(boundaries):
 
 def torch_own(
     q, k, v, *, cu_seqlens, causal=True, window=None, softcap=None, scale=None,
-    sinks=None, pairs=None,
+    sinks=None, pairs=None, dropout=0.0, seed=None,
 ):  # fmt: skip
     """Attention as one writes it in torch, in the inputs' dtype."""
     tokens, heads, head_dim = q.shape
@@ -72,6 +80,9 @@ def torch_own(
         sinks = sinks[:, None, None].expand(-1, tokens, 1)
         scores = torch.cat((scores, sinks), -1)
     p = F.softmax(scores, -1)[..., :tokens]
+    if dropout:
+        halves = reference._random_halves(heads, tokens, cu_seqlens, seed)
+        p = p * (halves >= round(dropout * 2**16)) / (1.0 - dropout)
     return (p @ v.repeat_interleave(group, 0)).transpose(0, 1)
 
 
@@ -225,6 +236,46 @@ def test_pairs_outside_their_document_are_clamped_to_it():
     assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
 
 
+def weights_left(boundaries, dropout, seed=7, tokens=64, function=attention):
+    """(T, 2, T) bool: which weights of causal attention dropout leaves."""
+    q = k = torch.zeros(tokens, 2, tokens)
+    v = torch.eye(tokens)[:, None].expand(-1, 2, -1)
+    seeds = {"dropout": dropout, "seed": torch.tensor(seed)}
+    return function(q, k, v, cu_seqlens=cu(boundaries), **seeds) > 0.0
+
+
+def test_dropout_leaves_the_very_weights_its_twin_leaves():
+    for bounds in ([0, 64], [0, 1, 23, 64]):
+        found = weights_left(bounds, 0.4)
+        assert torch.equal(
+            found, weights_left(bounds, 0.4, function=reference.attention)
+        )
+
+
+def test_dropout_takes_its_share_in_any_head_and_another_with_another_seed():
+    possible = weights_left([0, 64], 0.0).sum()
+    one, other = weights_left([0, 64], 0.25), weights_left([0, 64], 0.25, seed=8)
+    # 4,160 weights: a standard deviation is 0.0067.
+    assert abs(one.sum() / possible - 0.75) < 0.025
+    assert abs((one & other).sum() / possible - 0.75**2) < 0.03
+    both_heads = (one[:, 0] & one[:, 1]).sum() / (possible / 2)
+    assert abs(both_heads - 0.75**2) < 0.04
+
+
+def test_a_documents_dropout_does_not_depend_on_where_it_is_packed():
+    inputs = make_inputs(90)
+    packed = run(attention, *inputs, cu_seqlens=cu(PACKED), dropout=0.3)
+    alone = run(attention, *(x[35:90] for x in inputs), dropout=0.3)
+    assert all(torch.equal(p[35:90], a) for p, a in zip(packed, alone, strict=True))
+
+
+def test_dropout_of_nothing_changes_no_bit():
+    inputs = make_inputs(40)
+    plain = run(attention, *inputs)
+    none = run(attention, *inputs, dropout=0.0)
+    assert all(torch.equal(p, n) for p, n in zip(plain, none, strict=True))
+
+
 def test_no_tokens_give_no_output():
     inputs = make_inputs(0)
     out, *grads = run(attention, *inputs, cu_seqlens=cu([0, 0]))
@@ -307,7 +358,8 @@ def test_a_long_document_has_more_tiles_than_a_step_places():
     assert sorted(tiles)[2:] == [[start, 5, 3005] for start in range(5, 3005, 16)]
 
 
-def test_gradcheck_passes_through_the_operators():
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradcheck_passes_through_the_operators(dropout):
     inputs = [x.double().requires_grad_() for x in make_inputs(7, 2, 1, 4)[:3]]
     inputs.append(torch.tensor([0.5, -1.0]).double().requires_grad_())
 
@@ -315,7 +367,10 @@ def test_gradcheck_passes_through_the_operators():
         q, k, v, sinks
     ):  # the kernels compute in fp32: a wide step, a loose tolerance
         q, k, v, sinks = (x.float() for x in (q, k, v, sinks))
-        out = attention(q, k, v, cu_seqlens=cu([0, 2, 7]), softcap=2.0, sinks=sinks)
+        out = attention(
+            q, k, v, cu_seqlens=cu([0, 2, 7]), softcap=2.0, sinks=sinks,
+            dropout=dropout, seed=torch.tensor(3),
+        )  # fmt: skip
         return out.double()
 
     assert torch.autograd.gradcheck(packed, inputs, eps=1e-2, atol=2e-3, fast_mode=True)
@@ -329,14 +384,15 @@ def test_the_operators_pass_opcheck(with_sinks):
         x.requires_grad_()
     pairs = torch.tensor([[2, 2], [3, 5]]) if with_sinks else None
     window = None if with_sinks else 3
-    rest = (cu([0, 2, 7]), True, window, 2.0, 0.25, sinks, pairs)
+    dropout = (0.3, torch.tensor(5)) if with_sinks else (0.0, None)
+    rest = (cu([0, 2, 7]), True, window, 2.0, 0.25, sinks, pairs, *dropout)
     forward = torch.ops.triptych.attention.default
     torch.library.opcheck(forward, (q, k, v, *rest))
     with torch.no_grad():
         out, lse = forward(q, k, v, *rest)
     backward = torch.ops.triptych.attention_backward.default
     q, k, v = (x.detach() for x in (q, k, v))
-    rest = (*rest[:-2], sinks.detach() if with_sinks else None, pairs)
+    rest = (*rest[:5], sinks.detach() if with_sinks else None, pairs, *dropout)
     torch.library.opcheck(backward, (upstream, q, k, v, out, lse, *rest))
 
 
@@ -367,6 +423,10 @@ WRONG = {
         (q, k, v), {"pairs": torch.zeros(2, 2).long()}),
     "pairs need causal=True and no window": lambda q, k, v: (
         (q, k, v), {"pairs": torch.zeros(1, 2).long(), "window": 3}),
+    r"dropout must be in \[0, 1\), found 1.0": lambda q, k, v: (
+        (q, k, v), {"dropout": 1.0}),
+    r"dropout needs a seed, \(\) of torch.int64, found None": lambda q, k, v: (
+        (q, k, v), {"dropout": 0.1}),
     "cu_seqlens must have shape": lambda q, k, v: ((q, k, v), {"cu_seqlens": cu([0])}),
 }  # fmt: skip
 

@@ -327,3 +327,45 @@ def test_wrong_inputs_are_named_with_what_was_expected_and_found(message, spoil)
 def test_a_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match=r"temperature must be positive, found 0\.0"):
         linear_logprobs(*make_inputs(), temperature=0.0)
+
+
+def filtered_inputs():
+    """A few likely entries in the first tile; the other two of 64 are all unlikely."""
+    hidden, weight = torch.randn(130, 24), torch.randn(170, 24) * 0.02
+    hidden[:, 0] = 1.0
+    weight[:64, 0] += 9.0
+    return hidden, weight, torch.randint(0, 64, (130,))
+
+
+def gradients(hidden, weight, targets, **options):
+    leaves = [x.clone().requires_grad_() for x in (hidden, weight)]
+    linear_cross_entropy(*leaves, targets, reduction="sum", **options).backward()
+    return [x.grad for x in leaves]
+
+
+def test_a_filtered_gradient_is_within_its_bound_of_the_exact_one():
+    hidden, weight, targets = filtered_inputs()
+    least = 2.0**-12
+    exact = gradients(hidden, weight, targets)
+    found = gradients(hidden, weight, targets, gradient_filter=least)
+    # What is left out of a logit's gradient is its probability, below `least`.
+    slack = 1e-6
+    of_hidden = least * weight.abs().sum(0) + slack
+    of_weight = least * hidden.abs().sum(0) + slack
+    assert ((found[0] - exact[0]).abs() <= of_hidden).all()
+    assert ((found[1] - exact[1]).abs() <= of_weight).all()
+    assert torch.equal(found[1][128:], torch.zeros_like(found[1][128:]))
+    assert exact[1][128:].abs().min() > 0.0
+    assert torch.equal(found[1][:64], exact[1][:64])
+
+
+def test_a_filter_that_leaves_nothing_out_changes_no_bit():
+    hidden, weight, targets = filtered_inputs()
+    exact = gradients(hidden, weight, targets)
+    found = gradients(hidden, weight, targets, gradient_filter=1e-30)
+    assert all(torch.equal(f, e) for f, e in zip(found, exact, strict=True))
+
+
+def test_a_filter_beside_label_smoothing_is_refused():
+    with pytest.raises(ValueError, match="label_smoothing gives every logit"):
+        gradients(*filtered_inputs(), gradient_filter=1e-3, label_smoothing=0.1)

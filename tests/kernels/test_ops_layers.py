@@ -60,6 +60,17 @@ def test_every_implementation_gives_the_same(monkeypatch, call):
             assert (f - e).norm() <= 3e-6 * e.norm()
 
 
+def test_attention_drops_the_same_weights_by_kernel_and_by_twin(monkeypatch):
+    results = []
+    for name in ("reference", "triton"):
+        monkeypatch.setenv("TRIPTYCH_OPS", name)
+        results.append(run(lambda x, w: ops.attention(x, x * w, x, dropout=0.3)))
+    for expected, found in zip(*results, strict=True):
+        assert (found - expected).norm() <= 3e-6 * expected.norm()
+    without = run(lambda x, w: ops.attention(x, x * w, x))
+    assert (results[0][0] - without[0]).norm() > 0.1 * without[0].norm()
+
+
 @pytest.mark.parametrize("name", [None, "triton"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_torch_compile_makes_one_graph(monkeypatch, call, name):

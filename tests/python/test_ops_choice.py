@@ -84,10 +84,10 @@ def test_what_cannot_be_had_is_an_error(monkeypatch, setting, message):
 
 
 def test_a_forced_choice_with_an_obstacle_is_an_error(monkeypatch):
-    monkeypatch.setenv("TRIPTYCH_OPS", "attention=reference")
-    q = torch.randn(4, 1, 8)
-    with pytest.raises(ConfigError, match="`reference`: it has no dropout"):
-        ops.attention(q, q, q, dropout=0.1)
+    monkeypatch.setenv("TRIPTYCH_OPS", "attention=triton")
+    q = torch.randn(4, 1, 300)
+    with pytest.raises(ConfigError, match="`triton`: a head dim of 300 is above 256"):
+        ops.attention(q, q, q)
 
 
 def test_the_libraries_say_what_they_lack():

@@ -25,6 +25,11 @@ from triptych.ops.linear_loss import (
     linear_logprobs,
     linear_statistics,
 )
+from triptych.ops.parallel_loss import (
+    parallel_cross_entropy,
+    parallel_logprobs,
+    parallel_statistics,
+)
 from triptych.ops.rotary import rotary_frequencies
 
 __all__ = [
@@ -36,6 +41,9 @@ __all__ = [
     "linear_cross_entropy",
     "linear_logprobs",
     "linear_statistics",
+    "parallel_cross_entropy",
+    "parallel_logprobs",
+    "parallel_statistics",
     "relu2",
     "rms_norm",
     "rope",

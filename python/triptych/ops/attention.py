@@ -50,7 +50,9 @@ def attention(
         window: query i sees only keys j with 0 <= i - j < window.
         softcap: scores become softcap * tanh(score / softcap).
         scale: factor of the scores, by default 1 / sqrt(head_dim).
-        dropout: share in [0, 1) of attention weights set to zero.
+        dropout: share in [0, 1) of attention weights set to zero. On a GPU, which
+            ones depends on a number drawn from torch's generator and on the places
+            in the document, not on where the document is packed.
         sinks: (heads,) one learned logit a head that joins the softmax's denominator
             alone (gpt-oss); neither scaled nor capped.
         pairs: (documents, 2) int32 tokens, counted along the row, where two responses
@@ -87,8 +89,15 @@ def attention(
         scale=scale,
         sinks=sinks,
         pairs=pairs,
+        dropout=dropout,
+        seed=_seed(q) if dropout > 0.0 else None,
     )
     return output
+
+
+def _seed(q: Tensor) -> Tensor:
+    """() int64 of torch's generator, so that a recomputed layer drops the same."""
+    return torch.randint(2**63 - 1, (), device=q.device)
 
 
 def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
@@ -102,8 +111,7 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
     found = {
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
-        "triton": dropout or _kernel_obstacle(q),
-        "reference": dropout,
+        "triton": _kernel_obstacle(q),
     }
     return tuple((name, why) for name, why in found.items() if why)
 

@@ -1,0 +1,104 @@
+"""A vocabulary spread over two and three processes against the whole of it."""
+
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from triptych import ops
+from triptych.ops import parallel_loss
+
+VOCAB_SIZE = 131
+TOKENS = 40
+NAMES = ("cpu", "triton")
+OPTIONS = {"z_loss": 1e-2, "label_smoothing": 0.1, "softcap": 5.0}
+
+
+def make_inputs():
+    """Hidden states, the whole weight, targets and a factor of each result."""
+    torch.manual_seed(0)
+    targets = torch.randint(0, VOCAB_SIZE, (TOKENS,))
+    targets[3:6] = -100
+    weight = torch.randn(VOCAB_SIZE, 24) * 0.5
+    return torch.randn(TOKENS, 24), weight, targets, torch.randn(5, TOKENS)
+
+
+def results(statistics, losses, hidden, weight, targets, factors):
+    """(5, tokens) statistics and losses, and gradients of hidden and weight."""
+    hidden, weight = (x.clone().requires_grad_() for x in (hidden, weight))
+    found = torch.stack(
+        (
+            *statistics(hidden, weight, targets, temperature=0.7, softcap=5.0),
+            losses(hidden, weight, targets, **OPTIONS),
+        )
+    )
+    (found * factors).sum().backward()
+    return found.detach(), hidden.grad, weight.grad
+
+
+def slice_of(rank, ranks):
+    """First id of a rank's slice, and one past its last; slices differ in length."""
+    first, last = (
+        VOCAB_SIZE * r // ranks + 2 * (0 < r < ranks) for r in (rank, rank + 1)
+    )
+    return first, last
+
+
+def on_a_rank(rank, ranks, folder):
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=ranks
+    )
+    torch.set_num_threads(1)
+    hidden, weight, targets, factors = make_inputs()
+    first, last = slice_of(rank, ranks)
+    place = {"group": None, "first_id": first, "vocab_size": VOCAB_SIZE}
+    for name in NAMES:
+        os.environ["TRIPTYCH_OPS"] = name
+        found = results(
+            lambda *x, **o: parallel_loss.parallel_statistics(*x, **o, **place),
+            lambda *x, **o: parallel_loss.parallel_cross_entropy(*x, **o, **place),
+            hidden, weight[first:last], targets, factors,
+        )  # fmt: skip
+        torch.save(found, f"{folder}/{name}{rank}.pt")
+    dist.destroy_process_group()
+
+
+def close(found, expected):
+    return (found - expected).norm() <= 1e-6 * expected.norm()
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_slices_of_a_vocabulary_give_what_the_whole_gives(tmp_path, monkeypatch, ranks):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    mp.spawn(on_a_rank, (ranks, str(tmp_path)), nprocs=ranks)
+    monkeypatch.setenv("TRIPTYCH_OPS", "cpu")
+    expected, of_hidden, of_weight = results(
+        ops.linear_statistics,
+        lambda *x, **o: ops.linear_cross_entropy(*x, **o, reduction="none"),
+        *make_inputs(),
+    )
+    assert slice_of(ranks - 1, ranks)[1] == VOCAB_SIZE
+    for name in NAMES:
+        all_found = [
+            torch.load(tmp_path / f"{name}{rank}.pt", weights_only=True)
+            for rank in range(ranks)
+        ]
+        for rank, (found, grad_hidden, grad_weight) in enumerate(all_found):
+            first, last = slice_of(rank, ranks)
+            assert torch.equal(found, all_found[0][0])
+            assert torch.equal(found[:, 3:6], torch.zeros(5, 3))
+            assert close(grad_hidden, of_hidden)
+            assert close(grad_weight, of_weight[first:last])
+            for f, e in zip(found, expected, strict=True):
+                assert close(f, e)
+
+
+def test_a_slice_outside_the_vocabulary_is_named():
+    hidden, weight, targets, _ = make_inputs()
+    with pytest.raises(ValueError, match=r"inside \[0, 131\), found \[5, 136\)"):
+        parallel_loss.parallel_statistics(
+            hidden, weight, targets, group=None, first_id=5, vocab_size=131
+        )
