@@ -20,6 +20,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("triptych.commands.demo:run", "raw text to a chat model, on this machine"),
     "prep": ("triptych._core:main", "prepare text; the same as `triptych-prep`"),
     "pretrain": ("triptych.commands.pretrain:run", "train a base model from shards"),
+    "plan": (
+        "triptych.commands.plan:run",
+        "say what a pre-training run will take",
+    ),
     "sft": ("triptych.commands.sft:run", "fine-tune a model on conversations"),
     "dpo": ("triptych.commands.dpo:run", "align a model with preferences"),
     "eval": ("triptych.commands.eval:run", "measure a model on held-out data"),
@@ -130,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _training(command: argparse.ArgumentParser) -> None:
+def _configured(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", metavar="FILE", help="TOML file")
     command.add_argument(
         "--set",
@@ -140,6 +144,10 @@ def _training(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override one key, as --set optimizer.learning_rate=1e-3",
     )
+
+
+def _training(command: argparse.ArgumentParser) -> None:
+    _configured(command)
     command.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     command.add_argument("--json", action="store_true", help="result as JSON on stdout")
     command.add_argument(
@@ -157,6 +165,24 @@ def _pretrain(command: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="shape, batch and rate of the dial: 10m, 100m, ... or d7 for depth 7",
     )
+
+
+def _plan(command: argparse.ArgumentParser) -> None:
+    _configured(command)
+    command.add_argument(
+        "--hardware",
+        metavar="NAME",
+        help="H100, A100, ...: plan for it, measure nothing",
+    )
+    command.add_argument("--devices", type=int, default=1, help="of them (default: 1)")
+    command.add_argument(
+        "--mfu", type=float, default=0.4, help="share of their peak (default: 0.4)"
+    )
+    command.add_argument("--price", type=float, help="of a device for an hour")
+    command.add_argument(
+        "--no-measure", action="store_true", help="run no steps here, say no time"
+    )
+    command.add_argument("--json", action="store_true", help="the plan as JSON")
 
 
 def _demo(command: argparse.ArgumentParser) -> None:
@@ -261,6 +287,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "demo": _demo,
     "prep": _nothing,
     "pretrain": _pretrain,
+    "plan": _plan,
     "sft": _training,
     "dpo": _training,
     "eval": _eval,

@@ -1,0 +1,97 @@
+"""`triptych plan`: what a pre-training run will take, and what the papers say of it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from triptych import config
+from triptych.commands.pretrain import PretrainConfig
+from triptych.plan import Machine, Plan, plan_run
+from triptych.plan.probe import measure
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command's door from the shell."""
+    settings = config.load(PretrainConfig, options.config, options.overrides)
+    machine = None
+    if options.hardware is not None:
+        machine = Machine(
+            name=options.hardware,
+            devices=options.devices,
+            mfu=options.mfu,
+            price=options.price,
+        )
+    probe = None
+    if machine is None and not options.no_measure:
+        probe = measure(settings)
+    plan = plan_run(settings, machine, probe)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(plan)))
+    else:
+        show(plan, Console())
+    return 0
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Prints a plan as tables and sentences."""
+    parts = ", ".join(f"{name} {n:,}" for name, n in plan.parameters.items())
+    console.print(f"parameters: {parts}")
+    console.print(_stages(plan))
+    if plan.measured is not None:
+        console.print(_measured(plan.measured))
+    if plan.checkpoint_seconds is not None:
+        seconds = _duration(plan.checkpoint_seconds)
+        console.print(f"checkpoints: best every {seconds} (Young 1974)")
+    console.print(_rows("law", plan.laws))
+    console.print(_rows("advice", plan.hyperparameters))
+    for sentence in plan.warnings:
+        console.print(f"warning: {sentence}", style="yellow")
+
+
+def _measured(measured: dict[str, float]) -> str:
+    return (
+        f"measured here: {measured['tokens_per_second']:,.0f} tokens/s, "
+        f"{measured['memory_mib']:,.0f} MiB, {measured['mfu']:.0%} of the peak, "
+        f"a checkpoint in {measured['save_seconds']:.2f} s"
+    )
+
+
+def _stages(plan: Plan) -> Table:
+    table = Table("stage", "steps", "slots", "operations", "time", "price")
+    totals = {"name": "all", **plan.totals}
+    for stage in [*plan.stages, totals]:
+        price = stage.get("price")
+        table.add_row(
+            stage["name"],
+            f"{stage['steps']:,}",
+            f"{stage['slots']:,}",
+            f"{stage['flops']:.3g}",
+            _duration(stage["seconds"]),
+            "" if price is None else f"{price:,.2f}",
+        )
+    return table
+
+
+def _rows(title: str, values: Any) -> Table:
+    """A line a paper, a column a number; `--json` has where each is printed."""
+    names = [key for key in next(iter(values.values())) if key != "source"]
+    table = Table(title, *(name.replace("_", " ") for name in names))
+    for name, row in values.items():
+        table.add_row(name, *(f"{row[key]:.3g}" for key in names))
+    return table
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 120.0:
+        return f"{seconds:.0f} s"
+    if seconds < 7200.0:
+        return f"{seconds / 60.0:.0f} min"
+    return f"{seconds / 3600.0:.1f} h"

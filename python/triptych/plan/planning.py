@@ -1,0 +1,189 @@
+"""A plan: the work of each stage, what it takes here or on named hardware, and advice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from triptych._core import Tokenizer
+from triptych.commands.pretrain import PretrainConfig, order
+from triptych.curriculum import StageConfig
+from triptych.errors import ConfigError
+from triptych.model.config import ModelConfig
+from triptych.plan.advice import Run, by_law, hyperparameters, warnings
+from triptych.plan.probe import Probe
+from triptych.train.measures import PEAK_TFLOPS, attended_pairs
+
+# Llama 3, section 3.3.4: 466 interruptions in 54 days of 16,384 GPUs.
+HOURS_BETWEEN_FAILURES = 54 * 24 * 16_384 / 466
+# A common share of the peak of one H100 at 350M to 1B parameters; to be given better.
+ASSUMED_MFU = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Hardware to plan for, by the names of `train.measures.PEAK_TFLOPS`.
+
+    Attributes:
+        mfu: share of the data sheet's peak that training reaches.
+        price: of one device for an hour, in whatever currency; None: not said.
+    """
+
+    name: str
+    devices: int = 1
+    mfu: float = ASSUMED_MFU
+    price: float | None = None
+
+    def __post_init__(self) -> None:
+        known = [part for part, *_ in PEAK_TFLOPS]
+        if self.name not in known:
+            expected = ", ".join(f"`{part}`" for part in known)
+            raise ConfigError(
+                f"hardware: expected one of {expected}, found `{self.name}`"
+            )
+        if self.devices < 1 or not 0.0 < self.mfu <= 1.0:
+            raise ConfigError(
+                "hardware: expected at least 1 device and an mfu in (0, 1], found "
+                f"{self.devices} and {self.mfu}"
+            )
+
+    def seconds(self, flops: float) -> float:
+        """Time for so many operations in bf16."""
+        (peak,) = (half for part, half, _ in PEAK_TFLOPS if part == self.name)
+        return flops / (peak * 1e12 * self.devices * self.mfu)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take; plain numbers, for `--json`.
+
+    Attributes:
+        parameters: by part.
+        stages: steps, slots, operations and seconds of each.
+        totals: the same of all, with the price where there is one.
+        measured: of the first steps here; None if nothing was run.
+        checkpoint_seconds: best time between checkpoints (Young 1974); None likewise.
+        laws: see `advice.by_law`. hyperparameters: likewise.
+        warnings: sentences.
+    """
+
+    parameters: dict[str, int]
+    stages: list[dict[str, Any]]
+    totals: dict[str, float | None]
+    measured: dict[str, float] | None
+    checkpoint_seconds: float | None
+    laws: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any]
+    warnings: list[str]
+
+
+def plan_run(
+    settings: PretrainConfig, machine: Machine | None = None, probe: Probe | None = None
+) -> Plan:
+    """Plans a run for a named machine, or by the steps measured here, or without time."""
+    model = settings.model.model_config(Tokenizer.from_file(settings.tokenizer))
+    rows = order(settings)
+    stages = [_stage(model, stage, settings) for stage in settings.stages]
+    for stage in stages:
+        stage["seconds"] = _seconds(stage, stages[0], machine, probe)
+    run = _run(model, settings, rows.report())
+    return Plan(
+        parameters=parameters_by_part(model),
+        stages=stages,
+        totals=_totals(stages, machine),
+        measured=None if probe is None else dict(vars(probe)),
+        checkpoint_seconds=_interval(probe, 1 if machine is None else machine.devices),
+        laws=by_law(run),
+        hyperparameters=hyperparameters(run),
+        warnings=warnings(run),
+    )
+
+
+def parameters_by_part(model: ModelConfig) -> dict[str, int]:
+    """Trainable numbers: embeddings (tied ones once), layers, and all."""
+    tables = 1 if model.tie_word_embeddings else 2
+    embeddings = tables * model.vocab_size * model.hidden_size
+    total = model.num_parameters()
+    return {"embeddings": embeddings, "layers": total - embeddings, "all": total}
+
+
+def flops_per_slot(model: ModelConfig, seq_len: int) -> float:
+    """Operations of a slot of a row that one document fills: the most there can be."""
+    windows = (model.window(layer) for layer in range(model.num_hidden_layers))
+    pairs = sum(attended_pairs([seq_len], window) for window in windows)
+    width = model.num_attention_heads * model.head_dim
+    return 6.0 * model.num_matmul_parameters() + 12.0 * width * pairs / seq_len
+
+
+def _stage(
+    model: ModelConfig, stage: StageConfig, settings: PretrainConfig
+) -> dict[str, Any]:
+    seq_len = stage.seq_len or settings.seq_len
+    slots = stage.rows_per_step * seq_len * stage.num_steps
+    return {
+        "name": stage.name,
+        "steps": stage.num_steps,
+        "slots": slots,
+        "flops": slots * flops_per_slot(model, seq_len),
+    }
+
+
+def _seconds(
+    stage: Mapping[str, Any],
+    first: Mapping[str, Any],
+    machine: Machine | None,
+    probe: Probe | None,
+) -> float | None:
+    """By data sheet, or by the measured first stage: time goes as operations do."""
+    if machine is not None:
+        return machine.seconds(stage["flops"])
+    if probe is None:
+        return None
+    a_step = probe.step_seconds / (first["flops"] / first["steps"])
+    return float(stage["flops"] * a_step)
+
+
+def _totals(
+    stages: list[dict[str, Any]], machine: Machine | None
+) -> dict[str, float | None]:
+    keys = ("steps", "slots", "flops")
+    totals: dict[str, float | None] = {k: sum(s[k] for s in stages) for k in keys}
+    known = [s["seconds"] for s in stages if s["seconds"] is not None]
+    totals["seconds"] = sum(known) if known else None
+    if machine is not None and machine.price is not None:
+        totals["price"] = machine.price * machine.devices * sum(known) / 3600.0
+    return totals
+
+
+def _interval(probe: Probe | None, devices: int) -> float | None:
+    """Young 1974, eq. 1: sqrt(2 * time to save * mean time between failures)."""
+    if probe is None:
+        return None
+    between = HOURS_BETWEEN_FAILURES * 3600.0 / devices
+    return math.sqrt(2.0 * probe.save_seconds * between)
+
+
+def _run(
+    model: ModelConfig, settings: PretrainConfig, report: Mapping[str, Any]
+) -> Run:
+    stages = settings.stages
+    tokens = sum(draw["tokens"] for s in report["stages"] for draw in s["draws"])
+    epochs = {
+        source["name"]: sum(packing["epochs"] for packing in source["packings"])
+        for source in report["sources"]
+    }
+    seq_lens = [stage.seq_len or settings.seq_len for stage in stages]
+    head = model.vocab_size * model.hidden_size
+    return Run(
+        parameters=model.num_parameters(),
+        matrix_parameters=model.num_matmul_parameters() - head,
+        tokens=tokens,
+        batch_tokens=max(
+            stage.rows_per_step * length
+            for stage, length in zip(stages, seq_lens, strict=True)
+        ),
+        learning_rate=max(stage.learning_rate for stage in stages),
+        epochs=epochs,
+    )

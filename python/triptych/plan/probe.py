@@ -1,0 +1,113 @@
+"""The first steps of a run, run for real: what they take and how long saving lasts.
+
+In a process of its own, whose memory is the run's alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych import config
+from triptych.artefact import FILE_NAME
+from triptych.commands.pretrain import PretrainConfig
+from triptych.errors import ConfigError
+from triptych.train.metrics import STATUS, read_metrics
+
+PROBE_STEPS = 4  # the first one warms up; the median of the others counts
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Measured on this machine.
+
+    Attributes:
+        step_seconds: a step of the first stage.
+        tokens_per_second: tokens of documents, padding left out.
+        memory_mib: most that the process held, saving included.
+        save_seconds: writing a checkpoint.
+        mfu: share of the device's peak (see `train.measures`).
+    """
+
+    step_seconds: float
+    tokens_per_second: float
+    memory_mib: float
+    save_seconds: float
+    mfu: float
+
+
+def measure(settings: PretrainConfig, steps: int = PROBE_STEPS) -> Probe:
+    """Trains some steps in a scratch folder.
+
+    Raises:
+        ConfigError: the run cannot be started; what it said.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "run"
+        settings = _without_evaluation(settings, str(output))
+        request = {"settings": config.to_mapping(settings), "steps": steps}
+        done = subprocess.run(
+            [sys.executable, "-m", __name__],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            said = (done.stderr.strip() or "nothing").splitlines()[-1]
+            raise ConfigError(f"plan: expected {steps} steps to train, found: {said}")
+        return _read(output, float(done.stdout.split()[-1]))
+
+
+def _without_evaluation(settings: PretrainConfig, output: str) -> PretrainConfig:
+    stages = tuple(dataclasses.replace(s, evaluation=None) for s in settings.stage)
+    return dataclasses.replace(settings, output=output, stage=stages, evaluation={})
+
+
+def _read(output: Path, memory_mib: float) -> Probe:
+    lines = read_metrics(output)
+    warm = lines[1:] or lines
+
+    def median(key: str) -> float:
+        return float(statistics.median(line[key] for line in warm))
+
+    (saved,) = (output / "checkpoints").glob(f"step-*/{FILE_NAME}")
+    written = (output / STATUS).stat().st_mtime  # the last thing before saving
+    return Probe(
+        step_seconds=median("step_seconds"),
+        tokens_per_second=median("tokens_per_second"),
+        memory_mib=memory_mib,
+        save_seconds=max(saved.stat().st_mtime - written, 0.0),
+        mfu=median("mfu"),
+    )
+
+
+def main() -> None:
+    """Trains what standard input says and prints the peak of memory."""
+    import torch
+
+    from triptych.commands.pretrain import pretrain
+    from triptych.commands.training import Watch
+    from triptych.errors import Interrupted
+    from triptych.train.measures import peak_memory_mib
+
+    request: dict[str, Any] = json.load(sys.stdin)
+    settings = config.from_mapping(PretrainConfig, request["settings"])
+    try:
+        pretrain(settings, Watch(stop_at_step=request["steps"]))
+    except Interrupted:
+        pass  # after the steps that were asked for
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    print(peak_memory_mib(torch.device("cpu")))
+
+
+if __name__ == "__main__":
+    main()

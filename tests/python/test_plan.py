@@ -1,0 +1,165 @@
+"""A plan says what a run takes; the parts that need no clock are exact."""
+
+import json
+
+import pytest
+
+from triptych import config
+from triptych._core import train_tokenizer, write_token_shards
+from triptych.cli import main
+from triptych.commands.pretrain import PretrainConfig
+from triptych.errors import ConfigError
+from triptych.plan import Machine, plan_run
+from triptych.plan.advice import Run, by_law, hyperparameters, warnings
+from triptych.plan.planning import flops_per_slot
+from triptych.plan.probe import Probe, measure
+from triptych.scaling import LAWS
+
+PROBE = Probe(
+    step_seconds=2.0,
+    tokens_per_second=50.0,
+    memory_mib=700.0,
+    save_seconds=0.5,
+    mfu=0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plan")
+    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    documents = [(f"{i}", "web", list(range(7, 30 + i % 9)), None) for i in range(60)]
+    write_token_shards(documents, tokenizer, str(folder / "web"), 1)
+    stages = [
+        'stage = "short"\nlearning_rate = 0.01\nbatch_size = 4\nsteps = 3',
+        'stage = "long"\nlearning_rate = 0.01\nbatch_size = 8\nsteps = 5\nseq_len = 64',
+    ]
+    lines = [
+        f'output = "{folder / "run"}"',
+        f'tokenizer = "{folder / "tokenizer.json"}"',
+        "seq_len = 32",
+        "threads = 1",
+        f'[sources]\nweb = "{folder / "web"}"',
+        "[model]\nhidden_size = 16\nnum_hidden_layers = 2\nnum_attention_heads = 2",
+        *(f"[[stage]]\n{stage}" for stage in stages),
+    ]
+    (folder / "run.toml").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(folder):
+    return config.load(PretrainConfig, folder / "run.toml")
+
+
+def test_slots_and_time_go_by_stages_and_add_up(settings):
+    plan = plan_run(settings, probe=PROBE)
+    short, long = plan.stages
+    assert (short["slots"], long["slots"]) == (3 * 4 * 32, 5 * 8 * 64)
+    assert short["seconds"] == pytest.approx(3 * 2.0)
+    ratio = long["flops"] / short["flops"]
+    assert long["seconds"] == pytest.approx(ratio * short["seconds"])
+    assert plan.totals["seconds"] == pytest.approx(
+        sum(s["seconds"] for s in plan.stages)
+    )
+    between_s = 54 * 24 * 16_384 / 466 * 3600
+    assert plan.checkpoint_seconds == pytest.approx((2 * 0.5 * between_s) ** 0.5)
+
+
+def test_named_hardware_takes_its_peak_times_the_share_and_costs_its_hours(settings):
+    one = plan_run(settings, Machine(name="H100", mfu=0.5, price=3.0))
+    two = plan_run(settings, Machine(name="H100", mfu=0.5, price=3.0, devices=2))
+    assert one.totals["seconds"] == pytest.approx(one.totals["flops"] / (989e12 * 0.5))
+    assert two.totals["seconds"] == pytest.approx(one.totals["seconds"] / 2)
+    assert two.totals["price"] == pytest.approx(one.totals["price"])
+    assert one.totals["price"] == pytest.approx(3.0 * one.totals["seconds"] / 3600)
+    with pytest.raises(ConfigError, match=r"expected one of `B200`, .*found `H900`"):
+        Machine(name="H900")
+
+
+def test_a_slot_costs_six_a_parameter_and_half_the_square_of_attention(settings):
+    model = settings.model.model_config(_tokenizer(settings))
+    attention = flops_per_slot(model, 64) - 6 * model.num_matmul_parameters()
+    full = model.flops_per_token(64) - 6 * model.num_matmul_parameters()
+    assert attention == pytest.approx(full * 65 / 128)
+
+
+def _tokenizer(settings):
+    from triptych import Tokenizer
+
+    return Tokenizer.from_file(settings.tokenizer)
+
+
+def test_every_law_spends_the_work_of_the_run_at_its_optimum():
+    run = Run(int(1e9), int(0.9e9), int(2e10), 1 << 19, 3e-4, {"web": 1.0})
+    for law in by_law(run).values():
+        work = law["optimal_parameters"] * law["optimal_tokens"]
+        assert work == pytest.approx(run.parameters * run.tokens)
+        assert law["loss"] == law["loss_with_repetition"]
+    assert by_law(run).keys() == LAWS.keys()
+
+
+def test_repeated_text_is_worth_less_to_the_law_that_was_fitted_to_it():
+    run = Run(int(1e9), int(0.9e9), int(2e10), 1 << 19, 3e-4, {"web": 40.0})
+    laws = by_law(run)
+    of_repetition = laws["muennighoff2023"]
+    assert of_repetition["loss_with_repetition"] > of_repetition["loss"] + 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"tokens": int(5e8)}, "tokens: 5e+08 is far below"),
+        ({"batch_tokens": 1 << 27}, "batch_tokens: 1.34e+08 is far above"),
+        ({"learning_rate": 0.5}, "learning_rate: 0.5 is far above"),
+        ({"epochs": {"web": 9.0}}, "source `web`: 9.0 passes"),
+        ({"parameters": int(1e6)}, "44 times fewer"),
+    ],
+)
+def test_what_is_far_from_the_papers_is_a_warning(change, words):
+    usual = {
+        "parameters": int(1e9),
+        "matrix_parameters": int(0.9e9),
+        "tokens": int(2e10),
+        "batch_tokens": 1 << 19,
+        "learning_rate": 1e-3,
+        "epochs": {"web": 1.0},
+    }
+    found = warnings(Run(**{**usual, **change}))
+    assert (found == []) if words is None else any(words in x for x in found)
+
+
+def test_step_law_counts_no_embeddings():
+    run = Run(int(1.2e9), int(1.07e9), int(1e11), 1 << 20, 1e-3, {})
+    found = hyperparameters(run)["step_law2025"]
+    assert found["learning_rate"] == pytest.approx(1.79 * 1.07e9**-0.713 * 1e11**0.307)
+    assert 1e-3 < found["learning_rate"] < 3e-3
+    assert 0.8e6 < found["batch_tokens"] < 1.6e6
+
+
+def test_the_first_steps_are_measured_in_a_run_of_their_own(settings, folder):
+    probe = measure(settings, steps=3)
+    assert not (folder / "run").exists()
+    assert probe.memory_mib > 100
+    assert probe.step_seconds > 0.0
+    assert 0.0 <= probe.save_seconds < 30.0
+
+
+def test_the_command_prints_the_plan_and_writes_nothing(folder, capsys):
+    command = ["plan", "--config", str(folder / "run.toml"), "--no-measure"]
+    assert main(command) == 0
+    assert "warning: source `web`" not in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["totals"]["steps"] == 8
+    assert plan["totals"]["seconds"] is None
+
+
+def test_a_run_that_cannot_start_says_why(settings):
+    import dataclasses
+
+    model = dataclasses.replace(settings.model, hidden_act="tanh")
+    with pytest.raises(ConfigError, match="found"):
+        measure(dataclasses.replace(settings, model=model))
