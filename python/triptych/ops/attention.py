@@ -50,7 +50,7 @@ def attention(
         window: query i sees only keys j with 0 <= i - j < window.
         softcap: scores become softcap * tanh(score / softcap).
         scale: factor of the scores, by default 1 / sqrt(head_dim).
-        dropout: share in [0, 1) of attention weights set to zero. On a GPU, which
+        dropout: share in [0, 1) of attention weights set to zero. In our kernel, which
             ones depends on a number drawn from torch's generator and on the places
             in the document, not on where the document is packed.
         sinks: (heads,) one learned logit a head that joins the softmax's denominator
