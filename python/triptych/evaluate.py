@@ -57,6 +57,7 @@ def token_loss(model: Transformer, shards: TokenShards, *, seq_len: int) -> Toke
 
 def _label_logps(model: Transformer, batch: Batch) -> Tensor:
     """(tokens,) log-probability of each label; 0 where there is none."""
+    batch = batch.to(model.output_weight.device)
     hidden = model.hidden(batch.input_ids, batch.position_ids, batch.cu_seqlens)
     return ops.linear_logprobs(
         hidden, model.output_weight, batch.labels, softcap=model.logit_softcap
@@ -98,7 +99,7 @@ def document_logps(model: Transformer, shards: TokenShards) -> Tensor:
     ):
         lengths = batch.cu_seqlens.diff().long()
         owner = torch.repeat_interleave(batch.documents, lengths)
-        sums.index_add_(0, owner, _label_logps(model, batch).double())
+        sums.index_add_(0, owner, _label_logps(model, batch).double().cpu())
     return sums
 
 

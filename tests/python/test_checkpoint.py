@@ -94,6 +94,15 @@ def test_only_the_newest_checkpoints_are_kept(finished):
     assert names == ["step-00000009", "step-00000010"]
 
 
+def test_checkpoints_of_round_steps_stay_for_good(tmp_path):
+    config = tiny_train_config(
+        tmp_path, checkpoint_every_steps=1, keep_checkpoints=1, keep_every_steps=4
+    )
+    Trainer(tiny_model(), PretrainObjective(), TinyData(), config).run()
+    kept = checkpoint.steps_in(tmp_path / "checkpoints")
+    assert list(map(checkpoint.step_of, kept)) == [4, 8, 10]
+
+
 def test_a_checkpoint_holds_no_pickle_and_its_state_is_readable(finished):
     names = {path.name for path in newest(finished).iterdir()}
     assert names == {*FILES, "manifest.json"}

@@ -19,7 +19,7 @@ from triptych.errors import ConfigError
 from triptych.model.huggingface import load_model
 from triptych.train import PretrainObjective, Trainer
 from triptych.train.metrics import read_metrics
-from triptych.train.ranks import Ranks, add_sums, nearest_divisors
+from triptych.train.ranks import Ranks, add_sums, local_device, nearest_divisors
 
 HERE = Path(__file__).parent
 STEPS = 10
@@ -137,3 +137,14 @@ def test_the_command_trains_in_the_processes_of_torchrun(tmp_path):
     assert [line["step"] for line in metrics] == [1, 2, 3]
     tokens = json.loads((tmp_path / "run" / "tokens.json").read_text())
     assert tokens["sources"]["web"]["consumed"] == metrics[-1]["tokens"]
+
+
+def test_a_process_computes_on_the_gpu_of_its_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert local_device() == torch.device("cuda", 3)
+    assert local_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert local_device() == torch.device("cpu")
+    with pytest.raises(ConfigError, match="expected a GPU that torch finds"):
+        local_device("cuda")

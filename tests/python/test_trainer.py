@@ -112,6 +112,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path):
     assert same_weights(first, again)
 
 
+HERE = Path(__file__).parent
 VICTIM = """
 import os, signal, sys
 from pathlib import Path
@@ -140,25 +141,57 @@ else:
     artefact.Draft._rename = lambda self: (
         die() if self.target.name == "step-00000006" else rename(self)
     )
-train(Path(sys.argv[2]))
+train(Path(sys.argv[2]), async_checkpoints=sys.argv[4] == "True")
 """
 
 
-@pytest.mark.parametrize("where", ["between steps", "inside a save", "before rename"])
-def test_a_process_killed_at_any_point_goes_on_to_the_same_weights(tmp_path, where):
+@pytest.mark.parametrize(
+    ("where", "beside"),
+    [
+        ("between steps", False),
+        ("inside a save", False),
+        ("inside a save", True),
+        ("before rename", False),
+        ("before rename", True),
+    ],
+)
+def test_a_process_killed_at_any_point_goes_on_to_the_same_weights(
+    tmp_path, where, beside
+):
     straight, _ = train(tmp_path / "straight")
     run = tmp_path / "killed"
     victim = subprocess.run(
-        [sys.executable, "-c", VICTIM, str(Path(__file__).parent), str(run), where],
+        [sys.executable, "-c", VICTIM, str(HERE), str(run), where, str(beside)],
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         capture_output=True,
         timeout=120,
     )
     assert victim.returncode == -signal.SIGKILL, victim.stderr.decode()
-    resumed, _ = train(run)
+    resumed, _ = train(run, async_checkpoints=beside)
     assert same_weights(straight, resumed)
     left = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert left == ["step-00000009", "step-00000010"]
+
+
+def test_checkpoints_written_beside_the_training_have_the_same_bytes(tmp_path):
+    train(tmp_path / "waiting", keep_checkpoints=10)
+    train(tmp_path / "beside", keep_checkpoints=10, async_checkpoints=True)
+    waiting, beside = (tmp_path / x / "checkpoints" for x in ("waiting", "beside"))
+    files = sorted(path.relative_to(waiting) for path in waiting.rglob("*.*"))
+    assert [f for f in files if f.name == "model.safetensors"]
+    for file in files:
+        assert (beside / file).read_bytes() == (waiting / file).read_bytes(), file
+
+
+def test_a_checkpoint_that_cannot_be_written_beside_ends_the_run_with_the_reason(
+    tmp_path, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("triptych.train.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(tmp_path, async_checkpoints=True)
 
 
 def test_a_stop_that_is_asked_for_saves_and_can_be_continued(tmp_path):

@@ -71,6 +71,8 @@ class DpoConfig:
     recompute: RecomputeName = "none"
     checkpoint_every_steps: int = 200
     keep_checkpoints: int = 2
+    keep_every_steps: int | None = None
+    async_checkpoints: bool = False
     seed: int = 0
     threads: int | None = None
 

@@ -13,6 +13,7 @@ from triptych import config
 from triptych._core import Tokenizer
 from triptych.commands.shell import finish
 from triptych.commands.training import (
+    DeviceName,
     ModelShape,
     PrecisionName,
     RecomputeName,
@@ -34,7 +35,7 @@ from triptych.train import (
     checkpoint,
 )
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
-from triptych.train.ranks import is_first_process
+from triptych.train.ranks import is_first_process, local_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,9 @@ class PretrainConfig:
         recompute: activations that are computed again to save memory: `none`, `selective` or
             `full`; changes memory and time, not the result.
         seed: of the weights and of the data order.
+        keep_every_steps: checkpoints of steps that it divides are never removed.
+        async_checkpoints: write checkpoints beside the training, from a copy in memory.
+        device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
         spike_sigmas: a loss or gradient norm so many deviations above the mean of 128
             steps is not updated by; 0 for no such rule.
         max_rewinds: times that a run whose steps go bad one after another goes back and
@@ -89,10 +93,13 @@ class PretrainConfig:
     recompute: RecomputeName = "none"
     checkpoint_every_steps: int = 500
     keep_checkpoints: int = 2
+    keep_every_steps: int | None = None
+    async_checkpoints: bool = False
     seed: int = 0
     spike_sigmas: float = TrainConfig.spike_sigmas or 0.0
     max_rewinds: int = TrainConfig.max_rewinds
     threads: int | None = None
+    device: DeviceName = "auto"
 
     def __post_init__(self) -> None:
         """Checks what no single field can."""
@@ -149,6 +156,7 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
     tokenizer = Tokenizer.from_file(settings.tokenizer)
     watch = with_evaluation(settings, tokenizer, watch or Watch())
     model = settings.model.build(tokenizer, seed=settings.seed)
+    model.to(local_device(settings.device))
     evaluate_start(settings, tokenizer, model)
     return train(
         model,

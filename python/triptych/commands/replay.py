@@ -43,7 +43,7 @@ def replay(
     with tempfile.TemporaryDirectory() as scratch:
         again = Path(scratch) / "run"
         _copy_start(run, begin, again)
-        to_step = _step_of(end)
+        to_step = checkpoint.step_of(end)
         watch = Watch(on_step=on_step, stop_at_step=to_step)
         try:
             pretrain(dataclasses.replace(settings, output=str(again)), watch)
@@ -62,7 +62,10 @@ def replay(
 def _pair(run: Path, step: int) -> tuple[Path, Path]:
     """The checkpoint of `step` and the one kept after it."""
     kept = checkpoint.steps_in(run / "checkpoints")
-    starts = {_step_of(x): pair for x, *pair in zip(kept, kept, kept[1:], strict=False)}
+    starts = {
+        checkpoint.step_of(x): pair
+        for x, *pair in zip(kept, kept, kept[1:], strict=False)
+    }
     if step not in starts:
         known = ", ".join(map(str, starts)) or "none, as it kept fewer than two"
         raise ConfigError(
@@ -71,10 +74,6 @@ def _pair(run: Path, step: int) -> tuple[Path, Path]:
         )
     begin, end = starts[step]
     return begin, end
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
 
 
 def _settings(run: Path) -> PretrainConfig:

@@ -31,6 +31,7 @@ from triptych.train.ranks import is_first_process, joined, num_processes
 
 Schedule = ScheduleName
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+DeviceName = Literal["auto", "cpu", "cuda"]
 RecomputeName = Literal["none", "selective", "full"]
 RUN_FILE = "run.json"
 TOKENS_FILE = "tokens.json"
@@ -262,6 +263,8 @@ def train_config(
         recompute=settings.recompute,
         checkpoint_every_steps=settings.checkpoint_every_steps,
         keep_checkpoints=settings.keep_checkpoints,
+        keep_every_steps=settings.keep_every_steps,
+        async_checkpoints=settings.async_checkpoints,
         seed=settings.seed,
     )
 

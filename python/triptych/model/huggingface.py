@@ -38,8 +38,18 @@ def weights_of(model: Transformer) -> dict[str, Tensor]:
 
 def save_model(model: Transformer, draft: Draft, tokenizer_path: Path | None) -> None:
     """Writes weights, configuration and tokenizer into a draft."""
-    save_file(weights_of(model), draft.path(WEIGHTS), metadata={"format": "pt"})
-    write_json(draft.path("config.json"), model.config.to_hf_dict())
+    write_model(weights_of(model), model.config, draft, tokenizer_path)
+
+
+def write_model(
+    weights: Mapping[str, Tensor],
+    config: ModelConfig,
+    draft: Draft,
+    tokenizer_path: Path | None,
+) -> None:
+    """`save_model` of weights by their Hugging Face names."""
+    save_file(dict(weights), draft.path(WEIGHTS), metadata={"format": "pt"})
+    write_json(draft.path("config.json"), config.to_hf_dict())
     if tokenizer_path is not None:
         shutil.copyfile(tokenizer_path, draft.path("tokenizer.json"))
 

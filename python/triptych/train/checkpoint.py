@@ -21,6 +21,7 @@ from torch import Tensor
 
 from triptych.artefact import Draft, damaged, read_manifest, verify
 from triptych.errors import ConfigError, IntegrityError
+from triptych.model.config import ModelConfig
 from triptych.model.huggingface import (
     CHECKPOINT_FORMAT,
     load_weights,
@@ -28,8 +29,9 @@ from triptych.model.huggingface import (
     read_config,
     read_json,
     read_weights,
-    save_model,
+    weights_of,
     write_json,
+    write_model,
 )
 from triptych.model.transformer import Transformer
 from triptych.train.optimizer import parameter_names
@@ -73,26 +75,57 @@ class TrainState:
     skip: list[list[int]] = field(default_factory=list)
 
 
-def save(
-    folder: Path,
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint will hold: by name, the model's and the optimiser's tensors."""
+
+    config: ModelConfig
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    state: dict[str, Any]
+
+
+def take(
     model: Transformer,
     optimizer: torch.optim.Optimizer,
     state: TrainState,
     *,
+    copied: bool,
+) -> Snapshot:
+    """A run as it stands; `copied` to the CPU, so that training may go on."""
+    weights, moments = weights_of(model), _optimizer_tensors(model, optimizer)
+    if copied:
+        weights, moments = _copies(weights), _copies(moments)
+    return Snapshot(model.config, weights, moments, asdict(state))
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: x.to("cpu", copy=True) for name, x in tensors.items()}
+
+
+def write(
+    folder: Path,
+    snapshot: Snapshot,
+    *,
     tokenizer_path: Path | None = None,
     keep: int = 2,
+    keep_every_steps: int | None = None,
 ) -> Path:
-    """Writes `folder/step-NNNNNNNN` and removes all but the newest `keep`."""
-    target = folder / f"step-{state.step:08d}"
+    """Writes `folder/step-NNNNNNNN` and removes all but the newest `keep`.
+
+    Those of steps that `keep_every_steps` divides stay for good.
+    """
+    state = snapshot.state
+    target = folder / f"step-{state['step']:08d}"
     with Draft(target) as draft:
-        save_model(model, draft, tokenizer_path)
-        save_file(_optimizer_tensors(model, optimizer), draft.path(OPTIMIZER))
-        values = {**asdict(state), "torch": torch.__version__}
-        write_json(draft.path(STATE), values)
-        facts = {"step": state.step, **model_facts(model.config)}
-        draft.commit(CHECKPOINT_FORMAT, state.run, facts)
+        write_model(snapshot.weights, snapshot.config, draft, tokenizer_path)
+        save_file(dict(snapshot.optimizer), draft.path(OPTIMIZER))
+        write_json(draft.path(STATE), {**state, "torch": torch.__version__})
+        facts = {"step": state["step"], **model_facts(snapshot.config)}
+        draft.commit(CHECKPOINT_FORMAT, state["run"], facts)
     for old in steps_in(folder)[:-keep]:
-        shutil.rmtree(old)
+        if keep_every_steps is None or step_of(old) % keep_every_steps:
+            shutil.rmtree(old)
     return target
 
 
@@ -134,6 +167,11 @@ def abandon(folder: Path) -> None:
 def steps_in(folder: Path) -> list[Path]:
     """Committed checkpoints, oldest first."""
     return sorted(folder.glob("step-*"))
+
+
+def step_of(folder: Path) -> int:
+    """The step that a checkpoint's name says."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def latest(folder: Path) -> Path | None:

@@ -30,6 +30,10 @@ class TrainConfig:
             changes memory and time, not the result.
         checkpoint_every_steps: besides the end of every stage.
         keep_checkpoints: newest ones to keep.
+        keep_every_steps: checkpoints of steps that it divides stay for good; None for
+            none. It takes effect where `checkpoint_every_steps` saves.
+        async_checkpoints: write them in a thread while training goes on; takes a copy
+            of weights and optimiser in memory.
         seed: whatever is random at a step derives from (seed, step).
         clip_norm: largest norm of the gradient; None leaves it as it is.
         spike_sigmas: a loss or gradient norm so many deviations above the mean of the
@@ -49,6 +53,8 @@ class TrainConfig:
     recompute: str = "none"
     checkpoint_every_steps: int = 200
     keep_checkpoints: int = 2
+    keep_every_steps: int | None = None
+    async_checkpoints: bool = False
     seed: int = 0
     clip_norm: float | None = 1.0  # Brown et al. 2020, appendix B
     spike_sigmas: float | None = 6.0  # OLMo 2's skip-step optimiser
@@ -71,6 +77,9 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 value = getattr(self, name)
                 raise ConfigError(f"{name}: expected at least 1, found {value!r}")
+        if self.keep_every_steps is not None and self.keep_every_steps < 1:
+            found = self.keep_every_steps
+            raise ConfigError(f"keep_every_steps: expected at least 1, found {found!r}")
         for name in ("clip_norm", "spike_sigmas"):
             value = getattr(self, name)
             if value is not None and value <= 0.0:

@@ -40,6 +40,7 @@ from triptych.train.optimizer import create_optimizer, set_lr
 from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks, add_sums
 from triptych.train.resume import newest_checkpoint, without
+from triptych.train.saving import Keeping, Saver
 from triptych.train.schedule import stage_at
 from triptych.train.train_config import Metrics, TrainConfig, TrainResult
 
@@ -117,6 +118,13 @@ class Trainer:
         self.exit_watch, self.spike_watch = ExitWatch(), SpikeWatch()
         self.incidents = IncidentLog(Path(config.output))
         self.folder = Path(config.output) / "checkpoints"
+        keeping = Keeping(config.keep_checkpoints, config.keep_every_steps)
+        self.saver = Saver(
+            self.folder,
+            self.tokenizer_path,
+            keeping,
+            beside=config.async_checkpoints,
+        )
 
     def run(self) -> TrainResult:
         """Trains to the end and returns where that is.
@@ -129,7 +137,10 @@ class Trainer:
             try:
                 return self._run()
             except _Rewind as rewind:
+                self.saver.wait()
                 self._leave_out(rewind.steps)
+            finally:
+                self.saver.wait()
 
     def _run(self) -> TrainResult:
         last = self._resume()
@@ -410,6 +421,7 @@ class Trainer:
     def _can_go_back(self, step: int) -> bool:
         """Whether rewinds are left, and a checkpoint from before `step`."""
         rewinds = len(self.incidents.windows())
+        self.saver.wait()
         earlier = f"step-{step:08d}"
         saved = any(x.name <= earlier for x in checkpoint.steps_in(self.folder))
         return (
@@ -493,14 +505,7 @@ class Trainer:
         self.state.spike_watch = self.spike_watch.state()
         self.state.skip = [list(window) for window in getattr(self.data, "skip", ())]
         if self.ranks.is_first:
-            checkpoint.save(
-                self.folder,
-                self.model,
-                self.optimizer,
-                self.state,
-                tokenizer_path=self.tokenizer_path,
-                keep=self.config.keep_checkpoints,
-            )
+            self.saver.save(self.model, self.optimizer, self.state)
         self.ranks.gather(None)
         return self.folder / f"step-{self.state.step:08d}"
 
