@@ -199,5 +199,6 @@ def joined() -> Iterator[None]:
         ) from error
     try:
         yield
+        dist.barrier()  # nobody leaves while another still talks to it
     finally:
         dist.destroy_process_group()
