@@ -115,7 +115,7 @@ def ids(vocab_size: int, steps: int) -> torch.Tensor:
 
 
 def ours(shape: dict[str, Any], precision: str, steps: int, clock: Clock) -> None:
-    """`triptych.train.Trainer` with its defaults."""
+    """`triptych.train.Trainer`, in micro-batches of `MICRO_BATCH_ROWS`."""
     from triptych.model import ModelConfig, Transformer
     from triptych.train import PretrainObjective, StageSchedule, TrainConfig, Trainer
 

@@ -5,19 +5,20 @@ A module of its own, since the server that the processes are forked from imports
 
 import os
 
+import pytest
 import torch
 import torch._dynamo
 
 from tiny import TinyData, tiny_model, tiny_train_config
-from triptych.errors import Interrupted
+from triptych.errors import IntegrityError, Interrupted
 from triptych.train import PretrainObjective, Trainer
-from triptych.train.ranks import joined
+from triptych.train.ranks import Ranks, joined
 
 ROWS = 4
 
 
-def train(rank, size, port, folder, until):
-    """Goes on with the tiny training in `folder`, up to step `until`."""
+def meet(rank, size, port):
+    """Sets what `torchrun` sets."""
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(size),
@@ -25,6 +26,18 @@ def train(rank, size, port, folder, until):
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(1)
+
+
+def disagree(rank, size, port):
+    """Goes on from another checkpoint in each process."""
+    meet(rank, size, port)
+    with joined(), pytest.raises(IntegrityError, match="the same in all 2 processes"):
+        Ranks.current().agree(f"step-{rank}", "checkpoint to go on from")
+
+
+def train(rank, size, port, folder, until):
+    """Goes on with the tiny training in `folder`, up to step `until`."""
+    meet(rank, size, port)
     with joined():
         trainer = Trainer(
             tiny_model(),

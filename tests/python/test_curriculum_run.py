@@ -313,3 +313,11 @@ def test_a_replay_tells_a_run_that_was_trained_otherwise(settings, tmp_path):
     shutil.copytree(foreign, run / "checkpoints" / "step-00000010")
     assert "model.safetensors" in replay(run, 6)["differing"]
     assert main(["verify", str(run), "--resume-at", "6"]) == 4
+
+
+def test_steps_of_several_processes_are_not_judged_by_one(settings, tmp_path):
+    pretrain(settings)
+    log = tmp_path / "run" / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"processes": 1', '"processes": 2'))
+    with pytest.raises(ConfigError, match="that 2 trained steps 7 to 10"):
+        replay(tmp_path / "run", 6)

@@ -85,4 +85,12 @@ def test_lost_time_and_steps_without_an_update_lower_the_goodput(tmp_path, monke
 def test_a_peak_comes_with_its_source():
     peak, source = peak_flops(torch.device("cpu"), torch.float32)
     assert peak > 1e8
-    assert "1024-square" in source
+    assert "up to 1024" in source
+
+
+def test_a_device_that_is_slow_in_a_type_is_probed_with_little(monkeypatch):
+    clock = iter(x * 1.0 for x in range(100))  # every look at the clock is a second
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    peak, source = peak_flops(torch.device("cpu"), torch.bfloat16)
+    assert peak == 2 * 256**3
+    assert "up to 256" in source

@@ -7,11 +7,11 @@ import pytest
 from triptych import config
 from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
-from triptych.commands.pretrain import PretrainConfig
+from triptych.commands.pretrain import PretrainConfig, order
 from triptych.errors import ConfigError
 from triptych.plan import Machine, plan_run
 from triptych.plan.advice import Run, by_law, hyperparameters, warnings
-from triptych.plan.planning import flops_per_slot
+from triptych.plan.planning import _run, flops_per_slot
 from triptych.plan.probe import Probe, measure
 from triptych.scaling import LAWS
 
@@ -92,7 +92,7 @@ def _tokenizer(settings):
 
 
 def test_every_law_spends_the_work_of_the_run_at_its_optimum():
-    run = Run(int(1e9), int(0.9e9), int(2e10), 1 << 19, 3e-4, {"web": 1.0})
+    run = Run(int(1e9), int(0.9e9), int(2e10), int(2e10), 1 << 19, 3e-4, {"web": 1.0})
     for law in by_law(run).values():
         work = law["optimal_parameters"] * law["optimal_tokens"]
         assert work == pytest.approx(run.parameters * run.tokens)
@@ -101,10 +101,20 @@ def test_every_law_spends_the_work_of_the_run_at_its_optimum():
 
 
 def test_repeated_text_is_worth_less_to_the_law_that_was_fitted_to_it():
-    run = Run(int(1e9), int(0.9e9), int(2e10), 1 << 19, 3e-4, {"web": 40.0})
-    laws = by_law(run)
-    of_repetition = laws["muennighoff2023"]
-    assert of_repetition["loss_with_repetition"] > of_repetition["loss"] + 0.05
+    def penalty(unique_tokens):
+        run = Run(int(1e9), int(0.9e9), int(2e10), unique_tokens, 1 << 19, 3e-4, {})
+        law = by_law(run)["muennighoff2023"]
+        return law["loss_with_repetition"] - law["loss"]
+
+    assert penalty(int(5e8)) > 0.05  # forty passes
+    assert penalty(int(1.9e10)) < 1e-3  # a small source alone repeats
+
+
+def test_what_is_read_twice_is_unique_once(settings):
+    rows = order(settings).report()
+    run = _run(settings.model.model_config(_tokenizer(settings)), settings, rows)
+    (source,) = rows["sources"]
+    assert run.tokens > source["tokens"] == run.unique_tokens
 
 
 @pytest.mark.parametrize(
@@ -123,6 +133,7 @@ def test_what_is_far_from_the_papers_is_a_warning(change, words):
         "parameters": int(1e9),
         "matrix_parameters": int(0.9e9),
         "tokens": int(2e10),
+        "unique_tokens": int(2e10),
         "batch_tokens": 1 << 19,
         "learning_rate": 1e-3,
         "epochs": {"web": 1.0},
@@ -132,7 +143,7 @@ def test_what_is_far_from_the_papers_is_a_warning(change, words):
 
 
 def test_step_law_counts_no_embeddings():
-    run = Run(int(1.2e9), int(1.07e9), int(1e11), 1 << 20, 1e-3, {})
+    run = Run(int(1.2e9), int(1.07e9), int(1e11), int(1e11), 1 << 20, 1e-3, {})
     found = hyperparameters(run)["step_law2025"]
     assert found["learning_rate"] == pytest.approx(1.79 * 1.07e9**-0.713 * 1e11**0.307)
     assert 1e-3 < found["learning_rate"] < 3e-3

@@ -32,14 +32,17 @@ def free_port():
 
 
 def launch(folder, size, until=STEPS):
-    """Trains in so many processes, forked from one that has imported torch."""
+    """Trains in so many processes."""
+    start(rank_worker.train, size, folder, until)
+
+
+def start(target, size, *arguments):
+    """Calls a function in processes forked from one that has imported torch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rank_worker"])
     port = free_port()
     processes = [
-        context.Process(
-            target=rank_worker.train, args=(rank, size, port, folder, until)
-        )
+        context.Process(target=target, args=(rank, size, port, *arguments))
         for rank in range(size)
     ]
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
@@ -90,6 +93,10 @@ def test_two_processes_stop_and_go_on_with_the_same_bits(tmp_path):
     assert whole.read_bytes() == parts.read_bytes()
 
 
+def test_processes_that_would_go_on_from_different_checkpoints_stop():
+    start(rank_worker.disagree, 2)
+
+
 def test_a_number_that_does_not_divide_the_rows_names_its_neighbours():
     with pytest.raises(
         ConfigError, match="divides the 12 rows of a step, found 5"
@@ -135,6 +142,7 @@ def test_the_command_trains_in_the_processes_of_torchrun(tmp_path):
     assert json.loads(done.stdout)["step"] == 3  # one process speaks for both
     metrics = read_metrics(tmp_path / "run")
     assert [line["step"] for line in metrics] == [1, 2, 3]
+    assert {line["processes"] for line in metrics} == {2}
     tokens = json.loads((tmp_path / "run" / "tokens.json").read_text())
     assert tokens["sources"]["web"]["consumed"] == metrics[-1]["tokens"]
 

@@ -21,6 +21,7 @@ from triptych.commands.training import RUN_FILE, Watch
 from triptych.errors import ConfigError, Interrupted
 from triptych.model.huggingface import CHECKPOINT_FORMAT
 from triptych.train import checkpoint, incidents
+from triptych.train.metrics import read_metrics
 
 
 def replay(
@@ -40,6 +41,7 @@ def replay(
     run = Path(run)
     begin, end = _pair(run, step)
     settings = _settings(run)
+    _require_alone(run, step, checkpoint.step_of(end))
     with tempfile.TemporaryDirectory() as scratch:
         again = Path(scratch) / "run"
         _copy_start(run, begin, again)
@@ -57,6 +59,17 @@ def replay(
         if expected.get(name) != found.get(name)
     )
     return {"from_step": step, "to_step": to_step, "differing": differing}
+
+
+def _require_alone(run: Path, step: int, to_step: int) -> None:
+    """Refuses steps of several processes: one alone rounds otherwise, as is known."""
+    steps = [x for x in read_metrics(run) if step < x["step"] <= to_step]
+    processes = max((line.get("processes", 1) for line in steps), default=1)
+    if processes > 1:
+        raise ConfigError(
+            f"--resume-at: expected steps of one process, found that {processes} trained "
+            f"steps {step + 1} to {to_step}; only what one process did is replayed"
+        )
 
 
 def _pair(run: Path, step: int) -> tuple[Path, Path]:

@@ -25,6 +25,7 @@ class Run:
         parameters: all, embeddings too.
         matrix_parameters: of matrix products inside layers, which Step Law counts.
         tokens: of all stages.
+        unique_tokens: those of them that are read for the first time.
         batch_tokens: the largest batch.
         learning_rate: the highest.
         epochs: passes over each source.
@@ -33,6 +34,7 @@ class Run:
     parameters: int
     matrix_parameters: int
     tokens: int
+    unique_tokens: int
     batch_tokens: int
     learning_rate: float
     epochs: Mapping[str, float]
@@ -44,8 +46,7 @@ def by_law(run: Run) -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = {}
     for name, law in LAWS.items():
         parameters, tokens = law.optimum(flops)
-        repeats = max(run.epochs.values(), default=1.0)
-        effective = law.effective_tokens(run.tokens, run.tokens / max(repeats, 1.0))
+        effective = law.effective_tokens(run.tokens, run.unique_tokens)
         table[name] = {
             "loss": law.loss(run.parameters, run.tokens),
             "loss_with_repetition": law.loss(run.parameters, effective),

@@ -169,7 +169,9 @@ def _run(
     model: ModelConfig, settings: PretrainConfig, report: Mapping[str, Any]
 ) -> Run:
     stages = settings.stages
-    tokens = sum(draw["tokens"] for s in report["stages"] for draw in s["draws"])
+    read = dict.fromkeys((source["name"] for source in report["sources"]), 0)
+    for draw in (draw for stage in report["stages"] for draw in stage["draws"]):
+        read[draw["source"]] += draw["tokens"]
     epochs = {
         source["name"]: sum(packing["epochs"] for packing in source["packings"])
         for source in report["sources"]
@@ -179,7 +181,10 @@ def _run(
     return Run(
         parameters=model.num_parameters(),
         matrix_parameters=model.num_matmul_parameters() - head,
-        tokens=tokens,
+        tokens=sum(read.values()),
+        unique_tokens=sum(
+            min(read[source["name"]], source["tokens"]) for source in report["sources"]
+        ),
         batch_tokens=max(
             stage.rows_per_step * length
             for stage, length in zip(stages, seq_lens, strict=True)

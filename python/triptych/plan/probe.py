@@ -91,12 +91,11 @@ def _read(output: Path, memory_mib: float) -> Probe:
 
 def main() -> None:
     """Trains what standard input says and prints the peak of memory."""
-    import torch
-
     from triptych.commands.pretrain import pretrain
     from triptych.commands.training import Watch
     from triptych.errors import Interrupted
     from triptych.train.measures import peak_memory_mib
+    from triptych.train.ranks import local_device
 
     request: dict[str, Any] = json.load(sys.stdin)
     settings = config.from_mapping(PretrainConfig, request["settings"])
@@ -106,7 +105,7 @@ def main() -> None:
         pass  # after the steps that were asked for
     except (ValueError, OSError) as error:
         sys.exit(str(error))
-    print(peak_memory_mib(torch.device("cpu")))
+    print(peak_memory_mib(local_device(settings.device)))
 
 
 if __name__ == "__main__":

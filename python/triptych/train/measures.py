@@ -36,7 +36,10 @@ PEAK_TFLOPS: Sequence[tuple[str, float, float]] = (
     ("L4", 121.0, 30.3),
     ("MI300X", 1307.0, 163.4),
 )
-PROBE_SIZE = 1024  # of the matrices a CPU is probed with: 0.1 s in all
+# Of the square matrices that an unknown device is probed with. A CPU that emulates bf16
+# took 2 s for one product of the larger: after this long no other is begun.
+PROBE_SIZES = (256, 1024)
+PROBE_SECONDS = 0.1
 
 
 def attended_pairs(lengths: Iterable[int], window: int | None) -> int:
@@ -69,17 +72,24 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
             if part in name:
                 peak = single if dtype == torch.float32 else half
                 return peak * 1e12, f"data sheet of {part}"
-    return _probed(device, dtype), f"best product of {PROBE_SIZE}-square matrices"
+    peak, size = _probed(device, dtype)
+    return peak, f"best product of square matrices of up to {size}"
 
 
-def _probed(device: torch.device, dtype: torch.dtype) -> float:
-    matrix = torch.ones(PROBE_SIZE, PROBE_SIZE, dtype=dtype, device=device)
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        torch.mm(matrix, matrix)[0, 0].item()  # waits for the device
-        best = min(best, time.perf_counter() - started)
-    return 2.0 * PROBE_SIZE**3 / best
+def _probed(device: torch.device, dtype: torch.dtype) -> tuple[float, int]:
+    """The best rate, and the largest size that there was time for."""
+    best, largest = 0.0, PROBE_SIZES[0]
+    for size in PROBE_SIZES:
+        matrix = torch.ones(size, size, dtype=dtype, device=device)
+        begun = time.perf_counter()
+        for _ in range(5):
+            started = time.perf_counter()
+            torch.mm(matrix, matrix)[0, 0].item()  # waits for the device
+            ended = time.perf_counter()
+            best, largest = max(best, 2.0 * size**3 / (ended - started)), size
+            if ended - begun > PROBE_SECONDS:
+                return best, largest
+    return best, largest
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, IntegrityError
 
 # A process that waits this long for another one gives up. Evaluation and saving are done
 # by one while the others wait.
@@ -93,6 +93,19 @@ class Ranks:
         dist.all_gather(parts, padded, group=self.host_group)
         pairs = zip(parts, lengths, strict=True)
         return [json.loads(bytes(part[: int(n)].tolist())) for part, n in pairs]
+
+    def agree(self, value: Any, what: str) -> None:
+        """Goes on only if every process has the same value, which is JSON.
+
+        Raises:
+            IntegrityError: they differ.
+        """
+        found = self.gather(value)
+        if any(other != found[0] for other in found):
+            raise IntegrityError(
+                f"{what}: expected the same in all {self.size} processes, found "
+                f"{found}; do they share one folder?"
+            )
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Adds up the gradients of all processes, in place.

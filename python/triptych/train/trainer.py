@@ -203,6 +203,7 @@ class Trainer:
         self.data = without(self.configured_data, self.incidents.windows())
         self.stages = list(self.config.stages)
         folder, newer = newest_checkpoint(self.folder, self.data)
+        self.ranks.agree(folder and folder.name, "checkpoint to go on from")
         if folder is None:
             self._settle(newer, 0)
             return None
@@ -287,6 +288,7 @@ class Trainer:
             "count": count,
             "tokens": self.state.tokens,
             "tokens_per_second": tokens / (ended - started),
+            "processes": self.ranks.size,
             "step_seconds": ended - started,
             "data_seconds": waited - started,
             "mfu": flops / (ended - started) / self.peak_flops / self.ranks.size,
