@@ -6,9 +6,9 @@ Every side trains the same Llama on the same random ids, 8 rows of 512 a step, w
 and clipping at 1, each in a process of its own; rounds are interleaved. A figure is the
 median step of a round, the first steps left out. `share_of_peak` counts 6 floating point
 operations a parameter of a matrix product and 6 * layers * width * length a token for causal
-attention, against the fastest product of 2,048-square matrices that this machine makes. Peers compute
-the 8 rows at once and ours 2 by 2: a quarter of the activations in `peak_mib`, and no
-advantage in time.
+attention, against the fastest product of 2,048-square matrices that this machine makes.
+Peers compute the 8 rows at once and ours 2 by 2: a quarter of the activations in `peak_mib`,
+and no advantage in time.
 """
 
 from __future__ import annotations
