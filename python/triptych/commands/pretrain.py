@@ -35,6 +35,7 @@ from triptych.train import (
     checkpoint,
 )
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
+from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, local_device
 
 
@@ -72,6 +73,7 @@ class PretrainConfig:
         max_rewinds: times that a run whose steps go bad one after another goes back and
             leaves their data out.
         threads: CPU threads; None takes all cores.
+        parallel: how the processes of `torchrun` share the model.
     """
 
     output: str
@@ -100,6 +102,7 @@ class PretrainConfig:
     max_rewinds: int = TrainConfig.max_rewinds
     threads: int | None = None
     device: DeviceName = "auto"
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
     def __post_init__(self) -> None:
         """Checks what no single field can."""
@@ -166,6 +169,7 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
             train_config(settings, settings.stages, settings.optimizer),
             spike_sigmas=settings.spike_sigmas or None,
             max_rewinds=settings.max_rewinds,
+            parallel=settings.parallel,
         ),
         tokenizer_path=settings.tokenizer,
         resolved=settings,

@@ -10,6 +10,7 @@ from typing import Any
 from triptych.errors import ConfigError
 from triptych.train.early_exit import StageExit
 from triptych.train.optimizer import OptimizerConfig
+from triptych.train.parallel import ParallelConfig
 from triptych.train.schedule import StageSchedule
 
 Metrics = dict[str, Any]
@@ -41,6 +42,7 @@ class TrainConfig:
         max_bad_steps: so many faulty steps in a row send the run back to its last
             checkpoint before them, from where their data is left out.
         max_rewinds: how often; once more, or without a checkpoint, ends the run.
+        parallel: how the processes share the model.
         tensorboard: write event files, if tensorboard is installed.
     """
 
@@ -61,6 +63,7 @@ class TrainConfig:
     max_bad_steps: int = 20
     max_rewinds: int = 2
     tensorboard: bool = True
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
     def __post_init__(self) -> None:
         if not self.stages:

@@ -37,6 +37,7 @@ from triptych.train.measures import (
 from triptych.train.metrics import MetricsLog, read_metrics
 from triptych.train.objective import Objective
 from triptych.train.optimizer import create_optimizer, set_lr
+from triptych.train.placement import place
 from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks, add_sums
 from triptych.train.resume import newest_checkpoint, without
@@ -97,7 +98,7 @@ class Trainer:
                 f"found {config.num_steps}"
             )
         self.model, self.objective = model, objective
-        self.ranks = Ranks.current()
+        self.ranks = Ranks.current(readers=config.parallel.tensor)
         model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
         self.config = config
@@ -106,9 +107,11 @@ class Trainer:
         self.should_stop = should_stop
         self.device = model.output_weight.device
         self.precision = Precision.choose(config.precision, self.device)
+        self.placement = place(model, self.ranks, config.parallel, self.precision)
         self.optimizer = create_optimizer(
             model, config.optimizer, config.stages[0].max_lr
         )
+        self.placement.adopt(self.optimizer)
         self.scaler = self.precision.scaler()
         self.peak_flops, source = peak_flops(self.device, self.precision.dtype)
         logger.info("peak: %.3g operations a second (%s)", self.peak_flops, source)
@@ -121,6 +124,7 @@ class Trainer:
         keeping = Keeping(config.keep_checkpoints, config.keep_every_steps)
         self.saver = Saver(
             self.folder,
+            self.placement,
             self.tokenizer_path,
             keeping,
             beside=config.async_checkpoints,
@@ -144,7 +148,7 @@ class Trainer:
 
     def _run(self) -> TrainResult:
         last = self._resume()
-        self.ranks.same_start(self.model.parameters())
+        self.placement.start_together()
         metrics: Metrics = {}
         log = self._open_log()
         self.model.train()
@@ -207,7 +211,7 @@ class Trainer:
         if folder is None:
             self._settle(newer, 0)
             return None
-        state = checkpoint.load(folder, self.model, self.optimizer)
+        state = self.placement.load(folder, self.optimizer)
         for key, expected in self.identity.items():
             if state.run.get(key) != expected:
                 raise ConfigError(
@@ -271,7 +275,7 @@ class Trainer:
         batches = self._micro_batches(step)
         waited = time.perf_counter()
         own_count = sum(self.objective.count(batch) for batch in batches)
-        count = math.fsum(self.ranks.gather(own_count))
+        count = math.fsum(self.ranks.gather_shares(own_count))
         sums, reading, fault = self._examined_gradient(step, batches, count)
         self._update(reading, fault)
         self._check_bad_steps(step, reading)
@@ -310,7 +314,7 @@ class Trainer:
         names = list(getattr(self.data, "sources", ()))
         tokens, flops, ids_hash = 0, 0, 0
         own = (read_by(batches), step_flops(self.model.config, batches))
-        for (sources, part_hash), part_flops in self.ranks.gather(own):
+        for (sources, part_hash), part_flops in self.ranks.gather_shares(own):
             flops, ids_hash = flops + part_flops, (ids_hash + part_hash) % 2**64
             for number, count in sources:
                 name = names[number] if number < len(names) else str(number)
@@ -339,10 +343,11 @@ class Trainer:
 
     def _accumulate(self, batches: Sequence[Batch], count: float) -> dict[str, float]:
         """Adds up gradients; returns loss and metrics divided by the count."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.placement.zero_grad()
         totals: dict[str, Tensor] = {}
         for batch in batches:
-            if self.objective.count(batch) == 0:
+            counted = self.objective.count(batch) or not self.placement.may_skip
+            if not (counted and count):
                 continue
             with self.precision.autocast():
                 part = self.objective.loss(self.model, batch.to(self.device))
@@ -351,8 +356,8 @@ class Trainer:
                 value = value.detach().double()
                 totals[key] = totals[key] + value if key in totals else value
         own = {key: total.item() for key, total in totals.items()}
-        added = add_sums(self.ranks.gather(own))
-        self.ranks.sum_gradients(self.model.parameters())
+        added = add_sums(self.ranks.gather_shares(own))
+        self.placement.sum_gradients()
         sums = {key: total / count for key, total in added.items()}
         return sums or {"loss": math.nan}  # nothing to learn: the step is skipped
 
@@ -391,8 +396,7 @@ class Trainer:
         sums = self._accumulate(batches, count)
         self.scaler.unscale_(self.optimizer)
         limit = self.config.clip_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
-        return sums, Reading(sums["loss"], norm)
+        return sums, Reading(sums["loss"], self.placement.clip(limit))
 
     def _fault(self, reading: Reading) -> str | None:
         return self.spike_watch.fault(reading, self.config.spike_sigmas)
@@ -424,6 +428,7 @@ class Trainer:
         """Whether rewinds are left, and a checkpoint from before `step`."""
         rewinds = len(self.incidents.windows())
         self.saver.wait()
+        self.ranks.gather(None)  # the one that writes has written
         earlier = f"step-{step:08d}"
         saved = any(x.name <= earlier for x in checkpoint.steps_in(self.folder))
         return (
@@ -485,8 +490,10 @@ class Trainer:
         ended = step_in_stage + 1 == stage.steps
         if ended:
             self.spike_watch = SpikeWatch()  # other data may have another level
-        if ended and self.on_stage_end is not None and self.ranks.is_first:
-            self.on_stage_end(stage.name, self.state.step, self.model)
+        if ended and self.on_stage_end is not None:
+            whole = self.placement.whole_model()
+            if self.ranks.is_first and whole is not None:
+                self.on_stage_end(stage.name, self.state.step, whole)
             self.model.train()
         due = self.state.step % self.config.checkpoint_every_steps == 0
         due = due and self.state.bad_steps == 0  # or it would replace a better one
@@ -506,8 +513,7 @@ class Trainer:
         self.state.exit_watch = self.exit_watch.state()
         self.state.spike_watch = self.spike_watch.state()
         self.state.skip = [list(window) for window in getattr(self.data, "skip", ())]
-        if self.ranks.is_first:
-            self.saver.save(self.model, self.optimizer, self.state)
+        self.saver.save(self.optimizer, self.state)
         self.ranks.gather(None)
         return self.folder / f"step-{self.state.step:08d}"
 
