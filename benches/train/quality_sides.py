@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def main() -> None:
         "tokens": sum(counts),
         "tokens_per_step": counts[-1],
         "parameters": parameters,
-        "step_seconds": [b - a for a, b in zip(walls, walls[1:], strict=False)],
+        "step_seconds": [b - a for a, b in pairwise(walls)],
         "cpu_seconds": cpus[-1] - cpus[0],
     }
     if settings.get("measure", True):

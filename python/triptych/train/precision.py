@@ -63,7 +63,7 @@ def _fastest(device_type: str) -> str:
 def computes_bf16(device: torch.device) -> bool:
     """Whether `device` multiplies bf16 in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and cpu_computes_bf16()
 
 
