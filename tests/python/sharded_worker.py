@@ -28,6 +28,7 @@ def trainer(folder, parallel, until=99, *, model=None, **settings):
         **{
             "micro_batch_rows": 1,
             "clip_norm": 0.5,
+            "checkpoint_every_steps": 99,  # but where a stage ends, twice
             "optimizer": CALM,
             "parallel": ParallelConfig(**parallel),
             **settings,
