@@ -12,13 +12,23 @@ from safetensors.torch import save_file
 from rank_worker import meet
 from tiny import TinyData, packed, tiny_model, tiny_train_config
 from triptych.errors import Interrupted
-from triptych.train import OptimizerConfig, PretrainObjective, Trainer
+from triptych.train import (
+    OptimizerConfig,
+    PretrainObjective,
+    StageSchedule,
+    Trainer,
+)
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import joined
 
 # With its usual epsilon of 1e-8, AdamW makes steps of gradients that are nothing but
 # rounding (tokens that the step does not read); with this one it leaves them.
 CALM = OptimizerConfig(eps=1e-4)
+# Gentler than the tiny run's, under which a difference more than doubles at each step.
+GENTLE = (
+    StageSchedule(name="first", steps=6, max_lr=2e-3, warmup_steps=2),
+    StageSchedule(name="second", steps=4, max_lr=1e-3, schedule="wsd"),
+)
 
 
 def trainer(folder, parallel, until=99, *, model=None, **settings):
@@ -28,6 +38,7 @@ def trainer(folder, parallel, until=99, *, model=None, **settings):
         **{
             "micro_batch_rows": 1,
             "clip_norm": 0.5,
+            "stages": GENTLE,
             "checkpoint_every_steps": 99,  # but where a stage ends, twice
             "optimizer": CALM,
             "parallel": ParallelConfig(**parallel),
@@ -63,7 +74,7 @@ def train_all(rank, size, port, cases):
 class Documents:
     """The same documents in every step's rows, however many share a row."""
 
-    num_steps, num_documents = 5, 8
+    num_steps, num_documents = 10, 8
 
     def __init__(self, per_row):
         self.per_row = per_row
@@ -93,7 +104,6 @@ def gradients(folder, *, parallel, per_row, micro_batch_rows, documents=Document
     """The whole gradients of two steps, before clipping, by parameter."""
     config = tiny_train_config(
         folder,
-        steps=5,
         micro_batch_rows=micro_batch_rows,
         parallel=ParallelConfig(**parallel),
         optimizer=CALM,
