@@ -11,6 +11,9 @@ from safetensors.torch import save_file
 
 from rank_worker import meet
 from tiny import TinyData, packed, tiny_model, tiny_train_config
+from triptych import config
+from triptych.commands.pretrain import PretrainConfig, pretrain
+from triptych.commands.replay import replay
 from triptych.errors import Interrupted
 from triptych.train import (
     OptimizerConfig,
@@ -169,3 +172,13 @@ def fail_to_write(rank, size, port, folder):
             train(folder, {"shard": 2}, 1)
         except OSError as error:
             (folder / f"said-{rank}").write_text(str(error))
+
+
+def pretrain_and_replay(rank, size, port, path, step):
+    """A run of the command in these processes, and some of its steps again."""
+    meet(rank, size, port)
+    settings = config.load(PretrainConfig, path)
+    with joined():
+        pretrain(settings)
+        found = replay(settings.output, step)
+    assert found == {"from_step": step, "to_step": 2 * step, "differing": []}

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import sharded_worker
-from test_ranks import start
+from test_ranks import start, write_run
 from tiny import same_weights, tiny_config, tiny_model
+from triptych.commands.replay import replay
 from triptych.errors import ConfigError, IntegrityError
 from triptych.language_model import load_model as load_language_model
 from triptych.model.huggingface import export, load_model
@@ -299,3 +300,12 @@ def test_processes_of_one_product_read_the_same_rows():
     assert shares == [range(6), range(6), range(6, 12), range(6, 12)]
     with pytest.raises(ConfigError, match="divides the 3 rows of a step, found 2"):
         Ranks(rank=0, size=4, readers=2).share(3)
+
+
+def test_what_two_processes_trained_in_pieces_two_replay_to_the_same_bytes(tmp_path):
+    path = write_run(tmp_path, "steps = 4", "[parallel]", "shard = 2")
+    start(sharded_worker.pretrain_and_replay, 2, path, 2)
+    assert (tmp_path / "run/checkpoints/step-00000004/shards.json").exists()
+    assert not list((tmp_path / "run").glob(".replay-*"))
+    with pytest.raises(ConfigError, match="trained steps 3 to 4, which are 2, found 1"):
+        replay(tmp_path / "run", 2)
