@@ -11,14 +11,27 @@ from safetensors.torch import save_file
 
 from rank_worker import meet
 from tiny import TinyData, packed, tiny_model, tiny_train_config
+from triptych import config
+from triptych.commands.pretrain import PretrainConfig, pretrain
+from triptych.commands.replay import replay
 from triptych.errors import Interrupted
-from triptych.train import OptimizerConfig, PretrainObjective, Trainer
+from triptych.train import (
+    OptimizerConfig,
+    PretrainObjective,
+    StageSchedule,
+    Trainer,
+)
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import joined
 
 # With its usual epsilon of 1e-8, AdamW makes steps of gradients that are nothing but
 # rounding (tokens that the step does not read); with this one it leaves them.
 CALM = OptimizerConfig(eps=1e-4)
+# Gentler than the tiny run's, under which a difference more than doubles at each step.
+GENTLE = (
+    StageSchedule(name="first", steps=6, max_lr=2e-3, warmup_steps=2),
+    StageSchedule(name="second", steps=4, max_lr=1e-3, schedule="wsd"),
+)
 
 
 def trainer(folder, parallel, until=99, *, model=None, **settings):
@@ -28,6 +41,7 @@ def trainer(folder, parallel, until=99, *, model=None, **settings):
         **{
             "micro_batch_rows": 1,
             "clip_norm": 0.5,
+            "stages": GENTLE,
             "checkpoint_every_steps": 99,  # but where a stage ends, twice
             "optimizer": CALM,
             "parallel": ParallelConfig(**parallel),
@@ -63,7 +77,7 @@ def train_all(rank, size, port, cases):
 class Documents:
     """The same documents in every step's rows, however many share a row."""
 
-    num_steps, num_documents = 5, 8
+    num_steps, num_documents = 10, 8
 
     def __init__(self, per_row):
         self.per_row = per_row
@@ -93,7 +107,6 @@ def gradients(folder, *, parallel, per_row, micro_batch_rows, documents=Document
     """The whole gradients of two steps, before clipping, by parameter."""
     config = tiny_train_config(
         folder,
-        steps=5,
         micro_batch_rows=micro_batch_rows,
         parallel=ParallelConfig(**parallel),
         optimizer=CALM,
@@ -159,3 +172,13 @@ def fail_to_write(rank, size, port, folder):
             train(folder, {"shard": 2}, 1)
         except OSError as error:
             (folder / f"said-{rank}").write_text(str(error))
+
+
+def pretrain_and_replay(rank, size, port, path, step):
+    """A run of the command in these processes, and some of its steps again."""
+    meet(rank, size, port)
+    settings = config.load(PretrainConfig, path)
+    with joined():
+        pretrain(settings)
+        found = replay(settings.output, step)
+    assert found == {"from_step": step, "to_step": 2 * step, "differing": []}

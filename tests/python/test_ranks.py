@@ -117,21 +117,28 @@ def test_sums_of_a_process_without_any_are_no_sums():
     assert add_sums(parts) == {"loss": 1.5, "z": 2.0}
 
 
-def test_the_command_trains_in_the_processes_of_torchrun(tmp_path):
+def write_run(folder, *lines):
+    """A configuration of three steps over a few documents; returns its path."""
     tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     documents = [(f"{i}", "web", list(range(7, 30 + i % 9)), None) for i in range(60)]
-    write_token_shards(documents, tokenizer, str(tmp_path / "web"), 1)
+    write_token_shards(documents, tokenizer, str(folder / "web"), 1)
     settings = {
-        "output": str(tmp_path / "run"),
-        "tokenizer": str(tmp_path / "tokenizer.json"),
+        "output": str(folder / "run"),
+        "tokenizer": str(folder / "tokenizer.json"),
         "seq_len": 32,
+        "checkpoint_every_steps": 2,
     }
-    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-    lines += ["[sources]", f'web = "{tmp_path / "web"}"', "[model]", "hidden_size = 16"]
-    lines += ["num_hidden_layers = 1", "num_attention_heads = 2", "[[stage]]"]
-    lines += ['stage = "only"', "learning_rate = 0.01", "batch_size = 4", "steps = 3"]
-    (tmp_path / "run.toml").write_text("\n".join(lines))
+    head = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    head += ["[sources]", f'web = "{folder / "web"}"', "[model]", "hidden_size = 16"]
+    head += ["num_hidden_layers = 1", "num_attention_heads = 2", "[[stage]]"]
+    head += ['stage = "only"', "learning_rate = 0.01", "batch_size = 4"]
+    (folder / "run.toml").write_text("\n".join([*head, *lines]))
+    return folder / "run.toml"
+
+
+def test_the_command_trains_in_the_processes_of_torchrun(tmp_path):
+    write_run(tmp_path, "steps = 3")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "triptych", "pretrain", "--json"]
     command += ["--config", str(tmp_path / "run.toml")]

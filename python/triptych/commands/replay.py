@@ -1,7 +1,8 @@
 """Whether a run resumes bitwise: some of its steps run again, beside what it saved.
 
 From one checkpoint the run is continued in a scratch folder up to the next one that it
-kept; then weights, optimiser and state must have the same bytes.
+kept; then weights, optimiser and state must have the same bytes. What several processes
+trained, as many train again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from triptych.errors import ConfigError, Interrupted
 from triptych.model.huggingface import CHECKPOINT_FORMAT
 from triptych.train import checkpoint, incidents
 from triptych.train.metrics import read_metrics
+from triptych.train.ranks import Ranks, joined, num_processes
 
 
 def replay(
@@ -41,11 +44,9 @@ def replay(
     run = Path(run)
     begin, end = _pair(run, step)
     settings = _settings(run)
-    _require_alone(run, step, checkpoint.step_of(end))
-    with tempfile.TemporaryDirectory() as scratch:
-        again = Path(scratch) / "run"
-        _copy_start(run, begin, again)
-        to_step = checkpoint.step_of(end)
+    to_step = checkpoint.step_of(end)
+    _require_as_many(run, step, to_step)
+    with joined(), _copied_start(run, begin, Ranks.current()) as again:
         watch = Watch(on_step=on_step, stop_at_step=to_step)
         try:
             pretrain(dataclasses.replace(settings, output=str(again)), watch)
@@ -61,14 +62,16 @@ def replay(
     return {"from_step": step, "to_step": to_step, "differing": differing}
 
 
-def _require_alone(run: Path, step: int, to_step: int) -> None:
-    """Refuses steps of several processes: one alone rounds otherwise, as is known."""
+def _require_as_many(run: Path, step: int, to_step: int) -> None:
+    """Refuses steps of another number of processes, which round otherwise."""
     steps = [x for x in read_metrics(run) if step < x["step"] <= to_step]
-    processes = max((line.get("processes", 1) for line in steps), default=1)
-    if processes > 1:
+    trained = sorted({line.get("processes", 1) for line in steps})
+    if trained not in ([], [num_processes()]):
+        numbers = " and ".join(map(str, trained))
         raise ConfigError(
-            f"--resume-at: expected steps of one process, found that {processes} trained "
-            f"steps {step + 1} to {to_step}; only what one process did is replayed"
+            f"--resume-at: expected to run in as many processes as trained steps "
+            f"{step + 1} to {to_step}, which are {numbers}, found {num_processes()}; "
+            "`torchrun --nproc-per-node N -m triptych verify …` starts N"
         )
 
 
@@ -107,12 +110,27 @@ def _settings(run: Path) -> PretrainConfig:
     )
 
 
-def _copy_start(run: Path, begin: Path, again: Path) -> None:
-    """What a resumed run reads: its checkpoint, and the windows that rewinds left out."""
-    shutil.copytree(begin, again / "checkpoints" / begin.name)
-    log = run / incidents.FILE_NAME
-    if log.exists():
-        shutil.copy(log, again)
+@contextmanager
+def _copied_start(run: Path, begin: Path, ranks: Ranks) -> Iterator[Path]:
+    """A folder with what a resumed run reads, which all processes use, for a while.
+
+    That is its checkpoint, and the windows that rewinds left out.
+    """
+    if not ranks.is_first:
+        yield Path(ranks.gather(None)[0])
+        ranks.gather(None)
+        return
+    # Several machines share the run's folder, and perhaps no other.
+    place = run if ranks.size > 1 else None
+    with tempfile.TemporaryDirectory(prefix=".replay-", dir=place) as scratch:
+        again = Path(scratch) / "run"
+        shutil.copytree(begin, again / "checkpoints" / begin.name)
+        log = run / incidents.FILE_NAME
+        if log.exists():
+            shutil.copy(log, again)
+        ranks.gather(str(again))
+        yield again
+        ranks.gather(None)  # all have read
 
 
 def _hashes(folder: Path) -> dict[str, str]:

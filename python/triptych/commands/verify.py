@@ -50,9 +50,12 @@ def run(options: argparse.Namespace) -> int:
     states = verify(VerifyConfig(folder=options.folder))
     good = all(state == "good" for state in states.values())
     found: dict[str, Any] = dict(states)
+    speaks = True
     if good and options.resume_at is not None:
-        found["replay"] = _replay(options.folder, options.resume_at)
+        found["replay"], speaks = _replay(options.folder, options.resume_at)
         good = not found["replay"]["differing"]
+    if not speaks:
+        return 0 if good else 4
     if options.json:
         print(json.dumps(found))
     else:
@@ -61,13 +64,15 @@ def run(options: argparse.Namespace) -> int:
     return 0 if good else 4
 
 
-def _replay(folder: str, step: int) -> dict[str, Any]:
+def _replay(folder: str, step: int) -> tuple[dict[str, Any], bool]:
+    """What a replay finds, and whether this process is the one that says it."""
     # Here, since hashes alone need no torch.
     from triptych.commands.replay import replay
     from triptych.commands.shell import StepProgress
+    from triptych.train.ranks import is_first_process
 
     with StepProgress("replay") as progress:
-        return replay(folder, step, progress.step)
+        return replay(folder, step, progress.step), is_first_process()
 
 
 def _said(state: str | dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from triptych import ops
 from triptych.errors import ConfigError
 from triptych.model.attention import Attention, Rotary, Tables
 from triptych.model.cache import KVCache
@@ -116,6 +117,8 @@ class Transformer(nn.Module):
         layers = range(config.num_hidden_layers)
         self._turns = [(config.window(i) is not None, config.turns(i)) for i in layers]
         self.call_layer = layer_call("none")
+        # Losses from hidden states and output matrix; processes may share the work.
+        self.cross_entropy: Callable[..., Tensor] = ops.linear_cross_entropy
         self._initialize(scale_residual)
 
     def _initialize(self, scale_residual: bool) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import float64
 
-from triptych import ops
 from triptych.model.transformer import Transformer
 from triptych.train.batch import Batch
 from triptych.train.objective import LossSum
@@ -32,7 +31,7 @@ class PretrainObjective:
     def loss(self, model: Transformer, batch: Batch) -> LossSum:
         """Weighted sum over supervised tokens."""
         hidden = model.hidden(batch.input_ids, batch.position_ids, batch.cu_seqlens)
-        loss_sum = ops.linear_cross_entropy(
+        loss_sum = model.cross_entropy(
             hidden,
             model.output_weight,
             batch.labels,

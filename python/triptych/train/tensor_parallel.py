@@ -2,12 +2,20 @@
 
 Shoeybi et al. 2019: what widens (queries, keys, values, gate, up) is cut by columns of
 the product, what narrows (o, down) by rows, so that a process has whole heads and needs
-one sum a half layer, forward and backward. Norms, embedding and head are whole in every
-process, which all read the same rows.
+one sum a half layer, forward and backward. Norms, embedding and output matrix are whole in
+every process, which all read the same rows; of the losses each computes its slice of the
+vocabulary.
 """
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import (
@@ -18,6 +26,7 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
+from triptych import ops
 from triptych.errors import ConfigError
 from triptych.model.config import ModelConfig
 from triptych.model.transformer import Transformer
@@ -35,7 +44,7 @@ _HEAD_NORMS = (".q_norm.weight", ".k_norm.weight")
 
 
 def split_products(model: Transformer, mesh: DeviceMesh) -> None:
-    """Spreads the layers of `model` over a mesh of one axis, in place.
+    """Spreads the layers and the losses of `model` over a mesh of one axis, in place.
 
     All processes must have the same weights: nothing is sent.
 
@@ -45,6 +54,59 @@ def split_products(model: Transformer, mesh: DeviceMesh) -> None:
     require_divisible(model.config, mesh.size())
     for layer in model.model.layers:
         parallelize_module(layer, mesh, _plan(), src_data_rank=None)
+    group = mesh.get_group()
+    model.cross_entropy = partial(spread_cross_entropy, group=group)
+
+
+def spread_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    group: dist.ProcessGroup,
+    weights: Tensor,
+    reduction: str,
+    **settings: Any,
+) -> Tensor:
+    """`ops.linear_cross_entropy`'s sum, each process having a slice of the vocabulary.
+
+    The arguments are the same in every process, `weight` (vocab_size, hidden_size) is
+    whole, and so is its gradient.
+    """
+    assert reduction == "sum"
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    bounds = [weight.shape[0] * n // size for n in range(size + 1)]
+    own: Tensor = _Slice.apply(weight, bounds, group)
+    losses = ops.parallel_cross_entropy(
+        hidden,
+        own,
+        targets,
+        group=group,
+        first_id=bounds[rank],
+        vocab_size=weight.shape[0],
+        **settings,
+    )
+    return (losses * weights).sum()
+
+
+class _Slice(torch.autograd.Function):
+    """This process's rows of a matrix; its gradient is that of all the rows."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bounds: list[int], group: Any) -> Tensor:
+        rank = dist.get_rank(group)
+        ctx.bounds, ctx.group = bounds, group
+        return weight[bounds[rank] : bounds[rank + 1]]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        lengths = [b - a for a, b in pairwise(ctx.bounds)]
+        padded = grads[0].new_zeros(max(lengths), grads[0].shape[1])
+        padded[: grads[0].shape[0]] = grads[0]
+        parts = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(parts, padded, group=ctx.group)
+        rows = [part[:n] for part, n in zip(parts, lengths, strict=True)]
+        return torch.cat(rows), None, None
 
 
 def require_divisible(config: ModelConfig, size: int) -> None:
@@ -62,6 +124,11 @@ def require_divisible(config: ModelConfig, size: int) -> None:
         raise ConfigError(
             f"parallel.tensor: expected 1 for `{config.model_type}`, found {size}: it "
             "norms the queries of all heads together; use `parallel.shard`"
+        )
+    if config.vocab_size < size:
+        raise ConfigError(
+            f"parallel.tensor: expected at most vocab_size = {config.vocab_size}, "
+            f"found {size}"
         )
     for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
         number = getattr(config, name)
