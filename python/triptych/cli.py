@@ -116,9 +116,36 @@ def _explain(error: Exception) -> int:
     return exit_status(error)
 
 
+# verb -> the settings that its file holds; `--help` lists them
+SETTINGS = {
+    "pretrain": "triptych.commands.pretrain:PretrainConfig",
+    "sft": "triptych.commands.sft:SftConfig",
+    "dpo": "triptych.commands.dpo:DpoConfig",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Lists a verb's settings at the end of its help, imported only for that."""
+
+    verb = ""
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        if self.verb not in SETTINGS:
+            return text
+        from triptych.settings_help import render
+
+        module, name = SETTINGS[self.verb].split(":")
+        try:
+            kind = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            return f"{text}\nsettings: listed where `{error.name}` is installed\n"
+        return f"{text}\n{render(kind)}"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; the README's table of verbs is made from it."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="triptych",
         description="Raw text to an aligned chat model, in three panels.",
         epilog="Exit status: 0 good; 1 failed; 2 usage or configuration; 3 more bad "
@@ -129,6 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND")
     for verb, (_, line) in VERBS.items():
         command = verbs.add_parser(verb, help=line, description=line)
+        command.verb = verb
         command.add_argument("--debug", action="store_true", help="show tracebacks")
         ARGUMENTS[verb](command)
     return parser
@@ -142,7 +170,7 @@ def _configured(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override one key, as --set optimizer.learning_rate=1e-3",
+        help="override one key, as --set optimizer.weight_decay=0.05",
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -18,21 +18,10 @@ from triptych.data import OrderedRows, require_same_tokenizer
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model import ModelConfig, Transformer
 from triptych.model.presets import gated_width, preset
-from triptych.train import (
-    Objective,
-    OptimizerConfig,
-    StageExit,
-    StageSchedule,
-    TrainConfig,
-    Trainer,
-    TrainResult,
-)
+from triptych.train import Objective, TrainConfig, Trainer, TrainResult
 from triptych.train.ranks import is_first_process, joined, num_processes
 
 Schedule = ScheduleName
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
-DeviceName = Literal["auto", "cpu", "cuda"]
-RecomputeName = Literal["none", "selective", "full"]
 RUN_FILE = "run.json"
 TOKENS_FILE = "tokens.json"
 
@@ -247,45 +236,6 @@ def check_data(data: OrderedRows, tokenizer_path: str | Path) -> None:
     """Refuses sources whose tokens another tokenizer made."""
     sha256 = Tokenizer.from_file(str(tokenizer_path)).sha256
     require_same_tokenizer(data.sources, sha256)
-
-
-def train_config(
-    settings: Any, stages: Sequence[StageConfig], optimizer: OptimizerConfig
-) -> TrainConfig:
-    """The Trainer's own settings, out of a command's."""
-    return TrainConfig(
-        output=Path(settings.output),
-        optimizer=optimizer,
-        stages=tuple(map(_schedule, stages)),
-        exits=tuple(map(_exit, stages)),
-        micro_batch_rows=settings.micro_batch_rows,
-        precision=settings.precision,
-        recompute=settings.recompute,
-        checkpoint_every_steps=settings.checkpoint_every_steps,
-        keep_checkpoints=settings.keep_checkpoints,
-        keep_every_steps=settings.keep_every_steps,
-        async_checkpoints=settings.async_checkpoints,
-        seed=settings.seed,
-    )
-
-
-def _schedule(stage: StageConfig) -> StageSchedule:
-    return StageSchedule(
-        name=stage.name,
-        steps=stage.num_steps,
-        max_lr=stage.learning_rate,
-        min_lr_ratio=stage.min_lr_ratio,
-        warmup_steps=stage.warmup_steps,
-        schedule=stage.schedule,
-        decay_ratio=stage.decay_ratio,
-    )
-
-
-def _exit(stage: StageConfig) -> StageExit | None:
-    if stage.exit is None:
-        return None
-    earliest = max(stage.warmup_steps, stage.ramp_steps)
-    return StageExit(condition=stage.exit, earliest_steps=earliest)
 
 
 def steps_for(
