@@ -26,6 +26,10 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "sft": ("triptych.commands.sft:run", "fine-tune a model on conversations"),
     "dpo": ("triptych.commands.dpo:run", "align a model with preferences"),
+    "average": (
+        "triptych.commands.average:run",
+        "merge the last checkpoints of a run",
+    ),
     "eval": ("triptych.commands.eval:run", "measure a model on held-out data"),
     "generate": ("triptych.commands.generate:run", "print completions of prompts"),
     "chat": ("triptych.commands.chat:run", "talk with a model in the terminal"),
@@ -271,6 +275,20 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", required=True, help="folder to write")
 
 
+def _average(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", help="folder of a run that kept several checkpoints")
+    command.add_argument("--output", required=True, help="folder to write")
+    command.add_argument(
+        "--last", type=int, metavar="N", help="checkpoints to merge (default: all kept)"
+    )
+    command.add_argument(
+        "--decay",
+        choices=["linear", "sqrt", "cosine"],
+        default="linear",
+        help="of the learning rate, which the merge emulates (default: linear, a mean)",
+    )
+
+
 def _import_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", help="Hugging Face model folder, safetensors only")
     command.add_argument("--output", required=True, help="artefact to write")
@@ -318,6 +336,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "plan": _plan,
     "sft": _training,
     "dpo": _training,
+    "average": _average,
     "eval": _eval,
     "generate": _generate,
     "chat": _chat,

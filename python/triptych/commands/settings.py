@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from triptych.curriculum import StageConfig
-from triptych.train import OptimizerConfig, StageExit, StageSchedule, TrainConfig
+from triptych.train import (
+    AverageConfig,
+    OptimizerConfig,
+    StageExit,
+    StageSchedule,
+    TrainConfig,
+)
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -24,6 +30,8 @@ class TrainingSettings:
 
     Attributes:
         output: folder of the run; the same command again goes on from its last checkpoint.
+        average: a running average of the weights, which is then what is evaluated and
+            exported.
         micro_batch_rows: rows computed together; changes memory and speed, not results
             beyond rounding.
         precision: of the matrix products; weights stay fp32.
@@ -46,6 +54,7 @@ class TrainingSettings:
 
     output: str
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    average: AverageConfig | None = None
     micro_batch_rows: int = 8
     precision: PrecisionName = "auto"
     recompute: RecomputeName = "none"
@@ -70,6 +79,7 @@ def train_config(
     return TrainConfig(
         output=Path(settings.output),
         optimizer=settings.optimizer,
+        average=settings.average,
         stages=tuple(map(_schedule, stages)),
         exits=tuple(map(_exit, stages)),
         micro_batch_rows=settings.micro_batch_rows,

@@ -1,5 +1,6 @@
 """Training: one loop, one objective a file, data as a pure function of the step."""
 
+from triptych.train.averaging import AverageConfig
 from triptych.train.batch import Batch, DataSource
 from triptych.train.dpo import DpoObjective, ReferenceLogps, reference_logps
 from triptych.train.early_exit import StageExit
@@ -12,6 +13,7 @@ from triptych.train.train_config import TrainConfig, TrainResult
 from triptych.train.trainer import Trainer, TrainingDiverged
 
 __all__ = [
+    "AverageConfig",
     "Batch",
     "DataSource",
     "DpoObjective",

@@ -1,8 +1,9 @@
 """Checkpoints: everything a run needs to go on bitwise, committed by rename.
 
 `step-00000120/` holds the model in Hugging Face layout, the optimiser as safetensors
-(never a pickle), and `state.json`. There is no generator state to keep: whatever is
-random at a step is derived from (seed, step).
+(never a pickle), and `state.json`. Of a run that averages its weights, the model is the
+average, and `raw.safetensors` the weights that training goes on from. There is no
+generator state to keep: whatever is random at a step is derived from (seed, step).
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from triptych.model.huggingface import (
     write_model,
 )
 from triptych.model.transformer import Transformer
+from triptych.train.averaging import WeightAverage
 from triptych.train.optimizer import parameter_names
 
 OPTIMIZER = "optimizer.safetensors"
+RAW = "raw.safetensors"
 STATE = "state.json"
 
 logger = logging.getLogger("triptych.train")
@@ -59,6 +62,7 @@ class TrainState:
         exit_watch: the losses that the present stage's exit condition looks at.
         spike_watch: the losses and norms that a spike is told from.
         skip: windows of data steps that were left out, as first step and end.
+        averaged_updates: updates that the average of the weights has taken in.
     """
 
     step: int = 0
@@ -73,16 +77,22 @@ class TrainState:
     exit_watch: dict[str, Any] = field(default_factory=dict)
     spike_watch: dict[str, Any] = field(default_factory=dict)
     skip: list[list[int]] = field(default_factory=list)
+    averaged_updates: int = 0
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a checkpoint will hold: by name, the model's and the optimiser's tensors."""
+    """What a checkpoint will hold: by name, the model's and the optimiser's tensors.
+
+    Attributes:
+        raw: weights that training goes on from, where `weights` is their average.
+    """
 
     config: ModelConfig
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     state: dict[str, Any]
+    raw: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def take(
@@ -91,12 +101,14 @@ def take(
     state: TrainState,
     *,
     copied: bool,
+    average: WeightAverage | None = None,
 ) -> Snapshot:
     """A run as it stands; `copied` to the CPU, so that training may go on."""
-    weights, moments = weights_of(model), _optimizer_tensors(model, optimizer)
-    if copied:
-        weights, moments = _copies(weights), _copies(moments)
-    return Snapshot(model.config, weights, moments, asdict(state))
+    own = weights_of(model)
+    weights, raw = (own, {}) if average is None else (average.weights, own)
+    parts = [weights, _optimizer_tensors(model, optimizer), raw]
+    weights, moments, raw = map(_copies, parts) if copied else parts
+    return Snapshot(model.config, weights, moments, asdict(state), raw)
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -120,6 +132,8 @@ def write(
     with Draft(target) as draft:
         write_model(snapshot.weights, snapshot.config, draft, tokenizer_path)
         save_file(dict(snapshot.optimizer), draft.path(OPTIMIZER))
+        if snapshot.raw:
+            save_file(dict(snapshot.raw), draft.path(RAW))
         write_json(draft.path(STATE), {**state, "torch": torch.__version__})
         facts = {"step": state["step"], **model_facts(snapshot.config)}
         draft.commit(CHECKPOINT_FORMAT, state["run"], facts)
@@ -130,9 +144,12 @@ def write(
 
 
 def load(
-    folder: Path, model: Transformer, optimizer: torch.optim.Optimizer
+    folder: Path,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
 ) -> TrainState:
-    """Restores weights and optimiser in place from a checkpoint, verified first.
+    """Restores weights, optimiser and average in place from a checkpoint, verified first.
 
     Raises:
         IntegrityError: a file is not as the manifest says.
@@ -144,9 +161,18 @@ def load(
         raise ConfigError(
             f"`{folder}` holds another model: expected {model.config}, found {found}"
         )
-    load_weights(model, read_weights(folder), folder)
+    load_weights(model, trained_weights(folder), folder)
+    if average is not None and (folder / RAW).exists():
+        average.restore(read_weights(folder))
     _restore_optimizer(folder / OPTIMIZER, model, optimizer)
     return read_state(folder)
+
+
+def trained_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights that training goes on from: the model's where nothing is averaged."""
+    if not (folder / RAW).exists():
+        return read_weights(folder)
+    return _read_tensors(folder / RAW)
 
 
 def read_state(folder: Path) -> TrainState:
@@ -229,10 +255,7 @@ def _optimizer_tensors(
 def _restore_optimizer(
     path: Path, model: Transformer, optimizer: torch.optim.Optimizer
 ) -> None:
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise damaged(path, "a safetensors file", str(error)) from error
+    tensors = _read_tensors(path)
     states: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         kind, name = key.split(":", 1)
@@ -245,6 +268,13 @@ def _restore_optimizer(
         optimizer.state[parameter] = {
             kind: value.to(parameter.device) for kind, value in values.items()
         }
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, "a safetensors file", str(error)) from error
 
 
 def _check_states(path: Path, states: Mapping[str, Any], names: set[str]) -> None:

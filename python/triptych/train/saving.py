@@ -14,6 +14,7 @@ import torch
 
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
+from triptych.train.averaging import WeightAverage
 from triptych.train.checkpoint import TrainState
 
 
@@ -47,11 +48,17 @@ class Saver:
         self._writing: Future[Path] | None = None
 
     def save(
-        self, model: Transformer, optimizer: torch.optim.Optimizer, state: TrainState
+        self,
+        model: Transformer,
+        optimizer: torch.optim.Optimizer,
+        state: TrainState,
+        average: WeightAverage | None = None,
     ) -> None:
         """Saves now, or copies now and lets the thread write."""
         self.wait()
-        snapshot = checkpoint.take(model, optimizer, state, copied=self.beside)
+        snapshot = checkpoint.take(
+            model, optimizer, state, copied=self.beside, average=average
+        )
         if self._thread is None:
             self._write(snapshot)
         else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ConfigError
+from triptych.train.averaging import AverageConfig
 from triptych.train.early_exit import StageExit
 from triptych.train.optimizer import OptimizerConfig
 from triptych.train.schedule import StageSchedule
@@ -42,6 +43,8 @@ class TrainConfig:
             checkpoint before them, from where their data is left out.
         max_rewinds: how often; once more, or without a checkpoint, ends the run.
         tensorboard: write event files, if tensorboard is installed.
+        average: average the weights while training; what is evaluated and exported is
+            then the average. None for none.
     """
 
     output: Path
@@ -61,6 +64,7 @@ class TrainConfig:
     max_bad_steps: int = 20
     max_rewinds: int = 2
     tensorboard: bool = True
+    average: AverageConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.stages:

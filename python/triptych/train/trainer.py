@@ -23,11 +23,12 @@ from triptych.errors import ConfigError, Interrupted
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
+from triptych.train.averaging import WeightAverage, averaged
 from triptych.train.batch import Batch, DataSource, data_fingerprint, read_by
 from triptych.train.checkpoint import TrainState
 from triptych.train.early_exit import ExitWatch
 from triptych.train.health import Reading, SpikeWatch, finite
-from triptych.train.incidents import REWOUND, IncidentLog
+from triptych.train.incidents import REWOUND, IncidentLog, documents_of
 from triptych.train.measures import (
     Goodput,
     peak_flops,
@@ -74,7 +75,8 @@ class Trainer:
         on_step: called after each step with its metrics and `num_steps`.
         on_stage_end: called with (stage name, step, model) before the checkpoint
             that ends the stage, so a kill in between calls it again, with the
-            same model. It must leave the model as it was.
+            same model, whose weights are the average where the run has one. It must
+            leave the model as it was.
         should_stop: asked after each step; if it says so, a checkpoint is written
             and `Interrupted` raised.
     """
@@ -110,6 +112,8 @@ class Trainer:
             model, config.optimizer, config.stages[0].max_lr
         )
         self.scaler = self.precision.scaler()
+        rule = config.average
+        self.average = None if rule is None else WeightAverage(model, rule)
         self.peak_flops, source = peak_flops(self.device, self.precision.dtype)
         logger.info("peak: %.3g operations a second (%s)", self.peak_flops, source)
         self.stages = list(config.stages)
@@ -194,6 +198,7 @@ class Trainer:
             "clip_norm": self.config.clip_norm,
             "spike_sigmas": self.config.spike_sigmas,
             "optimizer": asdict(self.config.optimizer),
+            "average": self.config.average and asdict(self.config.average),
             "stages": [asdict(stage) for stage in self.config.stages],
             "exits": [ends and asdict(ends) for ends in self.config.exits],
         }
@@ -207,7 +212,7 @@ class Trainer:
         if folder is None:
             self._settle(newer, 0)
             return None
-        state = checkpoint.load(folder, self.model, self.optimizer)
+        state = checkpoint.load(folder, self.model, self.optimizer, self.average)
         for key, expected in self.identity.items():
             if state.run.get(key) != expected:
                 raise ConfigError(
@@ -244,7 +249,7 @@ class Trainer:
                 "step": steps[0] + 1,
                 "action": REWOUND,
                 "data_steps": window,
-                "documents": [name for step in steps for name in self._documents(step)],
+                "documents": [x for step in steps for x in documents_of(data, step)],
             }
         )
 
@@ -253,13 +258,6 @@ class Trainer:
         if self.ranks.is_first:
             self.incidents.write(incident)
         self.ranks.gather(None)
-
-    def _documents(self, step: int) -> list[dict[str, Any]]:
-        """Source and id of each document that `step` reads, where the data knows."""
-        named_rows = getattr(self.data, "named_rows", None)
-        rows = [] if named_rows is None else named_rows(step)
-        read = {(x["source"], x["id"]): None for row in rows for x in row}
-        return [{"source": source, "id": name} for source, name in read]
 
     def _step(self, step: int) -> Metrics:
         """One update; returns its metrics."""
@@ -378,7 +376,7 @@ class Trainer:
                 **reading.as_json(),
                 "again": again.as_json(),
                 "repeated": repr(reading) == repr(again),  # NaN is not equal to itself
-                "documents": self._documents(step),
+                "documents": documents_of(self.data, step),
             }
         )
         return sums, again, remains
@@ -402,6 +400,9 @@ class Trainer:
         if fault is None:
             self.scaler.step(self.optimizer)
             self.state.bad_steps = 0
+            if self.average is not None:
+                updates = self.average.update(self.state.averaged_updates)
+                self.state.averaged_updates = updates
         else:
             self.state.skipped_steps += 1
             self.state.bad_steps += 1
@@ -486,7 +487,8 @@ class Trainer:
         if ended:
             self.spike_watch = SpikeWatch()  # other data may have another level
         if ended and self.on_stage_end is not None and self.ranks.is_first:
-            self.on_stage_end(stage.name, self.state.step, self.model)
+            with averaged(self.average):
+                self.on_stage_end(stage.name, self.state.step, self.model)
             self.model.train()
         due = self.state.step % self.config.checkpoint_every_steps == 0
         due = due and self.state.bad_steps == 0  # or it would replace a better one
@@ -507,7 +509,7 @@ class Trainer:
         self.state.spike_watch = self.spike_watch.state()
         self.state.skip = [list(window) for window in getattr(self.data, "skip", ())]
         if self.ranks.is_first:
-            self.saver.save(self.model, self.optimizer, self.state)
+            self.saver.save(self.model, self.optimizer, self.state, self.average)
         self.ranks.gather(None)
         return self.folder / f"step-{self.state.step:08d}"
 
