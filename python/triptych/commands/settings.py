@@ -113,5 +113,6 @@ def _schedule(stage: StageConfig) -> StageSchedule:
 def _exit(stage: StageConfig) -> StageExit | None:
     if stage.exit is None:
         return None
-    earliest = max(stage.warmup_steps, stage.ramp_steps)
+    growing = 0 if stage.batch_ramp is None else stage.batch_ramp.steps
+    earliest = max(stage.warmup_steps, stage.ramp_steps, growing)
     return StageExit(condition=stage.exit, earliest_steps=earliest)
