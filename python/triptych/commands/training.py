@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -24,6 +24,67 @@ from triptych.train.ranks import is_first_process, joined, num_processes
 Schedule = ScheduleName
 RUN_FILE = "run.json"
 TOKENS_FILE = "tokens.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for longer texts; names as in `config.json`.
+
+    Attributes:
+        rope_type: `linear` (Chen et al. 2023), `llama3` (Llama 3.1) or `yarn` (Peng et
+            al. 2023); which of the others each reads is in docs/models.md.
+        factor: how many times longer.
+        original_max_position_embeddings: tokens before; None for the model's
+            `max_position_embeddings`.
+    """
+
+    rope_type: Literal["linear", "llama3", "yarn"]
+    factor: float | None = None
+    original_max_position_embeddings: int | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    beta_fast: float | None = None
+    beta_slow: float | None = None
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that what the type needs is there, and nothing it does not read."""
+        needed, optional = _ROPE_KEYS[self.rope_type]
+        given = set(config.to_mapping(self)) - {"rope_type"}
+        missing, foreign = needed - given, given - needed - optional
+        if missing or foreign:
+            expected = (
+                ", ".join(f"`{name}`" for name in sorted(needed)) or "nothing else"
+            )
+            found = ", ".join(f"`{name}`" for name in sorted(given)) or "nothing"
+            raise ConfigError(
+                f"rope_type: expected {expected} with `{self.rope_type}`, found {found}"
+            )
+
+
+# Keys that a `rope_type` needs, and those that it may have.
+_ROPE_KEYS: dict[str, tuple[set[str], set[str]]] = {
+    "linear": ({"factor"}, set()),
+    "llama3": (
+        {"factor", "low_freq_factor", "high_freq_factor"},
+        {"original_max_position_embeddings"},
+    ),
+    "yarn": (
+        {"factor"},
+        {
+            "original_max_position_embeddings",
+            "beta_fast",
+            "beta_slow",
+            "attention_factor",
+            "mscale",
+            "mscale_all_dim",
+            "truncate",
+        },
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +115,7 @@ class ModelShape:
     head_dim: int | None = None
     max_position_embeddings: int = 2048
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = True
     qk_norm: bool = True
@@ -76,6 +138,7 @@ class ModelShape:
     norm_topk_prob: bool | None = None
     decoder_sparse_step: int | None = None
     mlp_only_layers: tuple[int, ...] | None = None
+    router_aux_loss_coef: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the size, or that the shape is given without one."""
