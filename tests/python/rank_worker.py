@@ -11,7 +11,7 @@ import torch._dynamo
 
 from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.errors import IntegrityError, Interrupted
-from triptych.train import PretrainObjective, Trainer
+from triptych.train import PretrainObjective, RouterBalance, Trainer
 from triptych.train.ranks import Ranks, joined
 
 ROWS = 4
@@ -51,3 +51,17 @@ def train(rank, size, port, folder, until):
             trainer.run()
         except Interrupted:
             return
+
+
+def train_experts(rank, size, port, folder, how):
+    """Trains a model with experts, balanced, to its end."""
+    meet(rank, size, port)
+    from test_router_balance import sparse_model
+
+    with joined():
+        Trainer(
+            sparse_model(**how["shape"]),
+            RouterBalance(PretrainObjective(), how["weight"]),
+            TinyData(rows=ROWS),
+            tiny_train_config(folder, micro_batch_rows=1),
+        ).run()

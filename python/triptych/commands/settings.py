@@ -30,6 +30,8 @@ class TrainingSettings:
 
     Attributes:
         output: folder of the run; the same command again goes on from its last checkpoint.
+        router_aux_loss_coef: weight of the loss that balances experts; None for that of
+            the model, 0 for none.
         average: a running average of the weights, which is then what is evaluated and
             exported.
         micro_batch_rows: rows computed together; changes memory and speed, not results
@@ -54,6 +56,7 @@ class TrainingSettings:
 
     output: str
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    router_aux_loss_coef: float | None = None
     average: AverageConfig | None = None
     micro_batch_rows: int = 8
     precision: PrecisionName = "auto"

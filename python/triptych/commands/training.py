@@ -12,6 +12,7 @@ import torch
 
 from triptych import artefact, config
 from triptych._core import Tokenizer
+from triptych.commands.settings import TrainingSettings
 from triptych.commands.stopping import TerminationNotice
 from triptych.curriculum import ScheduleName, StageConfig
 from triptych.data import OrderedRows, require_same_tokenizer
@@ -20,6 +21,7 @@ from triptych.model import ModelConfig, Transformer
 from triptych.model.presets import gated_width, preset
 from triptych.train import Objective, TrainConfig, Trainer, TrainResult
 from triptych.train.ranks import is_first_process, joined, num_processes
+from triptych.train.router_balance import balanced
 
 Schedule = ScheduleName
 RUN_FILE = "run.json"
@@ -216,7 +218,7 @@ def train(
     settings: TrainConfig,
     *,
     tokenizer_path: str | Path,
-    resolved: Any,
+    resolved: TrainingSettings,
     watch: Watch,
 ) -> TrainResult:
     """Writes the resolved settings into the run, then trains or goes on training.
@@ -230,7 +232,7 @@ def train(
     with joined(), TerminationNotice() as notice:
         trainer = Trainer(
             model,
-            objective,
+            balanced(objective, model, resolved.router_aux_loss_coef),
             data,
             settings,
             tokenizer_path=tokenizer_path,

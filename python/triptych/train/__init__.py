@@ -7,6 +7,7 @@ from triptych.train.early_exit import StageExit
 from triptych.train.objective import LossSum, Objective
 from triptych.train.optimizer import OptimizerConfig
 from triptych.train.pretrain import PretrainObjective
+from triptych.train.router_balance import RouterBalance
 from triptych.train.schedule import StageSchedule
 from triptych.train.sft import SftObjective
 from triptych.train.train_config import TrainConfig, TrainResult
@@ -22,6 +23,7 @@ __all__ = [
     "OptimizerConfig",
     "PretrainObjective",
     "ReferenceLogps",
+    "RouterBalance",
     "SftObjective",
     "StageExit",
     "StageSchedule",

@@ -339,6 +339,7 @@ class Trainer:
         """Adds up gradients; returns loss and metrics divided by the count."""
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
+        self._prepare(batches, count)
         for batch in batches:
             if self.objective.count(batch) == 0:
                 continue
@@ -353,6 +354,14 @@ class Trainer:
         self.ranks.sum_gradients(self.model.parameters())
         sums = {key: total / count for key, total in added.items()}
         return sums or {"loss": math.nan}  # nothing to learn: the step is skipped
+
+    def _prepare(self, batches: Sequence[Batch], count: float) -> None:
+        """Shows an objective that looks at the whole step its batches, if it does."""
+        prepare = getattr(self.objective, "prepare", None)
+        if prepare is not None:
+            moved = [batch.to(self.device) for batch in batches]
+            with self.precision.autocast():
+                prepare(self.model, moved, count, self.ranks.gather)
 
     def _examined_gradient(
         self, step: int, batches: Sequence[Batch], count: float
