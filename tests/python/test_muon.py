@@ -5,9 +5,11 @@ import torch
 
 from tiny import VOCAB_SIZE, tiny_model
 from triptych.errors import ConfigError
-from triptych.train.muon import Muon, orthogonalize
+from triptych.ops import orthogonalize
+from triptych.train.muon import Muon
 from triptych.train.optimizer import OptimizerConfig, create_optimizer, set_lr
 from triptych.train.schedule import StageSchedule
+from triptych_kernels import reference
 
 
 def settings(**changes):
@@ -38,6 +40,16 @@ def test_an_orthogonalised_matrix_keeps_singular_vectors_and_evens_the_values(sh
     assert off_diagonal.abs().max() < 1e-4
     assert values.max() < 1.3
     assert values.median() > 0.6
+
+
+@pytest.mark.parametrize("method", ["newton-schulz", "polar-express"])
+@pytest.mark.parametrize("shape", [(16, 16), (3, 12, 24), (2, 2, 24, 12)])
+def test_the_fast_products_make_what_the_plain_twin_makes(shape, method):
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    ours = orthogonalize(matrices, method=method, dtype=torch.float32)
+    twin = reference.orthogonalize(matrices, method=method, dtype=torch.float32)
+    torch.testing.assert_close(ours, twin, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +131,23 @@ def test_the_rate_of_the_rest_keeps_its_proportion_to_muons():
     assert rates == {True: 2e-3, False: 5e-4}
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_embeddings_and_head_have_rates_of_their_own(name):
+    model = tiny_model(tie_word_embeddings=False)
+    config = OptimizerConfig(name=name, embedding_lr_ratio=3.0, head_lr_ratio=0.5)
+    optimizer = create_optimizer(model, config, 1e-2)
+    set_lr(optimizer, 2e-2)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {
+        names[id(p)]: group["lr"]
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert rates.pop("model.embed_tokens.weight") == pytest.approx(6e-2)
+    assert rates.pop("lm_head.weight") == pytest.approx(1e-2)
+    assert set(rates.values()) == {2e-2}
+
+
 def test_a_vector_is_no_matrix_for_muon():
     with pytest.raises(ConfigError, match=r"matrices only, found.*\(4,\)"):
         Muon([{"params": [torch.nn.Parameter(torch.ones(4))], "muon": True}], lr=1.0)
@@ -131,6 +160,7 @@ def test_a_vector_is_no_matrix_for_muon():
         ({"lr_convention": "x"}, "lr_convention: expected one of.*found `x`"),
         ({"momentum": 1.0}, r"momentum: expected in \[0, 1\), found 1.0"),
         ({"other_lr_ratio": 0.0}, "other_lr_ratio: expected above 0, found 0.0"),
+        ({"head_lr_ratio": -1.0}, "head_lr_ratio: expected above 0, found -1.0"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message):

@@ -268,7 +268,12 @@ def test_only_matrices_decay_whatever_their_names():
         "post_attention_layernorm",
     }
     optimizer = create_optimizer(model, OptimizerConfig(), 1e-3)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+    assert {g["kind"]: g["weight_decay"] for g in optimizer.param_groups} == {
+        "matrix": 0.1,
+        "head": 0.1,
+        "embedding": 0.0,
+        "rest": 0.0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from triptych.ops.linear_loss import (
     linear_logprobs,
     linear_statistics,
 )
+from triptych.ops.orthogonal import orthogonalize
 from triptych.ops.parallel_loss import (
     parallel_cross_entropy,
     parallel_logprobs,
@@ -41,6 +42,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_logprobs",
     "linear_statistics",
+    "orthogonalize",
     "parallel_cross_entropy",
     "parallel_logprobs",
     "parallel_statistics",

@@ -24,6 +24,7 @@ OPERATORS = (
     "linear_cross_entropy",
     "linear_logprobs",
     "linear_statistics",
+    "orthogonalize",
     "relu2",
     "rms_norm",
     "rope",

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
+from triptych import ops
 from triptych.errors import ConfigError
-
-# (a, b, c) of X <- aX + b(XX')X + c(XX')^2 X: Jordan et al. 2024.
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 Scale = Callable[[int, int], float]
 # Factor of the learning rate for a matrix of (rows, columns).
@@ -26,33 +25,6 @@ LR_CONVENTIONS: dict[str, Scale] = {
     # Liu et al. 2025 (Moonlight): the update has the RMS of one of AdamW.
     "rms": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),
 }
-
-
-def orthogonalize(
-    matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torch.bfloat16
-) -> Tensor:
-    """About U V' of the decomposition U S V' of each matrix.
-
-    Singular values end between 0.7 and 1.2, which serves as well as 1.
-
-    Args:
-        matrices: (..., rows, columns).
-        steps: Newton-Schulz iterations.
-        dtype: type of the products.
-
-    Returns:
-        (..., rows, columns) in the type of `matrices`.
-    """
-    x = matrices.to(dtype)
-    wide = x.shape[-2] <= x.shape[-1]
-    x = x if wide else x.mT
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    a, b, c = NEWTON_SCHULZ
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    result: Tensor = (x if wide else x.mT).to(matrices.dtype)
-    return result
 
 
 class Muon(torch.optim.Optimizer):
@@ -122,8 +94,7 @@ class Muon(torch.optim.Optimizer):
             if group["muon"]:
                 self._muon(group, with_gradient)
             else:
-                for parameter in with_gradient:
-                    self._adamw(group, parameter)
+                self._adamw(group, with_gradient)
         return loss
 
     def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
@@ -133,7 +104,7 @@ class Muon(torch.optim.Optimizer):
             by_shape.setdefault(key, []).append(parameter)
         for alike in by_shape.values():
             momenta = torch.stack([self._momentum(group, p) for p in alike])
-            updates = orthogonalize(momenta, steps=self.steps, dtype=self.dtype)
+            updates = ops.orthogonalize(momenta, steps=self.steps, dtype=self.dtype)
             rows, columns = alike[0].shape[-2:]
             lr = group["lr"] * LR_CONVENTIONS[self.convention](rows, columns)
             for parameter, update in zip(alike, updates, strict=True):
@@ -150,21 +121,36 @@ class Muon(torch.optim.Optimizer):
         buffer.lerp_(gradient, 1.0 - beta)
         return gradient.lerp(buffer, beta) if group["nesterov"] else buffer.clone()
 
-    def _adamw(self, group: dict[str, Any], parameter: Tensor) -> None:
-        """Loshchilov & Hutter 2019, algorithm 2."""
-        gradient, state = parameter.grad, self.state[parameter]
-        assert gradient is not None
+    def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Loshchilov & Hutter 2019, algorithm 2, by torch's fused function."""
+        if not parameters:
+            return
+        states = [self._moments(parameter) for parameter in parameters]
+        beta1, beta2 = group["betas"]
+        adamw(
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused={p.device.type for p in parameters} <= {"cpu", "cuda"},
+            amsgrad=False,
+            maximize=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+        )
+
+    def _moments(self, parameter: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
         if not state:
             # float32, so that the step stands among the tensors of the state
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros(
+                (), dtype=torch.float32, device=parameter.device
+            )
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        beta1, beta2 = group["betas"]
-        number = state["step"].item()
-        state["exp_avg"].lerp_(gradient, 1.0 - beta1)
-        state["exp_avg_sq"].lerp_(gradient.square(), 1.0 - beta2)
-        mean = state["exp_avg"] / (1.0 - beta1**number)
-        deviation = (state["exp_avg_sq"] / (1.0 - beta2**number)).sqrt_()
-        parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-        parameter.addcdiv_(mean, deviation.add_(group["eps"]), value=-group["lr"])
+        return state

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from triptych.errors import ConfigError
 from triptych.train.muon import LR_CONVENTIONS, Muon
+from triptych.train.precision import computes_bf16
 
 NAMES = ("adamw", "muon")
 
@@ -25,12 +26,17 @@ class OptimizerConfig:
             size of AdamW's updates, so that rates of AdamW serve.
         other_lr_ratio: rate of embeddings, head, norms and biases under Muon, as a
             share of the stage's.
+        embedding_lr_ratio: rate of the embeddings, tied or not, as a share of the
+            stage's; None for `other_lr_ratio` under Muon and 1 under AdamW.
+        head_lr_ratio: likewise of an output matrix of its own.
     """
 
     name: str = "adamw"
     momentum: float = 0.95  # Jordan et al. 2024
     lr_convention: str = "rms"
     other_lr_ratio: float = 1.0
+    embedding_lr_ratio: float | None = None
+    head_lr_ratio: float | None = None
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
@@ -41,9 +47,10 @@ class OptimizerConfig:
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:
                 raise ConfigError(f"{name}: expected in [0, 1), found {value!r}")
-        for name in ("eps", "other_lr_ratio"):
-            if getattr(self, name) <= 0.0:
-                value = getattr(self, name)
+        ratios = ("other_lr_ratio", "embedding_lr_ratio", "head_lr_ratio")
+        for name in ("eps", *ratios):
+            value = getattr(self, name)
+            if value is not None and value <= 0.0:
                 raise ConfigError(f"{name}: expected above 0, found {value!r}")
         self._check_names()
         if self.weight_decay < 0.0:
@@ -94,44 +101,74 @@ def create_optimizer(
 
 
 def _create_muon(model: nn.Module, config: OptimizerConfig, lr: float) -> Muon:
-    """Three groups: matrices inside layers, an untied head, and what does not decay."""
-    decayed, others = decay_groups(model)
-    head = getattr(model, "output_weight", None)
-    rest = {"lr_ratio": config.other_lr_ratio, "lr": lr * config.other_lr_ratio}
-    groups: list[dict[str, Any]] = [
-        {"params": [p for _, p in decayed if p is not head], "muon": True},
-        {"params": [p for _, p in decayed if p is head], **rest},
-        {"params": [p for _, p in others], "weight_decay": 0.0, **rest},
-    ]
+    """Matrices inside layers by Muon, all else by AdamW."""
+    groups = _groups(model, config, lr)
+    for group in groups:
+        group["muon"] = group["kind"] == MATRIX
+    device = groups[0]["params"][0].device
     return Muon(
-        [group for group in groups if group["params"]],
+        groups,
         lr=lr,
         momentum=config.momentum,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         weight_decay=config.weight_decay,
         convention=config.lr_convention,
+        dtype=torch.bfloat16 if computes_bf16(device) else torch.float32,
     )
 
 
 def create_adamw(
     model: nn.Module, config: OptimizerConfig, lr: float
 ) -> torch.optim.AdamW:
-    """AdamW over two groups, decayed and not; fused where every tensor allows it."""
-    decayed, others = decay_groups(model)
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for _, parameter in decayed]},
-        {"params": [parameter for _, parameter in others], "weight_decay": 0.0},
-    ]
-    kinds = {parameter.device.type for _, parameter in decayed + others}
+    """AdamW, fused where every tensor allows it."""
+    groups = _groups(model, config, lr)
+    kinds = {p.device.type for group in groups for p in group["params"]}
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         weight_decay=config.weight_decay,
         fused=kinds <= {"cpu", "cuda"},
     )
+
+
+# Kinds of parameters: matrices inside layers, an output matrix of its own, embeddings,
+# and norms and biases.
+MATRIX, HEAD, EMBEDDING, REST = "matrix", "head", "embedding", "rest"
+
+
+def _groups(
+    model: nn.Module, config: OptimizerConfig, lr: float
+) -> list[dict[str, Any]]:
+    """A group for each kind that the model has; the last two do not decay."""
+    decayed, others = decay_groups(model)
+    head = getattr(model, "output_weight", None)
+    by_kind = {
+        MATRIX: [p for _, p in decayed if p is not head],
+        HEAD: [p for _, p in decayed if p is head],
+        EMBEDDING: [p for _, p in others if p.dim() >= 2],
+        REST: [p for _, p in others if p.dim() < 2],
+    }
+    other = config.other_lr_ratio if config.name == "muon" else 1.0
+    ratios = {
+        MATRIX: 1.0,
+        HEAD: config.head_lr_ratio or other,
+        EMBEDDING: config.embedding_lr_ratio or other,
+        REST: other,
+    }
+    return [
+        {
+            "params": parameters,
+            "kind": kind,
+            "lr": lr * ratios[kind],
+            "lr_ratio": ratios[kind],
+            **({} if kind in (MATRIX, HEAD) else {"weight_decay": 0.0}),
+        }
+        for kind, parameters in by_kind.items()
+        if parameters
+    ]
 
 
 def parameter_names(model: nn.Module) -> dict[int, str]:
@@ -143,4 +180,4 @@ def parameter_names(model: nn.Module) -> dict[int, str]:
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Gives every group its learning rate: `lr`, times the group's ratio if any."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_ratio", 1.0)
+        group["lr"] = lr * group["lr_ratio"]

@@ -60,6 +60,13 @@ def _fastest(device_type: str) -> str:
     return "bf16" if device_type == "cpu" and cpu_computes_bf16() else "fp32"
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Whether `device` multiplies bf16 in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and cpu_computes_bf16()
+
+
 def cpu_computes_bf16() -> bool:
     """Whether the CPU multiplies bf16 in hardware; emulated it is slower than fp32."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
