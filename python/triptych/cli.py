@@ -185,6 +185,20 @@ def _training(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="show the resolved plan, write nothing"
     )
+    command.add_argument(
+        "--track",
+        dest="overrides",
+        action="append",
+        type=_tracking,
+        metavar="NAMES",
+        help="show metrics in trackio or wandb too, offline: trackio,wandb",
+    )
+
+
+def _tracking(names: str) -> str:
+    """`a,b` as the override that it stands for."""
+    listed = ", ".join(f'"{name.strip()}"' for name in names.split(","))
+    return f"tracking.use=[{listed}]"
 
 
 def _pretrain(command: argparse.ArgumentParser) -> None:

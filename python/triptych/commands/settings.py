@@ -16,6 +16,7 @@ from triptych.train import (
     OptimizerConfig,
     StageExit,
     StageSchedule,
+    TrackingConfig,
     TrainConfig,
 )
 
@@ -50,6 +51,7 @@ class TrainingSettings:
         max_bad_steps: so many such steps in a row, and the run goes back to before them.
         max_rewinds: times that it goes back, leaving their data out.
         tensorboard: write event files, where tensorboard is installed.
+        tracking: where else metrics are shown; `metrics.jsonl` has them all.
         threads: CPU threads; None takes all cores.
         device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
     """
@@ -71,6 +73,7 @@ class TrainingSettings:
     max_bad_steps: int = TrainConfig.max_bad_steps
     max_rewinds: int = TrainConfig.max_rewinds
     tensorboard: bool = True
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     threads: int | None = None
     device: DeviceName = "auto"
 
@@ -98,6 +101,7 @@ def train_config(
         max_bad_steps=settings.max_bad_steps,
         max_rewinds=settings.max_rewinds,
         tensorboard=settings.tensorboard,
+        tracking=settings.tracking,
     )
 
 

@@ -10,6 +10,7 @@ from triptych.train.pretrain import PretrainObjective
 from triptych.train.router_balance import RouterBalance
 from triptych.train.schedule import StageSchedule
 from triptych.train.sft import SftObjective
+from triptych.train.tracking import TrackingConfig
 from triptych.train.train_config import TrainConfig, TrainResult
 from triptych.train.trainer import Trainer, TrainingDiverged
 
@@ -27,6 +28,7 @@ __all__ = [
     "SftObjective",
     "StageExit",
     "StageSchedule",
+    "TrackingConfig",
     "TrainConfig",
     "TrainResult",
     "Trainer",

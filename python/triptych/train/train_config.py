@@ -12,6 +12,7 @@ from triptych.train.averaging import AverageConfig
 from triptych.train.early_exit import StageExit
 from triptych.train.optimizer import OptimizerConfig
 from triptych.train.schedule import StageSchedule
+from triptych.train.tracking import TrackingConfig
 
 Metrics = dict[str, Any]
 
@@ -43,6 +44,7 @@ class TrainConfig:
             checkpoint before them, from where their data is left out.
         max_rewinds: how often; once more, or without a checkpoint, ends the run.
         tensorboard: write event files, if tensorboard is installed.
+        tracking: where else metrics are shown; not part of what a run is.
         average: average the weights while training; what is evaluated and exported is
             then the average. None for none.
     """
@@ -64,6 +66,7 @@ class TrainConfig:
     max_bad_steps: int = 20
     max_rewinds: int = 2
     tensorboard: bool = True
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     average: AverageConfig | None = None
 
     def __post_init__(self) -> None:

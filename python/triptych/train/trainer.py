@@ -43,6 +43,7 @@ from triptych.train.ranks import Ranks, add_sums
 from triptych.train.resume import newest_checkpoint, without
 from triptych.train.saving import Keeping, Saver
 from triptych.train.schedule import stage_at
+from triptych.train.tracking import Trackers
 from triptych.train.train_config import Metrics, TrainConfig, TrainResult
 
 logger = logging.getLogger("triptych.train")
@@ -179,7 +180,10 @@ class Trainer:
         if not self.ranks.is_first:
             return None
         output, tensorboard = Path(self.config.output), self.config.tensorboard
-        log = MetricsLog(output, self.state.step, tensorboard=tensorboard)
+        shown = Trackers(self.config.tracking, output, self.identity)
+        log = MetricsLog(
+            output, self.state.step, tensorboard=tensorboard, trackers=shown
+        )
         self.goodput = Goodput(output, read_metrics(output))
         return log
 
