@@ -112,7 +112,7 @@ class Trainer:
         self.optimizer = create_optimizer(
             model, config.optimizer, config.stages[0].max_lr
         )
-        self.scaler = self.precision.scaler()
+        self.scaler = self.precision.scaler(self.ranks.size)
         rule = config.average
         self.average = None if rule is None else WeightAverage(model, rule)
         self.peak_flops, source = peak_flops(self.device, self.precision.dtype)
@@ -276,6 +276,8 @@ class Trainer:
         count = math.fsum(self.ranks.gather(own_count))
         sums, reading, fault = self._examined_gradient(step, batches, count)
         self._update(reading, fault)
+        if count:
+            self.scaler.update()
         self._check_bad_steps(step, reading)
         tokens, flops, ids_hash = self._account(batches)
         self.state.step = step + 1
@@ -400,7 +402,8 @@ class Trainer:
         """Sums of a step, its gradient being left, clipped, in the parameters."""
         torch.manual_seed(step_seed(self.config.seed, step))
         sums = self._accumulate(batches, count)
-        self.scaler.unscale_(self.optimizer)
+        if count:
+            self.scaler.unscale_(self.optimizer)
         limit = self.config.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
         return sums, Reading(sums["loss"], norm)
@@ -411,7 +414,7 @@ class Trainer:
     def _update(self, reading: Reading, fault: str | None) -> None:
         """Updates, or leaves weights and moments as they are if there is a fault."""
         if fault is None:
-            self.scaler.step(self.optimizer)
+            self.optimizer.step()  # unscaled, and finite
             self.state.bad_steps = 0
             if self.average is not None:
                 updates = self.average.update(self.state.averaged_updates)
@@ -419,7 +422,6 @@ class Trainer:
         else:
             self.state.skipped_steps += 1
             self.state.bad_steps += 1
-        self.scaler.update()
         self.spike_watch.add(reading)
 
     def _check_bad_steps(self, step: int, reading: Reading) -> None:
