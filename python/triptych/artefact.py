@@ -63,7 +63,7 @@ class Draft:
 
     def __init__(self, target: Path | str) -> None:
         self.target = Path(target)
-        self.folder = self.target.with_name(f".tmp-{self.target.name}")
+        self.folder = self.folder_of(self.target)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
 
@@ -79,15 +79,31 @@ class Draft:
         if error is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    @staticmethod
+    def folder_of(target: Path) -> Path:
+        """Where `target` is being written, for others who write into it as well."""
+        return target.with_name(f".tmp-{target.name}")
+
     def path(self, name: str) -> Path:
         """Path of a file inside the draft."""
         return self.folder / name
 
     def commit(
-        self, format: str, made_from: Mapping[str, Any], content: Mapping[str, Any]
+        self,
+        format: str,
+        made_from: Mapping[str, Any],
+        content: Mapping[str, Any],
+        synced: Mapping[str, FileEntry] | None = None,
     ) -> Manifest:
-        """Hashes and syncs every file, writes the manifest, renames into place."""
-        files = {path.name: _entry(path) for path in sorted(self.folder.iterdir())}
+        """Hashes and syncs every file, writes the manifest, renames into place.
+
+        Those in `synced` have been: see `sync_file`.
+        """
+        synced = synced or {}
+        files = {
+            path.name: synced.get(path.name) or sync_file(path)
+            for path in sorted(self.folder.iterdir())
+        }
         manifest = Manifest(
             format, _core.__version__, dict(made_from), dict(content), files
         )
@@ -161,7 +177,25 @@ def write_text(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _entry(path: Path) -> FileEntry:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; anything else is an `IntegrityError`."""
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise damaged(path, "a JSON object", str(error)) from error
+    if not isinstance(values, dict):
+        raise damaged(path, "a JSON object", type(values).__name__)
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """JSON with two spaces of indentation and a final newline."""
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def sync_file(path: Path) -> FileEntry:
+    """Size and hash of a file, once it is on the disk."""
     _sync(path)
     return FileEntry(path.stat().st_size, sha256_file(path))
 

@@ -7,7 +7,10 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+import sharded_worker
+from test_ranks import start
 from test_trainer import Killed, kill_after
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
 from triptych import cli, config
@@ -15,6 +18,7 @@ from triptych.commands.average import AverageRunConfig, average
 from triptych.errors import ConfigError, IntegrityError
 from triptych.language_model import load_model
 from triptych.model.huggingface import load_model as load_transformer
+from triptych.model.huggingface import read_weights
 from triptych.train import (
     AverageConfig,
     PretrainObjective,
@@ -94,7 +98,7 @@ def test_training_does_not_notice_the_average(tmp_path):
     assert same_weights(plain, beside)
     files = [last(tmp_path / "plain") / "model.safetensors"]
     files += [last(tmp_path / "average") / "raw.safetensors"]
-    raw, model = (checkpoint._read_tensors(file) for file in files)
+    raw, model = (load_file(file) for file in files)
     assert all(torch.equal(raw[name], model[name]) for name in model)
 
 
@@ -153,6 +157,21 @@ def test_a_damaged_average_is_refused_by_name(tmp_path):
 def test_an_impossible_average_is_refused(table, message):
     with pytest.raises(ConfigError, match=message):
         config.from_mapping(AverageConfig, table)
+
+
+def test_pieces_are_averaged_like_a_whole_and_every_grid_goes_on_with_both(tmp_path):
+    run, rule = tmp_path / "pieces", {"average": HALF_LIFE}
+    sharded_worker.train(tmp_path / "alone", {}, **rule)
+    journey = [({"shard": 2}, 4), ({"tensor": 2}, 7), ({"shard": 2}, STEPS)]
+    cases = [((run, grid, until), rule) for grid, until in journey]
+    start(sharded_worker.train_all, 2, cases)
+    one, other = last(tmp_path / "alone"), last(run)
+    for read in (checkpoint.trained_weights, read_weights):
+        expected, found = read(one), read(other)
+        assert expected.keys() == found.keys()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=0)
+    sharded_worker.train(run, {}, **rule)  # one process finds a finished run
 
 
 def closed_form(decay, num):

@@ -39,7 +39,7 @@ def launch(folder, size, until=STEPS):
 def start(target, size, *arguments):
     """Calls a function in processes forked from one that has imported torch."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rank_worker"])
+    context.set_forkserver_preload(["rank_worker", "sharded_worker"])
     port = free_port()
     processes = [
         context.Process(target=target, args=(rank, size, port, *arguments))
@@ -50,7 +50,7 @@ def start(target, size, *arguments):
         for process in processes:
             process.start()
     for process in processes:
-        process.join(timeout=120)
+        process.join(timeout=240)
     assert [process.exitcode for process in processes] == [0] * size
 
 

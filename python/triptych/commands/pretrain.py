@@ -22,6 +22,7 @@ from triptych.language_model import use_threads
 from triptych.model import Transformer
 from triptych.train import PretrainObjective, TrainResult, checkpoint
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
+from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, local_device
 
 
@@ -44,6 +45,7 @@ class PretrainConfig(TrainingSettings):
         max_epochs: most passes over a source, by name.
         seq_len: tokens of a row where a stage does not say.
         z_loss: weight of lse² (PaLM: 1e-4).
+        parallel: how the processes of `torchrun` share the model.
     """
 
     tokenizer: str
@@ -59,6 +61,7 @@ class PretrainConfig(TrainingSettings):
     seq_len: int = 512
     z_loss: float = 0.0
     checkpoint_every_steps: int = 500
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
     def __post_init__(self) -> None:
         """Checks what no single field can."""
@@ -121,7 +124,9 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
         model,
         PretrainObjective(z_loss=settings.z_loss),
         order(settings),
-        train_config(settings, settings.stages),
+        dataclasses.replace(
+            train_config(settings, settings.stages), parallel=settings.parallel
+        ),
         tokenizer_path=settings.tokenizer,
         resolved=settings,
         watch=watch,

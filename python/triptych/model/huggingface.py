@@ -5,7 +5,6 @@ The state dict already has Hugging Face's names, so nothing is translated.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -17,9 +16,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from triptych.artefact import FILE_NAME, Draft, Manifest, damaged, verify
+from triptych.artefact import (
+    FILE_NAME,
+    Draft,
+    Manifest,
+    damaged,
+    read_json,
+    verify,
+    write_json,
+)
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model.config import ModelConfig
+from triptych.model.shards import INDEX as SHARDS
+from triptych.model.shards import Shards
 from triptych.model.transformer import Transformer
 from triptych.model.verification import Wanted, verify_folder
 
@@ -38,17 +47,19 @@ def weights_of(model: Transformer) -> dict[str, Tensor]:
 
 def save_model(model: Transformer, draft: Draft, tokenizer_path: Path | None) -> None:
     """Writes weights, configuration and tokenizer into a draft."""
-    write_model(weights_of(model), model.config, draft, tokenizer_path)
+    write_weights(weights_of(model), draft)
+    write_surroundings(model.config, draft, tokenizer_path)
 
 
-def write_model(
-    weights: Mapping[str, Tensor],
-    config: ModelConfig,
-    draft: Draft,
-    tokenizer_path: Path | None,
-) -> None:
-    """`save_model` of weights by their Hugging Face names."""
+def write_weights(weights: Mapping[str, Tensor], draft: Draft) -> None:
+    """Weights by their Hugging Face names into one file of a draft."""
     save_file(dict(weights), draft.path(WEIGHTS), metadata={"format": "pt"})
+
+
+def write_surroundings(
+    config: ModelConfig, draft: Draft, tokenizer_path: Path | None
+) -> None:
+    """Configuration and tokenizer into a draft."""
     write_json(draft.path("config.json"), config.to_hf_dict())
     if tokenizer_path is not None:
         shutil.copyfile(tokenizer_path, draft.path("tokenizer.json"))
@@ -158,10 +169,22 @@ def load_model(folder: Path | str, device: str = "cpu") -> Transformer:
         verify(folder, _declared_format(folder))
     config = read_config(folder)
     check_tensors(folder, config)
-    model = _skeleton(config)
-    _give(model, read_weights(folder), folder)
+    model = model_with(config, read_weights(folder), folder)
     if (folder / "tokenizer.json").exists():
         _check_tokenizer(folder / "tokenizer.json", model.config)
+    return model.to(device)
+
+
+def model_with(
+    config: ModelConfig, weights: dict[str, Tensor], folder: Path | None = None
+) -> Transformer:
+    """A model of these weights, by their Hugging Face names, on their device.
+
+    The folder they come from is for errors.
+    """
+    model = _skeleton(config)
+    device = next(iter(weights.values())).device
+    _give(model, weights, folder or Path())
     return model.to(device)
 
 
@@ -183,6 +206,11 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         ConfigError: a tensor is not of floating point: quantised, say.
         IntegrityError: a file is missing or no safetensors file.
     """
+    if (folder / SHARDS).is_file():
+        stored = Shards.indexed(folder, "weights").tensors
+        for key, tensor in stored.items():
+            _check_dtype(folder / SHARDS, key, tensor.dtype)
+        return {key: tensor.shape for key, tensor in stored.items()}
     shapes: dict[str, tuple[int, ...]] = {}
     for name in _weight_files(folder):
         path = folder / name
@@ -256,7 +284,12 @@ def _compare_shapes(
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, from one safetensors file or from a sharded set."""
+    """All tensors of a folder, from one safetensors file or from a sharded set.
+
+    That set may be Hugging Face's, of whole tensors, or a checkpoint's, of boxes.
+    """
+    if (folder / SHARDS).is_file():
+        return Shards.indexed(folder, "weights").all()
     weights: dict[str, Tensor] = {}
     for name in _weight_files(folder):
         path = folder / name
@@ -290,23 +323,6 @@ def load_weights(
 def model_facts(config: ModelConfig) -> dict[str, Any]:
     """What a manifest says about a model."""
     return {"num_parameters": config.num_parameters(), "vocab_size": config.vocab_size}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; anything else is an `IntegrityError`."""
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise damaged(path, "a JSON object", str(error)) from error
-    if not isinstance(values, dict):
-        raise damaged(path, "a JSON object", type(values).__name__)
-    return values
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """JSON with two spaces of indentation and a final newline."""
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
 
 
 def _declared_format(folder: Path) -> str:

@@ -62,11 +62,18 @@ class AverageConfig:
 
 
 class WeightAverage:
-    """The running average of a model's weights, by name, float32, on their device."""
+    """The running average of weights, by name, float32, on their device.
 
-    def __init__(self, model: nn.Module, config: AverageConfig) -> None:
+    Args:
+        parameters: by name, those that an optimiser updates; tied ones once.
+        config: how far back it looks.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], config: AverageConfig
+    ) -> None:
         self.config = config
-        self._parameters = dict(model.named_parameters())  # tied ones once
+        self._parameters = dict(parameters)
         self.weights = {
             name: parameter.detach().float().clone()
             for name, parameter in self._parameters.items()

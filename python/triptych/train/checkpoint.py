@@ -8,6 +8,7 @@ generator state to keep: whatever is random at a step is derived from (seed, ste
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,30 +17,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from triptych.artefact import Draft, damaged, read_manifest, verify
+from triptych.artefact import (
+    Draft,
+    FileEntry,
+    damaged,
+    read_json,
+    read_manifest,
+    verify,
+    write_json,
+)
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model.config import ModelConfig
 from triptych.model.huggingface import (
     CHECKPOINT_FORMAT,
+    WEIGHTS,
     load_weights,
     model_facts,
     read_config,
-    read_json,
     read_weights,
     weights_of,
-    write_json,
-    write_model,
+    write_surroundings,
+    write_weights,
 )
+from triptych.model.shards import INDEX, Shards
 from triptych.model.transformer import Transformer
 from triptych.train.averaging import WeightAverage
 from triptych.train.optimizer import parameter_names
 
 OPTIMIZER = "optimizer.safetensors"
-RAW = "raw.safetensors"
+RAW_GROUP = "raw"
+RAW = f"{RAW_GROUP}.safetensors"
 STATE = "state.json"
 
 logger = logging.getLogger("triptych.train")
@@ -118,7 +128,6 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write(
     folder: Path,
     snapshot: Snapshot,
-    *,
     tokenizer_path: Path | None = None,
     keep: int = 2,
     keep_every_steps: int | None = None,
@@ -127,20 +136,36 @@ def write(
 
     Those of steps that `keep_every_steps` divides stay for good.
     """
-    state = snapshot.state
-    target = folder / f"step-{state['step']:08d}"
+    target = folder / f"step-{snapshot.state['step']:08d}"
     with Draft(target) as draft:
-        write_model(snapshot.weights, snapshot.config, draft, tokenizer_path)
+        write_weights(snapshot.weights, draft)
         save_file(dict(snapshot.optimizer), draft.path(OPTIMIZER))
         if snapshot.raw:
             save_file(dict(snapshot.raw), draft.path(RAW))
-        write_json(draft.path(STATE), {**state, "torch": torch.__version__})
-        facts = {"step": state["step"], **model_facts(snapshot.config)}
-        draft.commit(CHECKPOINT_FORMAT, state["run"], facts)
+        finish(draft, snapshot.config, snapshot.state, tokenizer_path)
+    remove_old(folder, keep, keep_every_steps)
+    return target
+
+
+def finish(
+    draft: Draft,
+    config: ModelConfig,
+    state: Mapping[str, Any],
+    tokenizer_path: Path | None,
+    synced: Mapping[str, FileEntry] | None = None,
+) -> None:
+    """Writes what is not tensors, and commits."""
+    write_surroundings(config, draft, tokenizer_path)
+    write_json(draft.path(STATE), {**state, "torch": torch.__version__})
+    facts = {"step": state["step"], **model_facts(config)}
+    draft.commit(CHECKPOINT_FORMAT, state["run"], facts, synced)
+
+
+def remove_old(folder: Path, keep: int, keep_every_steps: int | None) -> None:
+    """Removes all but the newest `keep`, and those of steps that the other divides."""
     for old in steps_in(folder)[:-keep]:
         if keep_every_steps is None or step_of(old) % keep_every_steps:
             shutil.rmtree(old)
-    return target
 
 
 def load(
@@ -156,23 +181,61 @@ def load(
         ConfigError: the checkpoint is of another model.
     """
     verify(folder, CHECKPOINT_FORMAT)
-    found = read_config(folder)
-    if found != model.config:
-        raise ConfigError(
-            f"`{folder}` holds another model: expected {model.config}, found {found}"
-        )
+    require_same_model(folder, model.config)
     load_weights(model, trained_weights(folder), folder)
-    if average is not None and (folder / RAW).exists():
+    if average is not None:
         average.restore(read_weights(folder))
-    _restore_optimizer(folder / OPTIMIZER, model, optimizer)
+    _restore_optimizer(folder, model, optimizer)
     return read_state(folder)
 
 
+def require_same_model(folder: Path, config: ModelConfig) -> None:
+    """Refuses a checkpoint of another model.
+
+    Raises:
+        ConfigError: with both configurations.
+    """
+    found = read_config(folder)
+    if found != config:
+        raise ConfigError(
+            f"`{folder}` holds another model: expected {config}, found {found}"
+        )
+
+
+def is_sharded(folder: Path) -> bool:
+    """Whether a checkpoint is in the parts of several processes."""
+    return (folder / INDEX).is_file()
+
+
+def stored_weights(folder: Path) -> Shards:
+    """Weights of a checkpoint, to be read box by box."""
+    if is_sharded(folder):
+        return Shards.indexed(folder, "weights")
+    return Shards.of_file(folder / WEIGHTS)
+
+
+def stored_optimizer(folder: Path) -> Shards:
+    """The optimiser's tensors of a checkpoint, to be read box by box."""
+    if is_sharded(folder):
+        return Shards.indexed(folder, "optimizer")
+    return Shards.of_file(folder / OPTIMIZER)
+
+
+def stored_trained(folder: Path) -> Shards:
+    """The weights that training goes on from, to be read box by box.
+
+    They are the model's where nothing is averaged.
+    """
+    if is_sharded(folder):
+        averages = RAW_GROUP in read_json(folder / INDEX)
+        return Shards.indexed(folder, RAW_GROUP if averages else "weights")
+    raw = folder / RAW
+    return Shards.of_file(raw if raw.is_file() else folder / WEIGHTS)
+
+
 def trained_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights that training goes on from: the model's where nothing is averaged."""
-    if not (folder / RAW).exists():
-        return read_weights(folder)
-    return _read_tensors(folder / RAW)
+    """The same, all of them."""
+    return stored_trained(folder).all()
 
 
 def read_state(folder: Path) -> TrainState:
@@ -235,9 +298,16 @@ def whole(folder: Path) -> Iterator[Path]:
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 of a checkpoint's weights, as its manifest has it."""
-    manifest = read_manifest(folder, CHECKPOINT_FORMAT)
-    return manifest.files["model.safetensors"].sha256
+    """SHA-256 of a checkpoint's weights, as its manifest has it.
+
+    Of one in parts, that of the list of its parts' hashes and of their index.
+    """
+    files = read_manifest(folder, CHECKPOINT_FORMAT).files
+    if WEIGHTS in files:
+        return files[WEIGHTS].sha256
+    names = sorted(name for name in files if name.startswith("weights-"))
+    lines = [f"{files[name].sha256}  {name}\n" for name in (*names, INDEX)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _optimizer_tensors(
@@ -253,14 +323,14 @@ def _optimizer_tensors(
 
 
 def _restore_optimizer(
-    path: Path, model: Transformer, optimizer: torch.optim.Optimizer
+    folder: Path, model: Transformer, optimizer: torch.optim.Optimizer
 ) -> None:
-    tensors = _read_tensors(path)
+    path, tensors = folder / OPTIMIZER, stored_optimizer(folder).all()
     states: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         kind, name = key.split(":", 1)
         states.setdefault(name, {})[kind] = value
-    _check_states(path, states, set(parameter_names(model).values()))
+    check_states(path, states, set(parameter_names(model).values()))
     parameters = dict(model.named_parameters())
     optimizer.state.clear()
     for name, values in states.items():
@@ -270,14 +340,7 @@ def _restore_optimizer(
         }
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise damaged(path, "a safetensors file", str(error)) from error
-
-
-def _check_states(path: Path, states: Mapping[str, Any], names: set[str]) -> None:
+def check_states(path: Path, states: Mapping[str, Any], names: set[str]) -> None:
     """All parameters have a state, or, before the first update, none has."""
     if states and set(states) != names:
         differing = sorted(set(states) ^ names)[:3]

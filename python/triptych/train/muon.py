@@ -7,8 +7,8 @@ The state is a plain dict of tensors a parameter, as torch's own optimisers have
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch.optim.adamw import adamw
 
 from triptych import ops
 from triptych.errors import ConfigError
+
+if TYPE_CHECKING:
+    from triptych.train.pieces import Piece
 
 Scale = Callable[[int, int], float]
 # Factor of the learning rate for a matrix of (rows, columns).
@@ -64,6 +67,8 @@ class Muon(torch.optim.Optimizer):
                 f"convention: expected one of {names}, found `{convention}`"
             )
         self.convention, self.steps, self.dtype = convention, steps, dtype
+        # Where a process holds only pieces of matrices: what it has of each.
+        self.pieces: Mapping[Tensor, Piece] = {}
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -100,16 +105,22 @@ class Muon(torch.optim.Optimizer):
     def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         by_shape: dict[tuple[Any, ...], list[Tensor]] = {}
         for parameter in parameters:
-            key = (tuple(parameter.shape), parameter.device)
-            by_shape.setdefault(key, []).append(parameter)
-        for alike in by_shape.values():
-            momenta = torch.stack([self._momentum(group, p) for p in alike])
+            piece = self.pieces.get(parameter)
+            shape = tuple(parameter.shape) if piece is None else piece.shape
+            by_shape.setdefault((shape, parameter.device), []).append(parameter)
+        for ((*_, rows, columns), _), alike in by_shape.items():
+            momenta = torch.stack([self._whole_momentum(group, p) for p in alike])
             updates = ops.orthogonalize(momenta, steps=self.steps, dtype=self.dtype)
-            rows, columns = alike[0].shape[-2:]
             lr = group["lr"] * LR_CONVENTIONS[self.convention](rows, columns)
             for parameter, update in zip(alike, updates, strict=True):
+                piece = self.pieces.get(parameter)
                 parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-                parameter.sub_(update, alpha=lr)
+                parameter.sub_(update if piece is None else piece.own(update), alpha=lr)
+
+    def _whole_momentum(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
+        """Of the whole matrix: an orthogonal matrix is not made of parts that are."""
+        momentum, piece = self._momentum(group, parameter), self.pieces.get(parameter)
+        return momentum if piece is None else piece.whole(momentum)
 
     def _momentum(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
         """Takes the gradient into the momentum; returns what is made orthogonal."""

@@ -38,14 +38,16 @@ class Ranks:
         rank: number of this process, from 0.
         size: how many there are.
         host_group: where numbers of the host are exchanged; None if alone.
+        readers: neighbours that read the same rows, for a product is spread over them.
     """
 
     rank: int = 0
     size: int = 1
     host_group: Any = None
+    readers: int = 1
 
     @classmethod
-    def current(cls) -> Ranks:
+    def current(cls, readers: int = 1) -> Ranks:
         """Those of torch.distributed where it is initialised; else alone."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
@@ -53,8 +55,15 @@ class Ranks:
         if size == 1:
             return cls()
         return cls(
-            dist.get_rank(), size, dist.new_group(backend="gloo", timeout=TIMEOUT)
+            dist.get_rank(),
+            size,
+            dist.new_group(backend="gloo", timeout=TIMEOUT),
+            readers,
         )
+
+    def apart(self) -> Ranks:
+        """The same processes, with a line of their own, for another thread to use."""
+        return Ranks.current(self.readers)
 
     @property
     def is_first(self) -> bool:
@@ -64,17 +73,24 @@ class Ranks:
     def share(self, num_rows: int) -> range:
         """The rows of a step that are this process's: runs of one length, in order.
 
+        Those that read the same rows count as one.
+
         Raises:
             ConfigError: the processes do not divide the rows.
         """
-        if num_rows % self.size:
-            near = ", ".join(map(str, nearest_divisors(num_rows, self.size)))
+        size, rank = self.size // self.readers, self.rank // self.readers
+        if num_rows % size:
+            near = ", ".join(map(str, nearest_divisors(num_rows, size)))
             raise ConfigError(
                 f"processes: expected a number that divides the {num_rows} rows of a "
-                f"step, found {self.size}; the nearest are {near}"
+                f"step, found {size}; the nearest are {near}"
             )
-        length = num_rows // self.size
-        return range(self.rank * length, (self.rank + 1) * length)
+        length = num_rows // size
+        return range(rank * length, (rank + 1) * length)
+
+    def gather_shares(self, value: Any) -> list[Any]:
+        """`gather`, but one value for all that read the same rows."""
+        return self.gather(value)[:: self.readers]
 
     def gather(self, value: Any) -> list[Any]:
         """What every process gives, in order of ranks: anything that is JSON.
@@ -117,21 +133,27 @@ class Ranks:
         parameters = [p for p in parameters if p.requires_grad]
         has = self.gather([p.grad is not None for p in parameters])
         used = [p for p, *any_has in zip(parameters, *has, strict=True) if any(any_has)]
-        for bucket in _buckets(used):
-            gradients = [
-                torch.zeros_like(p) if p.grad is None else p.grad for p in bucket
-            ]
-            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            dist.all_reduce(flat)
-            parts = torch.split(flat, [p.numel() for p in bucket])
-            for parameter, part in zip(bucket, parts, strict=True):
-                parameter.grad = part.view_as(parameter).clone()
+        sum_over(used, None)
 
     def same_start(self, tensors: Iterable[Tensor]) -> None:
         """Gives every process the first one's numbers."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
+
+
+def sum_over(parameters: Sequence[Tensor], group: Any) -> None:
+    """Adds up the gradients of some processes, in place; None is all of them.
+
+    They must give the same parameters; one without a gradient has 0.
+    """
+    for bucket in _buckets(parameters):
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat, group=group)
+        parts = torch.split(flat, [p.numel() for p in bucket])
+        for parameter, part in zip(bucket, parts, strict=True):
+            parameter.grad = part.view_as(parameter).clone()
 
 
 def _buckets(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -75,18 +75,18 @@ class RouterBalance:
 
         Args:
             model: as it is before the step.
-            batches: of this process, on the model's device.
+            batches: of this process, on the model's device; those that `loss` is
+                called with.
             count: of the whole step.
             gather: gives what every process has; anything that is JSON.
         """
         self._step = None
-        own = [batch for batch in batches if self.count(batch) > 0]
-        if sum(gather(len(own))) <= 1:
+        if sum(gather(len(batches))) <= 1:
             return  # the batch that is the step counts for itself
         sent = torch.zeros(_num_experts(model), dtype=torch.float64)
         tokens = 0
         with torch.no_grad():
-            for batch in own:
+            for batch in batches:
                 with routed(model) as logits:
                     model.hidden(batch.input_ids, batch.position_ids, batch.cu_seqlens)
                 sent += _sent(model, logits).cpu()

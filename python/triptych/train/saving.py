@@ -12,10 +12,8 @@ from pathlib import Path
 
 import torch
 
-from triptych.model.transformer import Transformer
-from triptych.train import checkpoint
-from triptych.train.averaging import WeightAverage
 from triptych.train.checkpoint import TrainState
+from triptych.train.placement import Whole
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class Saver:
     """Writes the checkpoints of a run into `folder`.
 
     Args:
+        placement: where the model's numbers are; it writes them.
         tokenizer_path: goes into every checkpoint.
         beside: in a thread, from a copy: twice the memory of weights and optimiser.
     """
@@ -37,32 +36,32 @@ class Saver:
     def __init__(
         self,
         folder: Path,
+        placement: Whole,
         tokenizer_path: Path | None,
         keeping: Keeping,
         *,
         beside: bool = False,
     ) -> None:
-        self.folder, self.tokenizer_path = folder, tokenizer_path
+        self.folder, self.placement = folder, placement
+        self.tokenizer_path = tokenizer_path
         self.keeping, self.beside = keeping, beside
         self._thread = ThreadPoolExecutor(1, "checkpoint") if beside else None
-        self._writing: Future[Path] | None = None
+        self._writing: Future[object] | None = None
 
-    def save(
-        self,
-        model: Transformer,
-        optimizer: torch.optim.Optimizer,
-        state: TrainState,
-        average: WeightAverage | None = None,
-    ) -> None:
+    def save(self, optimizer: torch.optim.Optimizer, state: TrainState) -> None:
         """Saves now, or copies now and lets the thread write."""
         self.wait()
-        snapshot = checkpoint.take(
-            model, optimizer, state, copied=self.beside, average=average
+        write = self.placement.take(optimizer, state, copied=self.beside)
+        arguments = (
+            self.folder,
+            self.tokenizer_path,
+            self.keeping.newest,
+            self.keeping.every_steps,
         )
         if self._thread is None:
-            self._write(snapshot)
+            write(*arguments)
         else:
-            self._writing = self._thread.submit(self._write, snapshot)
+            self._writing = self._thread.submit(write, *arguments)
 
     def wait(self) -> None:
         """Returns when nothing is being written.
@@ -73,12 +72,3 @@ class Saver:
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
-
-    def _write(self, snapshot: checkpoint.Snapshot) -> Path:
-        return checkpoint.write(
-            self.folder,
-            snapshot,
-            tokenizer_path=self.tokenizer_path,
-            keep=self.keeping.newest,
-            keep_every_steps=self.keeping.every_steps,
-        )

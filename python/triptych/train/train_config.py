@@ -11,6 +11,7 @@ from triptych.errors import ConfigError
 from triptych.train.averaging import AverageConfig
 from triptych.train.early_exit import StageExit
 from triptych.train.optimizer import OptimizerConfig
+from triptych.train.parallel import ParallelConfig
 from triptych.train.schedule import StageSchedule
 from triptych.train.tracking import TrackingConfig
 
@@ -43,6 +44,7 @@ class TrainConfig:
         max_bad_steps: so many faulty steps in a row send the run back to its last
             checkpoint before them, from where their data is left out.
         max_rewinds: how often; once more, or without a checkpoint, ends the run.
+        parallel: how the processes share the model.
         tensorboard: write event files, if tensorboard is installed.
         tracking: where else metrics are shown; not part of what a run is.
         average: average the weights while training; what is evaluated and exported is
@@ -66,6 +68,7 @@ class TrainConfig:
     max_bad_steps: int = 20
     max_rewinds: int = 2
     tensorboard: bool = True
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     average: AverageConfig | None = None
 

@@ -23,7 +23,7 @@ from triptych.errors import ConfigError, Interrupted
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
-from triptych.train.averaging import WeightAverage, averaged
+from triptych.train.averaging import averaged
 from triptych.train.batch import Batch, DataSource, data_fingerprint, read_by
 from triptych.train.checkpoint import TrainState
 from triptych.train.early_exit import ExitWatch
@@ -38,6 +38,7 @@ from triptych.train.measures import (
 from triptych.train.metrics import MetricsLog, read_metrics
 from triptych.train.objective import Objective
 from triptych.train.optimizer import create_optimizer, set_lr
+from triptych.train.placement import place
 from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks, add_sums
 from triptych.train.resume import newest_checkpoint, without
@@ -100,7 +101,7 @@ class Trainer:
                 f"found {config.num_steps}"
             )
         self.model, self.objective = model, objective
-        self.ranks = Ranks.current()
+        self.ranks = Ranks.current(readers=config.parallel.tensor)
         model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
         self.config = config
@@ -109,12 +110,13 @@ class Trainer:
         self.should_stop = should_stop
         self.device = model.output_weight.device
         self.precision = Precision.choose(config.precision, self.device)
+        self.placement = place(model, self.ranks, config.parallel, self.precision)
         self.optimizer = create_optimizer(
             model, config.optimizer, config.stages[0].max_lr
         )
+        self.placement.adopt(self.optimizer)
+        self.placement.average_by(config.average)
         self.scaler = self.precision.scaler(self.ranks.size)
-        rule = config.average
-        self.average = None if rule is None else WeightAverage(model, rule)
         self.peak_flops, source = peak_flops(self.device, self.precision.dtype)
         logger.info("peak: %.3g operations a second (%s)", self.peak_flops, source)
         self.stages = list(config.stages)
@@ -126,6 +128,7 @@ class Trainer:
         keeping = Keeping(config.keep_checkpoints, config.keep_every_steps)
         self.saver = Saver(
             self.folder,
+            self.placement,
             self.tokenizer_path,
             keeping,
             beside=config.async_checkpoints,
@@ -149,7 +152,7 @@ class Trainer:
 
     def _run(self) -> TrainResult:
         last = self._resume()
-        self.ranks.same_start(self.model.parameters())
+        self.placement.start_together()
         metrics: Metrics = {}
         log = self._open_log()
         self.model.train()
@@ -216,7 +219,7 @@ class Trainer:
         if folder is None:
             self._settle(newer, 0)
             return None
-        state = checkpoint.load(folder, self.model, self.optimizer, self.average)
+        state = self.placement.load(folder, self.optimizer)
         for key, expected in self.identity.items():
             if state.run.get(key) != expected:
                 raise ConfigError(
@@ -273,7 +276,7 @@ class Trainer:
         batches = self._micro_batches(step)
         waited = time.perf_counter()
         own_count = sum(self.objective.count(batch) for batch in batches)
-        count = math.fsum(self.ranks.gather(own_count))
+        count = math.fsum(self.ranks.gather_shares(own_count))
         sums, reading, fault = self._examined_gradient(step, batches, count)
         self._update(reading, fault)
         if count:
@@ -314,7 +317,7 @@ class Trainer:
         names = list(getattr(self.data, "sources", ()))
         tokens, flops, ids_hash = 0, 0, 0
         own = (read_by(batches), step_flops(self.model.config, batches))
-        for (sources, part_hash), part_flops in self.ranks.gather(own):
+        for (sources, part_hash), part_flops in self.ranks.gather_shares(own):
             flops, ids_hash = flops + part_flops, (ids_hash + part_hash) % 2**64
             for number, count in sources:
                 name = names[number] if number < len(names) else str(number)
@@ -343,12 +346,12 @@ class Trainer:
 
     def _accumulate(self, batches: Sequence[Batch], count: float) -> dict[str, float]:
         """Adds up gradients; returns loss and metrics divided by the count."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.placement.zero_grad()
         totals: dict[str, Tensor] = {}
-        self._prepare(batches, count)
-        for batch in batches:
-            if self.objective.count(batch) == 0:
-                continue
+        every = not self.placement.may_skip
+        used = [b for b in batches if count and (every or self.objective.count(b))]
+        self._prepare(used, count)
+        for batch in used:
             with self.precision.autocast():
                 part = self.objective.loss(self.model, batch.to(self.device))
             self.scaler.scale(part.loss_sum / count).backward()  # type: ignore[no-untyped-call]
@@ -356,8 +359,8 @@ class Trainer:
                 value = value.detach().double()
                 totals[key] = totals[key] + value if key in totals else value
         own = {key: total.item() for key, total in totals.items()}
-        added = add_sums(self.ranks.gather(own))
-        self.ranks.sum_gradients(self.model.parameters())
+        added = add_sums(self.ranks.gather_shares(own))
+        self.placement.sum_gradients()
         sums = {key: total / count for key, total in added.items()}
         return sums or {"loss": math.nan}  # nothing to learn: the step is skipped
 
@@ -367,7 +370,7 @@ class Trainer:
         if prepare is not None:
             moved = [batch.to(self.device) for batch in batches]
             with self.precision.autocast():
-                prepare(self.model, moved, count, self.ranks.gather)
+                prepare(self.model, moved, count, self.ranks.gather_shares)
 
     def _examined_gradient(
         self, step: int, batches: Sequence[Batch], count: float
@@ -405,8 +408,7 @@ class Trainer:
         if count:
             self.scaler.unscale_(self.optimizer)
         limit = self.config.clip_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
-        return sums, Reading(sums["loss"], norm)
+        return sums, Reading(sums["loss"], self.placement.clip(limit))
 
     def _fault(self, reading: Reading) -> str | None:
         return self.spike_watch.fault(reading, self.config.spike_sigmas)
@@ -416,8 +418,8 @@ class Trainer:
         if fault is None:
             self.optimizer.step()  # unscaled, and finite
             self.state.bad_steps = 0
-            if self.average is not None:
-                updates = self.average.update(self.state.averaged_updates)
+            if self.placement.average is not None:
+                updates = self.placement.average.update(self.state.averaged_updates)
                 self.state.averaged_updates = updates
         else:
             self.state.skipped_steps += 1
@@ -440,6 +442,7 @@ class Trainer:
         """Whether rewinds are left, and a checkpoint from before `step`."""
         rewinds = len(self.incidents.windows())
         self.saver.wait()
+        self.ranks.gather(None)  # the one that writes has written
         earlier = f"step-{step:08d}"
         saved = any(x.name <= earlier for x in checkpoint.steps_in(self.folder))
         return (
@@ -501,9 +504,11 @@ class Trainer:
         ended = step_in_stage + 1 == stage.steps
         if ended:
             self.spike_watch = SpikeWatch()  # other data may have another level
-        if ended and self.on_stage_end is not None and self.ranks.is_first:
-            with averaged(self.average):
-                self.on_stage_end(stage.name, self.state.step, self.model)
+        if ended and self.on_stage_end is not None:
+            with averaged(self.placement.average):
+                whole = self.placement.whole_model()
+                if self.ranks.is_first and whole is not None:
+                    self.on_stage_end(stage.name, self.state.step, whole)
             self.model.train()
         due = self.state.step % self.config.checkpoint_every_steps == 0
         due = due and self.state.bad_steps == 0  # or it would replace a better one
@@ -523,8 +528,7 @@ class Trainer:
         self.state.exit_watch = self.exit_watch.state()
         self.state.spike_watch = self.spike_watch.state()
         self.state.skip = [list(window) for window in getattr(self.data, "skip", ())]
-        if self.ranks.is_first:
-            self.saver.save(self.model, self.optimizer, self.state, self.average)
+        self.saver.save(self.optimizer, self.state)
         self.ranks.gather(None)
         return self.folder / f"step-{self.state.step:08d}"
 

@@ -1,0 +1,108 @@
+"""Where a model's numbers are while it trains: whole in every process, or in pieces.
+
+The Trainer asks a placement for what depends on that: adding gradients up, their norm,
+the whole model, and what a checkpoint holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from triptych.model.transformer import Transformer
+from triptych.train import checkpoint
+from triptych.train.averaging import AverageConfig, WeightAverage
+from triptych.train.checkpoint import TrainState
+from triptych.train.parallel import ParallelConfig
+from triptych.train.precision import Precision
+from triptych.train.ranks import Ranks
+
+# Folder, `tokenizer.json`, and which checkpoints stay: see `checkpoint.write`.
+Write = Callable[[Path, Path | None, int, int | None], object]
+
+
+class Whole:
+    """Every process holds the whole model; one that is alone does."""
+
+    # Whether a process may pass over rows from which nothing is learnt.
+    may_skip = True
+
+    def __init__(self, model: Transformer, ranks: Ranks) -> None:
+        self.model, self.ranks = model, ranks
+        self.average: WeightAverage | None = None
+
+    def held(self) -> dict[str, nn.Parameter]:
+        """What this process updates, by name."""
+        return dict(self.model.named_parameters())
+
+    def average_by(self, config: AverageConfig | None) -> None:
+        """Averages what this process holds from now on, if it is to be."""
+        if config is not None:
+            self.average = WeightAverage(self.held(), config)
+
+    def adopt(self, optimizer: torch.optim.Optimizer) -> None:
+        """Lets a new optimiser update what this process holds."""
+
+    def start_together(self) -> None:
+        """Gives all processes the same weights, before the first step."""
+        self.ranks.same_start(self.model.parameters())
+
+    def zero_grad(self) -> None:
+        """No parameter has a gradient afterwards."""
+        self.model.zero_grad(set_to_none=True)
+
+    def sum_gradients(self) -> None:
+        """Adds up the gradients of all processes."""
+        self.ranks.sum_gradients(self.model.parameters())
+
+    def clip(self, limit: float) -> float:
+        """The norm of the whole gradient, which is scaled down to `limit` if above."""
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+
+    def whole_model(self) -> Transformer | None:
+        """The model for the first process to read; every process must call it."""
+        return self.model
+
+    def take(
+        self, optimizer: torch.optim.Optimizer, state: TrainState, *, copied: bool
+    ) -> Write:
+        """What writes a checkpoint of the run as it stands.
+
+        If it is `copied`, training may go on before that is called.
+        """
+        if not self.ranks.is_first:
+            return lambda *_: None
+        found = checkpoint.take(
+            self.model, optimizer, state, copied=copied, average=self.average
+        )
+        return lambda folder, *rest: checkpoint.write(folder, found, *rest)
+
+    def load(self, folder: Path, optimizer: torch.optim.Optimizer) -> TrainState:
+        """Restores model and optimiser from a checkpoint of any placement.
+
+        Raises:
+            IntegrityError: a file is not as the manifest says.
+            ConfigError: the checkpoint is of another model.
+        """
+        return checkpoint.load(folder, self.model, optimizer, self.average)
+
+
+def place(
+    model: Transformer, ranks: Ranks, config: ParallelConfig, precision: Precision
+) -> Whole:
+    """Puts a model where the configuration wants it.
+
+    Raises:
+        ConfigError: the grid has not as many places as there are processes, or does
+            not go with the model.
+    """
+    config.shape(ranks.size)
+    if not config.is_sharded:
+        return Whole(model, ranks)
+    # Here, since importing DTensor takes as long as importing torch.
+    from triptych.train.sharding import Sharded
+
+    return Sharded(model, ranks, config, precision)

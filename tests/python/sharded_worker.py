@@ -1,0 +1,161 @@
+"""What processes do for `test_sharded` and `test_invariance`.
+
+A module of its own, since the server that the processes are forked from imports it. The
+processes of a call join once and go through all cases, for joining is what takes long.
+"""
+
+import torch
+import torch._dynamo
+import torch.distributed.fsdp  # here, so that it is imported once for all processes
+from safetensors.torch import save_file
+
+from rank_worker import meet
+from tiny import TinyData, packed, tiny_model, tiny_train_config
+from triptych.errors import Interrupted
+from triptych.train import OptimizerConfig, PretrainObjective, Trainer
+from triptych.train.parallel import ParallelConfig
+from triptych.train.ranks import joined
+
+# With its usual epsilon of 1e-8, AdamW makes steps of gradients that are nothing but
+# rounding (tokens that the step does not read); with this one it leaves them.
+CALM = OptimizerConfig(eps=1e-4)
+
+
+def trainer(folder, parallel, until=99, *, model=None, **settings):
+    """The tiny training, with gradients of which about half are clipped."""
+    config = tiny_train_config(
+        folder,
+        **{
+            "micro_batch_rows": 1,
+            "clip_norm": 0.5,
+            "checkpoint_every_steps": 99,  # but where a stage ends, twice
+            "optimizer": CALM,
+            "parallel": ParallelConfig(**parallel),
+            **settings,
+        },
+    )
+    found = Trainer(
+        tiny_model(**(model or {})),
+        PretrainObjective(),
+        TinyData(rows=4),
+        config,
+        should_stop=lambda: found.state.step >= until,
+    )
+    return found
+
+
+def train(folder, parallel, until=99, **settings):
+    """Goes on with it in `folder`, up to step `until`."""
+    try:
+        trainer(folder, parallel, until, **settings).run()
+    except Interrupted:
+        return
+
+
+def train_all(rank, size, port, cases):
+    """One training after another, in the same processes."""
+    meet(rank, size, port)
+    with joined():
+        for arguments, settings in cases:
+            train(*arguments, **settings)
+
+
+class Documents:
+    """The same documents in every step's rows, however many share a row."""
+
+    num_steps, num_documents = 5, 8
+
+    def __init__(self, per_row):
+        self.per_row = per_row
+
+    def rows_per_step(self, step):
+        return self.num_documents // self.per_row
+
+    def step_hash(self, step):
+        return str(step)
+
+    def batch(self, step, first_row=0, num_rows=None):
+        num_rows = self.rows_per_step(step) if num_rows is None else num_rows
+        first = first_row * self.per_row
+        documents = range(first, first + num_rows * self.per_row)
+        return packed(
+            [self._document(step, n) for n in documents], first_document=first
+        )
+
+    def _document(self, step, number):
+        """Ids of 3 to 17 tokens: processes have different counts to divide by."""
+        generator = torch.Generator().manual_seed(1000 * step + number)
+        length = 3 + (5 * number + step) % 15
+        return torch.randint(3, 97, (length,), generator=generator).tolist()
+
+
+def gradients(folder, *, parallel, per_row, micro_batch_rows, documents=Documents):
+    """The whole gradients of two steps, before clipping, by parameter."""
+    config = tiny_train_config(
+        folder,
+        steps=5,
+        micro_batch_rows=micro_batch_rows,
+        parallel=ParallelConfig(**parallel),
+        optimizer=CALM,
+    )
+    data = documents(per_row)
+    found = Trainer(tiny_model(), PretrainObjective(), data, config)
+    found._open_log()
+    steps = []
+    clip = found.placement.clip
+
+    def recording(limit):
+        steps.append(_whole_gradients(found))
+        return clip(limit)
+
+    found.placement.clip = recording
+    found.placement.start_together()
+    for step in range(2):
+        found._step(step)
+    return steps
+
+
+def _whole_gradients(found):
+    pieces = getattr(found.placement, "pieces", None)
+    if pieces is None:
+        named = found.model.named_parameters()
+        return {name: parameter.grad.clone() for name, parameter in named}
+    return {piece.name: piece.whole(piece.local.grad).clone() for piece in pieces}
+
+
+def all_gradients(rank, size, port, folder, cases):
+    """Gradients of every case, in a file of the first process."""
+    meet(rank, size, port)
+    with joined():
+        found = {
+            name: gradients(folder / name, **settings)
+            for name, settings in cases.items()
+        }
+    if rank == 0:
+        tensors = {
+            f"{name}/{step}/{parameter}": gradient.contiguous()
+            for name, steps in found.items()
+            for step, named in enumerate(steps)
+            for parameter, gradient in named.items()
+        }
+        save_file(tensors, folder / "gradients.safetensors")
+
+
+def fail_to_write(rank, size, port, folder):
+    """Saves where the second process finds its disk full."""
+    meet(rank, size, port)
+    from triptych.train import sharded_checkpoint
+
+    save_file = sharded_checkpoint.save_file
+
+    def full(*arguments):
+        if rank == 1:
+            raise OSError("disk full")
+        save_file(*arguments)
+
+    sharded_checkpoint.save_file = full
+    with joined():
+        try:
+            train(folder, {"shard": 2}, 1)
+        except OSError as error:
+            (folder / f"said-{rank}").write_text(str(error))
