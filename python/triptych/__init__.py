@@ -42,6 +42,7 @@ _NAMES = {
     "pretrain": "triptych.commands.pretrain",
     "sft": "triptych.commands.sft",
     "dpo": "triptych.commands.dpo",
+    "average": "triptych.commands.average",
     "eval": "triptych.commands.eval:evaluate",
     "generate": "triptych.commands.generate",
     "chat": "triptych.commands.chat",

@@ -26,6 +26,10 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "sft": ("triptych.commands.sft:run", "fine-tune a model on conversations"),
     "dpo": ("triptych.commands.dpo:run", "align a model with preferences"),
+    "average": (
+        "triptych.commands.average:run",
+        "merge the last checkpoints of a run",
+    ),
     "eval": ("triptych.commands.eval:run", "measure a model on held-out data"),
     "generate": ("triptych.commands.generate:run", "print completions of prompts"),
     "chat": ("triptych.commands.chat:run", "talk with a model in the terminal"),
@@ -116,9 +120,36 @@ def _explain(error: Exception) -> int:
     return exit_status(error)
 
 
+# verb -> the settings that its file holds; `--help` lists them
+SETTINGS = {
+    "pretrain": "triptych.commands.pretrain:PretrainConfig",
+    "sft": "triptych.commands.sft:SftConfig",
+    "dpo": "triptych.commands.dpo:DpoConfig",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Lists a verb's settings at the end of its help, imported only for that."""
+
+    verb = ""
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        if self.verb not in SETTINGS:
+            return text
+        from triptych.settings_help import render
+
+        module, name = SETTINGS[self.verb].split(":")
+        try:
+            kind = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            return f"{text}\nsettings: listed where `{error.name}` is installed\n"
+        return f"{text}\n{render(kind)}"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; the README's table of verbs is made from it."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="triptych",
         description="Raw text to an aligned chat model, in three panels.",
         epilog="Exit status: 0 good; 1 failed; 2 usage or configuration; 3 more bad "
@@ -129,6 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND")
     for verb, (_, line) in VERBS.items():
         command = verbs.add_parser(verb, help=line, description=line)
+        command.verb = verb
         command.add_argument("--debug", action="store_true", help="show tracebacks")
         ARGUMENTS[verb](command)
     return parser
@@ -142,7 +174,7 @@ def _configured(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override one key, as --set optimizer.learning_rate=1e-3",
+        help="override one key, as --set optimizer.weight_decay=0.05",
     )
 
 
@@ -153,6 +185,20 @@ def _training(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="show the resolved plan, write nothing"
     )
+    command.add_argument(
+        "--track",
+        dest="overrides",
+        action="append",
+        type=_tracking,
+        metavar="NAMES",
+        help="show metrics in trackio or wandb too, offline: trackio,wandb",
+    )
+
+
+def _tracking(names: str) -> str:
+    """`a,b` as the override that it stands for."""
+    listed = ", ".join(f'"{name.strip()}"' for name in names.split(","))
+    return f"tracking.use=[{listed}]"
 
 
 def _pretrain(command: argparse.ArgumentParser) -> None:
@@ -243,6 +289,20 @@ def _export(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", required=True, help="folder to write")
 
 
+def _average(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", help="folder of a run that kept several checkpoints")
+    command.add_argument("--output", required=True, help="folder to write")
+    command.add_argument(
+        "--last", type=int, metavar="N", help="checkpoints to merge (default: all kept)"
+    )
+    command.add_argument(
+        "--decay",
+        choices=["linear", "sqrt", "cosine"],
+        default="linear",
+        help="of the learning rate, which the merge emulates (default: linear, a mean)",
+    )
+
+
 def _import_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", help="Hugging Face model folder, safetensors only")
     command.add_argument("--output", required=True, help="artefact to write")
@@ -290,6 +350,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "plan": _plan,
     "sft": _training,
     "dpo": _training,
+    "average": _average,
     "eval": _eval,
     "generate": _generate,
     "chat": _chat,

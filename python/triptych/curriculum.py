@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -57,6 +57,39 @@ class ExitCondition:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchRamp:
+    """A batch that grows over the first steps of a stage, as in Brown et al. 2020.
+
+    It grows evenly (their section 2.3) in multiples of `first`, so that a number of
+    processes that divides the first batch divides all.
+
+    Attributes:
+        first: rows of the stage's first steps; a divisor of its batch.
+        steps: after so many the batch is whole.
+    """
+
+    first: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        _check(self.first >= 1, "first", ">= 1", self.first)
+        _check(self.steps >= 1, "steps", ">= 1", self.steps)
+
+    def rows(self, step: int, batch_size: int) -> int:
+        """Rows of `step` of the stage, from 0: `first` times 1, 2, … up to the batch."""
+        levels = batch_size // self.first
+        risen = (levels - 1) * min(step, self.steps) // self.steps
+        return self.first * (1 + risen)
+
+    def begins(self, batch_size: int) -> Iterator[tuple[int, int]]:
+        """(first step, rows) of each run of steps of one batch."""
+        rises = max(batch_size // self.first - 1, 1)
+        starts = sorted({-(-rise * self.steps // rises) for rise in range(rises + 1)})
+        for start in starts:
+            yield start, self.rows(start, batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage of a curriculum: a `[[stage]]` table.
 
@@ -72,6 +105,8 @@ class StageConfig:
         tokens: duration in slots of rows, rounded up to whole steps.
         batch_size: sequences a step.
         batch_tokens: slots a step, rounded to whole sequences.
+        batch_ramp: a smaller batch at the start of the stage; the learning rate goes
+            by steps all the same.
         seq_len: tokens of a sequence; None takes the run's.
         mixture: weight of each source by name; empty means all sources alike.
         ramp_steps: first steps, in which the mixture moves here from the stage before's.
@@ -92,6 +127,7 @@ class StageConfig:
     tokens: int | None = None
     batch_size: int | None = None
     batch_tokens: int | None = None
+    batch_ramp: BatchRamp | None = None
     seq_len: int | None = None
     mixture: Mapping[str, float] = field(default_factory=dict)
     ramp_steps: int = 0
@@ -131,6 +167,20 @@ class StageConfig:
             value = getattr(self, name)
             fits = value >= 0 and (self.steps is None or value <= self.steps)
             _check(fits, name, f"in [0, steps = {self.steps}]", value)
+        if self.batch_ramp is not None and self.batch_size is not None:
+            self._check_batch_ramp(self.batch_ramp, self.batch_size)
+
+    def _check_batch_ramp(self, ramp: BatchRamp, batch_size: int) -> None:
+        divides = batch_size % ramp.first == 0
+        name = "batch_ramp.first"
+        _check(divides, name, f"a divisor of batch_size = {batch_size}", ramp.first)
+        fits = self.steps is None or ramp.steps <= self.steps
+        _check(fits, "batch_ramp.steps", f"at most steps = {self.steps}", ramp.steps)
+        ends = [start for start, _ in ramp.begins(batch_size)][1:]
+        most = ends[0] if ends else self.ramp_steps
+        few = self.ramp_steps <= most
+        expected = f"at most {most}, the steps before the batch first grows,"
+        _check(few, "ramp_steps", expected, self.ramp_steps)
 
     @property
     def name(self) -> str:
@@ -144,8 +194,22 @@ class StageConfig:
 
     @property
     def rows_per_step(self) -> int:
-        """Sequences a step, once they are known."""
+        """Sequences a step, once they are known; the most, where they grow."""
         return self._known("batch_size", self.batch_size)
+
+    def batches(self) -> list[tuple[int, int]]:
+        """(steps, rows a step) of the stage, in order: one pair without a ramp."""
+        starts = [(0, self.rows_per_step)]
+        if self.batch_ramp is not None:
+            starts = list(self.batch_ramp.begins(self.rows_per_step))
+        starts = [x for x in starts if x[0] < self.num_steps]
+        ends = [start for start, _ in starts[1:]] + [self.num_steps]
+        return [(end - x, rows) for (x, rows), end in zip(starts, ends, strict=True)]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all steps of the stage, once they are known."""
+        return sum(steps * rows for steps, rows in self.batches())
 
     def _known(self, name: str, value: int | None) -> int:
         if value is None:
@@ -167,7 +231,7 @@ class StageConfig:
         """
         length = self.seq_len or seq_len
         batch_size = self.batch_size or self._rows_of(length)
-        steps = self.steps or self._steps_of(batch_size * length, run_tokens)
+        steps = self.steps or self._steps_of(batch_size, length, run_tokens)
         return dataclasses.replace(
             self,
             seq_len=length,
@@ -183,7 +247,7 @@ class StageConfig:
         _check(enough, "batch_tokens", f">= seq_len = {seq_len}", tokens)
         return round(tokens / seq_len)
 
-    def _steps_of(self, step_tokens: int, run_tokens: int | None) -> int:
+    def _steps_of(self, batch_size: int, seq_len: int, run_tokens: int | None) -> int:
         tokens = self.tokens
         if tokens is None and run_tokens is not None and self.data_fraction is not None:
             tokens = round(self.data_fraction * run_tokens)
@@ -192,7 +256,24 @@ class StageConfig:
                 f"stage `{self.name}`: expected `steps`, `tokens`, or `tokens` of the "
                 "run to take `data_fraction` of, found none of them"
             )
-        return max(1, math.ceil(tokens / step_tokens))
+        rows = math.ceil(tokens / seq_len)
+        if self.batch_ramp is None:
+            return max(1, math.ceil(rows / batch_size))
+        ramp = dataclasses.replace(
+            self,
+            steps=self.batch_ramp.steps,
+            tokens=None,
+            data_fraction=None,
+            batch_size=batch_size,
+            batch_tokens=None,
+        )
+        _check(
+            rows >= ramp.num_rows,
+            "batch_ramp.steps",
+            f"steps of at most the stage's {rows} rows",
+            f"{ramp.num_rows} rows",
+        )
+        return ramp.num_steps + math.ceil((rows - ramp.num_rows) / batch_size)
 
 
 def _one_of(what: str, **values: int | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ class OrderedRows:
         self.stages = tuple(stage.resolved(seq_len) for stage in stages)
         self.seed, self.seq_len = seed, seq_len
         self.skip, self.max_epochs = tuple(skip), dict(max_epochs or {})
-        table = [_stage_row(stage, list(self.sources)) for stage in self.stages]
+        table = [x for stage in self.stages for x in _stage_rows(stage, self.sources)]
+        self._rows: list[int] = [stage["rows_per_step"] for stage in table]
         folders = [(name, str(folder)) for name, folder in self.sources.items()]
         self._order = _core.Order(folders, table, seed, skip, self.max_epochs)
         self._memory = BatchMemory()
@@ -84,7 +85,7 @@ class OrderedRows:
 
     def rows_per_step(self, step: int) -> int:
         """Rows of the global batch at `step`."""
-        return self.stages[self._order.stage(step)].rows_per_step
+        return self._rows[self._order.stage(step)]
 
     def data_step(self, step: int) -> int:
         """The data step that `step` reads: itself, moved up by windows that are skipped."""
@@ -189,16 +190,26 @@ class OrderedRows:
         return hashlib.sha256("\n".join(manifests).encode()).hexdigest()
 
 
-def _stage_row(stage: StageConfig, sources: Sequence[str]) -> dict[str, Any]:
-    return {
-        "name": stage.name,
-        "steps": stage.num_steps,
-        "rows_per_step": stage.rows_per_step,
-        "seq_len": stage.seq_len,
-        "weights": dict(stage.mixture) or dict.fromkeys(sources, 1.0),
-        "ramp_steps": stage.ramp_steps,
-        "packing": stage.packing,
-    }
+def _stage_rows(stage: StageConfig, sources: Iterable[str]) -> list[dict[str, Any]]:
+    """The stage as the engine knows stages: one for each size of its batch.
+
+    Nothing but the batch changes at their borders, as sources go on where they were.
+    """
+    batches = stage.batches()
+    names = [f"{stage.name}, {rows} rows" for _, rows in batches[:-1]] + [stage.name]
+    ramps = [stage.ramp_steps] + [0] * (len(batches) - 1)
+    return [
+        {
+            "name": name,
+            "steps": steps,
+            "rows_per_step": rows,
+            "seq_len": stage.seq_len,
+            "weights": dict(stage.mixture) or dict.fromkeys(sources, 1.0),
+            "ramp_steps": ramp,
+            "packing": stage.packing,
+        }
+        for name, ramp, (steps, rows) in zip(names, ramps, batches, strict=True)
+    ]
 
 
 def _to_batch(arrays: Mapping[str, Any]) -> Batch:

@@ -11,7 +11,8 @@ import torch._dynamo
 
 from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.errors import IntegrityError, Interrupted
-from triptych.train import PretrainObjective, Trainer
+from triptych.train import LossSum, PretrainObjective, RouterBalance, Trainer
+from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks, joined
 
 ROWS = 4
@@ -51,3 +52,60 @@ def train(rank, size, port, folder, until):
             trainer.run()
         except Interrupted:
             return
+
+
+def train_experts(rank, size, port, folder, how):
+    """Trains a model with experts, balanced, to its end."""
+    meet(rank, size, port)
+    from test_router_balance import sparse_model
+
+    with joined():
+        Trainer(
+            sparse_model(**how["shape"]),
+            RouterBalance(PretrainObjective(), how["weight"]),
+            TinyData(rows=ROWS),
+            tiny_train_config(folder, micro_batch_rows=1),
+        ).run()
+
+
+class OverflowAt(PretrainObjective):
+    """A loss whose gradient is too large for fp16, of one document."""
+
+    def loss(self, model, batch):
+        found = super().loss(model, batch)
+        hit = int(batch.documents[0]) <= 15 < int(batch.documents[-1]) + 1
+        return LossSum(found.loss_sum * 1e36 if hit else found.loss_sum, found.count)
+
+
+def train_fp16(rank, size, port, folder, until):
+    """Trains in fp16; step 4 overflows in the last process alone."""
+    meet(rank, size, port)
+    with joined():
+        trainer = Trainer(
+            tiny_model(),
+            OverflowAt(),
+            TinyData(rows=ROWS),
+            tiny_train_config(folder, micro_batch_rows=1, precision="fp16"),
+            should_stop=lambda: trainer.state.step >= until,
+        )
+        try:
+            trainer.run()
+        except Interrupted:
+            pass
+        scales = Ranks.current().gather(trainer.scaler.get_scale())
+        assert scales == [2.0**15] * size, scales
+
+
+def overflow_alone(rank, size, port):
+    """Only the last process has an infinite gradient, and they are not added up."""
+    meet(rank, size, port)
+    with joined():
+        scaler = Precision("fp16", "cpu").scaler(size)
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.SGD([weight], lr=1.0)
+        weight.grad = torch.full((3,), torch.inf if rank == size - 1 else 1.0)
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        assert scaler.get_scale() == 2.0**15
+        assert torch.equal(weight, torch.ones(3))

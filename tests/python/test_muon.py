@@ -8,7 +8,7 @@ from triptych.errors import ConfigError
 from triptych.ops import orthogonalize
 from triptych.train.muon import Muon
 from triptych.train.optimizer import OptimizerConfig, create_optimizer, set_lr
-from triptych.train.schedule import StageSchedule, batch_ramp
+from triptych.train.schedule import StageSchedule
 from triptych_kernels import reference
 
 
@@ -184,8 +184,3 @@ def test_inverse_sqrt_halves_where_the_step_has_quadrupled():
     schedule = stage("inverse_sqrt")
     assert schedule.lr(20) == 1.0
     assert schedule.lr(80) == pytest.approx(0.5)
-
-
-def test_a_batch_ramp_rises_in_whole_rows_and_then_stays():
-    sizes = [batch_ramp(step, first=4, last=12, steps=8) for step in range(10)]
-    assert sizes == [4, 5, 6, 7, 8, 9, 10, 11, 12, 12]

@@ -242,9 +242,9 @@ def test_bf16_training_keeps_float32_weights_and_learns(tmp_path):
     assert result.metrics["loss"] < read_metrics(tmp_path)[0]["loss"] - 0.5
 
 
-def test_fp16_on_a_cpu_is_refused():
-    with pytest.raises(ConfigError, match="`bf16` or `fp32` on cpu, found `fp16`"):
-        Precision.choose("fp16", torch.device("cpu"))
+def test_fp16_where_gradients_cannot_be_scaled_is_refused():
+    with pytest.raises(ConfigError, match="`bf16` or `fp32` on mps, found `fp16`"):
+        Precision.choose("fp16", torch.device("mps"))
 
 
 def test_stages_that_do_not_fit_the_data_are_refused(tmp_path):

@@ -311,7 +311,7 @@ def plan(settings: DemoConfig) -> dict[str, Any]:
             {
                 "stage": s.name,
                 "steps": s.num_steps,
-                "tokens": s.num_steps * s.rows_per_step * recipes.SEQ_LEN,
+                "tokens": s.num_rows * recipes.SEQ_LEN,
             }
             for s in stages
         ],

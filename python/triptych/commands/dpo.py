@@ -9,17 +9,15 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
+from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.sft import single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
-    PrecisionName,
-    RecomputeName,
     Schedule,
     Watch,
     check_data,
     require_one_process,
     train,
-    train_config,
 )
 from triptych.conversation import read_preferences, write_preferences
 from triptych.data import OrderedRows
@@ -32,14 +30,16 @@ from triptych.train import (
     reference_logps,
 )
 from triptych.train.checkpoint import weights_hash
+from triptych.train.ranks import local_device
 
 
 @dataclass(frozen=True, kw_only=True)
-class DpoConfig:
+class DpoConfig(TrainingSettings):
     """An alignment run; the model it starts from is its reference.
 
+    How it trains is in `TrainingSettings`.
+
     Attributes:
-        output: folder of the run; the same command again goes on from its last checkpoint.
         model: run, checkpoint or Hugging Face folder to start from.
         preferences: JSONL files of `prompt`, `chosen`, `rejected`, or one shard folder.
         beta: strength of the pull to the reference (TRL and the paper: 0.1).
@@ -48,10 +48,8 @@ class DpoConfig:
             are left out and counted.
         learning_rate: its peak (TRL: 1e-6 for billions of parameters; small models
             take more).
-        threads: CPU threads; None takes all cores.
     """
 
-    output: str
     model: str
     preferences: tuple[str, ...]
     beta: float = 0.1
@@ -67,14 +65,6 @@ class DpoConfig:
         default_factory=lambda: OptimizerConfig(weight_decay=0.0)
     )
     micro_batch_rows: int = 2
-    precision: PrecisionName = "auto"
-    recompute: RecomputeName = "none"
-    checkpoint_every_steps: int = 200
-    keep_checkpoints: int = 2
-    keep_every_steps: int | None = None
-    async_checkpoints: bool = False
-    seed: int = 0
-    threads: int | None = None
 
 
 def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
@@ -88,6 +78,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
     require_one_process("dpo")
     use_threads(settings.threads)
     opened = load_model(settings.model)
+    opened.model.to(local_device(settings.device))
     data = order(settings, opened.tokenizer)
     tokenizer_path = opened.folder / "tokenizer.json"
     check_data(data, tokenizer_path)
@@ -100,7 +91,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         opened.model,
         objective,
         data,
-        train_config(settings, data.stages, settings.optimizer),
+        train_config(settings, data.stages),
         tokenizer_path=tokenizer_path,
         resolved=settings,
         watch=watch or Watch(),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from triptych.conversation import CHAT_TEMPLATE
-from triptych.language_model import load_model
+from triptych.language_model import LanguageModel, load_model
 from triptych.model.huggingface import export as write_folder
 
 
@@ -29,13 +31,21 @@ def export(settings: ExportConfig) -> Path:
         ConfigError: if there is no such model.
         IntegrityError: if a file of it is damaged, or the export does something else.
     """
-    opened = load_model(settings.model)
-    output, source = Path(settings.output), opened.folder
+    write(load_model(settings.model), settings.output)
+    return Path(settings.output)
+
+
+def write(
+    opened: LanguageModel, output: str, made_from: Mapping[str, Any] | None = None
+) -> None:
+    """Writes a model with what surrounds it in its folder, verified."""
+    source = opened.folder
+    made_from = made_from or {}
     if (source / "tokenizer_config.json").is_file():
-        write_folder(opened.model, output, carried=source)
-    else:
-        write_folder(opened.model, output, source / "tokenizer.json", CHAT_TEMPLATE)
-    return output
+        write_folder(opened.model, output, carried=source, made_from=made_from)
+        return
+    tokenizer = source / "tokenizer.json"
+    write_folder(opened.model, output, tokenizer, CHAT_TEMPLATE, made_from=made_from)
 
 
 def run(options: argparse.Namespace) -> int:

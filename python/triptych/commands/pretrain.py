@@ -11,40 +11,26 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
+from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.shell import finish
-from triptych.commands.training import (
-    DeviceName,
-    ModelShape,
-    PrecisionName,
-    RecomputeName,
-    Watch,
-    train,
-    train_config,
-)
+from triptych.commands.training import ModelShape, Watch, train
 from triptych.curriculum import StageConfig, scaled_curriculum
 from triptych.data import OrderedRows, TokenShards, require_same_tokenizer
 from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte
 from triptych.language_model import use_threads
 from triptych.model import Transformer
-from triptych.train import (
-    OptimizerConfig,
-    PretrainObjective,
-    TrainConfig,
-    TrainResult,
-    checkpoint,
-)
+from triptych.train import PretrainObjective, TrainResult, checkpoint
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, local_device
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """A pre-training run.
+class PretrainConfig(TrainingSettings):
+    """A pre-training run; how it trains is in `TrainingSettings`.
 
     Attributes:
-        output: folder of the run; the same command again goes on from its last checkpoint.
         tokenizer: `tokenizer.json`.
         sources: token shard folder of each source, by the name that mixtures use; an
             `s3://`, `gs://` or `https://` address is copied and checked first.
@@ -58,25 +44,10 @@ class PretrainConfig:
         skip: windows `[first, end)` of data steps to leave out.
         max_epochs: most passes over a source, by name.
         seq_len: tokens of a row where a stage does not say.
-        micro_batch_rows: rows computed together; changes memory and speed, not results
-            beyond rounding.
         z_loss: weight of lse² (PaLM: 1e-4).
-        precision: of the matrix products; weights stay fp32.
-        recompute: activations that are computed again to save memory: `none`, `selective` or
-            `full`; changes memory and time, not the result.
-        seed: of the weights and of the data order.
-        keep_every_steps: checkpoints of steps that it divides are never removed.
-        async_checkpoints: write checkpoints beside the training, from a copy in memory.
-        device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
-        spike_sigmas: a loss or gradient norm so many deviations above the mean of 128
-            steps is not updated by; 0 for no such rule.
-        max_rewinds: times that a run whose steps go bad one after another goes back and
-            leaves their data out.
-        threads: CPU threads; None takes all cores.
         parallel: how the processes of `torchrun` share the model.
     """
 
-    output: str
     tokenizer: str
     sources: dict[str, str]
     model: ModelShape
@@ -87,21 +58,9 @@ class PretrainConfig:
     evaluation: dict[str, str] = field(default_factory=dict)
     skip: tuple[tuple[int, int], ...] = ()
     max_epochs: dict[str, float] = field(default_factory=dict)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     seq_len: int = 512
-    micro_batch_rows: int = 8
     z_loss: float = 0.0
-    precision: PrecisionName = "auto"
-    recompute: RecomputeName = "none"
     checkpoint_every_steps: int = 500
-    keep_checkpoints: int = 2
-    keep_every_steps: int | None = None
-    async_checkpoints: bool = False
-    seed: int = 0
-    spike_sigmas: float = TrainConfig.spike_sigmas or 0.0
-    max_rewinds: int = TrainConfig.max_rewinds
-    threads: int | None = None
-    device: DeviceName = "auto"
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
     def __post_init__(self) -> None:
@@ -166,10 +125,7 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
         PretrainObjective(z_loss=settings.z_loss),
         order(settings),
         dataclasses.replace(
-            train_config(settings, settings.stages, settings.optimizer),
-            spike_sigmas=settings.spike_sigmas or None,
-            max_rewinds=settings.max_rewinds,
-            parallel=settings.parallel,
+            train_config(settings, settings.stages), parallel=settings.parallel
         ),
         tokenizer_path=settings.tokenizer,
         resolved=settings,

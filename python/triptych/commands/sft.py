@@ -9,30 +9,28 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
+from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.shell import finish
 from triptych.commands.training import (
-    PrecisionName,
-    RecomputeName,
     Schedule,
     Watch,
     require_one_process,
     steps_for,
     train,
-    train_config,
 )
 from triptych.conversation import read_conversations, write_conversations
 from triptych.curriculum import StageConfig
 from triptych.data import OrderedRows
 from triptych.language_model import load_model, use_threads
 from triptych.train import OptimizerConfig, SftObjective, TrainResult
+from triptych.train.ranks import local_device
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftConfig:
-    """A fine-tuning run.
+class SftConfig(TrainingSettings):
+    """A fine-tuning run; how it trains is in `TrainingSettings`.
 
     Attributes:
-        output: folder of the run; the same command again goes on from its last checkpoint.
         model: run, checkpoint or Hugging Face folder to start from.
         conversations: JSONL files of `messages`, or one token shard folder.
         epochs: times each conversation is read.
@@ -40,10 +38,8 @@ class SftConfig:
         learning_rate: its peak (Llama 3, sec. 4.1, takes 1e-5 at 405B; small models
             take more).
         warmup_fraction: share of the steps in which the rate rises.
-        threads: CPU threads; None takes all cores.
     """
 
-    output: str
     model: str
     conversations: tuple[str, ...]
     epochs: float = 3.0
@@ -56,15 +52,6 @@ class SftConfig:
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(weight_decay=0.0)
     )
-    micro_batch_rows: int = 8
-    precision: PrecisionName = "auto"
-    recompute: RecomputeName = "none"
-    checkpoint_every_steps: int = 200
-    keep_checkpoints: int = 2
-    keep_every_steps: int | None = None
-    async_checkpoints: bool = False
-    seed: int = 0
-    threads: int | None = None
 
 
 def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
@@ -78,12 +65,13 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
     require_one_process("sft")
     use_threads(settings.threads)
     opened = load_model(settings.model)
+    opened.model.to(local_device(settings.device))
     data = order(settings, opened.tokenizer)
     return train(
         opened.model,
         SftObjective(),
         data,
-        train_config(settings, data.stages, settings.optimizer),
+        train_config(settings, data.stages),
         tokenizer_path=opened.folder / "tokenizer.json",
         resolved=settings,
         watch=watch or Watch(),

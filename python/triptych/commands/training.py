@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,29 +12,81 @@ import torch
 
 from triptych import artefact, config
 from triptych._core import Tokenizer
+from triptych.commands.settings import TrainingSettings
 from triptych.commands.stopping import TerminationNotice
 from triptych.curriculum import ScheduleName, StageConfig
 from triptych.data import OrderedRows, require_same_tokenizer
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model import ModelConfig, Transformer
 from triptych.model.presets import gated_width, preset
-from triptych.train import (
-    Objective,
-    OptimizerConfig,
-    StageExit,
-    StageSchedule,
-    TrainConfig,
-    Trainer,
-    TrainResult,
-)
+from triptych.train import Objective, TrainConfig, Trainer, TrainResult
 from triptych.train.ranks import is_first_process, joined, num_processes
+from triptych.train.router_balance import balanced
 
 Schedule = ScheduleName
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
-DeviceName = Literal["auto", "cpu", "cuda"]
-RecomputeName = Literal["none", "selective", "full"]
 RUN_FILE = "run.json"
 TOKENS_FILE = "tokens.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for longer texts; names as in `config.json`.
+
+    Attributes:
+        rope_type: `linear` (Chen et al. 2023), `llama3` (Llama 3.1) or `yarn` (Peng et
+            al. 2023); which of the others each reads is in docs/models.md.
+        factor: how many times longer.
+        original_max_position_embeddings: tokens before; None for the model's
+            `max_position_embeddings`.
+    """
+
+    rope_type: Literal["linear", "llama3", "yarn"]
+    factor: float | None = None
+    original_max_position_embeddings: int | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    beta_fast: float | None = None
+    beta_slow: float | None = None
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that what the type needs is there, and nothing it does not read."""
+        needed, optional = _ROPE_KEYS[self.rope_type]
+        given = set(config.to_mapping(self)) - {"rope_type"}
+        missing, foreign = needed - given, given - needed - optional
+        if missing or foreign:
+            expected = (
+                ", ".join(f"`{name}`" for name in sorted(needed)) or "nothing else"
+            )
+            found = ", ".join(f"`{name}`" for name in sorted(given)) or "nothing"
+            raise ConfigError(
+                f"rope_type: expected {expected} with `{self.rope_type}`, found {found}"
+            )
+
+
+# Keys that a `rope_type` needs, and those that it may have.
+_ROPE_KEYS: dict[str, tuple[set[str], set[str]]] = {
+    "linear": ({"factor"}, set()),
+    "llama3": (
+        {"factor", "low_freq_factor", "high_freq_factor"},
+        {"original_max_position_embeddings"},
+    ),
+    "yarn": (
+        {"factor"},
+        {
+            "original_max_position_embeddings",
+            "beta_fast",
+            "beta_slow",
+            "attention_factor",
+            "mscale",
+            "mscale_all_dim",
+            "truncate",
+        },
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +117,7 @@ class ModelShape:
     head_dim: int | None = None
     max_position_embeddings: int = 2048
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = True
     qk_norm: bool = True
@@ -87,6 +140,7 @@ class ModelShape:
     norm_topk_prob: bool | None = None
     decoder_sparse_step: int | None = None
     mlp_only_layers: tuple[int, ...] | None = None
+    router_aux_loss_coef: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the size, or that the shape is given without one."""
@@ -164,7 +218,7 @@ def train(
     settings: TrainConfig,
     *,
     tokenizer_path: str | Path,
-    resolved: Any,
+    resolved: TrainingSettings,
     watch: Watch,
 ) -> TrainResult:
     """Writes the resolved settings into the run, then trains or goes on training.
@@ -178,7 +232,7 @@ def train(
     with joined(), TerminationNotice() as notice:
         trainer = Trainer(
             model,
-            objective,
+            balanced(objective, model, resolved.router_aux_loss_coef),
             data,
             settings,
             tokenizer_path=tokenizer_path,
@@ -247,45 +301,6 @@ def check_data(data: OrderedRows, tokenizer_path: str | Path) -> None:
     """Refuses sources whose tokens another tokenizer made."""
     sha256 = Tokenizer.from_file(str(tokenizer_path)).sha256
     require_same_tokenizer(data.sources, sha256)
-
-
-def train_config(
-    settings: Any, stages: Sequence[StageConfig], optimizer: OptimizerConfig
-) -> TrainConfig:
-    """The Trainer's own settings, out of a command's."""
-    return TrainConfig(
-        output=Path(settings.output),
-        optimizer=optimizer,
-        stages=tuple(map(_schedule, stages)),
-        exits=tuple(map(_exit, stages)),
-        micro_batch_rows=settings.micro_batch_rows,
-        precision=settings.precision,
-        recompute=settings.recompute,
-        checkpoint_every_steps=settings.checkpoint_every_steps,
-        keep_checkpoints=settings.keep_checkpoints,
-        keep_every_steps=settings.keep_every_steps,
-        async_checkpoints=settings.async_checkpoints,
-        seed=settings.seed,
-    )
-
-
-def _schedule(stage: StageConfig) -> StageSchedule:
-    return StageSchedule(
-        name=stage.name,
-        steps=stage.num_steps,
-        max_lr=stage.learning_rate,
-        min_lr_ratio=stage.min_lr_ratio,
-        warmup_steps=stage.warmup_steps,
-        schedule=stage.schedule,
-        decay_ratio=stage.decay_ratio,
-    )
-
-
-def _exit(stage: StageConfig) -> StageExit | None:
-    if stage.exit is None:
-        return None
-    earliest = max(stage.warmup_steps, stage.ramp_steps)
-    return StageExit(condition=stage.exit, earliest_steps=earliest)
 
 
 def steps_for(

@@ -78,7 +78,7 @@ class ModelConfig:
         norm_topk_prob: weights of the chosen experts are made to sum to 1.
         decoder_sparse_step: every so many-th layer is sparse.
         mlp_only_layers: layers, from 0, that are dense all the same.
-        router_aux_loss_coef: kept for export; no loss of ours has this term.
+        router_aux_loss_coef: of the loss that balances experts in training.
     """
 
     vocab_size: int

@@ -73,6 +73,7 @@ def export(
     end_of_turn: str = "<|end|>",
     verified: bool = True,
     carried: Path | str | None = None,
+    made_from: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Writes a folder that `AutoModelForCausalLM` and `AutoTokenizer` read.
 
@@ -86,6 +87,7 @@ def export(
             committed: see `verification`.
         carried: a Hugging Face folder whose tokenizer, template and settings of
             generation are copied as they are; the three above are then not used.
+        made_from: goes into the manifest.
 
     Raises:
         IntegrityError: what was read back does something else; nothing is written.
@@ -101,7 +103,7 @@ def export(
         facts = model_facts(model.config)
         if verified:
             facts["verified"] = verify_folder(model, draft.folder, wanted)
-        return draft.commit(EXPORT_FORMAT, {}, facts)
+        return draft.commit(EXPORT_FORMAT, made_from or {}, facts)
 
 
 def _surround(

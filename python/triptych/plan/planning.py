@@ -121,11 +121,13 @@ def _stage(
     model: ModelConfig, stage: StageConfig, settings: PretrainConfig
 ) -> dict[str, Any]:
     seq_len = stage.seq_len or settings.seq_len
-    slots = stage.rows_per_step * seq_len * stage.num_steps
+    slots = stage.num_rows * seq_len
+    _, rows = stage.batches()[0]
     return {
         "name": stage.name,
         "steps": stage.num_steps,
         "slots": slots,
+        "first_step_slots": rows * seq_len,
         "flops": slots * flops_per_slot(model, seq_len),
     }
 
@@ -141,8 +143,8 @@ def _seconds(
         return machine.seconds(stage["flops"])
     if probe is None:
         return None
-    a_step = probe.step_seconds / (first["flops"] / first["steps"])
-    return float(stage["flops"] * a_step)
+    measured = first["flops"] * first["first_step_slots"] / first["slots"]
+    return float(stage["flops"] * probe.step_seconds / measured)
 
 
 def _totals(

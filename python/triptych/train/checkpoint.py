@@ -1,8 +1,9 @@
 """Checkpoints: everything a run needs to go on bitwise, committed by rename.
 
 `step-00000120/` holds the model in Hugging Face layout, the optimiser as safetensors
-(never a pickle), and `state.json`. There is no generator state to keep: whatever is
-random at a step is derived from (seed, step).
+(never a pickle), and `state.json`. Of a run that averages its weights, the model is the
+average, and `raw.safetensors` the weights that training goes on from. There is no
+generator state to keep: whatever is random at a step is derived from (seed, step).
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ from triptych.model.huggingface import (
 )
 from triptych.model.shards import INDEX, Shards
 from triptych.model.transformer import Transformer
+from triptych.train.averaging import WeightAverage
 from triptych.train.optimizer import parameter_names
 
 OPTIMIZER = "optimizer.safetensors"
+RAW_GROUP = "raw"
+RAW = f"{RAW_GROUP}.safetensors"
 STATE = "state.json"
 
 logger = logging.getLogger("triptych.train")
@@ -68,6 +72,7 @@ class TrainState:
         exit_watch: the losses that the present stage's exit condition looks at.
         spike_watch: the losses and norms that a spike is told from.
         skip: windows of data steps that were left out, as first step and end.
+        averaged_updates: updates that the average of the weights has taken in.
     """
 
     step: int = 0
@@ -82,16 +87,22 @@ class TrainState:
     exit_watch: dict[str, Any] = field(default_factory=dict)
     spike_watch: dict[str, Any] = field(default_factory=dict)
     skip: list[list[int]] = field(default_factory=list)
+    averaged_updates: int = 0
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a checkpoint will hold: by name, the model's and the optimiser's tensors."""
+    """What a checkpoint will hold: by name, the model's and the optimiser's tensors.
+
+    Attributes:
+        raw: weights that training goes on from, where `weights` is their average.
+    """
 
     config: ModelConfig
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     state: dict[str, Any]
+    raw: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def take(
@@ -100,12 +111,14 @@ def take(
     state: TrainState,
     *,
     copied: bool,
+    average: WeightAverage | None = None,
 ) -> Snapshot:
     """A run as it stands; `copied` to the CPU, so that training may go on."""
-    weights, moments = weights_of(model), _optimizer_tensors(model, optimizer)
-    if copied:
-        weights, moments = _copies(weights), _copies(moments)
-    return Snapshot(model.config, weights, moments, asdict(state))
+    own = weights_of(model)
+    weights, raw = (own, {}) if average is None else (average.weights, own)
+    parts = [weights, _optimizer_tensors(model, optimizer), raw]
+    weights, moments, raw = map(_copies, parts) if copied else parts
+    return Snapshot(model.config, weights, moments, asdict(state), raw)
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -127,6 +140,8 @@ def write(
     with Draft(target) as draft:
         write_weights(snapshot.weights, draft)
         save_file(dict(snapshot.optimizer), draft.path(OPTIMIZER))
+        if snapshot.raw:
+            save_file(dict(snapshot.raw), draft.path(RAW))
         finish(draft, snapshot.config, snapshot.state, tokenizer_path)
     remove_old(folder, keep, keep_every_steps)
     return target
@@ -154,9 +169,12 @@ def remove_old(folder: Path, keep: int, keep_every_steps: int | None) -> None:
 
 
 def load(
-    folder: Path, model: Transformer, optimizer: torch.optim.Optimizer
+    folder: Path,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
 ) -> TrainState:
-    """Restores weights and optimiser in place from a checkpoint, verified first.
+    """Restores weights, optimiser and average in place from a checkpoint, verified first.
 
     Raises:
         IntegrityError: a file is not as the manifest says.
@@ -164,7 +182,9 @@ def load(
     """
     verify(folder, CHECKPOINT_FORMAT)
     require_same_model(folder, model.config)
-    load_weights(model, read_weights(folder), folder)
+    load_weights(model, trained_weights(folder), folder)
+    if average is not None:
+        average.restore(read_weights(folder))
     _restore_optimizer(folder, model, optimizer)
     return read_state(folder)
 
@@ -199,6 +219,23 @@ def stored_optimizer(folder: Path) -> Shards:
     if is_sharded(folder):
         return Shards.indexed(folder, "optimizer")
     return Shards.of_file(folder / OPTIMIZER)
+
+
+def stored_trained(folder: Path) -> Shards:
+    """The weights that training goes on from, to be read box by box.
+
+    They are the model's where nothing is averaged.
+    """
+    if is_sharded(folder):
+        averages = RAW_GROUP in read_json(folder / INDEX)
+        return Shards.indexed(folder, RAW_GROUP if averages else "weights")
+    raw = folder / RAW
+    return Shards.of_file(raw if raw.is_file() else folder / WEIGHTS)
+
+
+def trained_weights(folder: Path) -> dict[str, Tensor]:
+    """The same, all of them."""
+    return stored_trained(folder).all()
 
 
 def read_state(folder: Path) -> TrainState:

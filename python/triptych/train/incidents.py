@@ -52,6 +52,14 @@ class IncidentLog:
         return [(x["data_steps"][0], x["data_steps"][1]) for x in rewinds]
 
 
+def documents_of(data: Any, step: int) -> list[dict[str, Any]]:
+    """Source and id of each document that `step` reads, where the data knows."""
+    named_rows = getattr(data, "named_rows", None)
+    rows = [] if named_rows is None else named_rows(step)
+    read = {(x["source"], x["id"]): None for row in rows for x in row}
+    return [{"source": source, "id": name} for source, name in read]
+
+
 def merged(windows: Sequence[Window]) -> tuple[Window, ...]:
     """The same data steps as windows in order that do not touch."""
     joined: list[Window] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.artefact import write_text
+from triptych.train.tracking import Trackers
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -19,17 +20,27 @@ LOG, STATUS, EVALUATIONS = "metrics.jsonl", "status.json", "evaluations.jsonl"
 class MetricsLog:
     """One line a step, appended; lines of steps that are run again are cut off."""
 
-    def __init__(self, folder: Path, step: int, *, tensorboard: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        step: int,
+        *,
+        tensorboard: bool,
+        trackers: Trackers | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         _truncate(folder / LOG, step)
         self._lines = open(folder / LOG, "a", encoding="utf-8")
         self._board = _board(folder / "tensorboard", step) if tensorboard else None
+        self._trackers = trackers
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """Appends the metrics of a step, which must hold `step`."""
         self._lines.write(json.dumps(metrics) + "\n")
         self._lines.flush()
+        if self._trackers is not None:
+            self._trackers.log(metrics)
         if self._board is None:
             return
         for key, value in metrics.items():
@@ -43,6 +54,8 @@ class MetricsLog:
     def close(self) -> None:
         """Flushes and closes what is open."""
         self._lines.close()
+        if self._trackers is not None:
+            self._trackers.close()
         if self._board is not None:
             self._board.close()
 

@@ -32,7 +32,11 @@ class LossSum:
 
 
 class Objective(Protocol):
-    """A stage of training, in a few dozen lines."""
+    """A stage of training, in a few dozen lines.
+
+    It may also have `prepare(model, batches, count, gather)`, called before the first
+    `loss` of a step: see `RouterBalance`.
+    """
 
     @property
     def name(self) -> str:

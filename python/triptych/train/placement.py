@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
+from triptych.train.averaging import AverageConfig, WeightAverage
 from triptych.train.checkpoint import TrainState
 from triptych.train.parallel import ParallelConfig
 from triptych.train.precision import Precision
@@ -30,6 +32,16 @@ class Whole:
 
     def __init__(self, model: Transformer, ranks: Ranks) -> None:
         self.model, self.ranks = model, ranks
+        self.average: WeightAverage | None = None
+
+    def held(self) -> dict[str, nn.Parameter]:
+        """What this process updates, by name."""
+        return dict(self.model.named_parameters())
+
+    def average_by(self, config: AverageConfig | None) -> None:
+        """Averages what this process holds from now on, if it is to be."""
+        if config is not None:
+            self.average = WeightAverage(self.held(), config)
 
     def adopt(self, optimizer: torch.optim.Optimizer) -> None:
         """Lets a new optimiser update what this process holds."""
@@ -63,7 +75,9 @@ class Whole:
         """
         if not self.ranks.is_first:
             return lambda *_: None
-        found = checkpoint.take(self.model, optimizer, state, copied=copied)
+        found = checkpoint.take(
+            self.model, optimizer, state, copied=copied, average=self.average
+        )
         return lambda folder, *rest: checkpoint.write(folder, found, *rest)
 
     def load(self, folder: Path, optimizer: torch.optim.Optimizer) -> TrainState:
@@ -73,7 +87,7 @@ class Whole:
             IntegrityError: a file is not as the manifest says.
             ConfigError: the checkpoint is of another model.
         """
-        return checkpoint.load(folder, self.model, optimizer)
+        return checkpoint.load(folder, self.model, optimizer, self.average)
 
 
 def place(

@@ -31,10 +31,10 @@ class Precision:
         if name not in DTYPES:
             names = ["auto", *DTYPES]
             raise ConfigError(f"precision: expected one of {names}, found `{name}`")
-        if name == "fp16" and device.type != "cuda":
+        if name == "fp16" and device.type not in ("cuda", "cpu"):
             raise ConfigError(
                 f"precision: expected `bf16` or `fp32` on {device.type}, found `fp16`, "
-                "whose gradient scaling needs CUDA"
+                "whose gradients cannot be scaled there"
             )
         return cls(name, device.type)
 
@@ -49,9 +49,23 @@ class Precision:
             return nullcontext()
         return torch.autocast(self.device_type, dtype=self.dtype)
 
-    def scaler(self) -> torch.amp.GradScaler:
-        """Gradient scaler, which does nothing unless the type is fp16."""
-        return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
+    def scaler(self, num_processes: int = 1) -> torch.amp.GradScaler:
+        """Gradient scaler, which does nothing unless the type is fp16.
+
+        Several processes agree on an overflow: one that sees it is enough for all to
+        leave the step out and to take the next with the same, smaller scale.
+        """
+        enabled = self.name == "fp16"
+        if num_processes == 1 or not enabled:
+            scaler = torch.amp.GradScaler(self.device_type, enabled=enabled)
+        else:
+            from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+
+            scaler = ShardedGradScaler(self.device_type)
+        # The scale is made where it is first used, which a process without any
+        # supervised token in its rows would not come to.
+        scaler.scale(torch.zeros((), device=self.device_type))
+        return scaler
 
 
 def _fastest(device_type: str) -> str:

@@ -108,18 +108,3 @@ def stage_at(stages: Sequence[StageSchedule], step: int) -> tuple[int, int]:
     raise ConfigError(
         f"step: expected one inside the stages, found {step} past the end"
     )
-
-
-def batch_ramp(step: int, *, first: int, last: int, steps: int) -> int:
-    """Rows of `step` (from 0): `first`, rising evenly to `last` at `steps`, then that.
-
-    Brown et al. 2020, section 2.3, raise the batch so over their first tokens.
-    """
-    if first < 1 or last < first or steps < 0:
-        raise ConfigError(
-            "batch ramp: expected 1 <= first <= last and steps >= 0, found "
-            f"first {first}, last {last}, steps {steps}"
-        )
-    if step >= steps:
-        return last
-    return first + (last - first) * step // steps

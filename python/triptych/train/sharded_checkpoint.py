@@ -32,6 +32,7 @@ from triptych.model.shards import (
     write_index,
 )
 from triptych.train import checkpoint
+from triptych.train.averaging import WeightAverage
 from triptych.train.checkpoint import TrainState
 from triptych.train.pieces import Piece
 from triptych.train.ranks import Ranks
@@ -70,15 +71,18 @@ def take(
     *,
     is_first: bool,
     copied: bool,
+    average: WeightAverage | None = None,
 ) -> ShardedSnapshot:
     """What this process speaks for; `copied` to the CPU, so that training may go on."""
-    weights = {
-        piece.name: Part(piece.local.detach(), piece.offset, piece.shape)
-        for piece in pieces
-        if piece.owned
-    }
+    owned = [piece for piece in pieces if piece.owned]
+    weights = {x.name: Part(x.local.detach(), x.offset, x.shape) for x in owned}
     states = dict(_states(pieces, optimizer, is_first))
     groups = {WEIGHTS: weights, OPTIMIZER: states}
+    if average is not None:
+        groups[checkpoint.RAW_GROUP] = weights
+        groups[WEIGHTS] = {
+            x.name: Part(average.weights[x.name], x.offset, x.shape) for x in owned
+        }
     kept = {group: _kept(parts, copied) for group, parts in groups.items()}
     return ShardedSnapshot(config, kept, asdict(state))
 
@@ -201,6 +205,7 @@ def load(
     config: ModelConfig,
     pieces: Sequence[Piece],
     optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
 ) -> TrainState:
     """Restores this process's pieces from a checkpoint of any grid, verified first.
 
@@ -211,7 +216,10 @@ def load(
     verify(folder, CHECKPOINT_FORMAT)
     checkpoint.require_same_model(folder, config)
     check_tensors(folder, config)
-    weights = checkpoint.stored_weights(folder)
+    weights = checkpoint.stored_trained(folder)
+    if average is not None:
+        stored = checkpoint.stored_weights(folder)
+        average.restore({x.name: _box(stored, x.name, x) for x in pieces})
     states = checkpoint.stored_optimizer(folder)
     kinds: dict[str, list[str]] = {}
     for key in states.tensors:

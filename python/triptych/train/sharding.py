@@ -76,6 +76,10 @@ class Sharded(Whole):
         if isinstance(optimizer, Muon):
             optimizer.pieces = {piece.local: piece for piece in self.pieces}
 
+    def held(self) -> dict[str, nn.Parameter]:
+        """The same, in pieces."""
+        return {piece.name: piece.local for piece in self.pieces}
+
     def start_together(self) -> None:
         """They do: the constructor has sent the first one's weights to all."""
 
@@ -127,6 +131,7 @@ class Sharded(Whole):
             state,
             is_first=self.ranks.is_first,
             copied=copied,
+            average=self.average,
         )
         line, write = self.line, sharded_checkpoint.write
         return lambda folder, *rest: write(folder, found, line, *rest)
@@ -134,7 +139,9 @@ class Sharded(Whole):
     def load(self, folder: Path, optimizer: torch.optim.Optimizer) -> TrainState:
         """The same, of this process's pieces."""
         config = self.model.config
-        return sharded_checkpoint.load(folder, config, self.pieces, optimizer)
+        return sharded_checkpoint.load(
+            folder, config, self.pieces, optimizer, self.average
+        )
 
 
 def _shard(model: Transformer, mesh: DeviceMesh, precision: Precision) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ConfigError
+from triptych.train.averaging import AverageConfig
 from triptych.train.early_exit import StageExit
 from triptych.train.optimizer import OptimizerConfig
 from triptych.train.parallel import ParallelConfig
 from triptych.train.schedule import StageSchedule
+from triptych.train.tracking import TrackingConfig
 
 Metrics = dict[str, Any]
 
@@ -44,6 +46,9 @@ class TrainConfig:
         max_rewinds: how often; once more, or without a checkpoint, ends the run.
         parallel: how the processes share the model.
         tensorboard: write event files, if tensorboard is installed.
+        tracking: where else metrics are shown; not part of what a run is.
+        average: average the weights while training; what is evaluated and exported is
+            then the average. None for none.
     """
 
     output: Path
@@ -64,6 +69,8 @@ class TrainConfig:
     max_rewinds: int = 2
     tensorboard: bool = True
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    average: AverageConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.stages:

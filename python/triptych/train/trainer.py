@@ -23,11 +23,12 @@ from triptych.errors import ConfigError, Interrupted
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
+from triptych.train.averaging import averaged
 from triptych.train.batch import Batch, DataSource, data_fingerprint, read_by
 from triptych.train.checkpoint import TrainState
 from triptych.train.early_exit import ExitWatch
 from triptych.train.health import Reading, SpikeWatch, finite
-from triptych.train.incidents import REWOUND, IncidentLog
+from triptych.train.incidents import REWOUND, IncidentLog, documents_of
 from triptych.train.measures import (
     Goodput,
     peak_flops,
@@ -43,6 +44,7 @@ from triptych.train.ranks import Ranks, add_sums
 from triptych.train.resume import newest_checkpoint, without
 from triptych.train.saving import Keeping, Saver
 from triptych.train.schedule import stage_at
+from triptych.train.tracking import Trackers
 from triptych.train.train_config import Metrics, TrainConfig, TrainResult
 
 logger = logging.getLogger("triptych.train")
@@ -75,7 +77,8 @@ class Trainer:
         on_step: called after each step with its metrics and `num_steps`.
         on_stage_end: called with (stage name, step, model) before the checkpoint
             that ends the stage, so a kill in between calls it again, with the
-            same model. It must leave the model as it was.
+            same model, whose weights are the average where the run has one. It must
+            leave the model as it was.
         should_stop: asked after each step; if it says so, a checkpoint is written
             and `Interrupted` raised.
     """
@@ -112,7 +115,8 @@ class Trainer:
             model, config.optimizer, config.stages[0].max_lr
         )
         self.placement.adopt(self.optimizer)
-        self.scaler = self.precision.scaler()
+        self.placement.average_by(config.average)
+        self.scaler = self.precision.scaler(self.ranks.size)
         self.peak_flops, source = peak_flops(self.device, self.precision.dtype)
         logger.info("peak: %.3g operations a second (%s)", self.peak_flops, source)
         self.stages = list(config.stages)
@@ -179,7 +183,10 @@ class Trainer:
         if not self.ranks.is_first:
             return None
         output, tensorboard = Path(self.config.output), self.config.tensorboard
-        log = MetricsLog(output, self.state.step, tensorboard=tensorboard)
+        shown = Trackers(self.config.tracking, output, self.identity)
+        log = MetricsLog(
+            output, self.state.step, tensorboard=tensorboard, trackers=shown
+        )
         self.goodput = Goodput(output, read_metrics(output))
         return log
 
@@ -198,6 +205,7 @@ class Trainer:
             "clip_norm": self.config.clip_norm,
             "spike_sigmas": self.config.spike_sigmas,
             "optimizer": asdict(self.config.optimizer),
+            "average": self.config.average and asdict(self.config.average),
             "stages": [asdict(stage) for stage in self.config.stages],
             "exits": [ends and asdict(ends) for ends in self.config.exits],
         }
@@ -248,7 +256,7 @@ class Trainer:
                 "step": steps[0] + 1,
                 "action": REWOUND,
                 "data_steps": window,
-                "documents": [name for step in steps for name in self._documents(step)],
+                "documents": [x for step in steps for x in documents_of(data, step)],
             }
         )
 
@@ -257,13 +265,6 @@ class Trainer:
         if self.ranks.is_first:
             self.incidents.write(incident)
         self.ranks.gather(None)
-
-    def _documents(self, step: int) -> list[dict[str, Any]]:
-        """Source and id of each document that `step` reads, where the data knows."""
-        named_rows = getattr(self.data, "named_rows", None)
-        rows = [] if named_rows is None else named_rows(step)
-        read = {(x["source"], x["id"]): None for row in rows for x in row}
-        return [{"source": source, "id": name} for source, name in read]
 
     def _step(self, step: int) -> Metrics:
         """One update; returns its metrics."""
@@ -278,6 +279,8 @@ class Trainer:
         count = math.fsum(self.ranks.gather_shares(own_count))
         sums, reading, fault = self._examined_gradient(step, batches, count)
         self._update(reading, fault)
+        if count:
+            self.scaler.update()
         self._check_bad_steps(step, reading)
         tokens, flops, ids_hash = self._account(batches)
         self.state.step = step + 1
@@ -345,10 +348,10 @@ class Trainer:
         """Adds up gradients; returns loss and metrics divided by the count."""
         self.placement.zero_grad()
         totals: dict[str, Tensor] = {}
-        for batch in batches:
-            counted = self.objective.count(batch) or not self.placement.may_skip
-            if not (counted and count):
-                continue
+        every = not self.placement.may_skip
+        used = [b for b in batches if count and (every or self.objective.count(b))]
+        self._prepare(used, count)
+        for batch in used:
             with self.precision.autocast():
                 part = self.objective.loss(self.model, batch.to(self.device))
             self.scaler.scale(part.loss_sum / count).backward()  # type: ignore[no-untyped-call]
@@ -360,6 +363,14 @@ class Trainer:
         self.placement.sum_gradients()
         sums = {key: total / count for key, total in added.items()}
         return sums or {"loss": math.nan}  # nothing to learn: the step is skipped
+
+    def _prepare(self, batches: Sequence[Batch], count: float) -> None:
+        """Shows an objective that looks at the whole step its batches, if it does."""
+        prepare = getattr(self.objective, "prepare", None)
+        if prepare is not None:
+            moved = [batch.to(self.device) for batch in batches]
+            with self.precision.autocast():
+                prepare(self.model, moved, count, self.ranks.gather_shares)
 
     def _examined_gradient(
         self, step: int, batches: Sequence[Batch], count: float
@@ -383,7 +394,7 @@ class Trainer:
                 **reading.as_json(),
                 "again": again.as_json(),
                 "repeated": repr(reading) == repr(again),  # NaN is not equal to itself
-                "documents": self._documents(step),
+                "documents": documents_of(self.data, step),
             }
         )
         return sums, again, remains
@@ -394,7 +405,8 @@ class Trainer:
         """Sums of a step, its gradient being left, clipped, in the parameters."""
         torch.manual_seed(step_seed(self.config.seed, step))
         sums = self._accumulate(batches, count)
-        self.scaler.unscale_(self.optimizer)
+        if count:
+            self.scaler.unscale_(self.optimizer)
         limit = self.config.clip_norm or math.inf
         return sums, Reading(sums["loss"], self.placement.clip(limit))
 
@@ -404,12 +416,14 @@ class Trainer:
     def _update(self, reading: Reading, fault: str | None) -> None:
         """Updates, or leaves weights and moments as they are if there is a fault."""
         if fault is None:
-            self.scaler.step(self.optimizer)
+            self.optimizer.step()  # unscaled, and finite
             self.state.bad_steps = 0
+            if self.placement.average is not None:
+                updates = self.placement.average.update(self.state.averaged_updates)
+                self.state.averaged_updates = updates
         else:
             self.state.skipped_steps += 1
             self.state.bad_steps += 1
-        self.scaler.update()
         self.spike_watch.add(reading)
 
     def _check_bad_steps(self, step: int, reading: Reading) -> None:
@@ -491,9 +505,10 @@ class Trainer:
         if ended:
             self.spike_watch = SpikeWatch()  # other data may have another level
         if ended and self.on_stage_end is not None:
-            whole = self.placement.whole_model()
-            if self.ranks.is_first and whole is not None:
-                self.on_stage_end(stage.name, self.state.step, whole)
+            with averaged(self.placement.average):
+                whole = self.placement.whole_model()
+                if self.ranks.is_first and whole is not None:
+                    self.on_stage_end(stage.name, self.state.step, whole)
             self.model.train()
         due = self.state.step % self.config.checkpoint_every_steps == 0
         due = due and self.state.bad_steps == 0  # or it would replace a better one

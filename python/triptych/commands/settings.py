@@ -1,0 +1,125 @@
+"""What `pretrain`, `sft` and `dpo` may all be told about how they train.
+
+One definition: a command adds what it trains on, and its own defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from triptych.curriculum import StageConfig
+from triptych.train import (
+    AverageConfig,
+    OptimizerConfig,
+    StageExit,
+    StageSchedule,
+    TrackingConfig,
+    TrainConfig,
+)
+
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+RecomputeName = Literal["none", "selective", "full"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How a command trains.
+
+    Attributes:
+        output: folder of the run; the same command again goes on from its last checkpoint.
+        router_aux_loss_coef: weight of the loss that balances experts; None for that of
+            the model, 0 for none.
+        average: a running average of the weights, which is then what is evaluated and
+            exported.
+        micro_batch_rows: rows computed together; changes memory and speed, not results
+            beyond rounding.
+        precision: of the matrix products; weights stay fp32.
+        recompute: activations that are computed again to save memory: `none`, `selective` or
+            `full`; changes memory and time, not the result.
+        checkpoint_every_steps: besides the end of every stage.
+        keep_checkpoints: newest ones to keep.
+        keep_every_steps: checkpoints of steps that it divides are never removed.
+        async_checkpoints: write checkpoints beside the training, from a copy in memory.
+        seed: of the weights and of the data order.
+        clip_norm: largest norm of the gradient; 0 leaves it as it is.
+        spike_sigmas: a loss or gradient norm so many deviations above the mean of 128
+            steps is not updated by; 0 for no such rule.
+        max_bad_steps: so many such steps in a row, and the run goes back to before them.
+        max_rewinds: times that it goes back, leaving their data out.
+        tensorboard: write event files, where tensorboard is installed.
+        tracking: where else metrics are shown; `metrics.jsonl` has them all.
+        threads: CPU threads; None takes all cores.
+        device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
+    """
+
+    output: str
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    router_aux_loss_coef: float | None = None
+    average: AverageConfig | None = None
+    micro_batch_rows: int = 8
+    precision: PrecisionName = "auto"
+    recompute: RecomputeName = "none"
+    checkpoint_every_steps: int = TrainConfig.checkpoint_every_steps
+    keep_checkpoints: int = TrainConfig.keep_checkpoints
+    keep_every_steps: int | None = None
+    async_checkpoints: bool = False
+    seed: int = 0
+    clip_norm: float = TrainConfig.clip_norm or 0.0
+    spike_sigmas: float = TrainConfig.spike_sigmas or 0.0
+    max_bad_steps: int = TrainConfig.max_bad_steps
+    max_rewinds: int = TrainConfig.max_rewinds
+    tensorboard: bool = True
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    threads: int | None = None
+    device: DeviceName = "auto"
+
+
+def train_config(
+    settings: TrainingSettings, stages: Sequence[StageConfig]
+) -> TrainConfig:
+    """The Trainer's own settings, out of a command's."""
+    return TrainConfig(
+        output=Path(settings.output),
+        optimizer=settings.optimizer,
+        average=settings.average,
+        stages=tuple(map(_schedule, stages)),
+        exits=tuple(map(_exit, stages)),
+        micro_batch_rows=settings.micro_batch_rows,
+        precision=settings.precision,
+        recompute=settings.recompute,
+        checkpoint_every_steps=settings.checkpoint_every_steps,
+        keep_checkpoints=settings.keep_checkpoints,
+        keep_every_steps=settings.keep_every_steps,
+        async_checkpoints=settings.async_checkpoints,
+        seed=settings.seed,
+        clip_norm=settings.clip_norm or None,
+        spike_sigmas=settings.spike_sigmas or None,
+        max_bad_steps=settings.max_bad_steps,
+        max_rewinds=settings.max_rewinds,
+        tensorboard=settings.tensorboard,
+        tracking=settings.tracking,
+    )
+
+
+def _schedule(stage: StageConfig) -> StageSchedule:
+    return StageSchedule(
+        name=stage.name,
+        steps=stage.num_steps,
+        max_lr=stage.learning_rate,
+        min_lr_ratio=stage.min_lr_ratio,
+        warmup_steps=stage.warmup_steps,
+        schedule=stage.schedule,
+        decay_ratio=stage.decay_ratio,
+    )
+
+
+def _exit(stage: StageConfig) -> StageExit | None:
+    if stage.exit is None:
+        return None
+    growing = 0 if stage.batch_ramp is None else stage.batch_ramp.steps
+    earliest = max(stage.warmup_steps, stage.ramp_steps, growing)
+    return StageExit(condition=stage.exit, earliest_steps=earliest)

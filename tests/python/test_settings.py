@@ -1,0 +1,92 @@
+"""Settings of the training commands: one definition, three doors."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+
+from triptych import cli, config
+from triptych.commands.dpo import DpoConfig
+from triptych.commands.pretrain import PretrainConfig
+from triptych.commands.settings import TrainingSettings, train_config
+from triptych.commands.sft import SftConfig
+from triptych.curriculum import StageConfig
+from triptych.settings_help import describe, documented
+from triptych.train import OptimizerConfig
+
+COMMANDS = {"pretrain": PretrainConfig, "sft": SftConfig, "dpo": DpoConfig}
+STAGE = [StageConfig(stage="only", learning_rate=1.0, batch_size=1, steps=1)]
+
+
+def smallest(kind):
+    """Settings of a command with nothing given that has a default."""
+    needed = {
+        "output": "runs/x",
+        "tokenizer": "tokenizer.json",
+        "sources": {},
+        "model": {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1},
+        "stage": [{"stage": "a", "learning_rate": 1.0, "batch_size": 1, "steps": 1}],
+    }
+    others = {"output": "x", "model": "x", "conversations": [], "preferences": []}
+    wanted = needed if kind is PretrainConfig else others
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in wanted.items() if name in names}
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+def test_every_command_hands_all_its_shared_settings_to_the_trainer(kind):
+    given = {
+        "optimizer": {"name": "muon"},
+        "micro_batch_rows": 3,
+        "precision": "bf16",
+        "recompute": "full",
+        "checkpoint_every_steps": 7,
+        "keep_checkpoints": 5,
+        "keep_every_steps": 21,
+        "async_checkpoints": True,
+        "seed": 4,
+        "clip_norm": 0.5,
+        "spike_sigmas": 9.0,
+        "max_bad_steps": 11,
+        "max_rewinds": 1,
+        "tensorboard": False,
+    }
+    settings = config.from_mapping(kind, {**smallest(kind), **given})
+    found = train_config(settings, STAGE)
+    for name, value in given.items():
+        wanted = OptimizerConfig(name="muon") if name == "optimizer" else value
+        assert getattr(found, name) == wanted, name
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+def test_zero_turns_clipping_and_spikes_off(kind):
+    off = {"clip_norm": 0, "spike_sigmas": 0}
+    settings = config.from_mapping(kind, {**smallest(kind), **off})
+    found = train_config(settings, STAGE)
+    assert (found.clip_norm, found.spike_sigmas) == (None, None)
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+def test_no_command_defines_a_shared_setting_again_but_for_its_default(kind):
+    shared = set(documented(TrainingSettings))
+    own = inspect.cleandoc(kind.__doc__).partition("Attributes:")[2]
+    assert shared
+    assert not [name for name in shared if f"\n    {name}:" in own]
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_help_lists_every_key(verb, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    text = capsys.readouterr().out
+    for setting in describe(COMMANDS[verb]):
+        assert f"\n  {setting.key}" in text
+    assert "\n  optimizer.beta2 = 0.95\n" in text
+    assert "\n  spike_sigmas = 6.0\n      a loss or gradient norm" in text
+
+
+def test_help_names_keys_of_tables_in_lists():
+    keys = {setting.key for setting in describe(PretrainConfig)}
+    assert {"stage[].steps", "stage[].exit.loss_below", "model.size"} <= keys
