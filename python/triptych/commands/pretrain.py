@@ -25,6 +25,7 @@ from triptych.curriculum import StageConfig, scaled_curriculum
 from triptych.data import OrderedRows, TokenShards, require_same_tokenizer
 from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte
+from triptych.ladder.table import LadderTable
 from triptych.language_model import use_threads
 from triptych.model import Transformer
 from triptych.train import (
@@ -72,6 +73,7 @@ class PretrainConfig:
         max_rewinds: times that a run whose steps go bad one after another goes back and
             leaves their data out.
         threads: CPU threads; None takes all cores.
+        ladder: sizes and durations that `triptych ladder` trains.
     """
 
     output: str
@@ -100,6 +102,7 @@ class PretrainConfig:
     max_rewinds: int = TrainConfig.max_rewinds
     threads: int | None = None
     device: DeviceName = "auto"
+    ladder: LadderTable | None = None
 
     def __post_init__(self) -> None:
         """Checks what no single field can."""
