@@ -24,6 +24,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "triptych.commands.plan:run",
         "say what a pre-training run will take",
     ),
+    "ladder": (
+        "triptych.commands.ladder:run",
+        "train small models, fit a scaling law, predict a larger run",
+    ),
     "sft": ("triptych.commands.sft:run", "fine-tune a model on conversations"),
     "dpo": ("triptych.commands.dpo:run", "align a model with preferences"),
     "average": (
@@ -231,6 +235,38 @@ def _plan(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="the plan as JSON")
 
 
+def _ladder(command: argparse.ArgumentParser) -> None:
+    _training(command)
+    command.add_argument(
+        "--sizes",
+        dest="overrides",
+        action="append",
+        type=lambda text: _list_override("ladder.sizes", text, quote='"'),
+        metavar="SIZE,...",
+        help="WIDTHxLAYERS or of the dial (default: 1/64 to 1/4 of the run's own)",
+    )
+    command.add_argument(
+        "--durations",
+        dest="overrides",
+        action="append",
+        type=lambda text: _list_override("ladder.durations", text),
+        metavar="N,...",
+        help="tokens a parameter (default: half, once and twice the run's own)",
+    )
+    command.add_argument(
+        "--with-target",
+        action="store_true",
+        help="train the predicted run as well, after predicting it, and compare",
+    )
+    command.add_argument(
+        "--no-measure", action="store_true", help="in a dry run: no steps, no time"
+    )
+
+
+def _list_override(key: str, text: str, quote: str = "") -> str:
+    return f"{key}=[{','.join(f'{quote}{part}{quote}' for part in text.split(','))}]"
+
+
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", default="runs/demo", help="folder of the run")
     command.add_argument(
@@ -348,6 +384,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "prep": _nothing,
     "pretrain": _pretrain,
     "plan": _plan,
+    "ladder": _ladder,
     "sft": _training,
     "dpo": _training,
     "average": _average,

@@ -46,13 +46,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands under it, in order."""
+    """A heading with what stands under it, in order.
+
+    `drawing` is SVG of our own making, put in as it is.
+    """
 
     title: str
     text: str = ""
     table: Table | None = None
     curves: Sequence[Series] = ()
     axis: str = ""
+    drawing: str = ""
     samples: Sequence[Mapping[str, str]] = ()
 
 
@@ -74,6 +78,8 @@ def _section(section: Section) -> str:
         parts.append(f"<p>{html.escape(section.text)}</p>")
     if section.curves:
         parts.append(chart(section.curves, section.axis))
+    if section.drawing:
+        parts.append(section.drawing)
     if section.table:
         parts.append(_table(section.table))
     parts += [_sample(sample) for sample in section.samples]

@@ -46,7 +46,7 @@ def show(plan: Plan, console: Console) -> None:
     if plan.measured is not None:
         console.print(_measured(plan.measured))
     if plan.checkpoint_seconds is not None:
-        seconds = _duration(plan.checkpoint_seconds)
+        seconds = duration(plan.checkpoint_seconds)
         console.print(f"checkpoints: best every {seconds} (Young 1974)")
     console.print(_rows("law", plan.laws))
     console.print(_rows("advice", plan.hyperparameters))
@@ -72,7 +72,7 @@ def _stages(plan: Plan) -> Table:
             f"{stage['steps']:,}",
             f"{stage['slots']:,}",
             f"{stage['flops']:.3g}",
-            _duration(stage["seconds"]),
+            duration(stage["seconds"]),
             "" if price is None else f"{price:,.2f}",
         )
     return table
@@ -87,7 +87,8 @@ def _rows(title: str, values: Any) -> Table:
     return table
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """A time for a person; empty where it is not known."""
     if seconds is None:
         return ""
     if seconds < 120.0:

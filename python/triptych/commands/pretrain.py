@@ -18,6 +18,7 @@ from triptych.curriculum import StageConfig, scaled_curriculum
 from triptych.data import OrderedRows, TokenShards, require_same_tokenizer
 from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte
+from triptych.ladder.table import LadderTable
 from triptych.language_model import use_threads
 from triptych.model import Transformer
 from triptych.train import PretrainObjective, TrainResult, checkpoint
@@ -46,6 +47,7 @@ class PretrainConfig(TrainingSettings):
         seq_len: tokens of a row where a stage does not say.
         z_loss: weight of lse² (PaLM: 1e-4).
         parallel: how the processes of `torchrun` share the model.
+        ladder: sizes and durations that `triptych ladder` trains.
     """
 
     tokenizer: str
@@ -62,6 +64,7 @@ class PretrainConfig(TrainingSettings):
     z_loss: float = 0.0
     checkpoint_every_steps: int = 500
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    ladder: LadderTable | None = None
 
     def __post_init__(self) -> None:
         """Checks what no single field can."""

@@ -1,0 +1,221 @@
+"""The runs of a ladder: every size for every duration, and the run that is predicted.
+
+A run differs from the predicted one in its model and its length, and in what has to
+follow these. Stages keep their shares and mixtures; learning rates and batches move as
+Step Law (Li et al. 2025, eq. 1), the law of the dial, says that they move from the
+predicted run's size and tokens to these. So a configuration without rates gets the
+law's own, and one whose rate was found by trial keeps its lead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych import config
+from triptych._core import Tokenizer
+from triptych.commands.pretrain import PretrainConfig, order
+from triptych.curriculum import StageConfig
+from triptych.errors import ConfigError
+from triptych.ladder.shapes import default_sizes, shape_of
+from triptych.ladder.table import LadderTable
+from triptych.model import ModelConfig
+from triptych.plan.advice import MAX_EPOCHS, Run, hyperparameters
+from triptych.plan.planning import flops_per_slot
+
+TARGET = "target"
+DURATION_SHARES = (0.5, 1.0, 2.0)
+MIN_WARMUP_STEPS = 10  # as in `curriculum.scaled_curriculum`
+# What a run may be told otherwise when it goes on: none changes the result.
+FREE = ("output", "threads", "device", "checkpoint_every_steps", "async_checkpoints")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run of the ladder.
+
+    Attributes:
+        name: of its folder.
+        settings: as `triptych pretrain` takes them.
+        parameters: those of matrix products, see `ladder.shapes`.
+        tokens: of documents, padding left out.
+        flops: as `triptych plan` counts.
+        epochs: most passes over a source.
+    """
+
+    name: str
+    settings: PretrainConfig
+    parameters: int
+    tokens: int
+    flops: float
+    epochs: float
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.num_steps for stage in self.settings.stages)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Slots of the largest batch."""
+        seq_len = self.settings.seq_len
+        stages = self.settings.stages
+        return max(x.rows_per_step * (x.seq_len or seq_len) for x in stages)
+
+    @property
+    def learning_rate(self) -> float:
+        """The highest."""
+        return max(stage.learning_rate for stage in self.settings.stages)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a finished run to be this one."""
+        mapping = config.to_mapping(self.settings)
+        return {key: value for key, value in mapping.items() if key not in FREE}
+
+
+def plan_points(settings: PretrainConfig) -> tuple[list[Point], Point]:
+    """The runs to train, cheapest first, and the one to predict.
+
+    Raises:
+        ConfigError: there is nothing held out to measure by, or an impossible size.
+    """
+    if not settings.evaluation:
+        raise ConfigError(
+            "evaluation: expected a held-out token shard folder under [evaluation], as "
+            "a ladder compares losses on it, found none"
+        )
+    table = settings.ladder or LadderTable()
+    tokenizer = Tokenizer.from_file(settings.tokenizer)
+    model = settings.model.model_config(tokenizer)
+    target = _target(settings, model)
+    sizes = table.sizes or default_sizes(settings.model, model, tokenizer)
+    own = target.tokens / target.parameters
+    durations = table.durations or tuple(own * share for share in DURATION_SHARES)
+    points = [
+        _point(size, duration, target, model, tokenizer)
+        for size, duration in itertools.product(sizes, durations)
+    ]
+    return sorted(points, key=lambda point: point.flops), target
+
+
+def warnings(points: list[Point], target: Point) -> list[str]:
+    """What a fit cannot know, as sentences."""
+    found = [
+        f"run `{point.name}`: {point.epochs:.1f} passes over a source; the law knows "
+        f"no repetition, which costs beyond {MAX_EPOCHS:.0f} (Muennighoff et al. 2023)"
+        for point in [*points, target]
+        if point.epochs > MAX_EPOCHS
+    ]
+    largest = max(point.parameters for point in points)
+    if largest >= target.parameters:
+        found.append(
+            f"the largest model of the ladder has {largest:,} parameters and the "
+            f"predicted one {target.parameters:,}: nothing is predicted beyond it"
+        )
+    return found
+
+
+def _target(settings: PretrainConfig, model: ModelConfig) -> Point:
+    output = str(Path(settings.output) / TARGET)
+    stages = tuple(
+        dataclasses.replace(stage, exit=None) for stage in _measured(settings.stages)
+    )
+    settings = dataclasses.replace(settings, output=output, stage=stages, ladder=None)
+    return _counted(TARGET, settings, model)
+
+
+def _point(
+    size: str, duration: float, target: Point, model: ModelConfig, tokenizer: Tokenizer
+) -> Point:
+    whole = target.settings
+    shape = shape_of(size, whole.model, model)
+    own = shape.model_config(tokenizer)
+    tokens = duration * own.num_matmul_parameters()
+    law, law_of_target = _law(own, tokens), _law(model, target.tokens)
+    ratios = {key: law[key] / law_of_target[key] for key in law}
+    length = tokens / target.tokens
+    stages = [_stage(stage, whole.seq_len, length, **ratios) for stage in whole.stages]
+    name = f"{size}-{duration:g}"
+    settings = dataclasses.replace(
+        whole,
+        output=str(Path(whole.output).parent / "points" / name),
+        model=shape,
+        stage=tuple(stages),
+        tokens=None,
+        batch_tokens=None,
+        learning_rate=None,
+        keep_checkpoints=1,
+        keep_every_steps=None,
+    )
+    return _counted(name, settings, own)
+
+
+def _stage(
+    stage: StageConfig,
+    seq_len: int,
+    length: float,
+    *,
+    learning_rate: float,
+    batch_tokens: float,
+) -> StageConfig:
+    """A stage of the predicted run, so many times as long, with scaled rate and batch."""
+    row = stage.seq_len or seq_len
+    batch_size = max(1, round(stage.rows_per_step * batch_tokens))
+    slots = stage.num_steps * stage.rows_per_step * row * length
+    steps = max(1, round(slots / (batch_size * row)))
+    share = steps / stage.num_steps
+    warmup = max(round(stage.warmup_steps * share), MIN_WARMUP_STEPS)
+    return dataclasses.replace(
+        stage,
+        steps=steps,
+        data_fraction=None,
+        batch_size=batch_size,
+        learning_rate=stage.learning_rate * learning_rate,
+        warmup_steps=min(warmup, steps) if stage.warmup_steps else 0,
+        ramp_steps=min(round(stage.ramp_steps * share), steps),
+    )
+
+
+def _measured(stages: tuple[StageConfig, ...]) -> list[StageConfig]:
+    """The stages, of which the last one's end alone is measured, on every set."""
+    quiet = [dataclasses.replace(stage, evaluation=()) for stage in stages[:-1]]
+    return [*quiet, dataclasses.replace(stages[-1], evaluation=None)]
+
+
+def _law(model: ModelConfig, tokens: float) -> dict[str, float]:
+    """Learning rate and batch in tokens that Step Law gives."""
+    head = model.vocab_size * model.hidden_size
+    run = Run(
+        parameters=model.num_parameters(),
+        matrix_parameters=model.num_matmul_parameters() - head,
+        tokens=round(tokens),
+        unique_tokens=round(tokens),
+        batch_tokens=0,
+        learning_rate=0.0,
+        epochs={},
+    )
+    found = hyperparameters(run)["step_law2025"]
+    return {name: found[name] for name in ("learning_rate", "batch_tokens")}
+
+
+def _counted(name: str, settings: PretrainConfig, model: ModelConfig) -> Point:
+    rows = order(settings)
+    sources = rows.report()["sources"]
+    flops = sum(
+        stage.num_steps
+        * stage.rows_per_step
+        * (stage.seq_len or settings.seq_len)
+        * flops_per_slot(model, stage.seq_len or settings.seq_len)
+        for stage in settings.stages
+    )
+    return Point(
+        name=name,
+        settings=settings,
+        parameters=model.num_matmul_parameters(),
+        tokens=sum(rows.planned_tokens().values()),
+        flops=flops,
+        epochs=max(sum(x["epochs"] for x in source["packings"]) for source in sources),
+    )

@@ -1,0 +1,103 @@
+"""Trains the points of a ladder through the normal path, each in its own folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from triptych._core import Tokenizer
+from triptych.commands.pretrain import PretrainConfig, pretrain
+from triptych.commands.training import RUN_FILE, Watch
+from triptych.data import TokenShards, stored_batches
+from triptych.errors import ConfigError
+from triptych.evaluate import EVAL_BATCH_TOKENS, text_bytes
+from triptych.ladder.points import FREE, Point
+from triptych.train.metrics import EvaluationLog
+
+StepWatch = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The evaluation sets of a run, all together: what turns bits a byte into nats."""
+
+    settings: PretrainConfig
+
+    @cached_property
+    def tokens(self) -> int:
+        """Tokens that are predicted."""
+        seq_len = self.settings.seq_len
+        return sum(
+            int((batch.labels >= 0).sum())
+            for shards in self._sets
+            for batch in stored_batches(
+                shards, seq_len=seq_len, batch_tokens=EVAL_BATCH_TOKENS
+            )
+        )
+
+    @cached_property
+    def bytes(self) -> int:
+        """UTF-8 bytes of their text."""
+        tokenizer = Tokenizer.from_file(self.settings.tokenizer)
+        return sum(text_bytes(shards, tokenizer) for shards in self._sets)
+
+    @property
+    def nats_per_bit(self) -> float:
+        """Nats a token of one bit a byte."""
+        return math.log(2) * self.bytes / self.tokens
+
+    @property
+    def _sets(self) -> list[TokenShards]:
+        return [TokenShards(folder) for folder in self.settings.evaluation.values()]
+
+
+def bits_of(point: Point) -> float | None:
+    """Held-out bits a byte at a point's last step; None if it has not come there.
+
+    Raises:
+        ConfigError: the folder holds a run of other settings.
+    """
+    folder = Path(point.settings.output)
+    lines = EvaluationLog(folder).read() if folder.is_dir() else []
+    done = [line for line in lines if line["step"] == point.steps]
+    if not done:
+        return None
+    _require_same(folder / RUN_FILE, point)
+    return float(done[-1]["bits_per_byte"]["all"])
+
+
+def train_point(point: Point, on_step: StepWatch | None = None) -> float:
+    """Trains a point, or goes on, unless it stands; returns held-out bits a byte.
+
+    Raises:
+        Interrupted: SIGTERM came; the same call goes on.
+    """
+    found = bits_of(point)
+    if found is not None:
+        return found
+    pretrain(point.settings, Watch(on_step=on_step))
+    found = bits_of(point)
+    if found is None:
+        raise ConfigError(
+            f"run `{point.name}`: expected it to end at step {point.steps}, found that it "
+            "ended elsewhere: its data may be too short"
+        )
+    return found
+
+
+def _require_same(path: Path, point: Point) -> None:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    expected = point.identity()
+    keys = {*found, *expected} - {*FREE}
+    other = sorted(key for key in keys if found.get(key) != expected.get(key))
+    if other:
+        raise ConfigError(
+            f"`{path}`: expected the settings of this ladder's run `{point.name}`, found "
+            f"another {' and another '.join(f'`{key}`' for key in other)}: choose another "
+            "`output`, or remove the folder to train it again"
+        )
