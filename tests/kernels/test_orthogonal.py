@@ -1,9 +1,10 @@
-"""Matrices made orthogonal, against their twin, the decomposition, and the trainer's."""
+"""Matrices made orthogonal, against their twin, the decomposition, and a CPU's path."""
 
 import pytest
 import torch
 
 from tolerances import FACTOR, TOLERANCES, assert_close, relative_error
+from triptych import ops
 from triptych_kernels import orthogonal, orthogonalize, reference
 from triptych_kernels.polar_iterations import METHODS
 
@@ -67,10 +68,9 @@ def test_newton_schulz_ends_between_its_bounds():
     assert values.max() < 1.25
 
 
-def test_the_trainers_own_gives_the_same():
-    muon = pytest.importorskip("triptych.train.muon")
+def test_the_path_of_a_cpu_gives_the_same():
     matrices = torch.randn(2, 20, 30)
-    expected = muon.orthogonalize(matrices, dtype=torch.float32)
+    expected = ops.orthogonalize(matrices, dtype=torch.float32)
     found = orthogonalize(matrices, dtype=torch.float32)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 

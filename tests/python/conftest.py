@@ -53,7 +53,7 @@ def model_folder(tiny_model, tokenizer_path: Path, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread():
     """Tiny products: a second thread costs more than it computes."""
     import torch

@@ -7,11 +7,12 @@ import itertools
 import json
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 import sharded_worker
 from test_ranks import start
+
+pytestmark = pytest.mark.usefixtures("one_thread")  # as in the processes
 
 # Documents a row (of 8) and rows a micro-batch; processes each take a half of the rows.
 PACKINGS = (1, 2, 4)
@@ -34,15 +35,6 @@ def reference(tmp_path_factory):
     """One process, a document a row, all rows at once."""
     folder = tmp_path_factory.mktemp("reference")
     return sharded_worker.gradients(folder, parallel={}, per_row=1, micro_batch_rows=8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """As in the processes that it is compared with."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def largest_difference(found, expected):

@@ -24,6 +24,8 @@ from triptych.train.ranks import Ranks
 from triptych.train.sharding import Sharded
 from triptych.train.tensor_parallel import require_divisible
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # as in the processes
+
 STEPS = 10
 SHARD, TENSOR = {"shard": 2}, {"tensor": 2}
 UNTIED = {"tie_word_embeddings": False}
@@ -67,15 +69,6 @@ MUON_CASES = {
 # Grids that one run passes through, each up to a step.
 JOURNEY = [(2, SHARD, 2), (2, TENSOR, 4), (2, {}, 5)]
 JOURNEY_IN_FOUR = [({"shard": 2, "tensor": 2}, 7), (SHARD, 9)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """As in the processes that it is compared with."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def shape(changes):

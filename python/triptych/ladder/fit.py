@@ -11,7 +11,7 @@ anew gives too little, as a fit with a Huber loss passes through some of its poi
 leaves them none. So each replicate is the fitted curve plus normal noise, whose variance
 is itself drawn: the residual sum of squares over a chi-squared of the degrees of
 freedom, as in Student's t. A predicted run gets such noise too, since its own loss will
-have it. `benches/train/bench_ladder.py` measures the coverage.
+have it. `tests/python/test_ladder_fit.py` counts how often the interval holds.
 """
 
 from __future__ import annotations

@@ -29,22 +29,16 @@ from triptych.train.checkpoint import TrainState
 from triptych.train.early_exit import ExitWatch
 from triptych.train.health import Reading, SpikeWatch, finite
 from triptych.train.incidents import REWOUND, IncidentLog, documents_of
-from triptych.train.measures import (
-    Goodput,
-    peak_flops,
-    peak_memory_mib,
-    step_flops,
-)
-from triptych.train.metrics import MetricsLog, read_metrics
+from triptych.train.measures import peak_flops, peak_memory_mib, step_flops
 from triptych.train.objective import Objective
 from triptych.train.optimizer import create_optimizer, set_lr
 from triptych.train.placement import place
 from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks, add_sums
 from triptych.train.resume import newest_checkpoint, without
+from triptych.train.run_log import RunLog
 from triptych.train.saving import Keeping, Saver
 from triptych.train.schedule import stage_at
-from triptych.train.tracking import Trackers
 from triptych.train.train_config import Metrics, TrainConfig, TrainResult
 
 logger = logging.getLogger("triptych.train")
@@ -154,19 +148,22 @@ class Trainer:
         last = self._resume()
         self.placement.start_together()
         metrics: Metrics = {}
-        log = self._open_log()
+        log = RunLog(
+            self.config, self.state.step, self.identity, writes=self.ranks.is_first
+        )
         self.model.train()
         self._prefetch()
         try:
             while self.state.step < self.num_steps:
                 metrics = self._step(self.state.step)
                 self._maybe_exit(metrics["loss"])
-                self._report(log, metrics, last)
+                log.report(metrics, self.num_steps, last)
+                if self.on_step is not None and self.ranks.is_first:
+                    self.on_step({**metrics, "num_steps": self.num_steps})
                 last = self._maybe_save(last)
                 self._maybe_stop(last)
         finally:
-            if log is not None:
-                log.close()
+            log.close()
         last = self._save() if last is None else last
         state = self.state
         return TrainResult(
@@ -177,18 +174,6 @@ class Trainer:
             metrics,
             dict(state.source_tokens),
         )
-
-    def _open_log(self) -> MetricsLog | None:
-        """The metrics of the run, for the process that writes them."""
-        if not self.ranks.is_first:
-            return None
-        output, tensorboard = Path(self.config.output), self.config.tensorboard
-        shown = Trackers(self.config.tracking, output, self.identity)
-        log = MetricsLog(
-            output, self.state.step, tensorboard=tensorboard, trackers=shown
-        )
-        self.goodput = Goodput(output, read_metrics(output))
-        return log
 
     @property
     def num_steps(self) -> int:
@@ -285,7 +270,7 @@ class Trainer:
         tokens, flops, ids_hash = self._account(batches)
         self.state.step = step + 1
         ended = time.perf_counter()
-        metrics: Metrics = {
+        return {
             "step": step + 1,
             "stage": stage.name,
             **sums,
@@ -304,9 +289,6 @@ class Trainer:
             "ids_hash": f"{ids_hash:016x}",
             "rolling_hash": f"{self.state.rolling_hash:016x}",
         }
-        if self.ranks.is_first:
-            metrics["goodput"] = self.goodput.share(metrics)
-        return metrics
 
     def _account(self, batches: Sequence[Batch]) -> tuple[int, int, int]:
         """Enters what a step has read into the state.
@@ -450,25 +432,6 @@ class Trainer:
             and rewinds < self.config.max_rewinds
             and hasattr(self.data, "skipping")
         )
-
-    def _report(
-        self, log: MetricsLog | None, metrics: Metrics, last: Path | None
-    ) -> None:
-        metrics["loss"] = finite(metrics["loss"])
-        if log is None:
-            return
-        log.write(metrics)
-        remaining = self.num_steps - self.state.step
-        log.status(
-            {
-                **metrics,
-                "num_steps": self.num_steps,
-                "checkpoint": None if last is None else str(last),
-                "state": "running" if remaining else "finished",
-            }
-        )
-        if self.on_step is not None:
-            self.on_step({**metrics, "num_steps": self.num_steps})
 
     def _maybe_exit(self, loss: float) -> None:
         """Ends the present stage here if its exit condition is met."""

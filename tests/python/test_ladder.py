@@ -1,0 +1,318 @@
+"""A ladder trains what it plans, once, and predicts the run that it is of."""
+
+import dataclasses
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from triptych import Tokenizer, config
+from triptych._core import train_tokenizer, write_token_shards
+from triptych.cli import main
+from triptych.commands.ladder import compare, ladder
+from triptych.commands.pretrain import PretrainConfig
+from triptych.errors import ConfigError
+from triptych.ladder.drawing import ladder_page, ladder_svg
+from triptych.ladder.points import plan_points
+from triptych.ladder.running import HeldOut, train_point
+from triptych.ladder.shapes import SHARES, default_sizes
+from triptych.model.presets import preset
+
+STAGES = """
+[[stage]]
+stage = "first"
+learning_rate = 0.02
+batch_size = 4
+steps = 150
+warmup_steps = 15
+[[stage]]
+stage = "second"
+learning_rate = 0.01
+batch_size = 4
+steps = 50
+schedule = "linear"
+min_lr_ratio = 0.1
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ladder")
+    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    for name, first in (("web", 0), ("heldout", 1000)):
+        documents = [
+            (f"{first + i}", "web", list(range(7, 30 + i % 9)), None) for i in range(60)
+        ]
+        write_token_shards(documents, tokenizer, str(folder / name), 1)
+    lines = [
+        f'output = "{folder / "run"}"',
+        f'tokenizer = "{folder / "tokenizer.json"}"',
+        "seq_len = 32",
+        "threads = 1",
+        f'[sources]\nweb = "{folder / "web"}"',
+        f'[evaluation]\nweb = "{folder / "heldout"}"',
+        "[model]\nhidden_size = 16\nnum_hidden_layers = 2\nnum_attention_heads = 2",
+        "intermediate_size = 32",
+        '[ladder]\nsizes = ["4x1", "8x1", "8x2"]\ndurations = [0.1, 0.2, 0.4]',
+        STAGES,
+    ]
+    (folder / "run.toml").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(folder):
+    return config.load(PretrainConfig, folder / "run.toml")
+
+
+def tokenizer_of(settings):
+    return Tokenizer.from_file(settings.tokenizer)
+
+
+def test_every_size_is_trained_for_every_duration_cheapest_first(settings):
+    points, target = plan_points(settings)
+    assert {p.name for p in points} == {
+        f"{size}-{duration}"
+        for size in ("4x1", "8x1", "8x2")
+        for duration in ("0.1", "0.2", "0.4")
+    }
+    assert [p.flops for p in points] == sorted(p.flops for p in points)
+    step = target.batch_tokens
+    for point in points:
+        wanted = float(point.name.split("-")[1]) * point.parameters
+        assert point.tokens == pytest.approx(wanted, abs=2 * step)
+        assert point.tokens <= point.batch_tokens * point.steps  # rows have padding
+
+
+def test_the_head_counts_and_the_table_of_embeddings_does_not(settings):
+    (_, target), tied = plan_points(settings), settings.model
+    untied = dataclasses.replace(tied, tie_word_embeddings=False)
+    assert untied.model_config(tokenizer_of(settings)).num_matmul_parameters() == (
+        target.parameters
+    )
+    vocabulary = tokenizer_of(settings).vocab_size
+    layers = 2 * (4 * 16 * 16 + 3 * 16 * 32)
+    assert target.parameters == layers + vocabulary * 16
+
+
+def test_rates_and_batches_move_by_step_law_from_what_the_run_has(settings):
+    settings = dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, hidden_size=128, num_hidden_layers=2),
+    )
+    (small, *_), target = plan_points(settings)
+    n, own_n = (_matrices(x.settings, tokenizer_of(settings)) for x in (small, target))
+    d = float(small.name.split("-")[1]) * small.parameters
+    expected = (n / own_n) ** -0.713 * (d / target.tokens) ** 0.307
+    assert small.learning_rate / 0.02 == pytest.approx(expected, rel=1e-3)
+    first, second = small.settings.stages
+    assert first.learning_rate == pytest.approx(2 * second.learning_rate)
+    assert (second.schedule, second.min_lr_ratio) == ("linear", 0.1)
+    rows = max(1, round(4 * (d / target.tokens) ** 0.571))
+    assert first.rows_per_step == second.rows_per_step == rows
+    share = d / target.tokens * 4 / rows
+    assert [x.num_steps for x in (first, second)] == [
+        max(1, round(own * share)) for own in (150, 50)
+    ]
+    assert first.warmup_steps == min(10, first.num_steps)
+
+
+def _matrices(settings, tokenizer):
+    model = settings.model.model_config(tokenizer)
+    return model.num_matmul_parameters() - model.vocab_size * model.hidden_size
+
+
+def test_a_size_of_the_dial_gets_the_dial_s_own_recipe(settings):
+    """The law that moves rates is the one in `presets`: from d1 to d2 it agrees."""
+    tokens = 1_000_000
+    shape = dataclasses.replace(
+        settings.model, size="d2", hidden_size=None, intermediate_size=None
+    )
+    shape = dataclasses.replace(
+        shape, num_hidden_layers=None, num_attention_heads=None, qk_norm=False
+    )
+    big = dataclasses.replace(
+        settings, model=shape, stage=(), tokens=tokens, batch_tokens=None
+    )
+    parameters = preset("d1").parameters + 300 * 64
+    table = dataclasses.replace(
+        settings.ladder, sizes=("d1",), durations=(tokens / parameters,)
+    )
+    (point,), target = plan_points(dataclasses.replace(big, ladder=table))
+    assert target.learning_rate == pytest.approx(preset("d2", tokens).learning_rate)
+    wanted = preset("d1", tokens).learning_rate
+    assert point.learning_rate == pytest.approx(wanted, rel=0.02)  # rounded to 3 digits
+
+
+def test_sizes_that_are_not_given_come_near_their_shares(settings):
+    shape = dataclasses.replace(
+        settings.model,
+        hidden_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        intermediate_size=None,
+    )
+    tokenizer = tokenizer_of(settings)
+    model = shape.model_config(tokenizer)
+    sizes = default_sizes(shape, model, tokenizer)
+    from triptych.ladder.shapes import shape_of
+
+    for size, share in zip(sizes, SHARES, strict=True):
+        small = shape_of(size, shape, model).model_config(tokenizer)
+        wanted = share * model.num_matmul_parameters()
+        assert small.num_matmul_parameters() == pytest.approx(wanted, rel=0.1)
+        assert small.num_attention_heads % small.num_key_value_heads == 0
+    assert len(set(sizes)) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"evaluation": {}}, "evaluation: expected a held-out token shard folder"),
+        ({"sizes": ("big",)}, "found `big`, nor `WIDTHxLAYERS`"),
+        ({"sizes": ("7x1",)}, "expected an even width, found 7"),
+        ({"sizes": ()}, "too small to choose five below it"),
+    ],
+)
+def test_what_cannot_be_a_ladder_is_refused(settings, change, words):
+    if "sizes" in change:
+        change = {"ladder": dataclasses.replace(settings.ladder, **change)}
+    with pytest.raises(ConfigError, match=words):
+        plan_points(dataclasses.replace(settings, **change))
+
+
+def test_the_table_takes_each_duration_once_and_above_zero(folder):
+    for text, words in (("[1, 1]", "each once"), ("[0]", "numbers > 0")):
+        with pytest.raises(ConfigError, match=words):
+            config.load(
+                PretrainConfig, folder / "run.toml", [f"ladder.durations={text}"]
+            )
+
+
+def test_a_killed_ladder_goes_on_and_trains_nothing_twice(settings, folder, capsys):
+    class Killed:
+        """Stops like Ctrl-C in the fifth run."""
+
+        runs = 0
+
+        def __init__(self, title, total):
+            Killed.runs += 1
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def step(self, metrics):
+            if Killed.runs == 5 and metrics["step"] == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ladder(settings, progress=Killed)
+    points = folder / "run" / "ladder" / "points"
+    begun = {path.name: _starts(path) for path in points.iterdir()}
+    assert len(begun) == 5
+    assert not (folder / "run" / "ladder" / "ladder.json").exists()
+    command = ["ladder", "--config", str(folder / "run.toml"), "--json"]
+    assert main([*command, "--with-target"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    again = {path.name: _starts(path) for path in points.iterdir()}
+    assert len(again) == 9
+    assert sum(again[name] - begun[name] for name in begun) == 1  # the one killed
+    _check_result(found, settings, folder / "run" / "ladder")
+    assert main(command) == 0  # nothing is left to train
+    assert {path.name: _starts(path) for path in points.iterdir()} == again
+
+
+def _starts(folder):
+    return len((folder / "sessions.jsonl").read_text().splitlines())
+
+
+def _check_result(found, settings, folder):
+    assert json.loads((folder / "ladder.json").read_text()) == found
+    losses = [point["loss"] for point in found["points"]]
+    assert min(losses) < 0.9 * max(losses)  # something was learnt
+    held_out = HeldOut(settings)
+    for point in found["points"]:
+        nats = point["bits_per_byte"] * held_out.nats_per_bit
+        assert point["loss"] == pytest.approx(nats)
+    target, predicted = found["target"], found["prediction"]
+    assert target == compare(target["loss"], predicted) | {
+        "bits_per_byte": target["bits_per_byte"]
+    }
+    ElementTree.fromstring((folder / "ladder.svg").read_text())
+    page = (folder / "ladder.html").read_text()
+    assert "Trained, it came to" in page
+    for point in found["points"]:
+        assert point["name"] in page
+
+
+def test_a_finished_run_of_other_settings_is_refused(settings, tmp_path):
+    settings = dataclasses.replace(settings, output=str(tmp_path))
+    (point, *_), _ = plan_points(settings)
+    train_point(point)
+    (other, *_), _ = plan_points(dataclasses.replace(settings, seed=1))
+    with pytest.raises(ConfigError, match="found another `seed`: choose another"):
+        train_point(other)
+    (slower, *_), _ = plan_points(dataclasses.replace(settings, threads=2))
+    assert train_point(slower) == train_point(point)
+
+
+def test_a_dry_run_says_work_and_time_and_writes_nothing(folder, tmp_path, capsys):
+    before = sorted(path.name for path in folder.iterdir())
+    command = ["ladder", "--config", str(folder / "run.toml"), "--dry-run"]
+    command += ["--set", f"output={tmp_path / 'none'}", "--sizes", "8x2"]
+    assert main([*command, "--durations", "1", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    (point,) = plan["points"]
+    assert point["name"] == "8x2-1"
+    assert plan["totals"]["flops"] == point["flops"] > 0
+    assert plan["totals"]["seconds"] == point["seconds"] > 0
+    assert main([*command, "--durations", "1,2", "--no-measure"]) == 0
+    shown = capsys.readouterr().out
+    assert "8x2-2" in shown
+    assert "target" in shown
+    assert not (tmp_path / "none").exists()
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_the_drawing_escapes_names_and_shows_curves_points_and_interval():
+    law = {
+        "irreducible": 1.0,
+        "parameter_scale": 100.0,
+        "token_scale": 100.0,
+        "parameter_exponent": 0.4,
+        "token_exponent": 0.4,
+    }
+    point = {"name": "<b>", "parameters": 1000, "tokens": 5000, "epochs": 1.0}
+    point |= {"learning_rate": 0.1, "batch_tokens": 64, "loss": 9.0}
+    point |= {"bits_per_byte": 3.0, "residual": 0.01}
+    prediction = {"parameters": 9000, "tokens": 90_000, "loss": 4.0}
+    result = {
+        "points": [point, {**point, "parameters": 2000, "loss": 8.0}],
+        "law": law,
+        "intervals": dict.fromkeys(law, (0.5, 2.0)),
+        "prediction": {**prediction, "low": 3.5, "high": 4.5, "level": 0.9},
+        "warnings": [],
+    }
+    drawing = ElementTree.fromstring(ladder_svg(result))
+    kinds = [child.tag.split("}")[1] for child in drawing]
+    assert kinds.count("circle") == 2
+    assert kinds.count("polyline") == 3  # two sizes and the prediction
+    trained = result | {"target": compare(4.2, result["prediction"])}
+    kinds = [x.tag for x in ElementTree.fromstring(ladder_svg(trained))]
+    assert sum("circle" in kind for kind in kinds) == 3
+    page = ladder_page(trained)
+    assert "<b>" not in page
+    assert "-4.76% off, and the loss is inside" in page
+
+
+def test_pretrain_reads_the_same_file(folder, capsys):
+    assert main(["pretrain", "--config", str(folder / "run.toml"), "--dry-run"]) == 0
+    shown = json.loads(capsys.readouterr().out)["config"]["ladder"]
+    assert shown == {"sizes": ["4x1", "8x1", "8x2"], "durations": [0.1, 0.2, 0.4]}
+    assert not Path(folder / "run" / "metrics.jsonl").exists()
