@@ -319,5 +319,7 @@ def test_steps_of_several_processes_are_not_judged_by_one(settings, tmp_path):
     pretrain(settings)
     log = tmp_path / "run" / "metrics.jsonl"
     log.write_text(log.read_text().replace('"processes": 1', '"processes": 2'))
-    with pytest.raises(ConfigError, match="as trained steps 7 to 10, which are 2, found 1"):
+    with pytest.raises(
+        ConfigError, match="as trained steps 7 to 10, which are 2, found 1"
+    ):
         replay(tmp_path / "run", 6)

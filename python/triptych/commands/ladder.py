@@ -23,6 +23,7 @@ from triptych.ladder.fit import LadderFit, fit_law
 from triptych.ladder.points import Point, plan_points, warnings
 from triptych.ladder.running import HeldOut, train_point
 from triptych.plan.probe import measure
+from triptych.train.health import finite
 
 LEVEL = 0.9
 RESULT = "ladder.json"
@@ -117,7 +118,7 @@ def _result(
             for point, bits_per_byte, loss, residual in measured
         ],
         "law": {name: law[name] for name in fit.intervals()},
-        "intervals": fit.intervals(level=LEVEL),
+        "intervals": _finite_ends(fit.intervals(level=LEVEL)),
         "noise": fit.noise,
         "prediction": {**summary(target), **found},
         "optimum": _optimum(fit, target),
@@ -125,11 +126,18 @@ def _result(
     }
 
 
+def _finite_ends(
+    intervals: Mapping[str, tuple[float, ...]],
+) -> dict[str, list[float | None]]:
+    """The same, null for an end that is nowhere, as JSON has no infinity."""
+    return {name: [finite(x) for x in ends] for name, ends in intervals.items()}
+
+
 def _optimum(fit: LadderFit, target: Point) -> dict[str, Any] | None:
     """Size and data of least loss for the work of the target, where there is one."""
     flops = 6.0 * target.parameters * target.tokens
     try:
-        return {"flops": flops, **fit.optimum(flops, level=LEVEL)}
+        return {"flops": flops, **_finite_ends(fit.optimum(flops, level=LEVEL))}
     except ValueError:
         return None
 

@@ -103,15 +103,16 @@ class LadderFit:
         )
 
     def intervals(self, *, level: float = 0.9) -> dict[str, tuple[float, float]]:
-        """Of each constant, by its name in `ScalingLaw`."""
+        """Of each constant, by its name in `ScalingLaw`; an end may be infinite."""
         a, b, e, alpha, beta = self.replicates.T
-        columns = {
-            "irreducible": np.exp(e),
-            "parameter_scale": np.exp(a),
-            "token_scale": np.exp(b),
-            "parameter_exponent": alpha,
-            "token_exponent": beta,
-        }
+        with np.errstate(over="ignore"):  # a steep exponent has a scale beyond doubles
+            columns = {
+                "irreducible": np.exp(e),
+                "parameter_scale": np.exp(a),
+                "token_scale": np.exp(b),
+                "parameter_exponent": alpha,
+                "token_exponent": beta,
+            }
         ends = {name: _interval(column, level) for name, column in columns.items()}
         return {name: (float(x[0]), float(x[1])) for name, x in ends.items()}
 
