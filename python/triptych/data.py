@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -220,6 +221,9 @@ def _to_batch(arrays: Mapping[str, Any]) -> Batch:
 class TokenShards:
     """A token shard folder, read with numpy: documents by number, in stored order.
 
+    Attributes:
+        lengths: (documents,) tokens of each, BOS and EOS included.
+
     Raises:
         ConfigError: if there is no manifest; IntegrityError if a file differs from it.
     """
@@ -230,8 +234,11 @@ class TokenShards:
         shards = self.content["shards"]
         self._ids = [self._map(f"{s['name']}.bin", self._dtype) for s in shards]
         self._masks = [self._mask(s["name"]) for s in shards]
-        self._table = [self._documents(i, s["name"]) for i, s in enumerate(shards)]
-        self.documents = [row for table in self._table for row in table]
+        tables = [self._documents(s["name"]) for s in shards]
+        self._ids_of = [table["id"] for table in tables]
+        self._first = np.cumsum([0, *(len(table) for table in tables)])
+        self._starts = _column(tables, "offset")
+        self.lengths = _column(tables, "length")
 
     @property
     def _dtype(self) -> str:
@@ -246,33 +253,43 @@ class TokenShards:
     def _mask(self, name: str) -> npt.NDArray[Any] | None:
         return self._map(f"{name}.mask.bin", "u1") if self.content["has_mask"] else None
 
-    def _documents(self, shard: int, name: str) -> list[tuple[str, int, int, int]]:
-        table = pq.read_table(self.folder / f"{name}.docs.parquet")
-        columns = (table[key].to_pylist() for key in ("id", "offset", "length"))
-        return [
-            (id_, shard, start, length)
-            for id_, start, length in zip(*columns, strict=True)
-        ]
+    def _documents(self, name: str) -> pa.Table:
+        columns = ["id", "offset", "length"]
+        return pq.read_table(self.folder / f"{name}.docs.parquet", columns=columns)
+
+    def _place(self, index: int) -> tuple[int, slice]:
+        """The shard of document `index`, and where its ids are."""
+        shard = int(np.searchsorted(self._first, index, side="right")) - 1
+        start = int(self._starts[index])
+        return shard, slice(start, start + int(self.lengths[index]))
 
     def __len__(self) -> int:
-        return len(self.documents)
+        return len(self.lengths)
 
     def id(self, index: int) -> str:
         """Id of document `index`."""
-        return self.documents[index][0]
+        shard, _ = self._place(index)
+        found: str = self._ids_of[shard][index - int(self._first[shard])].as_py()
+        return found
 
     def tokens(self, index: int) -> npt.NDArray[np.int64]:
         """Ids of document `index`, BOS and EOS included."""
-        _, shard, start, length = self.documents[index]
-        return self._ids[shard][start : start + length].astype(np.int64)
+        shard, where = self._place(index)
+        return self._ids[shard][where].astype(np.int64)
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
         """For each id of document `index`, whether it is supervised."""
-        _, shard, start, length = self.documents[index]
+        shard, where = self._place(index)
         masks = self._masks[shard]
         if masks is None:
-            return np.ones(length, dtype=bool)
-        return masks[start : start + length].astype(bool)
+            return np.ones(int(self.lengths[index]), dtype=bool)
+        return masks[where].astype(bool)
+
+
+def _column(tables: Sequence[pa.Table], name: str) -> npt.NDArray[np.int64]:
+    """A column of integers of all tables, one behind the other."""
+    parts = [table[name].to_numpy().astype(np.int64) for table in tables]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
 def stored_batches(

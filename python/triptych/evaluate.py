@@ -93,7 +93,7 @@ def bits_per_byte(
 def document_logps(model: Transformer, shards: TokenShards) -> Tensor:
     """(documents,) summed log-probability, in nats, of each one's supervised tokens."""
     sums = torch.zeros(len(shards), dtype=torch.float64)
-    longest = max((row[3] for row in shards.documents), default=1)
+    longest = int(shards.lengths.max(initial=1))
     for batch in stored_batches(
         shards, seq_len=longest, batch_tokens=EVAL_BATCH_TOKENS
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
+from triptych.bigrams import count_bigrams
 from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.shell import finish
 from triptych.commands.training import ModelShape, Watch, train
@@ -21,10 +23,13 @@ from triptych.evaluate import bits_per_byte
 from triptych.ladder.table import LadderTable
 from triptych.language_model import use_threads
 from triptych.model import Transformer
+from triptych.model.bigram_start import start_from_bigrams
 from triptych.train import PretrainObjective, TrainResult, checkpoint
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, local_device
+
+logger = logging.getLogger("triptych.train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +125,15 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
     use_threads(settings.threads)
     tokenizer = Tokenizer.from_file(settings.tokenizer)
     watch = with_evaluation(settings, tokenizer, watch or Watch())
+    data = order(settings)
     model = settings.model.build(tokenizer, seed=settings.seed)
+    begin(settings, data, model)
     model.to(local_device(settings.device))
     evaluate_start(settings, tokenizer, model)
     return train(
         model,
         PretrainObjective(z_loss=settings.z_loss),
-        order(settings),
+        data,
         dataclasses.replace(
             train_config(settings, settings.stages), parallel=settings.parallel
         ),
@@ -159,12 +166,28 @@ def with_evaluation(
     return dataclasses.replace(watch, on_stage_end=on_stage_end)
 
 
+def begin(settings: PretrainConfig, data: OrderedRows, model: Transformer) -> None:
+    """Gives a model that is not trained yet the start that its settings name."""
+    if settings.model.start == "random" or _checkpoints(settings):
+        return
+    logger.info("start: counting which tokens follow which")
+    sources = {name: TokenShards(folder) for name, folder in data.sources.items()}
+    size = model.config.vocab_size
+    counts = count_bigrams(sources, data.planned_tokens(), size)
+    logger.info("start: %d pairs; finding embeddings for them", len(counts.counts))
+    start_from_bigrams(model, counts, seed=settings.seed)
+
+
+def _checkpoints(settings: PretrainConfig) -> bool:
+    """Whether the run has gone on before."""
+    return bool(checkpoint.steps_in(Path(settings.output) / "checkpoints"))
+
+
 def evaluate_start(
     settings: PretrainConfig, tokenizer: Tokenizer, model: Transformer
 ) -> None:
     """Reads the evaluation sets with the weights that a run begins with, once."""
-    begun = (Path(settings.output) / EVALUATIONS).exists()
-    begun = begun or bool(checkpoint.steps_in(Path(settings.output) / "checkpoints"))
+    begun = (Path(settings.output) / EVALUATIONS).exists() or _checkpoints(settings)
     if settings.evaluation and not begun and is_first_process():
         sets = {name: TokenShards(path) for name, path in settings.evaluation.items()}
         _evaluate(settings, tokenizer, model, sets, {"step": 0, "stage": "initial"})

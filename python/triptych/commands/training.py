@@ -106,6 +106,8 @@ class ModelShape:
         model_type: family; None for Qwen3 or, without `qk_norm`, Llama.
         scale_residual_init: projections that write to the residual start smaller, by
             the root of twice the layers.
+        start: `random`, or `bigram` for embeddings and an output matrix that know from
+            counts which token follows which; it needs `tie_word_embeddings = false`.
     """
 
     hidden_size: int | None = None
@@ -123,6 +125,7 @@ class ModelShape:
     qk_norm: bool = True
     initializer_range: float = 0.02
     scale_residual_init: bool = True
+    start: Literal["random", "bigram"] = "random"
     model_type: str | None = None
     hidden_act: str | None = None
     attention_bias: bool | None = None
@@ -151,6 +154,11 @@ class ModelShape:
         elif missing:
             names = ", ".join(f"`{name}`" for name in missing)
             raise ConfigError(f"model: expected `size`, or else {names}, found neither")
+        if self.start == "bigram" and self.tie_word_embeddings:
+            raise ConfigError(
+                "model.start: expected `random`, or `tie_word_embeddings = false`, found "
+                "`bigram` with tied embeddings"
+            )
 
     def build(self, tokenizer: Tokenizer, *, seed: int) -> Transformer:
         """A new model with weights drawn from `seed`."""
@@ -176,7 +184,7 @@ class ModelShape:
         if "hidden_size" in given:
             shape.pop("intermediate_size", None)
         shape |= given
-        for name in ("size", "scale_residual_init"):
+        for name in ("size", "scale_residual_init", "start"):
             shape.pop(name, None)
         if self.model_type is not None:
             del shape["qk_norm"]

@@ -123,15 +123,19 @@ class Transformer(nn.Module):
 
     def _initialize(self, scale_residual: bool) -> None:
         deviation = self.config.initializer_range
-        writers = 2 * self.config.num_hidden_layers if scale_residual else 1
-        residual = deviation / math.sqrt(writers)
+        depth = 2 * self.config.num_hidden_layers if scale_residual else 1
+        writers = {id(parameter) for parameter in self.residual_writers()}
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 1:
-                if name.endswith(".bias"):
-                    nn.init.zeros_(parameter)
-                continue
-            writes_residual = name.endswith(_WRITES_RESIDUAL)
-            nn.init.normal_(parameter, std=residual if writes_residual else deviation)
+            if parameter.dim() > 1:
+                share = math.sqrt(depth) if id(parameter) in writers else 1.0
+                nn.init.normal_(parameter, std=deviation / share)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+
+    def residual_writers(self) -> list[Tensor]:
+        """The projections of all layers whose results are added to the residual."""
+        parameters = self.named_parameters()
+        return [p for name, p in parameters if name.endswith(_WRITES_RESIDUAL)]
 
     @property
     def logit_softcap(self) -> float | None:
