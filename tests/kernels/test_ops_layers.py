@@ -85,3 +85,76 @@ def test_torch_compile_makes_one_graph(monkeypatch, call, name):
     compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
     for f, e in zip(run(compiled), run(call), strict=True):
         torch.testing.assert_close(f, e)
+
+
+DECODINGS = {
+    "plain": {},
+    "window": {"window": 4},
+    "capped": {"softcap": 1.5, "scale": 0.4},
+    "sinks": {"sinks": (0.5, -1.0, 2.0, 0.0)},
+    "all": {"window": 5, "softcap": 2.0, "sinks": (0.5, -1.0, 2.0, 0.0)},
+}
+
+
+@pytest.mark.parametrize("paged", [False, True], ids=["in order", "paged"])
+@pytest.mark.parametrize("options", DECODINGS.values(), ids=DECODINGS)
+def test_every_implementation_decodes_the_same(monkeypatch, options, paged):
+    lengths = torch.tensor([0, 1, 6, 11])
+    q, keys = torch.randn(4, 4, 8), torch.randn(4, 12, 2, 8)
+    values = torch.randn(4, 12, 2, 8)
+    table = None
+    if paged:
+        order = torch.randperm(16)
+        table = order.argsort().view(4, 4)
+        keys, values = (x.view(16, 3, 2, 8)[order] for x in (keys, values))
+    options = {
+        name: torch.tensor(x) if name == "sinks" else x for name, x in options.items()
+    }
+    results = []
+    for name in NAMES:
+        monkeypatch.setenv("TRIPTYCH_OPS", name)
+        results.append(
+            ops.decode_attention(q, keys, values, lengths, page_table=table, **options)
+        )
+    assert results[0][0].eq(0.0).all()
+    for found in results[1:]:
+        assert (found - results[0]).norm() <= 3e-6 * results[0].norm()
+
+
+def test_a_decoding_of_wrong_shapes_is_refused():
+    q, keys = torch.randn(2, 4, 8), torch.randn(2, 5, 2, 8)
+    with pytest.raises(ValueError, match=r"lengths \(B,\), found .*\(3,\)"):
+        ops.decode_attention(q, keys, keys, torch.ones(3, dtype=torch.int64))
+    odd = torch.randn(2, 5, 3, 8)
+    with pytest.raises(ValueError, match=r"divide heads \(4\), found 3"):
+        ops.decode_attention(q, odd, odd, torch.ones(2, dtype=torch.int64))
+
+
+def test_the_gradient_filter_reaches_the_kernel_and_leaves_the_loss(monkeypatch):
+    # Only the target is likely: all other tiles of the gradient may be left out.
+    hidden, weight = torch.eye(4, 8), torch.zeros(300, 8)
+    weight[:4, :4] = 30.0 * torch.eye(4)
+    found = {}
+    for name, share in (("cpu", 0.5), ("triton", 0.0), ("triton", 0.5)):
+        monkeypatch.setenv("TRIPTYCH_OPS", name)
+        x = weight.clone().requires_grad_()
+        loss = ops.linear_cross_entropy(
+            hidden, x, torch.tensor([0, 1, 2, 0]), gradient_filter=share
+        )
+        loss.backward()
+        found[name, share] = loss.detach(), x.grad
+    exact, kernel, filtered = found.values()
+    assert torch.allclose(exact[0], filtered[0])
+    assert torch.allclose(exact[1], kernel[1], atol=1e-6)
+    assert kernel[1][200:].any()
+    assert not filtered[1][200:].any()
+    with pytest.raises(ValueError, match="probability below 1, found 1"):
+        ops.linear_logprobs(hidden, weight, torch.arange(4), gradient_filter=1.0)
+    with pytest.raises(ValueError, match="expected 0 with label_smoothing"):
+        ops.linear_cross_entropy(
+            hidden,
+            weight,
+            torch.arange(4),
+            gradient_filter=0.1,
+            label_smoothing=0.1,
+        )

@@ -102,14 +102,24 @@ class Attention(nn.Module):
     ) -> Tensor:
         """New tokens x (B, S, hidden_size) against all that `cache` holds."""
         query, key, value = self.project(x, tables)
-        keys, values = cache.store(layer, positions, key, value)
-        mixed = self._mix(
-            query.transpose(1, 2),
-            keys.to(query.dtype),
-            values.to(query.dtype),
-            cache.visible(positions, self.window),
+        keys, values = (
+            x.to(query.dtype) for x in cache.store(layer, positions, key, value)
         )
-        output: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(-2))
+        if positions.shape[1] == 1:
+            mixed = ops.decode_attention(
+                query[:, 0],
+                keys.transpose(1, 2),
+                values.transpose(1, 2),
+                positions[:, 0] + 1,
+                window=self.window,
+                softcap=self.softcap,
+                scale=self.scale,
+            )[:, None]
+        else:
+            visible = cache.visible(positions, self.window)
+            mixed = self._mix(query.transpose(1, 2), keys, values, visible)
+            mixed = mixed.transpose(1, 2)
+        output: Tensor = self.o_proj(mixed.flatten(-2))
         return output
 
     def _mix(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:

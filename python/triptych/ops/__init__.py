@@ -9,6 +9,7 @@ cannot be had is an error.
 
 from triptych.ops.attention import attention
 from triptych.ops.choice import implementation
+from triptych.ops.decoding import decode_attention
 from triptych.ops.layers import (
     add_rms_norm,
     geglu,
@@ -37,6 +38,7 @@ __all__ = [
     "IGNORE_INDEX",
     "add_rms_norm",
     "attention",
+    "decode_attention",
     "geglu",
     "implementation",
     "linear_cross_entropy",

@@ -111,12 +111,13 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
     found = {
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
-        "triton": _kernel_obstacle(q),
+        "triton": kernel_obstacle(q),
     }
     return tuple((name, why) for name, why in found.items() if why)
 
 
-def _kernel_obstacle(q: Tensor) -> str:
+def kernel_obstacle(q: Tensor) -> str:
+    """Why our Triton kernels cannot take such a query; empty if they can."""
     if q.dtype not in KERNEL_DTYPES:
         return f"it does not compute in {q.dtype}"
     if q.shape[2] > MAX_KERNEL_HEAD_DIM:

@@ -20,6 +20,7 @@ NAMES = ("reference", "cpu", "triton")
 LIBRARIES = {"flash_attn": "flash_attn", "varlen": "torch.nn.attention.varlen"}
 OPERATORS = (
     "attention",
+    "decode_attention",
     "geglu",
     "linear_cross_entropy",
     "linear_logprobs",

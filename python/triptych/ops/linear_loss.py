@@ -25,6 +25,7 @@ def linear_cross_entropy(
     z_loss: float = 0.0,
     label_smoothing: float = 0.0,
     softcap: float | None = None,
+    gradient_filter: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy of `hidden @ weight.T`, without building those logits.
@@ -38,6 +39,9 @@ def linear_cross_entropy(
         z_loss: adds z_loss * lse ** 2 a token (Chowdhery et al. 2022, section 5).
         label_smoothing: share of the target spread over all ids, as in torch.
         softcap: logits become softcap * tanh(logit / softcap).
+        gradient_filter: a probability; our kernel may leave out of the gradient what
+            tokens less likely contribute, by whole tiles (Wijmans et al. 2025, section
+            4.3). 0, and any on a CPU, is the exact gradient.
         reduction: "sum", "none" ((tokens,), 0 where ignored), or "mean" over the
             tokens that count, whatever their weights.
 
@@ -45,6 +49,7 @@ def linear_cross_entropy(
         A float32 scalar, or (tokens,) float32 for "none", in nats.
     """
     _check(hidden, weight, targets, reduction)
+    _check_filter(gradient_filter, label_smoothing)
     settings = chunked.Settings(
         compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing
     )
@@ -58,6 +63,7 @@ def linear_cross_entropy(
             z_loss=z_loss,
             label_smoothing=label_smoothing,
             softcap=softcap,
+            gradient_filter=gradient_filter,
             reduction="none",
         )
         losses = losses if weights is None else losses * weights
@@ -78,6 +84,7 @@ def linear_logprobs(
     *,
     temperature: float = 1.0,
     softcap: float | None = None,
+    gradient_filter: float = 0.0,
 ) -> Tensor:
     """Log-probability of each target under `hidden @ weight.T`, in nats.
 
@@ -87,6 +94,7 @@ def linear_logprobs(
         targets: (tokens,) int64 ids; where it is -100 the result is 0.
         temperature: logits are divided by it, after any soft-cap.
         softcap: logits become softcap * tanh(logit / softcap).
+        gradient_filter: as in `linear_cross_entropy`.
 
     Returns:
         (tokens,) float32; gradients are recomputed chunk by chunk.
@@ -94,6 +102,7 @@ def linear_logprobs(
     _check(hidden, weight, targets, "none")
     if temperature <= 0.0:
         raise ValueError(f"temperature: expected above 0, found {temperature}")
+    _check_filter(gradient_filter)
     settings = chunked.Settings(compute_dtype(hidden), softcap, temperature)
     counted = targets != IGNORE_INDEX
     name = implementation("linear_logprobs", hidden.device.type)
@@ -106,6 +115,7 @@ def linear_logprobs(
         targets.masked_fill(~counted, 0),
         temperature=temperature,
         softcap=softcap,
+        gradient_filter=gradient_filter,
     )
     return logps.masked_fill(~counted, 0.0)
 
@@ -182,6 +192,18 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str) -> N
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(
             f'reduction: expected "mean", "sum" or "none", found "{reduction}"'
+        )
+
+
+def _check_filter(gradient_filter: float, label_smoothing: float = 0.0) -> None:
+    if gradient_filter and label_smoothing:
+        raise ValueError(
+            "gradient_filter: expected 0 with label_smoothing, which gives every logit a "
+            f"gradient, found {gradient_filter}"
+        )
+    if not 0.0 <= gradient_filter < 1.0:
+        raise ValueError(
+            f"gradient_filter: expected a probability below 1, found {gradient_filter}"
         )
 
 

@@ -1,0 +1,145 @@
+"""Attention of the newest token of each sequence over its cached ones, for generation.
+
+On a CPU: torch's fused kernel with a mask, over pages put one behind the other.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from triptych.ops.attention import kernel_obstacle
+from triptych.ops.choice import implementation, kernel
+
+
+def decode_attention(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor,
+    *,
+    page_table: Tensor | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    scale: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Softmax attention of one query a sequence over all its cached tokens.
+
+    Args:
+        q: (B, heads, head_dim), of the newest token.
+        keys: (pages, page_size, kv_heads, head_dim) of q's dtype, any strides;
+            kv_heads divides heads. The newest token is already in it.
+        values: shaped as keys.
+        lengths: (B,) int64 or int32 tokens of each sequence, the newest included. 0
+            gives zeros.
+        page_table: (B, max_pages) int: token j of a sequence is in slot j % page_size
+            of its page j // page_size; by default sequence b is page b.
+        window: only the last `window` tokens are seen.
+        softcap: scores become softcap * tanh(score / softcap).
+        scale: factor of the scores, by default 1 / sqrt(head_dim).
+        sinks: (heads,) logits that join the softmax's denominator alone.
+
+    Returns:
+        (B, heads, head_dim), without a gradient.
+    """
+    _check(q, keys, values, lengths)
+    obstacle = kernel_obstacle(q)
+    obstacles = (("triton", obstacle),) if obstacle else ()
+    name = implementation("decode_attention", q.device.type, obstacles)
+    compute = _masked if name == "cpu" else kernel("decode_attention", name)
+    with torch.no_grad():
+        mixed: Tensor = compute(
+            q,
+            keys,
+            values,
+            lengths,
+            page_table=page_table,
+            window=window,
+            softcap=softcap,
+            scale=scale,
+            sinks=sinks,
+        )
+    return mixed
+
+
+def _masked(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor,
+    *,
+    page_table: Tensor | None,
+    window: int | None,
+    softcap: float | None,
+    scale: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """`decode_attention` in plain PyTorch."""
+    keys, values = (_in_order(x, page_table, q.shape[0]) for x in (keys, values))
+    slots = torch.arange(keys.shape[2], device=q.device)
+    last = lengths[:, None].to(q.device)
+    seen = slots < last
+    if window is not None:
+        seen = seen & (slots >= last - window)
+    scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else scale
+    if softcap is None and sinks is None:
+        mixed = F.scaled_dot_product_attention(
+            q[:, :, None],
+            keys,
+            values,
+            attn_mask=seen[:, None, None],
+            scale=scale,
+            enable_gqa=q.shape[1] != keys.shape[1],
+        )[:, :, 0]
+    else:
+        mixed = _by_scores(q, keys, values, seen, scale, softcap, sinks)
+    return mixed.masked_fill(lengths[:, None, None] == 0, 0.0)
+
+
+def _in_order(x: Tensor, page_table: Tensor | None, batch: int) -> Tensor:
+    """(B, kv_heads, slots, head_dim) of pages (pages, page_size, kv_heads, head_dim)."""
+    x = x[:batch] if page_table is None else x[page_table.long()].flatten(1, 2)
+    return x.transpose(1, 2)
+
+
+def _by_scores(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    seen: Tensor,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """What torch's kernel has no argument for, in float32."""
+    batch, heads, head_dim = q.shape
+    grouped = q.float().view(batch, keys.shape[1], -1, head_dim)
+    scores = grouped @ keys.float().transpose(2, 3) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.masked_fill(~seen[:, None, None], -math.inf).flatten(1, 2)
+    if sinks is not None:
+        sink = sinks.float()[None, :, None].expand(batch, -1, 1)
+        scores = torch.cat((scores, sink), dim=2)
+    weights = scores.softmax(2)[:, :, : keys.shape[2]]
+    mixed = weights.view(*grouped.shape[:3], -1) @ values.float()
+    return mixed.view(batch, heads, head_dim).to(q.dtype)
+
+
+def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
+    fits = q.dim() == 3 and keys.dim() == 4 and keys.shape == values.shape
+    if not fits or q.shape[2] != keys.shape[3] or lengths.shape != q.shape[:1]:
+        raise ValueError(
+            "decode_attention: expected q (B, heads, head_dim), keys and values (pages, "
+            f"page_size, kv_heads, head_dim) and lengths (B,), found {tuple(q.shape)}, "
+            f"{tuple(keys.shape)}, {tuple(values.shape)} and {tuple(lengths.shape)}"
+        )
+    if q.shape[1] % keys.shape[2]:
+        raise ValueError(
+            f"decode_attention: expected kv_heads to divide heads ({q.shape[1]}), found "
+            f"{keys.shape[2]}"
+        )
