@@ -2,8 +2,7 @@
 
 Argument: a JSON object with `side`, `steps` (to do), `planned` (of the schedule), `tokens` and
 `heldout` (token shards), `tokenizer`, `text` (JSONL, for nanochat), `nanochat` (its checkout),
-`threads`, `seed` and the side's own settings. Prints JSON lines: seconds of each step, then
-the result.
+`threads`, `seed` and the side's own settings. Prints the result as one JSON line.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ Settings = dict[str, Any]
 Tick = Callable[[int], None]
 # Logits (S, V) of ids (S,).
 Logits = Callable[[torch.Tensor], torch.Tensor]
+# What a side gives back: its logits, its parameters, CPU seconds before its first step.
+Trained = tuple[Logits, int, float]
 
 
 def main() -> None:
@@ -35,22 +36,21 @@ def main() -> None:
     settings: Settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
-    walls, cpus = [time.perf_counter()], [time.process_time()]
+    times: list[float] = []
+    counts: list[int] = []
 
     def tick(tokens: int) -> None:
-        walls.append(time.perf_counter())
-        cpus.append(time.process_time())
+        times.append(time.process_time())
         counts.append(tokens)
 
-    counts: list[int] = []
     with contextlib.redirect_stdout(sys.stderr):
-        logits, parameters = SIDES[settings["side"]](settings, tick)
+        logits, parameters, start_seconds = SIDES[settings["side"]](settings, tick)
     result = {
         "tokens": sum(counts),
-        "tokens_per_step": counts[-1],
+        "tokens_per_step": sum(counts) / len(counts),
         "parameters": parameters,
-        "step_seconds": [b - a for a, b in pairwise(walls)],
-        "cpu_seconds": cpus[-1] - cpus[0],
+        "start_cpu_seconds": start_seconds,
+        "step_cpu_seconds": [b - a for a, b in pairwise(times)],
     }
     if settings.get("measure", True):
         result["bits_per_byte"] = bits_per_byte(logits, settings)
@@ -78,7 +78,7 @@ def bits_per_byte(logits: Logits, settings: Settings) -> float:
     return nats / math.log(2) / text_bytes(shards, tokenizer)
 
 
-def ours(settings: Settings, tick: Tick) -> tuple[Logits, int]:
+def ours(settings: Settings, tick: Tick) -> Trained:
     """`triptych.train.Trainer`, as `triptych pretrain` would run it with these settings."""
     from triptych.curriculum import StageConfig
     from triptych.data import OrderedRows
@@ -104,6 +104,7 @@ def ours(settings: Settings, tick: Tick) -> tuple[Logits, int]:
     data = OrderedRows(
         {"text": settings["tokens"]}, [stage], seed=settings["seed"], seq_len=SEQ_LEN
     )
+    start_seconds = _start(model, data, settings)
     seen = 0
 
     def on_step(metrics: dict[str, Any]) -> None:
@@ -131,7 +132,22 @@ def ours(settings: Settings, tick: Tick) -> tuple[Logits, int]:
         )
         trainer.run()
     model.eval()
-    return lambda ids: model.logits(ids), sum(p.numel() for p in model.parameters())
+    count = sum(p.numel() for p in model.parameters())
+    return lambda ids: model.logits(ids), count, start_seconds
+
+
+def _start(model: Any, data: Any, settings: Settings) -> float:
+    """Begins the model as `[model] start` says; CPU seconds of it."""
+    from triptych.bigrams import count_bigrams
+    from triptych.data import TokenShards
+    from triptych.model.bigram_start import start_from_bigrams
+
+    started = time.process_time()
+    if settings["start"] == "bigram":
+        sources = {name: TokenShards(folder) for name, folder in data.sources.items()}
+        counts = count_bigrams(sources, data.planned_tokens(), 8192)
+        start_from_bigrams(model, counts, seed=settings["seed"])
+    return time.process_time() - started
 
 
 class Enough(Exception):
@@ -144,7 +160,7 @@ def stop_after(step: int, steps: int) -> None:
         raise Enough
 
 
-def trainer(settings: Settings, tick: Tick) -> tuple[Logits, int]:
+def trainer(settings: Settings, tick: Tick) -> Trained:
     """Transformers' Trainer: a Llama of the same width and depth, AdamW, cosine."""
     from transformers import (
         LlamaConfig,
@@ -178,7 +194,7 @@ def trainer(settings: Settings, tick: Tick) -> tuple[Logits, int]:
         Trainer(model, arguments, train_dataset=data, callbacks=[Ticks()]).train()
     model.eval()
     count = sum(p.numel() for p in model.parameters())
-    return lambda ids: model(input_ids=ids[None]).logits[0], count
+    return lambda ids: model(input_ids=ids[None]).logits[0], count, 0.0
 
 
 def chunks(settings: Settings, rows: int) -> torch.Tensor:
@@ -196,7 +212,7 @@ def chunks(settings: Settings, rows: int) -> torch.Tensor:
     return torch.cat(parts)[:wanted].view(-1, SEQ_LEN)
 
 
-def nanochat(settings: Settings, tick: Tick) -> tuple[Logits, int]:
+def nanochat(settings: Settings, tick: Tick) -> Trained:
     """Nanochat's model, optimiser, loader and schedules, as its `base_train.py` sets them.
 
     Its ids are ours, so that all sides spend their bits on the same tokens.
@@ -231,12 +247,13 @@ def nanochat(settings: Settings, tick: Tick) -> tuple[Logits, int]:
             tick(rows * SEQ_LEN * settings["accumulation"])
     model.eval()
     count = sum(p.numel() for p in model.parameters())
-    return lambda ids: model(ids[None])[0] if len(ids) > 1 else _one(model, ids), count
 
+    def logits(ids: torch.Tensor) -> torch.Tensor:
+        # Its forward pass refuses a single token; causality lets another follow.
+        ids_or_two = ids if len(ids) > 1 else torch.cat((ids, ids))
+        return model(ids_or_two[None])[0][: len(ids)]
 
-def _one(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Its forward pass refuses a single token; causality lets another follow."""
-    return model(torch.cat((ids, ids))[None])[0][:1]
+    return logits, count, 0.0
 
 
 class Recipe:

@@ -266,3 +266,51 @@ def test_a_run_begins_better_than_chance_and_is_the_same_bits_again(
     monkeypatch.setattr("triptych.commands.pretrain.count_bigrams", None)  # not again
     assert pretrain(settings).step == result.step
     assert replay(settings.output, 4)["differing"] == []
+
+
+@pytest.mark.parametrize(
+    ("family", "kv_heads"), [("llama", 4), ("llama", 2), ("qwen3", 2), ("qwen2", 4)]
+)
+def test_heads_of_the_first_layer_begin_by_looking_one_two_and_three_back(
+    family, kv_heads
+):
+    config = tiny_config(
+        model_type=family,
+        tie_word_embeddings=False,
+        hidden_size=64,
+        head_dim=32,
+        num_key_value_heads=kv_heads,
+    )
+    torch.manual_seed(0)
+    model = Transformer(config)
+    start_from_bigrams(model, counted())
+    ids = torch.arange(40) % 90
+    first = model.model.layers[0]
+    tables = model.rotary(torch.arange(40))
+    x = first.input_layernorm(model.model.embed_tokens(ids))
+    query, key, _ = first.self_attn.project(x, tables)
+    key = key.repeat_interleave(4 // kv_heads, dim=1)
+    scores = torch.einsum("thd,shd->hts", query, key) * config.score_scale
+    unseen = torch.ones(40, 40).triu(1).bool()
+    weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)[:, 10:]
+    # Without a norm of queries and keys it hangs on the token how sharp a head is.
+    least = 1.0 if family == "qwen3" else 0.8
+    for head, distance in enumerate((1, 2, 3)):
+        nearest = weights[head].argmax(-1) == torch.arange(10, 40) - distance
+        assert nearest.float().mean() >= least, head
+
+
+def test_a_head_is_left_to_look_anywhere():
+    torch.manual_seed(0)
+    config = tiny_config(
+        tie_word_embeddings=False, num_attention_heads=2, num_key_value_heads=2
+    )
+    model, plain = Transformer(config), Transformer(config)
+    plain.load_state_dict(model.state_dict())
+    start_from_bigrams(model, counted())
+    for name in ("q_proj", "k_proj", "v_proj"):
+        found, before = (
+            getattr(m.model.layers[0].self_attn, name).weight for m in (model, plain)
+        )
+        assert torch.equal(found[16:], before[16:])
+        assert not torch.equal(found[:16], before[:16])

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from triptych.bigrams import BigramCounts
 from triptych.errors import ConfigError
+from triptych.model.near_heads import look_back
 from triptych.model.transformer import Transformer
 
 # K: a row of c_i pairs is mixed with K of the unigram model. On held-out English, V = 8,192,
@@ -47,7 +49,8 @@ def start_from_bigrams(
 ) -> None:
     """Gives a new model the embeddings and output matrix that predict by the last token.
 
-    What writes to the residual becomes zero, so that layers add nothing at first.
+    What writes to the residual becomes zero, so that layers add nothing at first. Heads of
+    the first layer begin by looking a few tokens back, see `near_heads`.
 
     Raises:
         ConfigError: embeddings and output matrix are one, or the family has no norm
@@ -61,6 +64,10 @@ def start_from_bigrams(
         model.output_weight.copy_(head)
         for weight in model.residual_writers():
             weight.zero_()
+    if model.config.turns(0):
+        first: Any = model.model.layers[0]
+        level = float(embedding[:, 0].mean())
+        look_back(first.self_attn, model.config, model.rotary.frequencies, level)
 
 
 def _check(model: Transformer, counts: BigramCounts) -> None:
