@@ -79,8 +79,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, tables: Tables | None, cu_seqlens: Tensor) -> Tensor:
         """Packed x (tokens, hidden_size) to the same shape."""
-        query, key, value = self.project(x, tables)
-        mixed = ops.attention(
+        mixed = self.attend(*self.project(x, tables), cu_seqlens)
+        return self.merge(mixed)
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor
+    ) -> Tensor:
+        """What each token of packed documents takes up: as query, of values."""
+        return ops.attention(
             query,
             key,
             value,
@@ -89,6 +95,9 @@ class Attention(nn.Module):
             softcap=self.softcap,
             scale=self.scale,
         )
+
+    def merge(self, mixed: Tensor) -> Tensor:
+        """Heads (..., heads, head_dim) back to (..., hidden_size)."""
         output: Tensor = self.o_proj(mixed.flatten(-2))
         return output
 
@@ -109,8 +118,7 @@ class Attention(nn.Module):
             values.to(query.dtype),
             cache.visible(positions, self.window),
         )
-        output: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(-2))
-        return output
+        return self.merge(mixed.transpose(1, 2))
 
     def _mix(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Attention of query (B, heads, S, head_dim) where mask (B, 1, S, T) is true."""
