@@ -186,6 +186,7 @@ class Trainer:
         """What must be the same when a run goes on."""
         return {
             "objective": self.objective.name,
+            **getattr(self.objective, "settings", {}),
             "data": data_fingerprint(self.data),
             "seed": self.config.seed,
             "precision": self.precision.name,
