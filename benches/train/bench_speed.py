@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "prep"))
 import measuring  # noqa: E402
 
-SIDES = ("ours", "trainer", "eager", "compiled")
+SIDES = ("ours", "ours_compiled", "trainer", "eager", "compiled")
 RESULTS = ("tokens_per_second", "tokens_per_cpu_second", "peak_mib", "first_step_s")
 
 

@@ -114,7 +114,13 @@ def ids(vocab_size: int, steps: int) -> torch.Tensor:
     return torch.randint(8, vocab_size, (steps, ROWS, LENGTH), generator=generator)
 
 
-def ours(shape: dict[str, Any], precision: str, steps: int, clock: Clock) -> None:
+def ours(
+    shape: dict[str, Any],
+    precision: str,
+    steps: int,
+    clock: Clock,
+    compiled: bool = False,
+) -> None:
     """`triptych.train.Trainer`, in micro-batches of `MICRO_BATCH_ROWS`."""
     from triptych.model import ModelConfig, Transformer
     from triptych.train import PretrainObjective, StageSchedule, TrainConfig, Trainer
@@ -130,6 +136,7 @@ def ours(shape: dict[str, Any], precision: str, steps: int, clock: Clock) -> Non
             precision=precision,
             tensorboard=False,
             micro_batch_rows=MICRO_BATCH_ROWS,
+            compile=compiled,
         )
         trainer = Trainer(
             Transformer(config),
@@ -139,6 +146,13 @@ def ours(shape: dict[str, Any], precision: str, steps: int, clock: Clock) -> Non
             on_step=lambda _: clock.tick(),
         )
         trainer.run()
+
+
+def ours_compiled(
+    shape: dict[str, Any], precision: str, steps: int, clock: Clock
+) -> None:
+    """The same, its layers compiled before the first step."""
+    ours(shape, precision, steps, clock, compiled=True)
 
 
 class RandomRows:
@@ -232,6 +246,7 @@ def trainer(shape: dict[str, Any], precision: str, steps: int, clock: Clock) -> 
 
 LOOPS: dict[str, Callable[[dict[str, Any], str, int, Clock], None]] = {
     "ours": ours,
+    "ours_compiled": ours_compiled,
     "trainer": trainer,
     "eager": eager,
     "compiled": compiled,

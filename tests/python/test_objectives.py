@@ -7,13 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tiny import TinyData, packed, tiny_model
+from tiny import TinyData, packed, tiny_model, tiny_train_config
 from triptych.errors import ConfigError, InputError, IntegrityError
 from triptych.train import (
     DpoObjective,
     PretrainObjective,
     ReferenceLogps,
+    RouterBalance,
     SftObjective,
+    Trainer,
     reference_logps,
 )
 from triptych.train.dpo import dpo_loss, response_logps
@@ -157,3 +159,33 @@ def test_reference_logps_are_read_from_their_cache_and_refused_for_another_model
 def test_settings_out_of_range_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        (PretrainObjective, "z_loss", 1e-4),
+        (PretrainObjective, "label_smoothing", 0.1),
+        (SftObjective, "per", "conversation"),
+        (SftObjective, "label_smoothing", 0.1),
+        (DpoObjective, "beta", 0.3),
+        (DpoObjective, "label_smoothing", 0.1),
+    ],
+)
+def test_a_run_goes_on_with_the_settings_of_its_objective_only(
+    tmp_path, kind, key, value
+):
+    data = TinyData(documents_per_unit=2 if kind is DpoObjective else 1)
+    model = tiny_model()
+    given = (
+        {"reference": reference_logps(model, data, precision="fp32")}
+        if kind is DpoObjective
+        else {}
+    )
+    config = tiny_train_config(tmp_path)
+    Trainer(model, kind(**given), data, config).run()
+    assert Trainer(model, kind(**given), data, config).run().step == 10
+    with pytest.raises(ConfigError, match=rf"another run: {key}: expected .*{value}"):
+        Trainer(model, kind(**given, **{key: value}), data, config).run()
+    coefficient = RouterBalance(kind(**given), 0.01)
+    assert coefficient.settings == kind(**given).settings

@@ -43,6 +43,7 @@ def show(plan: Plan, console: Console) -> None:
     parts = ", ".join(f"{name} {n:,}" for name, n in plan.parameters.items())
     console.print(f"parameters: {parts}")
     console.print(_stages(plan))
+    console.print(_memory(plan.memory))
     if plan.measured is not None:
         console.print(_measured(plan.measured))
     if plan.checkpoint_seconds is not None:
@@ -52,6 +53,14 @@ def show(plan: Plan, console: Console) -> None:
     console.print(_rows("advice", plan.hyperparameters))
     for sentence in plan.warnings:
         console.print(f"warning: {sentence}", style="yellow")
+
+
+def _memory(parts: dict[str, float]) -> str:
+    """A sentence; parts that the run does not have are left out."""
+    shown = [
+        f"{name} {mib:,.0f}" for name, mib in parts.items() if mib and name != "all"
+    ]
+    return f"memory: {parts['all']:,.0f} MiB = {' + '.join(shown)}"
 
 
 def _measured(measured: dict[str, float]) -> str:

@@ -19,6 +19,7 @@ from triptych.train import (
     TrackingConfig,
     TrainConfig,
 )
+from triptych.train.train_config import CompileChoice
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -40,6 +41,8 @@ class TrainingSettings:
         precision: of the matrix products; weights stay fp32.
         recompute: activations that are computed again to save memory: `none`, `selective` or
             `full`; changes memory and time, not the result.
+        compile: layers by torch.compile: `"auto"` where it pays, which is measured before
+            the first step; `true` or `false`. A run goes on as it began.
         checkpoint_every_steps: besides the end of every stage.
         keep_checkpoints: newest ones to keep.
         keep_every_steps: checkpoints of steps that it divides are never removed.
@@ -63,6 +66,7 @@ class TrainingSettings:
     micro_batch_rows: int = 8
     precision: PrecisionName = "auto"
     recompute: RecomputeName = "none"
+    compile: CompileChoice = "auto"
     checkpoint_every_steps: int = TrainConfig.checkpoint_every_steps
     keep_checkpoints: int = TrainConfig.keep_checkpoints
     keep_every_steps: int | None = None
@@ -91,6 +95,7 @@ def train_config(
         micro_batch_rows=settings.micro_batch_rows,
         precision=settings.precision,
         recompute=settings.recompute,
+        compile=settings.compile,
         checkpoint_every_steps=settings.checkpoint_every_steps,
         keep_checkpoints=settings.keep_checkpoints,
         keep_every_steps=settings.keep_every_steps,

@@ -79,8 +79,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, tables: Tables | None, cu_seqlens: Tensor) -> Tensor:
         """Packed x (tokens, hidden_size) to the same shape."""
-        query, key, value = self.project(x, tables)
-        mixed = ops.attention(
+        mixed = self.attend(*self.project(x, tables), cu_seqlens)
+        return self.merge(mixed)
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor
+    ) -> Tensor:
+        """What each token of packed documents takes up: as query, of values."""
+        return ops.attention(
             query,
             key,
             value,
@@ -89,6 +95,9 @@ class Attention(nn.Module):
             softcap=self.softcap,
             scale=self.scale,
         )
+
+    def merge(self, mixed: Tensor) -> Tensor:
+        """Heads (..., heads, head_dim) back to (..., hidden_size)."""
         output: Tensor = self.o_proj(mixed.flatten(-2))
         return output
 
@@ -106,21 +115,27 @@ class Attention(nn.Module):
             x.to(query.dtype) for x in cache.store(layer, positions, key, value)
         )
         if positions.shape[1] == 1:
-            mixed = ops.decode_attention(
-                query[:, 0],
-                keys.transpose(1, 2),
-                values.transpose(1, 2),
-                positions[:, 0] + 1,
-                window=self.window,
-                softcap=self.softcap,
-                scale=self.scale,
-            )[:, None]
+            mixed = self._newest(query, keys, values, positions)
         else:
             visible = cache.visible(positions, self.window)
             mixed = self._mix(query.transpose(1, 2), keys, values, visible)
             mixed = mixed.transpose(1, 2)
-        output: Tensor = self.o_proj(mixed.flatten(-2))
-        return output
+        return self.merge(mixed)
+
+    def _newest(
+        self, query: Tensor, keys: Tensor, values: Tensor, positions: Tensor
+    ) -> Tensor:
+        """Attention of one new token a sequence, query (B, 1, heads, head_dim)."""
+        mixed = ops.decode_attention(
+            query[:, 0],
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            positions[:, 0] + 1,
+            window=self.window,
+            softcap=self.softcap,
+            scale=self.scale,
+        )
+        return mixed[:, None]
 
     def _mix(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Attention of query (B, heads, S, head_dim) where mask (B, 1, S, T) is true."""

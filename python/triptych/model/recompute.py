@@ -65,8 +65,14 @@ _CALLS: dict[str, LayerCall] = {
 }
 
 
-def layer_call(name: str) -> LayerCall:
+def layer_call(name: str, compiled: LayerCall | None = None) -> LayerCall:
     """How layers are called under `none`, `selective` or `full`.
+
+    Args:
+        name: one of these.
+        compiled: computes a layer in its stead where gradients are wanted. The compiler
+            then does what `selective` does: of what lies between matrix products it
+            keeps nothing that it can compute again.
 
     Raises:
         ConfigError: the name is none of these.
@@ -74,7 +80,15 @@ def layer_call(name: str) -> LayerCall:
     if name not in _CALLS:
         expected = ", ".join(f"`{known}`" for known in _CALLS)
         raise ConfigError(f"recompute: expected one of {expected}, found `{name}`")
-    found = _CALLS[name]
+    if compiled is None:
+        return _where_learning(_CALLS[name])
+    if name != "full":
+        return _where_learning(compiled)
+    return _where_learning(partial(_full, compiled))
+
+
+def _where_learning(call: LayerCall) -> LayerCall:
+    """`call`, and plainly where no gradient is wanted: there is nothing to keep."""
     return lambda layer, *rest: (
-        found(layer, *rest) if torch.is_grad_enabled() else layer(*rest)
+        call(layer, *rest) if torch.is_grad_enabled() else layer(*rest)
     )

@@ -46,6 +46,16 @@ class Layer(nn.Module):
         x = self._add(x, 0, lambda y: self.self_attn(y, tables, cu_seqlens))
         return self._add(x, 1, getattr(self, self.block))
 
+    def enter(self, x: Tensor, tables: Tables | None) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` does before attention: queries, keys and values of x."""
+        y = getattr(self, self.before[0])(x) if self.before else x
+        return self.self_attn.project(y, tables)
+
+    def leave(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """What it does after: mixed is (tokens, heads, head_dim) out of attention."""
+        x = self._joined(x, 0, self.self_attn.merge(mixed))
+        return self._add(x, 1, getattr(self, self.block))
+
     def decode(
         self,
         x: Tensor,
@@ -63,7 +73,9 @@ class Layer(nn.Module):
     def _add(self, x: Tensor, half: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """X plus what a half of the block makes of it, normed as the family does."""
         y = getattr(self, self.before[half])(x) if self.before else x
-        y = compute(y)
+        return self._joined(x, half, compute(y))
+
+    def _joined(self, x: Tensor, half: int, y: Tensor) -> Tensor:
         return x + (getattr(self, self.after[half])(y) if self.after else y)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
 from triptych.model.config import ModelConfig
 from triptych.plan.advice import Run, by_law, hyperparameters, warnings
+from triptych.plan.memory import libraries_here, memory_by_part
 from triptych.plan.probe import Probe
 from triptych.train.measures import PEAK_TFLOPS, attended_pairs
+from triptych.train.precision import Precision
+from triptych.train.ranks import local_device
 
 # Llama 3, section 3.3.4: 466 interruptions in 54 days of 16,384 GPUs.
 HOURS_BETWEEN_FAILURES = 54 * 24 * 16_384 / 466
@@ -63,6 +67,7 @@ class Plan:
         parameters: by part.
         stages: steps, slots, operations and seconds of each.
         totals: the same of all, with the price where there is one.
+        memory: MiB by part and in `all`, see `plan.memory`.
         measured: of the first steps here; None if nothing was run.
         checkpoint_seconds: best time between checkpoints (Young 1974); None likewise.
         laws: see `advice.by_law`. hyperparameters: likewise.
@@ -72,6 +77,7 @@ class Plan:
     parameters: dict[str, int]
     stages: list[dict[str, Any]]
     totals: dict[str, float | None]
+    memory: dict[str, float]
     measured: dict[str, float] | None
     checkpoint_seconds: float | None
     laws: Mapping[str, Any]
@@ -83,6 +89,7 @@ def plan_run(
     settings: PretrainConfig, machine: Machine | None = None, probe: Probe | None = None
 ) -> Plan:
     """Plans a run for a named machine, or by the steps measured here, or without time."""
+    here = libraries_here(settings)
     model = settings.model.model_config(Tokenizer.from_file(settings.tokenizer))
     rows = order(settings)
     stages = [_stage(model, stage, settings) for stage in settings.stages]
@@ -93,12 +100,31 @@ def plan_run(
         parameters=parameters_by_part(model),
         stages=stages,
         totals=_totals(stages, machine),
+        memory=_memory(settings, model, None if machine else here),
         measured=None if probe is None else dict(vars(probe)),
         checkpoint_seconds=_interval(probe, 1 if machine is None else machine.devices),
         laws=by_law(run),
         hyperparameters=hyperparameters(run),
         warnings=warnings(run),
     )
+
+
+def _memory(
+    settings: PretrainConfig, model: ModelConfig, libraries_mib: float | None
+) -> dict[str, float]:
+    """By part; the libraries' None stands for a GPU of the hardware that is planned for."""
+    here = local_device(settings.device)
+    on_gpu = libraries_mib is None or here.type == "cuda"
+    precision = Precision.choose(settings.precision, here)
+    if on_gpu and settings.precision == "auto":
+        precision = Precision("bf16", "cpu")  # layers are measured on the CPU
+    found = memory_by_part(
+        settings,
+        model,
+        precision=dataclasses.replace(precision, device_type="cpu"),
+        libraries_mib=0.0 if on_gpu else libraries_mib or 0.0,
+    )
+    return {**dataclasses.asdict(found), "all": found.total}
 
 
 def parameters_by_part(model: ModelConfig) -> dict[str, int]:

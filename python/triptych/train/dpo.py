@@ -191,6 +191,11 @@ class DpoObjective:
                 f"label_smoothing: expected in [0, 0.5), found {self.label_smoothing!r}"
             )
 
+    @property
+    def settings(self) -> dict[str, float]:
+        """What must be the same when a run goes on."""
+        return {"beta": self.beta, "label_smoothing": self.label_smoothing}
+
     def count(self, batch: Batch) -> float:
         """Pairs in the batch."""
         _check_pairs(batch)

@@ -35,7 +35,8 @@ class Objective(Protocol):
     """A stage of training, in a few dozen lines.
 
     It may also have `prepare(model, batches, count, gather)`, called before the first
-    `loss` of a step: see `RouterBalance`.
+    `loss` of a step: see `RouterBalance`. And `settings`, values by their configuration
+    keys: a run goes on with the same ones only.
     """
 
     @property

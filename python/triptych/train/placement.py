@@ -29,6 +29,8 @@ class Whole:
 
     # Whether a process may pass over rows from which nothing is learnt.
     may_skip = True
+    # Whether its layers can be compiled.
+    compiles = True
 
     def __init__(self, model: Transformer, ranks: Ranks) -> None:
         self.model, self.ranks = model, ranks

@@ -24,6 +24,11 @@ class PretrainObjective:
     label_smoothing: float = 0.0
     name: str = "pretrain"
 
+    @property
+    def settings(self) -> dict[str, float]:
+        """What must be the same when a run goes on."""
+        return {"z_loss": self.z_loss, "label_smoothing": self.label_smoothing}
+
     def count(self, batch: Batch) -> float:
         """Sum of the weights: supervised tokens, where weights are 0 and 1."""
         return float(batch.weights.sum(dtype=float64))

@@ -14,7 +14,7 @@ neither, nor on packing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +59,11 @@ class RouterBalance:
         self.objective, self.coefficient = objective, coefficient
         self.name = f"{objective.name} with {coefficient:g} of router_aux_loss"
         self._step: StepRouting | None = None
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Those of the objective; the coefficient is in the name."""
+        return getattr(self.objective, "settings", {})
 
     def count(self, batch: Batch) -> float:
         """What the objective counts."""

@@ -38,6 +38,11 @@ class SftObjective:
                 f"per: expected `token` or `conversation`, found `{self.per}`"
             )
 
+    @property
+    def settings(self) -> dict[str, str | float]:
+        """What must be the same when a run goes on."""
+        return {"per": self.per, "label_smoothing": self.label_smoothing}
+
     def count(self, batch: Batch) -> float:
         """Supervised tokens, or conversations that have some."""
         if self.per == "token":

@@ -41,6 +41,8 @@ class Sharded(Whole):
 
     # All must take part in the exchanges of a backward pass.
     may_skip = False
+    # Layers gather their pieces in hooks, which compiled pieces of a layer would not call.
+    compiles = False
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from triptych.errors import ConfigError
 from triptych.train.averaging import AverageConfig
@@ -16,6 +16,7 @@ from triptych.train.schedule import StageSchedule
 from triptych.train.tracking import TrackingConfig
 
 Metrics = dict[str, Any]
+CompileChoice = Literal["auto", True, False]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class TrainConfig:
         recompute: what the backward pass computes again instead of keeping it: `none`,
             `selective` (all but matrix products and attention) or `full` (layers);
             changes memory and time, not the result.
+        compile: layers by torch.compile: `auto`, True or False; see `train.compiling`.
         checkpoint_every_steps: besides the end of every stage.
         keep_checkpoints: newest ones to keep.
         keep_every_steps: checkpoints of steps that it divides stay for good; None for
@@ -58,6 +60,7 @@ class TrainConfig:
     micro_batch_rows: int = 8
     precision: str = "auto"
     recompute: str = "none"
+    compile: CompileChoice = "auto"
     checkpoint_every_steps: int = 200
     keep_checkpoints: int = 2
     keep_every_steps: int | None = None
@@ -90,6 +93,10 @@ class TrainConfig:
         if self.keep_every_steps is not None and self.keep_every_steps < 1:
             found = self.keep_every_steps
             raise ConfigError(f"keep_every_steps: expected at least 1, found {found!r}")
+        if self.compile not in ("auto", True, False):
+            raise ConfigError(
+                f"compile: expected `auto`, True or False, found {self.compile!r}"
+            )
         for name in ("clip_norm", "spike_sigmas"):
             value = getattr(self, name)
             if value is not None and value <= 0.0:

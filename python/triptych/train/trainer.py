@@ -26,6 +26,7 @@ from triptych.train import checkpoint
 from triptych.train.averaging import averaged
 from triptych.train.batch import Batch, DataSource, data_fingerprint, read_by
 from triptych.train.checkpoint import TrainState
+from triptych.train.compiling import Compiling, Trial
 from triptych.train.early_exit import ExitWatch
 from triptych.train.health import Reading, SpikeWatch, finite
 from triptych.train.incidents import REWOUND, IncidentLog, documents_of
@@ -115,7 +116,7 @@ class Trainer:
         logger.info("peak: %.3g operations a second (%s)", self.peak_flops, source)
         self.stages = list(config.stages)
         self.identity = self._identity()
-        self.state = TrainState(run=self.identity)
+        self.state = TrainState(run=dict(self.identity))
         self.exit_watch, self.spike_watch = ExitWatch(), SpikeWatch()
         self.incidents = IncidentLog(Path(config.output))
         self.folder = Path(config.output) / "checkpoints"
@@ -152,6 +153,7 @@ class Trainer:
             self.config, self.state.step, self.identity, writes=self.ranks.is_first
         )
         self.model.train()
+        self._compile()
         self._prefetch()
         try:
             while self.state.step < self.num_steps:
@@ -184,6 +186,7 @@ class Trainer:
         """What must be the same when a run goes on."""
         return {
             "objective": self.objective.name,
+            **getattr(self.objective, "settings", {}),
             "data": data_fingerprint(self.data),
             "seed": self.config.seed,
             "precision": self.precision.name,
@@ -194,6 +197,22 @@ class Trainer:
             "stages": [asdict(stage) for stage in self.config.stages],
             "exits": [ends and asdict(ends) for ends in self.config.exits],
         }
+
+    def _compile(self) -> None:
+        """Compiles the layers where that pays, and as the run did before."""
+        state, config = self.state, self.config
+        trial = Trial(
+            self.model,
+            self.objective,
+            self.precision,
+            config.recompute,
+            self._micro_batches(0),
+            self.num_steps - state.step,
+        )
+        # Runs that began before there was a choice were not compiled.
+        begun = state.run.get("compiled", None if state.step == 0 else False)
+        compiling = Compiling(trial, self.placement, Path(config.output))
+        state.run["compiled"] = compiling.settle(config.compile, begun)
 
     def _resume(self) -> Path | None:
         """Goes to the latest checkpoint to go on from; None if there is none."""

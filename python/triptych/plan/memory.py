@@ -1,0 +1,199 @@
+"""Memory of training by part, from the model's shape alone.
+
+Weights, gradients and optimiser are counted; what the backward pass needs is measured on
+one layer of each kind and a short row, since it grows in proportion to tokens; the
+workspace is what the loss and a layer's backward pass hold for a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from triptych.commands.pretrain import PretrainConfig
+from triptych.model.attention import Rotary, Tables
+from triptych.model.config import ModelConfig
+from triptych.model.recompute import layer_call
+from triptych.model.transformer import Layer
+from triptych.ops.chunked import CHUNK_TOKENS
+from triptych.train.measures import peak_memory_mib
+from triptych.train.precision import Precision
+
+MIB = 2**20
+FLOAT32 = 4
+SHORT_ROW = 128  # tokens; long enough that what is shared by all tokens does not count
+# Logits of a chunk of the loss, their exponentials, and their gradient.
+LOSS_COPIES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """MiB by part, of one process that holds the whole model.
+
+    Attributes:
+        weights: float32. gradients: float32, as long as a step lasts.
+        optimizer: moments; of Muon one for matrices, of AdamW two.
+        average: of the weights, where the run keeps one.
+        checkpoint: the copy that an asynchronous checkpoint is written from.
+        activations: what the backward pass of one micro-batch needs.
+        workspace: of the loss, and of a layer's backward pass.
+        libraries: interpreter, torch and the rest; 0 on a GPU, whose memory has none.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    average: float
+    checkpoint: float
+    activations: float
+    workspace: float
+    libraries: float
+
+    @property
+    def total(self) -> float:
+        """All parts together, as they are when a backward pass begins."""
+        return float(sum(getattr(self, field.name) for field in fields(self)))
+
+
+def memory_by_part(
+    settings: PretrainConfig,
+    model: ModelConfig,
+    *,
+    precision: Precision,
+    libraries_mib: float,
+) -> Memory:
+    """What a run of `settings` will hold at most, a micro-batch of its longest rows."""
+    weights = FLOAT32 * model.num_parameters()
+    optimizer = _optimizer_bytes(settings, model)
+    copies = weights + optimizer + (weights if settings.average else 0)
+    tokens, length = _micro_batch(settings)
+    a_layer, all_layers = _activations(settings, model, precision, length)
+    width = FLOAT32 * model.hidden_size
+    # The last norm's input and output, and the hidden states that the loss reads.
+    outside = 3 * width * tokens
+    return Memory(
+        weights=weights / MIB,
+        gradients=weights / MIB,
+        optimizer=optimizer / MIB,
+        average=(weights if settings.average else 0) / MIB,
+        checkpoint=(copies if settings.async_checkpoints else 0) / MIB,
+        activations=(all_layers.of(tokens) + outside) / MIB,
+        workspace=_workspace(model, tokens, a_layer.of(tokens)) / MIB,
+        libraries=libraries_mib,
+    )
+
+
+def libraries_here(settings: PretrainConfig) -> float:
+    """MiB that this process holds with all that a run imports: ask before anything else."""
+    if settings.tensorboard:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("torch.utils.tensorboard")
+    return peak_memory_mib(torch.device("cpu"))
+
+
+def _micro_batch(settings: PretrainConfig) -> tuple[int, int]:
+    """Most tokens that are computed at once, and the length of their rows."""
+    sizes = []
+    for stage in settings.stages:
+        length = stage.seq_len or settings.seq_len
+        rows = max(rows for _, rows in stage.batches())
+        sizes.append((min(rows, settings.micro_batch_rows) * length, length))
+    return max(sizes)
+
+
+def _optimizer_bytes(settings: PretrainConfig, model: ModelConfig) -> int:
+    """AdamW keeps two numbers a parameter, Muon one of those in layers' matrices."""
+    total = model.num_parameters()
+    if settings.optimizer.name != "muon":
+        return 2 * FLOAT32 * total
+    with torch.device("meta"):
+        layers = [Layer(model, index) for index in range(model.num_hidden_layers)]
+    matrices = sum(p.numel() for x in layers for p in x.parameters() if p.dim() > 1)
+    return FLOAT32 * (2 * total - matrices)
+
+
+def _workspace(model: ModelConfig, tokens: int, layer_bytes: float) -> float:
+    """What is held for a moment beside the activations: by the loss, or by a layer.
+
+    The loss has logits of a chunk, and the gradients of its two arguments; going back
+    through a layer needs gradients of what it has kept.
+    """
+    chunk = LOSS_COPIES * FLOAT32 * min(CHUNK_TOKENS, tokens) * model.vocab_size
+    head = FLOAT32 * model.vocab_size * model.hidden_size
+    hidden = FLOAT32 * model.hidden_size * tokens
+    return head + hidden + max(chunk, layer_bytes)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Bytes that autograd holds: for each token, and whatever the number of tokens."""
+
+    a_token: float = 0.0
+    fixed: float = 0.0
+
+    def of(self, tokens: int) -> float:
+        """Bytes for so many tokens."""
+        return self.a_token * tokens + self.fixed
+
+    def __add__(self, other: Kept) -> Kept:
+        """Both together."""
+        return Kept(self.a_token + other.a_token, self.fixed + other.fixed)
+
+
+def _activations(
+    settings: PretrainConfig, model: ModelConfig, precision: Precision, length: int
+) -> tuple[Kept, Kept]:
+    """Of the layer that keeps most (before any is computed again), and of all."""
+    found: dict[tuple[object, ...], tuple[Kept, Kept]] = {}
+    largest, total = Kept(), Kept()
+    for index in range(model.num_hidden_layers):
+        kind = (model.window(index), model.turns(index), model.is_sparse(index))
+        if kind not in found:
+            modes = ("none", settings.recompute)
+            one, other = (
+                kept_by_layer(model, index, length, mode, precision) for mode in modes
+            )
+            found[kind] = one, other
+        whole, kept = found[kind]
+        largest = max(largest, whole, key=lambda x: x.of(length))
+        total += kept
+    return largest, total
+
+
+def kept_by_layer(
+    model: ModelConfig, index: int, length: int, recompute: str, precision: Precision
+) -> Kept:
+    """Measures one layer: its input and all that its backward pass needs."""
+    window = model.window(index)
+    square = model.attn_logit_softcapping is not None or (window or length) < length
+    tokens = length if square else min(length, SHORT_ROW)
+    layer = Layer(model, index)
+    while any(tokens in p.shape for p in layer.parameters()):
+        tokens -= 1  # so that no activation has the shape of a weight
+    x = torch.randn(tokens, model.hidden_size, requires_grad=True)
+    tables: Tables | None = None
+    if model.turns(index):
+        tables = Rotary(model.head_dim, model.rope_theta)(torch.arange(tokens))
+    own = {p.untyped_storage().data_ptr() for p in layer.parameters()}
+    own |= {t.untyped_storage().data_ptr() for t in tables or ()}
+    shapes = {frozenset(p.shape) for p in layer.parameters() if p.dim() > 1}
+    kept: dict[int, Tensor] = {x.untyped_storage().data_ptr(): x}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda y: y)
+    ends = torch.tensor([0, tokens], dtype=torch.int32)
+    with hooks, precision.autocast():
+        layer_call(recompute)(layer, x, tables, ends)
+    # Autocast's copies of weights are there once, however many tokens.
+    copies = [y for y in kept.values() if y.dim() == 2 and frozenset(y.shape) in shapes]
+    fixed = sum(y.untyped_storage().nbytes() for y in copies)
+    every = sum(y.untyped_storage().nbytes() for y in kept.values())
+    return Kept((every - fixed) / tokens, fixed)
