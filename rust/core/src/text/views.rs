@@ -7,7 +7,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::english::Splitter;
 use super::lines::{self, count_copies, count_repeats, Copies, Repeats, Span};
-use super::ngrams::{Ceilings, Numbered, Recurring, Spelled, Top};
+use super::ngrams::{Ceilings, Letters, Numbered, Recurring, Spelled, Top};
 use super::slots::Slots;
 use super::vocabulary::Vocabulary;
 use super::{class, scan, Scan};
@@ -22,6 +22,8 @@ pub struct Views {
     parts: Vec<Span>,
     splitter: Splitter,
     english: Vocabulary,
+    /// Letters of the English words.
+    letters: Letters,
     ceilings: Ceilings,
     numbered: Numbered,
     spelled: Spelled,
@@ -39,7 +41,7 @@ pub struct Views {
 /// What was computed of the text at hand.
 #[derive(Debug, Default)]
 struct Has {
-    views: [bool; 7],
+    views: [bool; 8],
     num_chars: Option<usize>,
     repeats: [Option<Repeats>; 3],
     copies: [Option<Copies>; 3],
@@ -54,6 +56,7 @@ enum View {
     Filled,
     English,
     EnglishForms,
+    Letters,
     Split,
     Unicode,
 }
@@ -141,14 +144,21 @@ impl Views {
 
     /// At least what [`Views::repeated_ngram_chars`] is, n from 5 to 10.
     pub fn repeated_ngram_ceiling(&mut self, text: &str, n: usize) -> usize {
-        self.english(text);
-        self.ceilings.repeated_chars(n, text, &self.english)
+        self.join_letters(text);
+        self.ceilings.repeated_chars(n, &self.letters, &self.english)
     }
 
     /// Code points in n-grams of English words that repeat an earlier one, n from 2 to 10.
     pub fn repeated_ngram_chars(&mut self, text: &str, n: usize) -> usize {
-        self.english_forms(text);
-        self.spelled.repeated_chars(n, text, &self.english, &mut self.slots)
+        self.join_letters(text);
+        self.spelled.repeated_chars(n, &self.letters, &self.english, &mut self.slots)
+    }
+
+    fn join_letters(&mut self, text: &str) {
+        self.english(text);
+        if self.needs(View::Letters) {
+            self.letters.join(text.as_bytes(), &self.english.words);
+        }
     }
 
     /// Words of `str.split()`, each looked at.

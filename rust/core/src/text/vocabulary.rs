@@ -86,43 +86,31 @@ impl Vocabulary {
 
     /// Looks at every word; `split` finds them.
     pub(super) fn fill(&mut self, text: &str, split: impl FnOnce(&str, &mut Vec<Span>)) {
-        self.clear();
-        split(text, &mut self.words);
-        let (mut chars, mut stop_bits, mut any_case_bits) = (0, 0_u8, 0_u8);
-        self.hashes.reserve(self.words.len());
-        self.chars_before.reserve(self.words.len() + 1);
-        self.chars_before.push(0);
-        for index in 0..self.words.len() {
-            let word = Word::of(text, self.words[index]);
-            chars += word.num_chars;
-            stop_bits |= word.stop_bit;
-            any_case_bits |= word.any_case_stop_bit;
-            self.add(&word);
-            self.hashes.push(word.hash);
-            self.chars_before.push(chars);
-        }
-        self.num_stop_words = stop_bits.count_ones() as usize;
-        self.num_any_case_stop_words = any_case_bits.count_ones() as usize;
-    }
-
-    #[inline]
-    fn add(&mut self, word: &Word) {
-        self.num_with_letter += usize::from(word.has_letter);
-        self.num_with_mark += usize::from(word.has_mark);
-        self.num_no_symbol += usize::from(word.is_no_symbol);
-        self.no_symbol_chars += usize::from(word.is_no_symbol) * word.num_chars;
-        self.num_stop_word_copies += usize::from(word.stop_bit != 0);
-        self.num_any_case_stop_word_copies += usize::from(word.any_case_stop_bit != 0);
-    }
-
-    fn clear(&mut self) {
-        self.words.clear();
-        self.hashes.clear();
         self.forms.clear();
         self.ids.clear();
-        self.chars_before.clear();
-        (self.num_with_letter, self.num_no_symbol, self.no_symbol_chars) = (0, 0, 0);
-        (self.num_with_mark, self.num_stop_word_copies, self.num_any_case_stop_word_copies) = (0, 0, 0);
+        self.words.clear();
+        split(text, &mut self.words);
+        self.hashes.resize(self.words.len(), 0);
+        self.chars_before.resize(self.words.len() + 1, 0);
+        let mut sums = Sums::default();
+        let (hashes, chars_before) = (self.hashes.iter_mut(), self.chars_before[1..].iter_mut());
+        for ((span, hash), chars) in self.words.iter().zip(hashes).zip(chars_before) {
+            let word = Word::of(text, *span);
+            sums.add(&word);
+            (*hash, *chars) = (word.hash, sums.chars);
+        }
+        self.keep(&sums);
+    }
+
+    fn keep(&mut self, sums: &Sums) {
+        self.num_with_letter = sums.with_letter;
+        self.num_with_mark = sums.with_mark;
+        self.num_no_symbol = sums.no_symbol;
+        self.no_symbol_chars = sums.no_symbol_chars;
+        self.num_stop_words = sums.stop_bits.count_ones() as usize;
+        self.num_any_case_stop_words = sums.any_case_stop_bits.count_ones() as usize;
+        self.num_stop_word_copies = sums.stop_copies;
+        self.num_any_case_stop_word_copies = sums.any_case_stop_copies;
     }
 
     /// Tells the words of the text that was looked at apart: gives each the number of its form.
@@ -147,16 +135,44 @@ impl Vocabulary {
     }
 }
 
+/// Sums over the words so far.
+#[derive(Debug, Default)]
+struct Sums {
+    chars: usize,
+    with_letter: usize,
+    with_mark: usize,
+    no_symbol: usize,
+    no_symbol_chars: usize,
+    stop_bits: u8,
+    any_case_stop_bits: u8,
+    stop_copies: usize,
+    any_case_stop_copies: usize,
+}
+
+impl Sums {
+    /// Adds a word without a branch.
+    #[inline]
+    fn add(&mut self, word: &Word) {
+        let is = |bit: u8| usize::from(word.facts & bit != 0);
+        self.chars += word.num_chars;
+        self.with_letter += is(bits::LETTER);
+        self.with_mark += is(bits::MARK);
+        self.no_symbol += is(bits::NO_SYMBOL);
+        self.no_symbol_chars += is(bits::NO_SYMBOL) * word.num_chars;
+        self.stop_bits |= word.stop_bit;
+        self.any_case_stop_bits |= word.any_case_stop_bit;
+        self.stop_copies += usize::from(word.stop_bit != 0);
+        self.any_case_stop_copies += usize::from(word.any_case_stop_bit != 0);
+    }
+}
+
 /// What is known of a word.
 #[derive(Debug, Clone, Copy)]
 struct Word {
     hash: u64,
     num_chars: usize,
-    has_letter: bool,
-    /// Has a `#` or a `…`.
-    has_mark: bool,
-    /// Has a character that is no symbol.
-    is_no_symbol: bool,
+    /// What one of its characters or another is.
+    facts: u8,
     /// Bit of the stop word that it is; 0 if it is none.
     stop_bit: u8,
     /// The same without regard to case.
@@ -166,27 +182,29 @@ struct Word {
 impl Word {
     #[inline]
     fn of(text: &str, span: Span) -> Self {
-        let key = WordKey::of(text.as_bytes(), span);
-        let (num_chars, found) = if key.is_letters(text.as_bytes(), span) {
+        let bytes = text.as_bytes();
+        let key = WordKey::of(bytes, span);
+        let hash = key.hash(bytes, span);
+        let (num_chars, facts) = if key.is_letters(bytes, span) {
             (span.1 - span.0, bits::LETTER | bits::NO_SYMBOL)
         } else {
-            look_at_each(&text[span.0..span.1])
+            look_at_each(text, span)
         };
         let (stop_bit, any_case_stop_bit) = stop_bits(&key);
-        Self {
-            hash: key.hash(text.as_bytes(), span),
-            num_chars,
-            has_letter: found & bits::LETTER != 0,
-            has_mark: found & bits::MARK != 0,
-            is_no_symbol: found & bits::NO_SYMBOL != 0,
-            stop_bit,
-            any_case_stop_bit,
-        }
+        Self { hash, num_chars, facts, stop_bit, any_case_stop_bit }
     }
 }
 
 /// Characters of a word, and the facts that one of them or another has.
-fn look_at_each(word: &str) -> (usize, u8) {
+#[inline]
+fn look_at_each(text: &str, (start, end): Span) -> (usize, u8) {
+    match text.as_bytes()[start..end] {
+        [byte] => (1, facts(char::from(byte))), // nearly all are a mark
+        _ => look_at_many(&text[start..end]),
+    }
+}
+
+fn look_at_many(word: &str) -> (usize, u8) {
     word.chars().fold((0, 0), |(count, found), char| (count + 1, found | facts(char)))
 }
 
@@ -194,22 +212,29 @@ fn look_at_each(word: &str) -> (usize, u8) {
 #[inline]
 fn stop_bits(key: &WordKey) -> (u8, u8) {
     let Some((word, lower)) = key.short() else { return (0, 0) }; // none is longer
-    let bits = STOP_KEYS.iter().enumerate().map(|(index, stop)| u8::from(lower == *stop) << index);
-    let any_case = bits.fold(0, |any, bit| any | bit);
+    let place = stop_place(lower);
+    let any_case = u8::from(STOP_KEYS[place] == lower) << place;
     (if word == lower { any_case } else { 0 }, any_case)
 }
 
-/// The stop words as the numbers that [`WordKey::short`] makes of them.
+/// A place for each stop word, and for no two the same.
+const fn stop_place(key: u32) -> usize {
+    (key.wrapping_mul(0x6ec9_d287) >> 29) as usize
+}
+
+/// The stop words as the numbers that [`WordKey::short`] makes of them, each in its place.
 const STOP_KEYS: [u32; STOP_WORDS.len()] = {
     let mut keys = [0; STOP_WORDS.len()];
     let mut index = 0;
     while index < keys.len() {
         let word = STOP_WORDS[index].as_bytes();
-        let mut at = word.len();
+        let (mut key, mut at) = (0, word.len());
         while at > 0 {
             at -= 1;
-            keys[index] = keys[index] << 8 | word[at] as u32;
+            key = key << 8 | word[at] as u32;
         }
+        assert!(keys[stop_place(key)] == 0, "two stop words have one place");
+        keys[stop_place(key)] = key;
         index += 1;
     }
     keys

@@ -1,17 +1,15 @@
-//! A word as three numbers, which tell words of up to sixteen bytes apart without a look at their letters.
+//! A word as two numbers, which tell words of up to sixteen bytes apart without a look at their letters.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::english::{count_letters, not_letters};
 use super::lines::Span;
 
-/// First and last bytes of a word, and how many it has.
+/// First bytes of a word, and how many it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WordKey {
-    /// Up to eight bytes.
-    first: u64,
-    /// Eight bytes, if it has more than eight in all.
-    last: u64,
+    /// Up to sixteen bytes, the first lowest.
+    head: u128,
     length: usize,
 }
 
@@ -19,20 +17,15 @@ pub(crate) struct WordKey {
 pub(crate) const KEY_BYTES: usize = 16;
 
 impl WordKey {
-    /// The key of the word at `span` of `text`.
+    /// The key of the word at `span` of `text`. One load and one mask: no branch on the length.
     #[inline]
     pub(crate) fn of(text: &[u8], (start, end): Span) -> Self {
         let length = end - start;
-        let first = match text[start..].first_chunk() {
-            Some(bytes) => u64::from_le_bytes(*bytes) & low_bytes(length),
+        let head = match text[start..].first_chunk() {
+            Some(bytes) => first_bytes(bytes, length),
             None => read_short(&text[start..end]),
         };
-        let last = if length > 8 {
-            text[start..end].last_chunk().map_or(0, |tail| u64::from_le_bytes(*tail))
-        } else {
-            0
-        };
-        Self { first, last, length }
+        Self { head, length }
     }
 
     /// True if the word at `span` is the one at `other`, whose keys agree.
@@ -41,31 +34,21 @@ impl WordKey {
         self.length <= KEY_BYTES || text[span.0..span.1] == text[other.0..other.1]
     }
 
-    /// The first bytes of the word at `span`, sixteen at most, the first lowest.
-    #[inline]
-    pub(crate) fn head(&self, text: &[u8], (start, _): Span) -> u128 {
-        let from = |last: u64, at: usize| u128::from(self.first) | u128::from(last) << (8 * at);
-        match self.length {
-            0..=8 => u128::from(self.first),
-            9..=KEY_BYTES => from(self.last, self.length - 8), // bytes that both have are the same
-            _ => text[start..].first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes)),
-        }
-    }
-
     /// True if the word at `span` has ASCII letters alone.
     #[inline]
     pub(crate) fn is_letters(&self, text: &[u8], (start, end): Span) -> bool {
-        let beyond = u64::from_le_bytes([b'a'; 8]) & !low_bytes(self.length);
-        let is_long = self.length > 8;
-        not_letters(self.first | beyond) == 0 && (!is_long || count_letters(&text[start..end]) == self.length)
+        let beyond = u128::from_le_bytes([b'a'; KEY_BYTES]) & !LOW_BYTES[self.length.min(KEY_BYTES)];
+        let filled = self.head | beyond;
+        let others = not_letters(filled as u64) | not_letters((filled >> 64) as u64);
+        others == 0 && (self.length <= KEY_BYTES || is_long_letters(&text[start..end]))
     }
 
     /// The bytes of a word of at most four as a number, the first lowest, and the same in lower case if they
     /// are letters.
     #[inline]
     pub(crate) fn short(&self) -> Option<(u32, u32)> {
-        let word = self.first as u32;
-        let lower = word | 0x2020_2020 & low_bytes(self.length) as u32;
+        let word = self.head as u32;
+        let lower = word | 0x2020_2020 & LOW_BYTES[self.length.min(4)] as u32;
         (self.length <= 4).then_some((word, lower))
     }
 
@@ -75,27 +58,48 @@ impl WordKey {
     #[inline]
     pub(crate) fn hash(&self, text: &[u8], (start, end): Span) -> u64 {
         if self.length > KEY_BYTES {
-            return xxh3_64(&text[start..end]);
+            return hash_long(&text[start..end]);
         }
         // The product of the halves, folded (Reini Urban's and Wang Yi's "mum"); odd numbers without structure.
-        let one = self.first ^ 0x9e37_79b9_7f4a_7c15;
-        let other =
-            self.last ^ (self.length as u64).wrapping_mul(0xd6e8_feb8_6659_fd93) ^ 0xa076_1d64_78bd_642f;
+        let one = self.head as u64 ^ 0x9e37_79b9_7f4a_7c15;
+        let last = (self.head >> 64) as u64;
+        let other = last ^ (self.length as u64).wrapping_mul(0xd6e8_feb8_6659_fd93) ^ 0xa076_1d64_78bd_642f;
         let product = u128::from(one) * u128::from(other);
         (product as u64 ^ (product >> 64) as u64).wrapping_mul(0xe703_7ed1_a0b4_28db)
     }
 }
 
-/// Ones in the lowest bytes, at most eight.
-#[inline]
-fn low_bytes(length: usize) -> u64 {
-    u64::MAX >> (64 - 8 * length.clamp(1, 8))
+#[cold]
+fn hash_long(word: &[u8]) -> u64 {
+    xxh3_64(word)
 }
 
-/// A word of fewer than eight bytes at the end of a text, or the first eight of a longer one.
 #[cold]
-fn read_short(word: &[u8]) -> u64 {
-    word.iter().take(8).rev().fold(0, |key, byte| key << 8 | u64::from(*byte))
+fn is_long_letters(word: &[u8]) -> bool {
+    count_letters(word) == word.len()
+}
+
+/// The first `length` of sixteen bytes, the first lowest; all if there are more.
+#[inline]
+pub(super) fn first_bytes(bytes: &[u8; KEY_BYTES], length: usize) -> u128 {
+    u128::from_le_bytes(*bytes) & LOW_BYTES[length.min(KEY_BYTES)]
+}
+
+/// Ones in so many of the lowest bytes.
+static LOW_BYTES: [u128; KEY_BYTES + 1] = {
+    let mut masks = [0; KEY_BYTES + 1];
+    let mut length = 1;
+    while length <= KEY_BYTES {
+        masks[length] = masks[length - 1] << 8 | 0xff;
+        length += 1;
+    }
+    masks
+};
+
+/// A word near the end of a text.
+#[cold]
+fn read_short(word: &[u8]) -> u128 {
+    word.iter().take(KEY_BYTES).rev().fold(0, |key, byte| key << 8 | u128::from(*byte))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Classes of characters as spaCy's patterns have them: one table answers for all of them.
 
+use wide::u8x16;
+
 use super::tables::{BLOCKS, STAGE};
 
 pub(super) use super::tables::{
@@ -68,6 +70,31 @@ pub(in crate::text) fn count_letters(bytes: &[u8]) -> usize {
     at + bytes[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count()
 }
 
+/// Bytes that [`first_letters`] and [`first_end`] look at in one step.
+pub(super) const STEP_BYTES: usize = 16;
+
+/// How many ASCII letters sixteen bytes begin with.
+#[inline]
+pub(super) fn first_letters(bytes: &[u8; STEP_BYTES]) -> usize {
+    let lower = u8x16::new(*bytes) | u8x16::splat(0x20);
+    (!in_range(lower, b'a', 26).to_bitmask()).trailing_zeros() as usize
+}
+
+/// How many of sixteen bytes stand before the first that is [`BLANK`] or [`HIGH`].
+#[inline]
+pub(super) fn first_end(bytes: &[u8; STEP_BYTES]) -> usize {
+    let bytes = u8x16::new(*bytes);
+    let ends = in_range(bytes, 9, 5) | in_range(bytes, 28, 5) | bytes; // the highest bit of each counts
+    (ends.to_bitmask() | 1 << STEP_BYTES).trailing_zeros() as usize
+}
+
+/// All bits of the bytes in `low..low + count`; those below `low` wrap round and are too large.
+#[inline]
+fn in_range(bytes: u8x16, low: u8, count: u8) -> u8x16 {
+    let above = bytes - u8x16::splat(low);
+    above.min(u8x16::splat(count - 1)).simd_eq(above)
+}
+
 /// The highest bit of each byte that is no ASCII letter.
 #[inline]
 pub(in crate::text) fn not_letters(block: u64) -> u64 {
@@ -98,6 +125,19 @@ mod tests {
                 bytes.extend([other, b'a', b'b', b'c', b'd', b'e', b'f', b'g', b'h']);
                 assert_eq!(count_letters(&bytes), length, "{other}");
                 assert_eq!(count_letters(&bytes[..length]), length);
+            }
+        }
+    }
+
+    #[test]
+    fn sixteen_bytes_tell_where_their_letters_and_their_chunk_end() {
+        for byte in 0..=255_u8 {
+            for at in 0..STEP_BYTES {
+                let mut bytes = *b"azAZazAZmiddleAZ";
+                bytes[at] = byte;
+                let letters = if byte.is_ascii_alphabetic() { STEP_BYTES } else { at };
+                let end = if BYTES[byte as usize] == VISIBLE { STEP_BYTES } else { at };
+                assert_eq!((first_letters(&bytes), first_end(&bytes)), (letters, end), "{byte} at {at}");
             }
         }
     }

@@ -6,6 +6,8 @@
 use std::sync::LazyLock;
 
 use super::chunk::{split_chunk, Span};
+use super::classes::count_letters;
+use crate::text::word_key::{first_bytes, KEY_BYTES as WORD_BYTES};
 
 /// Special cases, their tokens apart by a space; the first line is a remark.
 const SPECIAL_CASES: &str = include_str!("special_cases.txt");
@@ -17,6 +19,39 @@ const NUM_SLOTS: usize = 1 << 13;
 
 /// The lexicon of spaCy's English.
 pub(super) static ENGLISH: LazyLock<Lexicon> = LazyLock::new(english);
+
+/// Whether a mark of ASCII at the end of a chunk is a token, where the letters before it are in no entry. It may begin
+/// a pattern, which goes on as [`Lexicon::goes_on_with`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Perhaps not.
+    No,
+    /// A suffix.
+    Suffix,
+    /// The same after a lower-case letter.
+    AfterLower,
+}
+
+/// The marks that most often end a chunk.
+pub(super) static MARKS: [Mark; 256] = {
+    let mut marks = [Mark::No; 256];
+    let suffixes = b",:;?!\")";
+    let mut index = 0;
+    while index < suffixes.len() {
+        marks[suffixes[index] as usize] = Mark::Suffix;
+        index += 1;
+    }
+    marks[b'.' as usize] = Mark::AfterLower;
+    marks
+};
+
+/// Words of two bits for each of 32 places: of the places that entries of letters may have, fewer than one in fifty
+/// is taken.
+const NUM_BIT_WORDS: usize = 1 << 10;
+const NUM_PLACES: u32 = NUM_BIT_WORDS as u32 * 32;
+/// What [`Lexicon::listed`] says of an entry, and of a special case.
+const LISTED: u64 = 1;
+pub(super) const LISTED_SPECIAL: u64 = 2;
 
 /// What is known of one text.
 #[derive(Debug)]
@@ -48,6 +83,13 @@ pub(super) struct Lexicon {
     keys: Vec<Key>,
     /// The first is never a pattern's, so that 0 can say "none".
     nodes: Vec<Node>,
+    /// Entry of each byte of ASCII, and 1 more; 0 if it is none.
+    singles: [u16; 256],
+    /// Two bits for each entry of ASCII letters, with or without a mark after them; some words that are none share
+    /// them.
+    bits: [u64; NUM_BIT_WORDS],
+    /// First bytes of the second tokens of patterns that begin with a mark.
+    follow: [bool; 256],
 }
 
 impl Lexicon {
@@ -58,12 +100,41 @@ impl Lexicon {
             entries: Vec::new(),
             keys: Vec::new(),
             nodes: vec![Node::default()],
+            singles: [0; 256],
+            bits: [0; NUM_BIT_WORDS],
+            follow: [false; 256],
         }
+    }
+
+    /// 0 if a word of ASCII letters is no entry, nor with a mark of [`MARKS`] after it; [`LISTED_SPECIAL`] is in it
+    /// if it may be a special case. The word has at most sixteen bytes, of which `head` is made.
+    #[inline]
+    pub(super) fn listed(&self, head: u128) -> u64 {
+        let (word, shift) = place_of(head);
+        self.bits[word] >> shift & (LISTED | LISTED_SPECIAL)
+    }
+
+    /// True if a pattern begins with this token.
+    pub(super) fn begins_pattern(&self, token: &str) -> bool {
+        self.find(token).and_then(|entry| self.root(entry)).is_some()
+    }
+
+    /// True if a pattern that begins with a mark may go on with a token that begins with this byte.
+    #[inline]
+    pub(super) fn goes_on_with(&self, byte: u8) -> bool {
+        self.follow[byte as usize]
     }
 
     /// The entry of a text.
     #[inline]
     pub(super) fn find(&self, text: &str) -> Option<u16> {
+        if let [byte] = text.as_bytes() {
+            return self.singles[*byte as usize].checked_sub(1);
+        }
+        self.find_any(text)
+    }
+
+    fn find_any(&self, text: &str) -> Option<u16> {
         let ends = ends_index(text.as_bytes())?;
         let may_be = text.len() <= MAX_BYTES && self.lengths[ends] >> text.len() & 1 == 1;
         may_be.then(|| self.look_up(text)).flatten()
@@ -124,7 +195,7 @@ impl Lexicon {
 
     /// The entry of a text, which is made if there is none.
     fn intern(&mut self, text: &str) -> u16 {
-        if let Some(entry) = self.find(text) {
+        if let Some(entry) = self.find_any(text) {
             return entry;
         }
         debug_assert!(text.len() <= MAX_BYTES);
@@ -139,7 +210,35 @@ impl Lexicon {
         if let Some(ends) = ends_index(text.as_bytes()) {
             self.lengths[ends] |= 1 << text.len();
         }
+        if let [byte] = text.as_bytes() {
+            self.singles[*byte as usize] = self.entries.len() as u16;
+        }
+        self.list(text.as_bytes(), LISTED);
         self.entries.len() as u16 - 1
+    }
+
+    /// Lists the letters of an entry, if nothing but one mark follows them.
+    fn list(&mut self, text: &[u8], bits: u64) {
+        let length = count_letters(text);
+        if length > 0 && length + 1 >= text.len() {
+            let mut block = [0; WORD_BYTES];
+            block.iter_mut().zip(&text[..length]).for_each(|(to, from)| *to = *from);
+            let (word, shift) = place_of(first_bytes(&block, length));
+            self.bits[word] |= bits << shift;
+        }
+    }
+
+    /// Notes how patterns go on that begin with a mark.
+    fn note_marks(&mut self) {
+        let marks = (0..=u8::MAX).filter(|byte| MARKS[*byte as usize] != Mark::No);
+        let entries = marks.filter_map(|mark| self.singles[mark as usize].checked_sub(1));
+        let children =
+            entries.filter_map(|entry| self.root(entry)).flat_map(|root| &self.nodes[root as usize].children);
+        let mut follow = [false; 256];
+        for (token, _) in children {
+            follow[self.entries[*token as usize].text.as_bytes()[0] as usize] = true;
+        }
+        self.follow = follow;
     }
 
     fn add_special(&mut self, line: &str) {
@@ -147,8 +246,12 @@ impl Lexicon {
         for (length, token) in lengths.iter_mut().zip(line.split(' ')) {
             *length = token.len() as u8;
         }
-        let entry = self.intern(&line.replace(' ', ""));
+        let text = line.replace(' ', "");
+        let entry = self.intern(&text);
         self.entries[entry as usize].special = Some(lengths);
+        if count_letters(text.as_bytes()) == text.len() {
+            self.list(text.as_bytes(), LISTED_SPECIAL);
+        }
     }
 
     fn add_pattern(&mut self, tokens: &[String], special: &str) {
@@ -191,6 +294,7 @@ fn english() -> Lexicon {
             lexicon.add_pattern(&tokens, &text);
         }
     }
+    lexicon.note_marks();
     lexicon
 }
 
@@ -199,6 +303,14 @@ fn tokens_of(text: &str, lexicon: &Lexicon) -> Vec<String> {
     let push = &mut |(start, end): Span| tokens.push(text[start..end].to_owned());
     split_chunk(text, (0, text.len()), lexicon, &mut Vec::new(), push);
     tokens
+}
+
+/// Where the bits of a word of letters stand.
+#[inline]
+fn place_of(head: u128) -> (usize, u32) {
+    let joined = head as u64 ^ ((head >> 64) as u64).rotate_left(23);
+    let mixed = joined.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed >> (u64::BITS - NUM_BIT_WORDS.ilog2())) as usize, (mixed >> 40) as u32 & 62)
 }
 
 /// Pairs of a first and a last byte, of which five bits each tell letters apart.
@@ -279,6 +391,48 @@ mod tests {
         let node = ENGLISH.child(node, entry(")")).unwrap();
         assert!(ENGLISH.is_end(node) && ENGLISH.goes_on(node)); // :) and :))
         assert_eq!(ENGLISH.special_of_node(node), Some([2, 0, 0]));
+    }
+
+    /// `Reader::take_plain` rests on this and on the next tests.
+    #[test]
+    fn plain_chunks_need_no_lexicon() {
+        let marks: Vec<u8> = (0..128).filter(|mark| MARKS[*mark as usize] != Mark::No).collect();
+        for entry in 0..ENGLISH.entries.len() as u16 {
+            let text = ENGLISH.entries[entry as usize].text.as_bytes();
+            let letters = count_letters(text);
+            let is_word = letters > 0 && letters == text.len();
+            let is_marked = letters > 0 && letters + 1 == text.len() && marks.contains(&text[letters]);
+            if is_word || is_marked {
+                assert!(letters <= WORD_BYTES);
+                let mut block = [0; WORD_BYTES];
+                block[..letters].copy_from_slice(&text[..letters]);
+                let listed = ENGLISH.listed(first_bytes(&block, letters));
+                assert!(listed & LISTED != 0, "{text:?}");
+                let is_special = is_word && ENGLISH.entries[entry as usize].special.is_some();
+                assert!(!is_special || listed & LISTED_SPECIAL != 0, "{text:?}");
+            }
+        }
+        let num_taken: u32 = ENGLISH.bits.iter().map(|bits| (bits & u64::MAX / 3).count_ones()).sum();
+        assert!((400..NUM_PLACES / 50).contains(&num_taken), "{num_taken}");
+    }
+
+    #[test]
+    fn a_plain_mark_is_a_suffix_and_begins_no_pattern_that_is_not_followed() {
+        for byte in (0..128_u8).filter(|byte| MARKS[*byte as usize] != Mark::No) {
+            let mark = char::from(byte).to_string();
+            assert_eq!(super::super::affixes::suffix_length(&format!("word{mark}")), 1, "{mark}");
+            if MARKS[byte as usize] != Mark::AfterLower {
+                assert_eq!(super::super::affixes::suffix_length(&format!("B{mark}")), 1, "{mark}");
+            }
+            let Some(root) = ENGLISH.find(&mark).and_then(|entry| ENGLISH.root(entry)) else { continue };
+            assert!(!ENGLISH.is_end(root), "{mark}");
+            for (token, _) in &ENGLISH.nodes[root as usize].children {
+                let text = &ENGLISH.entries[*token as usize].text;
+                assert!(ENGLISH.goes_on_with(text.as_bytes()[0]), "{mark}{text}");
+            }
+        }
+        let letters = (b'a'..=b'z').filter(|byte| ENGLISH.goes_on_with(*byte)).count();
+        assert!(letters < 6, "{letters}"); // else no colon is plain
     }
 
     /// `Rejoin::letters` rests on this.

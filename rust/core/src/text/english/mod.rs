@@ -14,6 +14,7 @@ mod affixes;
 mod chunk;
 mod classes;
 mod infixes;
+mod known;
 mod lexicon;
 mod rejoin;
 mod sentences;

@@ -72,6 +72,37 @@ impl<'t, F: FnMut(Span, Kind)> Rejoin<'t, F> {
         }
     }
 
+    /// Takes a token of ASCII letters alone that is in no pattern.
+    #[inline]
+    pub(super) fn plain(&mut self, token: Span) {
+        if !self.scratch.held.is_empty() {
+            return self.push(token);
+        }
+        if let Some(last) = self.last.take() {
+            (self.give)(last, Kind::Letters);
+        }
+        (self.give)(token, Kind::Letters);
+    }
+
+    /// Takes a mark after a token of [`Rejoin::plain`]; it is in no pattern with what follows.
+    #[inline]
+    pub(super) fn plain_mark(&mut self, token: Span) {
+        debug_assert!(self.scratch.held.is_empty() && self.last.is_none());
+        (self.give)(token, Kind::Other);
+    }
+
+    /// Takes any token that is not white space, and is known to begin a pattern or not.
+    #[inline]
+    pub(super) fn known(&mut self, token: Span, begins: bool) {
+        if let Some(last) = self.last.take() {
+            self.push(last);
+        }
+        if begins || !self.scratch.held.is_empty() {
+            return self.push(token);
+        }
+        (self.give)(token, Kind::Other);
+    }
+
     /// Takes any token that is not white space.
     pub(super) fn token(&mut self, token: Span) {
         if let Some(last) = self.last.take() {

@@ -2,14 +2,17 @@
 //! them, need one look into the lexicon and nothing else.
 
 use super::chunk::{split_chunk, take_special, Span};
-use super::classes::{count_letters, is, BLANK, BYTES, HIGH, SPACE};
-use super::lexicon::{Lexicon, ENGLISH};
+use super::classes::{count_letters, first_end, first_letters, is, BLANK, BYTES, HIGH, SPACE};
+use super::known::{Chunk, Known};
+use super::lexicon::{Lexicon, Mark, ENGLISH, LISTED_SPECIAL, MARKS};
 use super::rejoin::{self, Kind, Rejoin};
+use crate::text::word_key::{first_bytes, KEY_BYTES};
 
 /// Memory that is kept from text to text.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     suffixes: Vec<Span>,
+    known: Known,
     rejoin: rejoin::Scratch,
 }
 
@@ -17,12 +20,19 @@ pub(super) struct Scratch {
 ///
 /// White space is a token but for one space after a chunk, as in spaCy.
 pub(super) fn tokens(text: &str, scratch: &mut Scratch, give: impl FnMut(Span, Kind)) {
+    read::<true>(text, scratch, give);
+}
+
+/// The same; unless `QUICK`, no chunk is thought plain or known.
+fn read<const QUICK: bool>(text: &str, scratch: &mut Scratch, give: impl FnMut(Span, Kind)) {
     let lexicon = &*ENGLISH;
-    let rejoin = Rejoin::new(text, lexicon, &mut scratch.rejoin, give);
-    let mut reader = Reader { text, lexicon, suffixes: &mut scratch.suffixes, rejoin };
+    let Scratch { suffixes, known, rejoin } = scratch;
+    let rejoin = Rejoin::new(text, lexicon, rejoin, give);
+    let mut reader = Reader { text, lexicon, suffixes, known, rejoin };
     let mut at = reader.take_spaces(0);
     while at < text.len() {
-        at = reader.take_chunk(at);
+        let plain = if QUICK { reader.take_plain(at) } else { None };
+        at = plain.unwrap_or_else(|| reader.take_any::<QUICK>(at));
         if text.as_bytes().get(at) == Some(&b' ') {
             at += 1;
         }
@@ -35,6 +45,7 @@ struct Reader<'t, F> {
     text: &'t str,
     lexicon: &'t Lexicon,
     suffixes: &'t mut Vec<Span>,
+    known: &'t mut Known,
     rejoin: Rejoin<'t, F>,
 }
 
@@ -52,15 +63,57 @@ impl<F: FnMut(Span, Kind)> Reader<'_, F> {
         end
     }
 
-    /// Takes the chunk that begins at `start`; gives its end.
+    /// Takes the chunk if it is a word that is no special case, with or without a mark after it: nearly all of a
+    /// text is. Nothing but the lexicon's bits is asked then, as `plain_chunks_need_no_lexicon` proves.
     #[inline]
-    fn take_chunk(&mut self, start: usize) -> usize {
+    fn take_plain(&mut self, start: usize) -> Option<usize> {
+        let block = self.text.as_bytes()[start..].first_chunk()?;
+        let length = first_letters(block);
+        let (end, after) = (start + length, *block.get(length)?);
+        let listed = self.lexicon.listed(first_bytes(block, length));
+        if length == 0 || listed & LISTED_SPECIAL != 0 {
+            return None;
+        }
+        if BYTES[after as usize] == BLANK {
+            match listed {
+                0 => self.rejoin.plain((start, end)),
+                _ => self.rejoin.letters((start, end)),
+            }
+            return Some(end);
+        }
+        (listed == 0 && self.is_plain_mark(end, after)).then(|| {
+            self.rejoin.plain((start, end));
+            self.rejoin.plain_mark((end, end + 1));
+            end + 1
+        })
+    }
+
+    /// True if the byte at `at`, which follows a letter, ends its chunk and is a token that rejoins with no other.
+    #[inline]
+    fn is_plain_mark(&self, at: usize, mark: u8) -> bool {
+        let bytes = self.text.as_bytes();
+        let Some([after, beyond]) = bytes.get(at + 1..at + 3) else { return false };
+        let is_mark = match MARKS[mark as usize] {
+            Mark::No => false,
+            Mark::Suffix => true,
+            Mark::AfterLower => bytes[at - 1].is_ascii_lowercase(),
+        };
+        is_mark && BYTES[*after as usize] == BLANK && !self.lexicon.goes_on_with(*beyond)
+    }
+
+    /// Takes any chunk.
+    fn take_any<const QUICK: bool>(&mut self, start: usize) -> usize {
         let letters = count_letters(&self.text.as_bytes()[start..]);
         let end = chunk_end(self.text, start + letters);
-        if end > start + letters {
-            self.split(start, end);
-        } else {
+        if end == start + letters {
             self.take_letters(start, end);
+            return end;
+        }
+        match self.text.as_bytes()[start..].first_chunk() {
+            Some(block) if QUICK && end - start <= KEY_BYTES => {
+                self.take_known(first_bytes(block, end - start), start, end);
+            }
+            _ => self.split(start, end),
         }
         end
     }
@@ -70,6 +123,22 @@ impl<F: FnMut(Span, Kind)> Reader<'_, F> {
             Some(lengths) => take_special(start, lengths, &mut |token| self.rejoin.letters(token)),
             None => self.rejoin.letters((start, end)),
         }
+    }
+
+    /// Takes a chunk of at most sixteen bytes, of which `head` is made.
+    fn take_known(&mut self, head: u128, start: usize, end: usize) {
+        let Self { text, lexicon, suffixes, known, rejoin } = self;
+        let chunk = known.chunk(head, end - start, || {
+            let mut chunk = Chunk::default();
+            split_chunk(text, (start, end), lexicon, suffixes, &mut |token| {
+                chunk.push(token, lexicon.begins_pattern(&text[token.0..token.1]));
+            });
+            chunk
+        });
+        match chunk.tokens(start) {
+            Some(tokens) => tokens.for_each(|(token, begins)| rejoin.known(token, begins)),
+            None => self.split(start, end),
+        };
     }
 
     fn split(&mut self, start: usize, end: usize) {
@@ -83,6 +152,13 @@ impl<F: FnMut(Span, Kind)> Reader<'_, F> {
 fn chunk_end(text: &str, mut at: usize) -> usize {
     let bytes = text.as_bytes();
     while let Some(byte) = bytes.get(at) {
+        if let Some(block) = bytes[at..].first_chunk() {
+            let visible = first_end(block);
+            if visible > 0 {
+                at += visible;
+                continue;
+            }
+        }
         match BYTES[*byte as usize] {
             BLANK => break,
             HIGH => match space_length(text, at) {
@@ -102,5 +178,39 @@ fn space_length(text: &str, at: usize) -> Option<usize> {
         BLANK => Some(1),
         HIGH => text[at..].chars().next().filter(|char| is(Some(*char), SPACE)).map(char::len_utf8),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Read twice, so that chunks are known.
+    fn tokens_of<const QUICK: bool>(text: &str) -> Vec<Span> {
+        let (mut tokens, mut scratch) = (Vec::new(), Scratch::default());
+        read::<QUICK>(text, &mut scratch, |token, _| tokens.push(token));
+        let num_tokens = tokens.len();
+        read::<QUICK>(text, &mut scratch, |token, _| tokens.push(token));
+        assert_eq!(tokens[..num_tokens], tokens[num_tokens..]);
+        tokens
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+
+        #[test]
+        fn plain_and_known_chunks_fall_into_the_tokens_that_any_chunk_does(
+            text in r#"(([a-zA-Z]{1,17}|word|Mr|Jan|cannot|he|that|ol|p\.m|[aBxXDoOP]|é|7|\(|-|_|'s|n't|US|‘|\\){1,2}([.,:;!?)('"|°D-]|\.\.\.|:\)|;-\)){0,2}( |  |\n|\u{a0}|\u{3000}|\t ){0,1}){0,30}"#
+        ) {
+            prop_assert_eq!(tokens_of::<true>(&text), tokens_of::<false>(&text));
+        }
+
+        #[test]
+        fn a_mark_that_begins_a_pattern_waits_for_what_follows(
+            text in r#"((word|Bob|he|x|D|O)[.,:;!?)"']( |\n| \n)([-)DoOPxX(_='a-f*/|0-9’}\]^:]{1,3}|word) (and some words more )?){1,8}"#
+        ) {
+            prop_assert_eq!(tokens_of::<true>(&text), tokens_of::<false>(&text));
+        }
     }
 }

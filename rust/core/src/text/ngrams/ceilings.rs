@@ -3,8 +3,8 @@
 //! Most texts are far from the bounds on repetition, and a ceiling below a bound settles it. Nothing is told
 //! apart here: n-grams whose hashes agree count as the same, which raises a ceiling and never lowers it.
 
+use super::letters::{Letters, HALF_BYTES, HEAD_BYTES, SEEDS};
 use super::MAX_WORDS;
-use crate::text::lines::Span;
 use crate::text::vocabulary::Vocabulary;
 
 /// Lengths in words of the n-grams that [`Ceilings::top`] knows.
@@ -15,12 +15,6 @@ const FEWEST_REPEATED: usize = 5;
 const NUM_REPEATED: usize = MAX_WORDS + 1 - FEWEST_REPEATED;
 /// Fewest counters of pairs.
 const MIN_COUNTERS: usize = 256;
-/// Bytes of a short head and of a long one. Five words of English have 21 letters, eight have 34.
-const HALF_BYTES: usize = 16;
-const HEAD_BYTES: usize = 32;
-/// Odd numbers without structure.
-const SEEDS: [u64; 4] =
-    [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93, 0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
 
 /// The ceilings of one text. Reused from text to text.
 #[derive(Debug, Default)]
@@ -31,7 +25,6 @@ pub(in crate::text) struct Ceilings {
     counters: Vec<u32>,
     /// Counter of the pair that begins at each word, then its copies.
     pairs: Vec<u32>,
-    letters: Letters,
     met: Met,
 }
 
@@ -46,18 +39,20 @@ impl Ceilings {
         let Self { tops, counters, pairs, .. } = self;
         let tops = tops.get_or_insert_with(|| {
             count_pairs(&words.hashes, counters, pairs);
-            std::array::from_fn(|index| highest_top(FEWEST_TOP + index, pairs, words))
+            highest_tops(pairs, &words.chars_before)
         });
         tops[n - FEWEST_TOP]
     }
 
     /// Code points in the n-grams that repeat an earlier one, at most. `n` is 5 to 10.
-    pub(in crate::text) fn repeated_chars(&mut self, n: usize, text: &str, words: &Vocabulary) -> usize {
-        let Self { repeated, letters, met, .. } = self;
-        let repeated = repeated.get_or_insert_with(|| {
-            letters.join(text.as_bytes(), &words.words);
-            cover(letters, met, words)
-        });
+    pub(in crate::text) fn repeated_chars(
+        &mut self,
+        n: usize,
+        letters: &Letters,
+        words: &Vocabulary,
+    ) -> usize {
+        let Self { repeated, met, .. } = self;
+        let repeated = repeated.get_or_insert_with(|| cover(letters, met, words));
         repeated[n - FEWEST_REPEATED]
     }
 }
@@ -83,14 +78,30 @@ fn count_pairs(hashes: &[u64], counters: &mut Vec<u32>, pairs: &mut Vec<u32>) {
 }
 
 /// An n-gram has no more copies than any pair in it.
-fn highest_top(n: usize, pairs: &[u32], words: &Vocabulary) -> usize {
-    let ngrams = pairs.windows(n - 1).zip(words.chars_before.windows(n + 1));
-    let chars = ngrams.map(|(pairs, chars_before)| {
-        let copies = pairs.iter().copied().min().unwrap_or(0) as usize;
-        copies * (chars_before[n] - chars_before[0] + n - 1)
-    });
-    // A text of one n-gram and no more has it once.
-    chars.max().unwrap_or(0)
+fn highest_tops(pairs: &[u32], chars_before: &[usize]) -> [usize; NUM_TOPS] {
+    let mut tops = [0; NUM_TOPS];
+    // All lengths at once where a word begins one of each.
+    let ngrams = pairs.windows(NUM_TOPS).zip(chars_before.windows(NUM_TOPS + FEWEST_TOP));
+    for (pairs, chars_before) in ngrams {
+        let mut copies = usize::MAX;
+        for (index, top) in tops.iter_mut().enumerate() {
+            copies = copies.min(pairs[index] as usize);
+            *top = (*top).max(copies * top_chars(FEWEST_TOP + index, chars_before));
+        }
+    }
+    let last = pairs.len().saturating_sub(NUM_TOPS - 1); // from here on there are shorter ones only
+    for (at, index) in (last..pairs.len()).flat_map(|at| (0..pairs.len() - at).map(move |index| (at, index)))
+    {
+        let copies = pairs[at..=at + index].iter().copied().min().unwrap_or(0) as usize;
+        tops[index] = tops[index].max(copies * top_chars(FEWEST_TOP + index, &chars_before[at..]));
+    }
+    tops
+}
+
+/// Code points of the n-gram that begins at the first word, its words joined by spaces.
+#[inline]
+fn top_chars(n: usize, chars_before: &[usize]) -> usize {
+    chars_before[n] - chars_before[0] + n - 1
 }
 
 /// Code points of the words in n-grams that may repeat an earlier one, by length.
@@ -101,18 +112,18 @@ fn cover(letters: &Letters, met: &mut Met, words: &Vocabulary) -> [usize; NUM_RE
     let mut covers = [Cover::default(); NUM_REPEATED];
     let num_words = words.num_words();
     met.reset(num_words);
-    for at in 0..(num_words + 1).saturating_sub(FEWEST_REPEATED) {
-        let start = letters.starts[at];
-        let head = letters.head(start);
+    // Where the shortest n-gram that begins at a word begins and ends.
+    let shortest = letters.starts.iter().zip(letters.starts.iter().skip(FEWEST_REPEATED));
+    for (at, (start, end)) in shortest.enumerate() {
+        let head = letters.head(*start);
         let (half, whole) = head.hashes();
-        let is_met = [met.again(half), met.again(whole)];
+        let is_met = met.both_again(half, whole);
         // Those whose heads are the same have the same first halves of heads.
-        let max_bytes = if is_met[0] { usize::MAX } else { HALF_BYTES };
+        if !is_met[0] && end - start >= HALF_BYTES {
+            continue;
+        }
         for (n, cover) in (FEWEST_REPEATED..=num_words - at).zip(&mut covers) {
             let num_bytes = letters.starts[at + n] - start;
-            if num_bytes >= max_bytes {
-                break;
-            }
             let is_repeated = match num_bytes {
                 HEAD_BYTES.. => is_met[1],
                 HALF_BYTES.. => is_met[0],
@@ -142,76 +153,7 @@ impl Cover {
     }
 }
 
-/// The words of a text, one after the other.
-#[derive(Debug, Default)]
-struct Letters {
-    /// The letters, and bytes of no meaning after them.
-    bytes: Vec<u8>,
-    /// Where each word begins, and where the last ends.
-    starts: Vec<usize>,
-}
-
-impl Letters {
-    fn join(&mut self, text: &[u8], words: &[Span]) {
-        if self.bytes.len() < text.len() + HEAD_BYTES {
-            self.bytes.resize(text.len() + HEAD_BYTES, 0);
-        }
-        self.starts.clear();
-        self.starts.reserve(words.len() + 1);
-        let mut at = 0;
-        for (start, end) in words.iter().copied() {
-            self.starts.push(at);
-            self.put(at, text, start, end - start);
-            at += end - start;
-        }
-        self.starts.push(at);
-    }
-
-    /// Puts a word where the last ended. Sixteen bytes are copied at once, what is too much is written over.
-    #[inline]
-    fn put(&mut self, at: usize, text: &[u8], start: usize, length: usize) {
-        let chunks = (self.bytes[at..].first_chunk_mut::<16>(), text[start..].first_chunk::<16>());
-        match chunks {
-            (Some(to), Some(from)) if length <= 16 => *to = *from,
-            _ => self.bytes[at..at + length].copy_from_slice(&text[start..start + length]),
-        }
-    }
-
-    #[inline]
-    fn head(&self, start: usize) -> Head {
-        let (words, _) = self.bytes[start..start + HEAD_BYTES].as_chunks();
-        Head(std::array::from_fn(|index| u64::from_le_bytes(words[index])))
-    }
-}
-
-/// The letters from a word on.
-struct Head([u64; HEAD_BYTES / 8]);
-
-impl Head {
-    /// Of the first half, and of the whole.
-    #[inline]
-    fn hashes(&self) -> (u64, u64) {
-        let half = fold(self.0[0] ^ SEEDS[0], self.0[1] ^ SEEDS[1]);
-        (half, fold(self.0[2] ^ half, self.0[3] ^ SEEDS[2]))
-    }
-
-    /// Of so many bytes, fewer than in a half.
-    #[inline]
-    fn hash_of_first(&self, num_bytes: usize) -> u64 {
-        let half = u128::from(self.0[0]) | u128::from(self.0[1]) << 64;
-        let first = half & ((1 << (8 * num_bytes)) - 1);
-        fold(first as u64 ^ SEEDS[3] ^ num_bytes as u64, (first >> 64) as u64 ^ SEEDS[1])
-    }
-}
-
-/// Both halves of a product together: each bit of the result depends on all of both numbers.
-#[inline]
-fn fold(one: u64, other: u64) -> u64 {
-    let product = u128::from(one) * u128::from(other);
-    product as u64 ^ (product >> 64) as u64
-}
-
-/// The hashes met so far, two bits each in one word of bits: of a thousand others, one or two seem met.
+/// The hashes met so far, two bits each in half a word of bits: of a thousand others, three or four seem met.
 #[derive(Debug, Default)]
 struct Met(Vec<u64>);
 
@@ -225,17 +167,39 @@ impl Met {
     /// True if it was met before, as it now is.
     #[inline]
     fn again(&mut self, hash: u64) -> bool {
-        let index = (hash >> 32) as usize & (self.0.len() - 1);
-        let bits = 1 << (hash & 63) | 1 << (hash >> 6 & 63);
-        let is_met = self.0[index] & bits == bits;
-        self.0[index] |= bits;
+        let bits = two_bits(hash);
+        let word = self.word_of(hash);
+        let is_met = *word & bits == bits;
+        *word |= bits;
         is_met
     }
+
+    /// Whether each was met before. Heads of one first half have one word: the halves lower, the whole upper.
+    #[inline]
+    fn both_again(&mut self, half: u64, whole: u64) -> [bool; 2] {
+        let bits = [two_bits(half), two_bits(whole) << 32];
+        let word = self.word_of(half);
+        let is_met = bits.map(|bits| *word & bits == bits);
+        *word |= bits[0] | bits[1];
+        is_met
+    }
+
+    #[inline]
+    fn word_of(&mut self, hash: u64) -> &mut u64 {
+        let index = (hash >> 32) as usize & (self.0.len() - 1);
+        &mut self.0[index]
+    }
+}
+
+/// Two of the lower 32 bits.
+#[inline]
+fn two_bits(hash: u64) -> u64 {
+    1 << (hash & 31) | 1 << (hash >> 5 & 31)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::vocabulary;
+    use super::super::tests::{letters, vocabulary};
     use super::super::{Numbered, Spelled};
     use super::*;
     use proptest::prelude::*;
@@ -253,9 +217,10 @@ mod tests {
                 let top = numbered.top(n, &found, &mut slots);
                 prop_assert!(ceilings.top(n, &found) >= top.num_chars * top.num_copies, "{} words", n);
             }
+            let letters = letters(&text, &found);
             for n in FEWEST_REPEATED..=MAX_WORDS {
-                let chars = spelled.repeated_chars(n, &text, &found, &mut slots);
-                prop_assert!(ceilings.repeated_chars(n, &text, &found) >= chars, "{} words", n);
+                let chars = spelled.repeated_chars(n, &letters, &found, &mut slots);
+                prop_assert!(ceilings.repeated_chars(n, &letters, &found) >= chars, "{} words", n);
             }
         }
     }
@@ -265,9 +230,9 @@ mod tests {
         let word = |index: u32| format!("w{}", index.wrapping_mul(2_654_435_761) % 100_000);
         let text = (0..3000).map(word).collect::<Vec<_>>().join(" ");
         let (_, found, _) = vocabulary(&text);
-        let mut ceilings = Ceilings::default();
+        let (mut ceilings, letters) = (Ceilings::default(), letters(&text, &found));
         for n in FEWEST_REPEATED..=MAX_WORDS {
-            assert!(ceilings.repeated_chars(n, &text, &found) * 20 < text.len(), "{n} words");
+            assert!(ceilings.repeated_chars(n, &letters, &found) * 20 < text.len(), "{n} words");
         }
         assert!(ceilings.top(2, &found) * 50 < text.len());
     }

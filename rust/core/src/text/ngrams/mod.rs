@@ -4,10 +4,12 @@
 //! [`Ceilings`] says what they take at most, which settles most texts without telling any apart.
 
 mod ceilings;
+mod letters;
 mod numbered;
 mod spelled;
 
 pub(super) use ceilings::Ceilings;
+pub(super) use letters::Letters;
 pub(super) use numbered::Numbered;
 pub use numbered::{Recurring, Top};
 pub(super) use spelled::Spelled;
@@ -24,8 +26,16 @@ fn mix(key: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::Letters;
     use crate::text::slots::Slots;
     use crate::text::vocabulary::Vocabulary;
+
+    pub(super) fn letters(text: &str, words: &Vocabulary) -> Letters {
+        let mut letters = Letters::default();
+        letters.join("some other words, longer than these may be".as_bytes(), &[(0, 4), (5, 42)]);
+        letters.join(text.as_bytes(), &words.words);
+        letters
+    }
 
     /// The words between white space.
     pub(super) fn vocabulary(text: &str) -> (Slots, Vocabulary, Vec<&str>) {
