@@ -68,7 +68,10 @@ def measure(settings: PretrainConfig, steps: int = PROBE_STEPS) -> Probe:
 
 def _without_evaluation(settings: PretrainConfig, output: str) -> PretrainConfig:
     stages = tuple(dataclasses.replace(s, evaluation=None) for s in settings.stage)
-    return dataclasses.replace(settings, output=output, stage=stages, evaluation={})
+    model = dataclasses.replace(settings.model, start="random")  # as fast, sooner there
+    return dataclasses.replace(
+        settings, output=output, stage=stages, evaluation={}, model=model
+    )
 
 
 def _read(output: Path, memory_mib: float) -> Probe:
