@@ -64,15 +64,13 @@ def main() -> None:
     """Plans and trains each configuration, and writes the errors."""
     parser = measuring.parser(__doc__)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--cases", type=int, default=len(CASES), help="of the first ones"
-    )
+    parser.add_argument("--only", type=int, help="one case, by number; others stay")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_data(folder)
-        found = {}
-        for case in CASES[: options.cases]:
+        found = {} if options.only is None else kept(options.json)
+        for case in CASES if options.only is None else CASES[options.only :][:1]:
             found[case.name] = compared(case, folder, options.threads)
             print(case.name, found[case.name], file=sys.stderr, flush=True)
     worst = {
@@ -80,6 +78,14 @@ def main() -> None:
         for key in ("memory_error", "memory_error_unmeasured", "time_error")
     }
     measuring.report({"runs": found, "worst": worst}, options.json)
+
+
+def kept(report: Path | None) -> dict[str, Any]:
+    """The runs of an earlier report, so that a bench may be made piece by piece."""
+    if report is None or not report.exists():
+        return {}
+    runs: dict[str, Any] = json.loads(report.read_text("utf-8"))["runs"]
+    return runs
 
 
 def write_data(folder: Path) -> None:

@@ -21,6 +21,9 @@ from triptych import _core
 from triptych.errors import ConfigError, IntegrityError
 
 FILE_NAME = "manifest.json"
+# What `sha256sum` writes of the manifest: without it a bit of the manifest that no file's
+# hash depends on, say in `made_from`, could turn over unseen.
+SUM_NAME = "manifest.sha256"
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class Draft:
         path = self.path(FILE_NAME)
         path.write_text(manifest.to_json(), encoding="utf-8")
         _sync(path)
+        self.path(SUM_NAME).write_text(_sum_line(path.read_bytes()), encoding="utf-8")
+        _sync(self.path(SUM_NAME))
         _sync(self.folder)
         self._rename()
         return manifest
@@ -133,7 +138,9 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     """
     path = Path(folder) / FILE_NAME
     try:
-        values = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        _check_sum(path, content)
+        values = json.loads(content)
         files = {name: FileEntry(**entry) for name, entry in values["files"].items()}
         manifest = Manifest(**{**values, "files": files})
     except (FileNotFoundError, NotADirectoryError):
@@ -147,6 +154,18 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     if manifest.format != format:
         raise damaged(path, f"format `{format}`", f"`{manifest.format}`")
     return manifest
+
+
+def _check_sum(path: Path, content: bytes) -> None:
+    """Checks a manifest against the sum beside it; what the engine writes has none."""
+    sums = path.with_name(SUM_NAME)
+    if sums.exists() and sums.read_bytes() != (line := _sum_line(content)).encode():
+        found = sums.read_bytes().decode("ascii", "backslashreplace").strip()
+        raise damaged(path, f"`{found}`, as `{sums}` says", f"`{line.strip()}`")
+
+
+def _sum_line(content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {FILE_NAME}\n"
 
 
 def verify(folder: Path | str, format: str) -> Manifest:

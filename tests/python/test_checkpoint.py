@@ -105,7 +105,7 @@ def test_checkpoints_of_round_steps_stay_for_good(tmp_path):
 
 def test_a_checkpoint_holds_no_pickle_and_its_state_is_readable(finished):
     names = {path.name for path in newest(finished).iterdir()}
-    assert names == {*FILES, "manifest.json"}
+    assert names == {*FILES, "manifest.json", "manifest.sha256"}
     state = json.loads((newest(finished) / "state.json").read_text())
     assert state["step"] == 10
     assert state["run"]["seed"] == 0
@@ -143,6 +143,7 @@ def test_committing_over_a_finished_folder_replaces_it_whole(tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "b.bin",
         "manifest.json",
+        "manifest.sha256",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -184,6 +184,7 @@ def test_each_process_writes_its_part_only_and_no_pickle(ran):
         "state.json",
         "config.json",
         "manifest.json",
+        "manifest.sha256",
     }
     sizes = [(folder / f"weights-{n:05d}.safetensors").stat().st_size for n in (0, 1)]
     assert max(sizes) < 1.1 * min(sizes)

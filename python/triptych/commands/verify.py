@@ -38,9 +38,9 @@ def verify(config: VerifyConfig) -> dict[str, str]:
 
 def _state(folder: Path) -> str:
     try:
-        found = json.loads((folder / artefact.FILE_NAME).read_bytes()).get("format", "")
+        found = artefact.read_json(folder / artefact.FILE_NAME).get("format", "")
         artefact.verify(folder, found)
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         return str(error)
     return "good"
 
