@@ -120,6 +120,7 @@ def ours(settings: Settings, tick: Tick) -> Trained:
             micro_batch_rows=min(rows, 4),
             precision="fp32",
             tensorboard=False,
+            compile=True,
             checkpoint_every_steps=10**9,
         )
         steps = settings["steps"]
