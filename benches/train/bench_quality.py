@@ -51,7 +51,7 @@ OURS: Settings = {
         "model_type": "qwen3", "hidden_size": 256, "num_hidden_layers": 4,
         "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64,
         "intermediate_size": 704, "tie_word_embeddings": False,
-        "initializer_range": 0.0625,
+        "initializer_range": 0.03,
     },
     "stage": {
         "rows": 4, "max_lr": 0.02, "min_lr_ratio": 0.05, "warmup_steps": 10,
@@ -62,10 +62,12 @@ OURS: Settings = {
         "head_lr_ratio": 0.0375, "weight_decay": 0.0, "eps": 1e-10,
     },
 }  # fmt: skip
+SHALLOW = OURS | {"model": OURS["model"] | {"num_hidden_layers": 2}}
 # From normal weights embeddings and head have the whole way to go: best of 2.20 to 2.25 bits
 # after 300,000 tokens at ratios of (10, 0.4), (5, 0.2), (5, 0.4), (2, 0.4).
 RANDOM = OURS | {
     "start": "random",
+    "model": OURS["model"] | {"initializer_range": 0.0625},
     "optimizer": OURS["optimizer"] | {"embedding_lr_ratio": 5.0, "head_lr_ratio": 0.4},
 }
 # What a result repeats of the settings.
@@ -80,6 +82,8 @@ RUNS: dict[str, tuple[Settings, float]] = {
     },
     "trainer": (TRAINER, 1.0),
     "ours": (OURS, 1.0),
+    "ours, 2 layers": (SHALLOW, 1.0),
+    "ours, 2 layers, 6 of 10 minutes": (SHALLOW, 0.6),
     "ours, 6 of 10 minutes": (OURS, 0.6),
     "ours, 4 of 10 minutes": (OURS, 0.4),
     "ours, 1 of 10 minutes": (OURS, 0.1),
