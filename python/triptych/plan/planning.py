@@ -90,9 +90,9 @@ def plan_run(
     settings: PretrainConfig, machine: Machine | None = None, probe: Probe | None = None
 ) -> Plan:
     """Plans a run for a named machine, or by the steps measured here, or without time."""
-    here = libraries_here(settings)
     model = settings.model.model_config(Tokenizer.from_file(settings.tokenizer))
     report = order(settings).report() if has_data(settings) else None
+    here = libraries_here(settings)
     stages = [_stage(model, stage, settings) for stage in settings.stages]
     for stage in stages:
         stage["seconds"] = _seconds(stage, stages[0], machine, probe)
