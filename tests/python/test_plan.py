@@ -10,7 +10,13 @@ from triptych.cli import main
 from triptych.commands.pretrain import PretrainConfig, order
 from triptych.errors import ConfigError
 from triptych.plan import Machine, plan_run
-from triptych.plan.advice import Run, by_law, hyperparameters, warnings
+from triptych.plan.advice import (
+    Run,
+    by_law,
+    critical_batch_tokens,
+    hyperparameters,
+    warnings,
+)
 from triptych.plan.planning import _run, flops_per_slot
 from triptych.plan.probe import Probe, measure
 from triptych.scaling import LAWS
@@ -123,6 +129,10 @@ def test_what_is_read_twice_is_unique_once(settings):
         ({}, None),
         ({"tokens": int(5e8)}, "tokens: 5e+08 is far below"),
         ({"batch_tokens": 1 << 27}, "batch_tokens: 1.34e+08 is far above"),
+        (
+            {"batch_tokens": 1 << 21},
+            "batch_tokens: 2.1e+06 is above the critical batch",
+        ),
         ({"learning_rate": 0.5}, "learning_rate: 0.5 is far above"),
         ({"epochs": {"web": 9.0}}, "source `web`: 9.0 passes"),
         ({"parameters": int(1e6)}, "44 times fewer"),
@@ -140,6 +150,12 @@ def test_what_is_far_from_the_papers_is_a_warning(change, words):
     }
     found = warnings(Run(**{**usual, **change}))
     assert (found == []) if words is None else any(words in x for x in found)
+
+
+def test_the_critical_batch_is_that_of_the_paper():
+    # 151M parameters at 20 tokens each: about 1,000 rows of 512 (figure 1).
+    assert critical_batch_tokens(3_020_000_000) == pytest.approx(990 * 512, rel=0.02)
+    assert critical_batch_tokens(int(1e11)) > 4 * critical_batch_tokens(int(3e9))
 
 
 def test_step_law_counts_no_embeddings():
@@ -174,3 +190,52 @@ def test_a_run_that_cannot_start_says_why(settings):
     model = dataclasses.replace(settings.model, hidden_act="tanh")
     with pytest.raises(ConfigError, match="found"):
         measure(dataclasses.replace(settings, model=model))
+
+
+def test_tokens_alone_are_enough_for_a_plan(folder, capsys):
+    nowhere = folder / "not-made-yet"
+    lines = (folder / "run.toml").read_text().split("[[stage]]")[0]
+    path = folder / "tokens.toml"
+    path.write_text(
+        "tokens = 40_000\nbatch_tokens = 128\nlearning_rate = 0.01\n"
+        + lines.replace(str(folder / "web"), str(nowhere))
+    )
+    assert main(["plan", "--config", str(path), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["totals"]["slots"] == pytest.approx(40_000, rel=0.02)
+    assert plan["measured"] is None
+    assert any("sources: there are no shards yet" in x for x in plan["warnings"])
+    law = plan["laws"]["muennighoff2023"]
+    assert law["loss"] == law["loss_with_repetition"]
+
+
+def test_memory_by_part_adds_up_and_counts_what_is_kept(settings):
+    import dataclasses
+
+    memory = plan_run(settings).memory
+    assert memory["all"] == pytest.approx(sum(memory.values()) - memory["all"])
+    parameters = plan_run(settings).parameters["all"]
+    assert memory["weights"] == memory["gradients"] == 4 * parameters / 2**20
+    assert memory["optimizer"] == 2 * memory["weights"]
+    assert memory["average"] == memory["checkpoint"] == 0.0
+    full = dataclasses.replace(settings, recompute="full", async_checkpoints=True)
+    other = plan_run(full).memory
+    assert other["activations"] < memory["activations"] / 3
+    assert other["checkpoint"] == pytest.approx(3 * memory["weights"])
+    assert plan_run(settings, Machine(name="H100")).memory["libraries"] == 0.0
+
+
+def test_activations_are_those_that_a_whole_model_keeps():
+    import torch
+
+    from test_recompute import BATCH, kept_bytes
+    from tiny import tiny_model
+    from triptych.plan.memory import kept_by_layer
+    from triptych.train.precision import Precision
+
+    tokens = BATCH.num_tokens
+    one, two = (tiny_model(num_hidden_layers=n) for n in (1, 2))
+    expected = kept_bytes(two, "none") - kept_bytes(one, "none")
+    precision = Precision.choose("fp32", torch.device("cpu"))
+    found = kept_by_layer(one.config, 0, tokens, "none", precision)
+    assert found.of(tokens) == pytest.approx(expected, rel=0.1)

@@ -59,3 +59,38 @@ def test_counts_that_are_not_positive_are_refused(bad):
 def test_an_unknown_law_names_the_known_ones():
     with pytest.raises(ValueError, match="besiroglu2024"):
         chinchilla_loss(1e9, 1e9, law="chinchila")
+
+
+# FLOPs, and of each law parameters, tokens and tokens a parameter, to three digits: the
+# printed constants, minimised along the budget by ternary search in 40 decimal digits.
+COMPUTED = [
+    (
+        1e18,
+        "8.06e+07 2.07e+09 25.7",
+        "9.46e+07 1.76e+09 18.6",
+        "8.05e+07 2.07e+09 25.7",
+    ),
+    (
+        4e19,
+        "4.26e+08 1.56e+10 36.7",
+        "5.09e+08 1.31e+10 25.7",
+        "5.34e+08 1.25e+10 23.4",
+    ),
+    (1e21, "1.82e+09 9.14e+10 50.1", "2.21e+09 7.53e+10 34", "2.78e+09 6e+10 21.6"),
+    (
+        5.76e23,
+        "3.22e+10 2.98e+12 92.6",
+        "4.03e+10 2.38e+12 59.1",
+        "7.22e+10 1.33e+12 18.4",
+    ),
+]
+TABLE_LAWS = ("hoffmann2022", "hoffmann2022_source", "besiroglu2024")
+
+
+@pytest.mark.parametrize("row", COMPUTED, ids=lambda row: f"{row[0]:g}")
+def test_optima_are_those_of_a_search_to_three_digits(row):
+    flops, *columns = row
+    for law, column in zip(TABLE_LAWS, columns, strict=True):
+        params, tokens = LAWS[law].optimum(flops)
+        found = " ".join(f"{x:.3g}" for x in (params, tokens, tokens / params))
+        assert found == column, law

@@ -13,6 +13,7 @@ from rich.table import Table
 from triptych import config
 from triptych.commands.pretrain import PretrainConfig
 from triptych.plan import Machine, Plan, plan_run
+from triptych.plan.planning import has_data
 from triptych.plan.probe import measure
 
 
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
             price=options.price,
         )
     probe = None
-    if machine is None and not options.no_measure:
+    if machine is None and not options.no_measure and has_data(settings):
         probe = measure(settings)
     plan = plan_run(settings, machine, probe)
     if options.json:

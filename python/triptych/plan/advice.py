@@ -80,6 +80,16 @@ def hyperparameters(run: Run) -> dict[str, dict[str, Any]]:
     }
 
 
+def critical_batch_tokens(tokens: int) -> float:
+    """The batch beyond which more of it saves few steps, for a run of so many tokens.
+
+    Zhang et al. 2024, arXiv 2410.21676: 22.91 * D ** 0.47 rows of 512 tokens, D in
+    millions; where 20 % more tokens are needed than with small batches. It hardly depends
+    on the size of the model.
+    """
+    return float(22.91 * 512 * (tokens / 1e6) ** 0.47)
+
+
 def warnings(run: Run) -> list[str]:
     """What deserves a second thought, as sentences."""
     laws, settings = by_law(run).values(), hyperparameters(run).values()
@@ -92,6 +102,13 @@ def warnings(run: Run) -> list[str]:
             "learning_rate", run.learning_rate, [x["learning_rate"] for x in settings]
         ),
     ]
+    critical = critical_batch_tokens(run.tokens)
+    if run.batch_tokens > critical:
+        found.append(
+            f"batch_tokens: {run.batch_tokens:.3g} is above the critical batch of "
+            f"{critical:.3g} for {run.tokens:.3g} tokens (Zhang et al. 2024): a smaller "
+            "one reaches the same loss with fewer tokens"
+        )
     found += [
         f"source `{name}`: {epochs:.1f} passes; beyond {MAX_EPOCHS:.0f} repeated text is "
         "worth less and less (Muennighoff et al. 2023)"

@@ -88,7 +88,7 @@ def memory_by_part(
 
 
 def libraries_here(settings: PretrainConfig) -> float:
-    """MiB that this process holds with all that a run imports: ask before anything else."""
+    """MiB that this process holds with all that a run imports, its shards open."""
     nothing = torch.zeros(1, requires_grad=True)
     torch.optim.AdamW([nothing])  # imports 150 MB of torch
     if settings.tensorboard:

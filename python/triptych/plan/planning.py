@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from triptych._core import Tokenizer
@@ -89,13 +90,13 @@ def plan_run(
     settings: PretrainConfig, machine: Machine | None = None, probe: Probe | None = None
 ) -> Plan:
     """Plans a run for a named machine, or by the steps measured here, or without time."""
-    here = libraries_here(settings)
     model = settings.model.model_config(Tokenizer.from_file(settings.tokenizer))
-    rows = order(settings)
+    report = order(settings).report() if has_data(settings) else None
+    here = libraries_here(settings)
     stages = [_stage(model, stage, settings) for stage in settings.stages]
     for stage in stages:
         stage["seconds"] = _seconds(stage, stages[0], machine, probe)
-    run = _run(model, settings, rows.report())
+    run = _run(model, settings, report)
     return Plan(
         parameters=parameters_by_part(model),
         stages=stages,
@@ -105,7 +106,20 @@ def plan_run(
         checkpoint_seconds=_interval(probe, 1 if machine is None else machine.devices),
         laws=by_law(run),
         hyperparameters=hyperparameters(run),
-        warnings=warnings(run),
+        warnings=[*warnings(run), *([] if report else [_WITHOUT_DATA])],
+    )
+
+
+_WITHOUT_DATA = (
+    "sources: there are no shards yet, so every token is taken for a new one, and nothing "
+    "is measured"
+)
+
+
+def has_data(settings: PretrainConfig) -> bool:
+    """Whether any source is there; a run whose data is still to be made has none."""
+    return any(
+        "://" in path or Path(path).exists() for path in settings.sources.values()
     )
 
 
@@ -194,9 +208,15 @@ def _interval(probe: Probe | None, devices: int) -> float | None:
 
 
 def _run(
-    model: ModelConfig, settings: PretrainConfig, report: Mapping[str, Any]
+    model: ModelConfig, settings: PretrainConfig, report: Mapping[str, Any] | None
 ) -> Run:
+    """As the laws see it; without data, all slots of all stages are read once."""
     stages = settings.stages
+    if report is None:
+        slots = sum(s.num_rows * (s.seq_len or settings.seq_len) for s in stages)
+        draws = [{"source": "all", "tokens": slots}]
+        one = {"name": "all", "tokens": slots, "packings": ()}
+        report = {"sources": [one], "stages": [{"draws": draws}]}
     read = dict.fromkeys((source["name"] for source in report["sources"]), 0)
     for draw in (draw for stage in report["stages"] for draw in stage["draws"]):
         read[draw["source"]] += draw["tokens"]
