@@ -62,7 +62,11 @@ impl Class {
 /// Class of a code point.
 #[inline]
 pub fn class(char: char) -> Class {
-    let code = char as u32;
+    class_of_code(char as u32)
+}
+
+#[inline]
+fn class_of_code(code: u32) -> Class {
     let Some(block) = unicode_tables::STAGE.get((code >> 7) as usize) else { return Class::Other };
     let word = unicode_tables::BLOCKS[*block as usize][(code >> 5 & 3) as usize];
     Class::from_bits(word >> (2 * (code & 31)))

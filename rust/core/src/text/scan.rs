@@ -2,7 +2,7 @@
 
 use super::block::{low_ones, ones, Block, BLOCK_BYTES};
 use super::count::floor;
-use super::{class, Class, ASCII};
+use super::{class, class_of_code, Class, ASCII};
 
 /// What one pass over a text finds. Reused from document to document, so that
 /// words cost no allocation.
@@ -44,7 +44,7 @@ pub fn scan(text: &str, scan: &mut Scan) {
     scan.words.clear();
     (scan.num_chars, scan.num_spaces, scan.num_alnum) = (0, 0, 0);
     let bytes = text.as_bytes();
-    let mut words = Words { at: 0, start: None };
+    let mut words = Words { at: 0, start: None, edges: [0; BLOCK_BYTES] };
     while let Some(block) = bytes[words.at..].first_chunk().map(Block::of) {
         match block.others() {
             0 => words.take_ascii(&block, scan),
@@ -59,6 +59,8 @@ pub fn scan(text: &str, scan: &mut Scan) {
 struct Words {
     at: usize,
     start: Option<usize>,
+    /// Room for where the words of a block begin and end.
+    edges: [usize; BLOCK_BYTES],
 }
 
 impl Words {
@@ -106,14 +108,14 @@ impl Words {
     /// Four at a time, some in vain: a branch for each costs more, as no processor foresees it.
     #[inline]
     fn turn_at(&mut self, mut bits: u64, scan: &mut Scan) {
-        let (mut edges, num_edges) = ([0; BLOCK_BYTES], bits.count_ones() as usize);
-        for four in edges.as_chunks_mut::<4>().0.iter_mut().take(num_edges.div_ceil(4)) {
+        let num_edges = bits.count_ones() as usize;
+        for four in self.edges.as_chunks_mut::<4>().0.iter_mut().take(num_edges.div_ceil(4)) {
             for edge in four {
                 *edge = self.at + bits.trailing_zeros() as usize;
                 bits &= bits.wrapping_sub(1);
             }
         }
-        let mut edges = &edges[..num_edges];
+        let mut edges = &self.edges[..num_edges];
         if let (Some(start), Some((end, rest))) = (self.start, edges.split_first()) {
             scan.words.push((start, *end));
             (self.start, edges) = (None, rest);
@@ -166,8 +168,14 @@ pub(super) fn step(text: &str, at: usize, byte: u8) -> (Class, usize) {
     if byte < 0x80 {
         return (ASCII[byte as usize], 1);
     }
-    let char = text[at..].chars().next().unwrap_or('\0'); // `at` is a character boundary inside the text
-    (class(char), char.len_utf8())
+    match text.as_bytes()[at..] {
+        // Most of what is not ASCII has two bytes.
+        [0xc0..0xe0, next, ..] => (class_of_code(u32::from(byte & 0x1f) << 6 | u32::from(next & 0x3f)), 2),
+        _ => {
+            let char = text[at..].chars().next().unwrap_or('\0'); // `at` is a character boundary inside the text
+            (class(char), char.len_utf8())
+        }
+    }
 }
 
 #[cfg(test)]

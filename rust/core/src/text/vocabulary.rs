@@ -90,6 +90,11 @@ impl Vocabulary {
         self.ids.clear();
         self.words.clear();
         split(text, &mut self.words);
+        self.look_at_words(text);
+    }
+
+    /// Not generic, so that there is one copy, into which all of [`Word::of`] is put.
+    fn look_at_words(&mut self, text: &str) {
         self.hashes.resize(self.words.len(), 0);
         self.chars_before.resize(self.words.len() + 1, 0);
         let mut sums = Sums::default();
