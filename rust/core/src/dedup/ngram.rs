@@ -19,21 +19,22 @@ pub fn hash_ngrams(text: &str, scan: &Scan, n: usize, hashes: &mut Vec<u128>) ->
         return false;
     }
     let windows = (0..num_words - n).step_by(n.max(MIN_NGRAM_WORDS));
-    hashes.extend(windows.map(|start| hash_window(text, &scan.words[start..start + n])));
+    let mut room = [0; JOIN_BYTES];
+    hashes.extend(windows.map(|start| hash_window(text, &scan.words[start..start + n], &mut room)));
     true
 }
 
-/// Hash of the words joined by single spaces; where the text has them so, it is hashed in place.
-fn hash_window(text: &str, words: &[(usize, usize)]) -> u128 {
+/// Hash of the words joined by single spaces; where the text has them so, it is hashed in place, else in `room`.
+fn hash_window(text: &str, words: &[(usize, usize)], room: &mut [u8; JOIN_BYTES]) -> u128 {
     let bytes = text.as_bytes();
     let range = words[0].0..words[words.len() - 1].1;
     if words.windows(2).any(|pair| pair[1].0 != pair[0].1 + 1) {
-        return hash_joined(bytes, words);
+        return hash_joined(bytes, words, room);
     }
     match words.windows(2).all(|pair| bytes[pair[0].1] == b' ') {
         true => xxh3_128(&bytes[range]),
         false if range.len() > JOIN_BYTES => hash_pieces(bytes, words),
-        false => hash_spaced(&bytes[range], words),
+        false => hash_spaced(&bytes[range], words, room),
     }
 }
 
@@ -41,8 +42,7 @@ fn hash_window(text: &str, words: &[(usize, usize)]) -> u128 {
 const JOIN_BYTES: usize = 256;
 
 /// Between two words stands one byte, now and then a line feed: a space in its place.
-fn hash_spaced(ngram: &[u8], words: &[(usize, usize)]) -> u128 {
-    let mut joined = [0; JOIN_BYTES];
+fn hash_spaced(ngram: &[u8], words: &[(usize, usize)], joined: &mut [u8; JOIN_BYTES]) -> u128 {
     joined[..ngram.len()].copy_from_slice(ngram);
     for (_, end) in &words[..words.len() - 1] {
         joined[end - words[0].0] = b' ';
@@ -50,8 +50,7 @@ fn hash_spaced(ngram: &[u8], words: &[(usize, usize)]) -> u128 {
     xxh3_128(&joined[..ngram.len()])
 }
 
-fn hash_joined(bytes: &[u8], words: &[(usize, usize)]) -> u128 {
-    let mut joined = [0; JOIN_BYTES];
+fn hash_joined(bytes: &[u8], words: &[(usize, usize)], joined: &mut [u8; JOIN_BYTES]) -> u128 {
     let mut length = 0;
     for (index, (start, end)) in words.iter().enumerate() {
         let space = usize::from(index > 0);

@@ -48,7 +48,6 @@ pub(super) static MARKS: [Mark; 256] = {
 /// Words of two bits for each of 32 places: of the places that entries of letters may have, fewer than one in fifty
 /// is taken.
 const NUM_BIT_WORDS: usize = 1 << 10;
-const NUM_PLACES: u32 = NUM_BIT_WORDS as u32 * 32;
 /// What [`Lexicon::listed`] says of an entry, and of a special case.
 const LISTED: u64 = 1;
 pub(super) const LISTED_SPECIAL: u64 = 2;
@@ -413,7 +412,7 @@ mod tests {
             }
         }
         let num_taken: u32 = ENGLISH.bits.iter().map(|bits| (bits & u64::MAX / 3).count_ones()).sum();
-        assert!((400..NUM_PLACES / 50).contains(&num_taken), "{num_taken}");
+        assert!((400..NUM_BIT_WORDS as u32 * 32 / 50).contains(&num_taken), "{num_taken}");
     }
 
     #[test]
