@@ -30,9 +30,11 @@ FILE_NAME = "compile.json"
 
 # With fewer steps left nothing is even measured, so that a short run computes its steps only.
 LEAST_STEPS = 100
-# Of a layer forward and backward, without a cache, on two cores: see docs/training.md.
+# A guess at what compiling a layer takes without a cache: below it nothing is tried. What it
+# took is measured then, and decides.
 COLD_COMPILE_SECONDS = 20.0
-# Share of an eager pass that compiling layers may save at most. From 5 to 30 % were seen.
+# Share of an eager pass that compiling layers may save at most, to decide whether to try.
+# Matrix products take half of a pass and more, and stay what they are.
 MOST_GAIN = 0.5
 # A smaller gain is not told from noise.
 LEAST_GAIN = 0.02

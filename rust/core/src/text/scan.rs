@@ -168,14 +168,12 @@ pub(super) fn step(text: &str, at: usize, byte: u8) -> (Class, usize) {
     if byte < 0x80 {
         return (ASCII[byte as usize], 1);
     }
-    match text.as_bytes()[at..] {
-        // Most of what is not ASCII has two bytes.
-        [0xc0..0xe0, next, ..] => (class_of_code(u32::from(byte & 0x1f) << 6 | u32::from(next & 0x3f)), 2),
-        _ => {
-            let char = text[at..].chars().next().unwrap_or('\0'); // `at` is a character boundary inside the text
-            (class(char), char.len_utf8())
-        }
+    // Most of what is not ASCII has two bytes.
+    if let [0xc0..0xe0, next, ..] = text.as_bytes()[at..] {
+        return (class_of_code(u32::from(byte & 0x1f) << 6 | u32::from(next & 0x3f)), 2);
     }
+    let char = text[at..].chars().next().unwrap_or('\0'); // `at` is a character boundary inside the text
+    (class(char), char.len_utf8())
 }
 
 #[cfg(test)]

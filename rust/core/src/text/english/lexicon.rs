@@ -309,7 +309,7 @@ fn tokens_of(text: &str, lexicon: &Lexicon) -> Vec<String> {
 fn place_of(head: u128) -> (usize, u32) {
     let joined = head as u64 ^ ((head >> 64) as u64).rotate_left(23);
     let mixed = joined.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((mixed >> (u64::BITS - NUM_BIT_WORDS.ilog2())) as usize, (mixed >> 40) as u32 & 62)
+    ((mixed >> (u64::BITS - NUM_BIT_WORDS.ilog2())) as usize, (mixed >> 40) as u32 & 0b11_1110)
 }
 
 /// Pairs of a first and a last byte, of which five bits each tell letters apart.
@@ -411,7 +411,7 @@ mod tests {
                 assert!(!is_special || listed & LISTED_SPECIAL != 0, "{text:?}");
             }
         }
-        let num_taken: u32 = ENGLISH.bits.iter().map(|bits| (bits & u64::MAX / 3).count_ones()).sum();
+        let num_taken: u32 = ENGLISH.bits.iter().map(|bits| (bits & (u64::MAX / 3)).count_ones()).sum();
         assert!((400..NUM_BIT_WORDS as u32 * 32 / 50).contains(&num_taken), "{num_taken}");
     }
 
