@@ -71,11 +71,22 @@ RANDOM = OURS | {
     "optimizer": OURS["optimizer"] | {"embedding_lr_ratio": 5.0, "head_lr_ratio": 0.4},
 }
 # What a result repeats of the settings.
-RECIPE = ("depth", "rows", "learning_rate", "start", "model", "stage", "optimizer")
+RECIPE = (
+    "depth",
+    "rows",
+    "rate_scale",
+    "learning_rate",
+    "start",
+    "model",
+    "stage",
+    "optimizer",
+)
 # What is run, by name: settings, and the share of the budget.
 RUNS: dict[str, tuple[Settings, float]] = {
     "nanochat": (NANOCHAT | {"rows": 32}, 1.0),
     "nanochat, 8 rows": (NANOCHAT | {"rows": 8}, 1.0),
+    # Its rule makes rates small with the batch; these are its rates as they stand.
+    "nanochat, 8 rows, full rates": (NANOCHAT | {"rows": 8, "rate_scale": 1.0}, 1.0),
     **{
         f"trainer, sweep {rate:g}": (TRAINER | {"learning_rate": rate}, SWEEP_SHARE)
         for rate in SWEEP

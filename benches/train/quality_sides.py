@@ -263,11 +263,12 @@ class Recipe:
     def __init__(self, model: Any, settings: Settings) -> None:
         tokens = settings["rows"] * SEQ_LEN * settings["accumulation"]
         ratio = tokens / 2**19
-        rate = math.sqrt(ratio)
+        # Its own rule for small batches, unless another share of its rates is asked for.
+        rate = settings.get("rate_scale", math.sqrt(ratio))
         counts = model.num_scaling_params()
         ours = counts["transformer_matrices"] + counts["lm_head"]
         theirs = 12 * 12 * 768**2 + 8192 * 768  # their reference, depth 12
-        self.decay = 0.28 * rate * theirs / ours
+        self.decay = 0.28 * math.sqrt(ratio) * theirs / ours
         self.steps, self.model = settings["planned"], model
         self.optimizer = model.setup_optimizer(
             unembedding_lr=0.008 * rate, embedding_lr=0.3 * rate, scalar_lr=0.5 * rate,
