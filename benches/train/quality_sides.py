@@ -189,6 +189,7 @@ def trainer(settings: Settings, tick: Tick) -> Trained:
             lr_scheduler_type="cosine", warmup_steps=settings["planned"] // 20,
             adam_beta2=0.95, weight_decay=0.1, optim="adamw_torch_fused",
             save_strategy="no", logging_strategy="no", disable_tqdm=True,
+            torch_compile=True,
             seed=settings["seed"],
         )  # fmt: skip
         data = [{"input_ids": row, "labels": row} for row in chunks(settings, rows)]

@@ -170,6 +170,8 @@ def begin(settings: PretrainConfig, data: OrderedRows, model: Transformer) -> No
     """Gives a model that is not trained yet the start that its settings name."""
     if settings.model.start == "random" or _checkpoints(settings):
         return
+    if not is_first_process():  # which sends its weights to all, before the first step
+        return
     logger.info("start: counting which tokens follow which")
     sources = {name: TokenShards(folder) for name, folder in data.sources.items()}
     size = model.config.vocab_size
