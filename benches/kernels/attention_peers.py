@@ -13,6 +13,10 @@ from triptych_kernels.flash_attention import tile_table
 
 NINE = (5003, 4096, 3001, 2048, 1111, 701, 299, 124, 1)  # 16,384 tokens
 
+# Two responses of 1,024 tokens over a prompt of 2,048: where they start, packed; and
+# beside it the same eight responses, each with the prompt before it.
+FOUR_PAIRS = [[n * 4096 + 2048, n * 4096 + 3072] for n in range(4)]
+
 # name: (lengths of the documents, query heads, key heads, head dim, options)
 SHAPES = {
     "16k d128": ((16384,), 16, 4, 128, {}),
@@ -23,10 +27,18 @@ SHAPES = {
     "16k d128 window 1024": ((16384,), 16, 4, 128, {"window": 1024}),
     "nine d128 softcap": (NINE, 16, 4, 128, {"softcap": 30.0}),
     "nine d256": (NINE, 8, 2, 256, {}),
+    "nine d64 sinks": (NINE, 16, 4, 64, {"sinks": torch.zeros(16)}),
+    "nine d128 dropout": (NINE, 16, 4, 128, {"dropout": 0.1, "seed": torch.tensor(1)}),
+    "4 pairs d128": ((4096,) * 4, 16, 4, 128, {"pairs": torch.tensor(FOUR_PAIRS)}),
+    "8 without pairs d128": ((2048 + 1024,) * 8, 16, 4, 128, {}),
 }
+TINY_PAIR = torch.tensor([[8, 12], [26, 28]])
 TINY = {
     "tiny": ((20, 12), 2, 1, 16, {}),
     "tiny window": ((32,), 2, 1, 16, {"window": 9}),
+    "tiny sinks": ((20, 12), 2, 1, 16, {"sinks": torch.zeros(2)}),
+    "tiny dropout": ((32,), 2, 1, 16, {"dropout": 0.1, "seed": torch.tensor(1)}),
+    "tiny pairs": ((20, 12), 2, 1, 16, {"pairs": TINY_PAIR}),
 }
 
 
@@ -68,8 +80,8 @@ def rates(row, lengths, heads, kv_heads, head_dim, options):
     if "forward_ms" not in row:
         return {}
     window = options.get("window")
-    pairs = sum(visible(length, window) for length in lengths)
-    product = 4 * pairs * heads * head_dim
+    seen = sum(visible(length, window) for length in lengths)
+    product = 4 * (seen - unseen(lengths, options)) * heads * head_dim
     tokens = sum(lengths)
     moved = 2 * tokens * head_dim * (2 * heads + 2 * kv_heads)
     return {
@@ -86,10 +98,27 @@ def visible(length, window):
     return window * (window + 1) // 2 + (length - window) * window
 
 
+def unseen(lengths, options):
+    """What a second response does not see of the first, where there are pairs."""
+    if "pairs" not in options:
+        return 0
+    ends = torch.tensor(lengths).cumsum(0)
+    first, second = options["pairs"].T
+    return int(((second - first) * (ends - second)).sum())
+
+
 def implementations(device, lengths, cu, options):
     """Functions of (q, k, v) by name; each may raise when called."""
-    found = {"triptych": lambda q, k, v: attention(q, k, v, cu_seqlens=cu, **options)}
-    if "softcap" not in options and "window" not in options:
+    ours = {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value
+        for name, value in options.items()
+    }
+    if "sinks" in ours:
+        ours["sinks"].requires_grad_()
+    found = {"triptych": lambda q, k, v: attention(q, k, v, cu_seqlens=cu, **ours)}
+    if not set(options) <= {"window", "softcap"}:
+        return found
+    if not options:
         found["sdpa by document"] = by_document(lengths, None)
         if device == "cuda":
             flash, cudnn = SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION

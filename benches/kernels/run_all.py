@@ -26,7 +26,13 @@ def main():
     import timing
 
     device = "cpu" if options.interpret else "cuda"
-    report = {"device": describe(device), "checks": [], "attention": [], "loss": []}
+    report = {
+        "device": describe(device),
+        "checks": [],
+        "attention": [],
+        "loss": [],
+        "layers": [],
+    }
     print(*(f"{key}: {value}" for key, value in report["device"].items()), sep="\n")
     if not options.skip_checks:
         started = time.perf_counter()
@@ -82,11 +88,13 @@ def driver():
 def time_all(report, device, options):
     """Fills the report shape by shape, and saves it after each."""
     import attention_peers
+    import layer_peers
     import loss_peers
 
+    kinds = {"attention": attention_peers, "loss": loss_peers, "layers": layer_peers}
     listed = [
         (kind, module, name)
-        for kind, module in (("attention", attention_peers), ("loss", loss_peers))
+        for kind, module in kinds.items()
         for name in module.shapes(device)
         if options.only in name
     ]
@@ -127,14 +135,15 @@ def print_times(rows):
     """One line a measurement; ours is the first of a shape."""
     ours = None
     for row in rows:
-        label = f"{row['shape']:20} {row['implementation']:24}"
-        if "backward_ms" not in row:
-            print(label, row.get("error", f"{row.get('forward_ms', 0):8.3f}")[:90])
+        label = f"{row['shape']:30} {row['implementation']:34}"
+        if "forward_ms" not in row:
+            print(label, row["error"][:90])
             continue
-        total = row["forward_ms"] + row["backward_ms"]
+        backward = row.get("backward_ms", 0.0)
+        total = row["forward_ms"] + backward
         ours = ours or total
-        times = f"{row['forward_ms']:8.3f} {row['backward_ms']:8.3f}"
-        print(f"{label} {times} {total / ours:6.2f} {row['peak_mib']:8.0f}", flush=True)
+        times = f"{row['forward_ms']:8.3f} {backward:8.3f} {total / ours:6.2f}"
+        print(label, times, f"{row.get('peak_mib', 0.0):8.0f}", flush=True)
 
 
 def save(report, path):

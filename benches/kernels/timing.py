@@ -44,8 +44,9 @@ class Clock:
 def compare(functions, leaves, upstream, clock, repeats, budget_s=4.0):
     """Rows of medians by name, over `repeats` or what a budget of seconds allows.
 
-    `functions` take the leaves and return one tensor. One that raises has its error
-    for a row: a peer that does not run here must not cost the others their times.
+    `functions` take the leaves and return one tensor or, if `upstream` is one, a tuple;
+    without `upstream` there is no backward. One that raises has its error for a row: a
+    peer that does not run here must not cost the others their times.
     """
     rows, running = {}, {}
     for name, function in functions.items():
@@ -66,22 +67,25 @@ def compare(functions, leaves, upstream, clock, repeats, budget_s=4.0):
             break
     for name, (forward, backward) in running.items():
         rows[name]["forward_ms"] = statistics.median(forward)
-        rows[name]["backward_ms"] = statistics.median(backward)
+        if upstream is not None:
+            rows[name]["backward_ms"] = statistics.median(backward)
         rows[name]["repeats"] = len(forward)
     return rows
 
 
 def step(function, leaves, upstream, clock):
-    """Milliseconds of a forward and of a backward."""
+    """Milliseconds of a forward and of a backward, 0 where there is none."""
     for leaf in leaves:
         leaf.grad = None
     clock.flush()
     marks = [clock.mark()]
     out = function(*leaves)
     marks.append(clock.mark())
+    if upstream is None:
+        return clock.milliseconds(*marks), 0.0
     clock.flush()
     marks.append(clock.mark())
-    out.backward(upstream)
+    torch.autograd.backward(out, upstream)
     marks.append(clock.mark())
     return clock.milliseconds(*marks[:2]), clock.milliseconds(*marks[2:])
 
@@ -95,7 +99,9 @@ def peak_mib(function, leaves, upstream, clock):
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    function(*leaves).backward(upstream)
+    out = function(*leaves)
+    if upstream is not None:
+        torch.autograd.backward(out, upstream)
     torch.cuda.synchronize()
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 

@@ -283,6 +283,16 @@ def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dry-run", action="store_true", help="show the plan only")
 
 
+def _placed(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    command.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="default: a GPU where torch finds one",
+    )
+
+
 def _sampling(command: argparse.ArgumentParser, temperature: float) -> None:
     command.add_argument("model", help="run, checkpoint or Hugging Face folder")
     command.add_argument("--max-new-tokens", type=int, default=64)
@@ -290,7 +300,7 @@ def _sampling(command: argparse.ArgumentParser, temperature: float) -> None:
     command.add_argument("--top-k", type=int)
     command.add_argument("--top-p", type=float, default=1.0)
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--threads", type=int)
+    _placed(command)
 
 
 def _generate(command: argparse.ArgumentParser) -> None:
@@ -316,7 +326,7 @@ def _eval(command: argparse.ArgumentParser) -> None:
         help="token shards held out from training; repeatable",
     )
     command.add_argument("--seq-len", type=int, help="cut (default: the model's)")
-    command.add_argument("--threads", type=int)
+    _placed(command)
     command.add_argument("--json", action="store_true")
 
 

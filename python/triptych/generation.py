@@ -149,7 +149,7 @@ class _Lanes:
         """Draws one token for each active lane and reads it."""
         tokens = [
             _draw(logits, self.sampling, self.generators[lane])
-            for lane, logits in zip(self.active, self.logits, strict=True)
+            for lane, logits in zip(self.active, self.logits.cpu(), strict=True)
         ]
         staying = []
         for row, (lane, token) in enumerate(zip(self.active, tokens, strict=True)):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from triptych._core import Tokenizer
+from triptych.device import DeviceName, local_device
 from triptych.errors import ConfigError
 from triptych.generation import Completion, Sampling, generate
 from triptych.model import Transformer
@@ -58,9 +59,9 @@ class LanguageModel:
             input_ids: (B, S) or (S,) int64.
 
         Returns:
-            (B, S, vocab_size) or (S, vocab_size), float32.
+            (B, S, vocab_size) or (S, vocab_size), float32, on the model's device.
         """
-        return self.model.logits(input_ids)
+        return self.model.logits(input_ids.to(self.model.output_weight.device))
 
     def generate(
         self,
@@ -92,18 +93,21 @@ class LanguageModel:
         return generate(self.model, prompts, sampling, stop_ids=stop_ids)
 
 
-def load_model(path: str | Path) -> LanguageModel:
+def load_model(path: str | Path, device: DeviceName = "cpu") -> LanguageModel:
     """Loads the model that `path` means.
 
     Args:
         path: a folder with `config.json` and safetensors, or a run that holds one.
+        device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
 
     Raises:
-        ConfigError: if there is no model, or not one of a supported family.
+        ConfigError: if there is no model, or not one of a supported family; or there is
+            no GPU for `cuda`.
         IntegrityError: if a file is not as its manifest says.
     """
     folder = find_model(Path(path))
-    return LanguageModel(load_transformer(folder).eval(), folder)
+    loaded = load_transformer(folder, str(local_device(device)))
+    return LanguageModel(loaded.eval(), folder)
 
 
 def find_model(path: Path) -> Path:

@@ -15,11 +15,12 @@ import torch
 import rank_worker
 from tiny import TinyData, tiny_model, tiny_train_config
 from triptych._core import train_tokenizer, write_token_shards
+from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.model.huggingface import load_model
 from triptych.train import PretrainObjective, Trainer
 from triptych.train.metrics import read_metrics
-from triptych.train.ranks import Ranks, add_sums, local_device, nearest_divisors
+from triptych.train.ranks import Ranks, add_sums, nearest_divisors
 
 HERE = Path(__file__).parent
 STEPS = 10

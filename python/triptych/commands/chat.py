@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from triptych.conversation import Message, render
+from triptych.device import DeviceName
 from triptych.generation import Sampling, stream
 from triptych.language_model import LanguageModel, load_model, marker_ids, use_threads
 
@@ -32,6 +33,7 @@ class ChatConfig:
     top_p: float = 1.0
     seed: int = 0
     threads: int | None = None
+    device: DeviceName = "auto"
 
 
 class Session:
@@ -125,7 +127,7 @@ def chat(config: ChatConfig) -> None:
         ConfigError: if there is no such model.
     """
     use_threads(config.threads)
-    session = Session(config, load_model(config.model))
+    session = Session(config, load_model(config.model, config.device))
     interactive = sys.stdin.isatty()
     if interactive:
         print(f"{session.opened.folder} · /help for commands")
@@ -169,6 +171,7 @@ def run(options: argparse.Namespace) -> int:
             top_p=options.top_p,
             seed=options.seed,
             threads=options.threads,
+            device=options.device,
         )
     )
     return 0

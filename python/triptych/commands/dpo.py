@@ -30,7 +30,6 @@ from triptych.train import (
     reference_logps,
 )
 from triptych.train.checkpoint import weights_hash
-from triptych.train.ranks import local_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +76,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
     """
     require_one_process("dpo")
     use_threads(settings.threads)
-    opened = load_model(settings.model)
-    opened.model.to(local_device(settings.device))
+    opened = load_model(settings.model, settings.device)
     data = order(settings, opened.tokenizer)
     tokenizer_path = opened.folder / "tokenizer.json"
     check_data(data, tokenizer_path)

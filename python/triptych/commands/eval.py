@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data import TokenShards, require_same_tokenizer
+from triptych.device import DeviceName
 from triptych.evaluate import bits_per_byte, token_loss
 from triptych.language_model import load_model, use_threads
 
@@ -22,12 +23,14 @@ class EvalConfig:
         shards: token shard folder of each source, by name.
         seq_len: tokens read together; None takes the model's most.
         threads: CPU threads; None takes all cores.
+        device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
     """
 
     model: str
     shards: dict[str, str] = field(default_factory=dict)
     seq_len: int | None = None
     threads: int | None = None
+    device: DeviceName = "auto"
 
 
 def evaluate(config: EvalConfig) -> dict[str, dict[str, Any]]:
@@ -38,7 +41,7 @@ def evaluate(config: EvalConfig) -> dict[str, dict[str, Any]]:
         IntegrityError: if a shard is not as its manifest says.
     """
     use_threads(config.threads)
-    opened = load_model(config.model)
+    opened = load_model(config.model, config.device)
     require_same_tokenizer(config.shards, opened.tokenizer.sha256)
     sources = {name: TokenShards(folder) for name, folder in config.shards.items()}
     seq_len = config.seq_len or opened.model.config.max_position_embeddings
@@ -72,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
             shards=dict(map(_named, options.shards)),
             seq_len=options.seq_len,
             threads=options.threads,
+            device=options.device,
         )
     )
     if options.json:

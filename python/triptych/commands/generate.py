@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 
+from triptych.device import DeviceName
 from triptych.language_model import load_model, use_threads
 
 
@@ -18,6 +19,7 @@ class GenerateConfig:
         model: run, checkpoint or Hugging Face folder.
         prompts: texts to go on from.
         threads: CPU threads; None takes all cores.
+        device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
     """
 
     model: str
@@ -28,6 +30,7 @@ class GenerateConfig:
     top_p: float = 1.0
     seed: int = 0
     threads: int | None = None
+    device: DeviceName = "auto"
 
 
 def generate(settings: GenerateConfig) -> list[str]:
@@ -37,7 +40,7 @@ def generate(settings: GenerateConfig) -> list[str]:
         ConfigError: if there is no such model, or a prompt is too long for it.
     """
     use_threads(settings.threads)
-    return load_model(settings.model).generate(
+    return load_model(settings.model, settings.device).generate(
         settings.prompts,
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
@@ -60,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
             top_p=options.top_p,
             seed=options.seed,
             threads=options.threads,
+            device=options.device,
         )
     )
     for prompt, completion in zip(prompts, completions, strict=True):

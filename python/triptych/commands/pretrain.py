@@ -18,6 +18,7 @@ from triptych.commands.shell import finish
 from triptych.commands.training import ModelShape, Watch, train
 from triptych.curriculum import StageConfig, scaled_curriculum
 from triptych.data import OrderedRows, TokenShards, require_same_tokenizer
+from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte
 from triptych.ladder.table import LadderTable
@@ -27,7 +28,7 @@ from triptych.model.bigram_start import start_from_bigrams
 from triptych.train import PretrainObjective, TrainResult, checkpoint
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
 from triptych.train.parallel import ParallelConfig
-from triptych.train.ranks import is_first_process, local_device
+from triptych.train.ranks import is_first_process
 
 logger = logging.getLogger("triptych.train")
 

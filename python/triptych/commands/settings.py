@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from triptych.curriculum import StageConfig
+from triptych.device import DeviceName
 from triptych.train import (
     AverageConfig,
     OptimizerConfig,
@@ -22,7 +23,6 @@ from triptych.train import (
 from triptych.train.train_config import CompileChoice
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
-DeviceName = Literal["auto", "cpu", "cuda"]
 RecomputeName = Literal["none", "selective", "full"]
 
 

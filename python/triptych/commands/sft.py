@@ -23,7 +23,6 @@ from triptych.curriculum import StageConfig
 from triptych.data import OrderedRows
 from triptych.language_model import load_model, use_threads
 from triptych.train import OptimizerConfig, SftObjective, TrainResult
-from triptych.train.ranks import local_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +63,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
     """
     require_one_process("sft")
     use_threads(settings.threads)
-    opened = load_model(settings.model)
-    opened.model.to(local_device(settings.device))
+    opened = load_model(settings.model, settings.device)
     data = order(settings, opened.tokenizer)
     return train(
         opened.model,

@@ -13,8 +13,8 @@ class KVCache:
     """Keys and values of a batch of sequences, each aligned at slot 0.
 
     Attributes:
-        lengths: (B,) int64, tokens stored of each sequence. Slots past a length
-            hold leftovers of padding; they are masked, and overwritten in time.
+        lengths: (B,) int64 on the CPU, tokens stored of each sequence. Slots past a
+            length hold leftovers of padding; they are masked, and overwritten in time.
         keys: (layers, B, kv_heads, capacity, head_dim); `values` is alike.
     """
 
@@ -35,18 +35,22 @@ class KVCache:
             config.head_dim,
         )
         self.capacity = capacity
-        self.lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        # On the CPU, so that no layer waits for a GPU to say how long they are.
+        self.lengths = torch.zeros(batch_size, dtype=torch.int64)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
 
     def positions(self, num_new: int) -> Tensor:
         """(B, num_new) slot, which is also the position, of each coming token."""
-        steps = torch.arange(num_new, device=self.lengths.device)
-        return self.lengths[:, None] + steps
+        return (self.lengths[:, None] + torch.arange(num_new)).to(self.keys.device)
+
+    def longest(self, num_new: int) -> int:
+        """Slots of the longest sequence once `num_new` more tokens are stored."""
+        return int(self.lengths.max()) + num_new
 
     def check_room(self, num_new: int) -> None:
         """Raises `ConfigError` unless `num_new` more tokens fit every sequence."""
-        needed = int(self.lengths.max()) + num_new
+        needed = self.longest(num_new)
         if needed > self.capacity:
             raise ConfigError(
                 f"the cache is full: expected at most {self.capacity} tokens a "
@@ -70,7 +74,7 @@ class KVCache:
         rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
         self.keys[layer][rows, :, positions] = key.to(self.keys.dtype)
         self.values[layer][rows, :, positions] = value.to(self.values.dtype)
-        longest = int(positions[:, -1].max()) + 1
+        longest = self.longest(positions.shape[1])
         return self.keys[layer][:, :, :longest], self.values[layer][:, :, :longest]
 
     def visible(self, positions: Tensor, window: int | None = None) -> Tensor:
@@ -78,7 +82,7 @@ class KVCache:
 
         With a window it sees only so many keys, its own among them.
         """
-        slots = torch.arange(int(positions[:, -1].max()) + 1, device=positions.device)
+        slots = torch.arange(self.longest(positions.shape[1]), device=positions.device)
         distances = positions[..., None] - slots
         seen = distances >= 0
         if window is not None:
@@ -86,7 +90,8 @@ class KVCache:
         return seen[:, None]
 
     def keep(self, rows: Tensor) -> None:
-        """Keeps only the sequences `rows` (int64 indices): finished ones leave."""
+        """Keeps only the sequences `rows` (int64, CPU): finished ones leave."""
         self.lengths = self.lengths[rows]
+        rows = rows.to(self.keys.device)
         self.keys = self.keys[:, rows]
         self.values = self.values[:, rows]

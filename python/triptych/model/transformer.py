@@ -224,10 +224,10 @@ class Transformer(nn.Module):
         """Reads new tokens and gives the logits after the last one of each sequence.
 
         Args:
-            input_ids: (B, S) next tokens: a whole prompt, or one token each.
+            input_ids: (B, S) next tokens, on any device: a whole prompt, or one each.
             cache: what was read before; it grows by the tokens read.
-            lengths: (B,) int64 tokens that count in each row of `input_ids`, which
-                is then padded on the right; by default all S.
+            lengths: (B,) int64 on the CPU, tokens that count in each row of
+                `input_ids`, which is then padded on the right; by default all S.
 
         Returns:
             (B, vocab_size).
@@ -239,14 +239,14 @@ class Transformer(nn.Module):
             raise ConfigError("lengths: expected at least 1 token a row, found 0")
         cache.check_room(num_new)
         positions = cache.positions(num_new)
-        x = self._embed(input_ids)
+        x = self._embed(input_ids.to(positions.device))
         tables = self._tables(positions)
         for index, layer in enumerate(self.model.layers):
             assert isinstance(layer, Layer)
             x = layer.decode(x, tables[index], cache, index, positions)
         cache.lengths = cache.lengths + lengths
         rows = torch.arange(batch_size, device=x.device)
-        last = self.model.norm(x[rows, lengths - 1])
+        last = self.model.norm(x[rows, lengths.to(x.device) - 1])
         return self._capped(F.linear(last, self.output_weight))
 
     def _tables(self, position_ids: Tensor) -> list[Tables | None]:

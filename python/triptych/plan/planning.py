@@ -12,6 +12,7 @@ from typing import Any
 from triptych._core import Tokenizer
 from triptych.commands.pretrain import PretrainConfig, order
 from triptych.curriculum import StageConfig
+from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.model.config import ModelConfig
 from triptych.plan.advice import Run, by_law, hyperparameters, warnings
@@ -19,7 +20,6 @@ from triptych.plan.memory import libraries_here, memory_by_part
 from triptych.plan.probe import Probe
 from triptych.train.measures import PEAK_TFLOPS, attended_pairs
 from triptych.train.precision import Precision
-from triptych.train.ranks import local_device
 
 # Llama 3, section 3.3.4: 466 interruptions in 54 days of 16,384 GPUs.
 HOURS_BETWEEN_FAILURES = 54 * 24 * 16_384 / 466

@@ -96,9 +96,9 @@ def main() -> None:
     """Trains what standard input says and prints the peak of memory."""
     from triptych.commands.pretrain import pretrain
     from triptych.commands.training import Watch
+    from triptych.device import local_device
     from triptych.errors import Interrupted
     from triptych.train.measures import peak_memory_mib
-    from triptych.train.ranks import local_device
 
     request: dict[str, Any] = json.load(sys.stdin)
     settings = config.from_mapping(PretrainConfig, request["settings"])

@@ -195,25 +195,6 @@ def is_first_process() -> bool:
     return num_processes() == 1 or os.environ.get("RANK", "0") == "0"
 
 
-def local_device(name: str = "auto") -> torch.device:
-    """Where this process computes; of several GPUs the one of its number on the machine.
-
-    Args:
-        name: `auto` is a GPU where torch finds one, else the CPU; `cpu` or `cuda`.
-
-    Raises:
-        ConfigError: `cuda`, and torch finds none.
-    """
-    found = torch.cuda.is_available()
-    if name == "cuda" and not found:
-        raise ConfigError(
-            "device: expected a GPU that torch finds for `cuda`, found none"
-        )
-    if name == "cpu" or not found:
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
 @contextmanager
 def joined() -> Iterator[None]:
     """Joins the processes that `torchrun` started, where it did; leaves them at the end.
