@@ -53,7 +53,7 @@ def arguments():
     parser.add_argument("--json", type=Path, help="where the rows go")
     parser.add_argument("--jobs", type=int, default=8, help="processes that check")
     parser.add_argument("--repeats", type=int, default=15, help="of a measurement")
-    parser.add_argument("--only", default="", help="shapes whose name has this")
+    parser.add_argument("--only", default="", help="of kind and name")
     parser.add_argument("--skip-checks", action="store_true")
     parser.add_argument("--skip-timing", action="store_true")
     parser.add_argument("--interpret", action="store_true", help="on a CPU")
@@ -96,7 +96,7 @@ def time_all(report, device, options):
         (kind, module, name)
         for kind, module in kinds.items()
         for name in module.shapes(device)
-        if options.only in name
+        if options.only in f"{kind} {name}"
     ]
     repeats = options.repeats if device == "cuda" else 1
     if device == "cuda":

@@ -92,6 +92,8 @@ RUNS: dict[str, tuple[Settings, float]] = {
         for rate in SWEEP
     },
     "trainer": (TRAINER, 1.0),
+    # Smaller steps than its sweep had, as ours are.
+    "trainer, 4 rows": (TRAINER | {"rows": 4}, 1.0),
     "ours": (OURS, 1.0),
     "ours, 2 layers": (SHALLOW, 1.0),
     "ours, 2 layers, 6 of 10 minutes": (SHALLOW, 0.6),
@@ -154,7 +156,7 @@ def prepare(work: Path) -> None:
 def run(name: str, found: dict[str, Any], options: argparse.Namespace) -> Settings:
     """Times a side, plans its steps, trains it."""
     settings, share = RUNS[name]
-    if name == "trainer":
+    if settings["side"] == "trainer" and "learning_rate" not in settings:
         settings = settings | {"learning_rate": best_rate(found)}
     settings = settings | {
         "tokens": str(options.work / "tokens"),

@@ -10,22 +10,26 @@ pytestmark = pytest.mark.filterwarnings("ignore:invalid value")
 NAMES = ("cpu", "reference", "triton")
 
 
-def make_tables(*shape):
-    return ops.rotary_tables(torch.arange(6).view(shape), 8, 100.0)
+def make_tables(x, *shape):
+    # The device by name: what is compiled does not see the one the tests are set to.
+    positions = torch.arange(6, device=x.device).view(shape)
+    return ops.rotary_tables(positions, 8, 100.0)
 
 
 CALLS = {
     "rms_norm": lambda x, w: ops.rms_norm(x, w, 1e-5),
     "rms_norm of gemma": lambda x, w: ops.rms_norm(x, w, 1e-5, casting="gemma"),
     "add_rms_norm": lambda x, w: sum(ops.add_rms_norm(x, 2 * x, w, 1e-5)),
-    "rotate": lambda x, w: ops.rotate(x * w, *make_tables(6)),
+    "rotate": lambda x, w: ops.rotate(x * w, *make_tables(x, 6)),
     "rotate a batch": lambda x, w: ops.rotate(
-        (x * w).view(2, 3, 2, 8), *make_tables(2, 3)
+        (x * w).view(2, 3, 2, 8), *make_tables(x, 2, 3)
     ),
-    "rope": lambda x, w: ops.rope(x * w, x[:, :1], *make_tables(6))[0],
+    "rope": lambda x, w: ops.rope(x * w, x[:, :1], *make_tables(x, 6))[0],
     "linear_statistics": lambda x, w: sum(
         ops.linear_statistics(
-            x[:, 0], x[:5, 1] * w, torch.tensor([0, 1, 2, 3, 4, -100])
+            x[:, 0],
+            x[:5, 1] * w,
+            torch.tensor([0, 1, 2, 3, 4, -100], device=x.device),
         )
     ),
     "swiglu": lambda x, w: ops.swiglu(x, x * w),
@@ -33,7 +37,7 @@ CALLS = {
     "relu2": lambda x, w: ops.relu2(x * w),
     "attention": lambda x, w: ops.attention(x, x * w, x),
     "attention of a pair": lambda x, w: ops.attention(
-        x, x * w, x, pairs=torch.tensor([[2, 4]])
+        x, x * w, x, pairs=torch.tensor([[2, 4]], device=x.device)
     ),
     "attention with sinks": lambda x, w: ops.attention(x, x * w, x, sinks=w[:2]),
 }

@@ -169,3 +169,12 @@ def test_a_model_without_a_compiler_asked_for_does_not_load_one():
     command = [sys.executable, "-c", program]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "torch._dynamo" not in loaded.split()
+
+
+def test_one_choice_of_the_kernels_makes_all_of_them_known(monkeypatch):
+    monkeypatch.setattr(choice, "_FUNCTIONS", {})
+    choice._choose.cache_clear()
+    monkeypatch.setenv("TRIPTYCH_OPS", "reference")
+    assert choice.implementation("swiglu", "cpu") == "reference"
+    known = {operator for operator, name in choice._FUNCTIONS if name == "reference"}
+    assert known == set(choice.OPERATORS)

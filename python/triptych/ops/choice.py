@@ -36,7 +36,8 @@ OPERATORS = (
 PREFERRED = {"attention": ("flash_attn", "triton", "varlen", "cpu")}
 
 # Of `triptych_kernels` and its reference, by operator and implementation. Filled when
-# chosen: torch.compile can read a dictionary, but not import a module.
+# one is chosen: torch.compile can read a dictionary, but not import a module. Then with
+# all operators: torch 2.11 keeps the dictionary that it saw first, and would miss the rest.
 _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {}
 
 # (implementation, why it cannot serve the arguments at hand)
@@ -71,7 +72,7 @@ def _choose(operator: str, device_type: str, obstacles: Obstacles, setting: str)
     forced = _forced(operator, setting)
     problems: dict[str, str] = {}
     for name in (forced,) if forced else _preferred(operator, device_type):
-        problem = reasons.get(name) or _problem(operator, name, device_type)
+        problem = reasons.get(name) or _problem(name, device_type)
         if not problem:
             _say(operator, device_type, name, problems)
             return name
@@ -124,8 +125,8 @@ def _forced(operator: str, setting: str) -> str:
     return chosen
 
 
-def _problem(operator: str, name: str, device_type: str) -> str:
-    """Why `name` cannot compute `operator` here; empty if it can."""
+def _problem(name: str, device_type: str) -> str:
+    """Why `name` cannot compute here; empty if it can."""
     if name == "cpu":
         return ""
     if name in LIBRARIES and device_type != "cuda":
@@ -136,16 +137,17 @@ def _problem(operator: str, name: str, device_type: str) -> str:
         if name in LIBRARIES:
             importlib.import_module(LIBRARIES[name])
         else:
-            _FUNCTIONS[operator, name] = _load(operator, name)
+            _load(name)
     except (ImportError, AttributeError) as error:
         return str(error)
     return ""
 
 
-def _load(operator: str, name: str) -> Callable[..., Any]:
+def _load(name: str) -> None:
     module = "triptych_kernels" if name == "triton" else "triptych_kernels.reference"
-    function: Callable[..., Any] = getattr(importlib.import_module(module), operator)
-    return function
+    functions = importlib.import_module(module)
+    for operator in OPERATORS:
+        _FUNCTIONS[operator, name] = getattr(functions, operator)
 
 
 def _interpreted() -> bool:
