@@ -11,8 +11,8 @@ develop: ## install editable, with the test and lint extras
 test-rust: ## tests of the engine and its command line
 	cargo test --workspace
 
-test: ## tests of the package and the kernels
-	$(PYTHON) -m pytest
+test: ## tests of the package and the kernels, on up to four cores
+	$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint-rust: ## rustfmt and clippy
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings
