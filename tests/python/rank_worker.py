@@ -12,6 +12,7 @@ import torch._dynamo
 from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.errors import IntegrityError, Interrupted
 from triptych.train import LossSum, PretrainObjective, RouterBalance, Trainer
+from triptych.train.parallel import ParallelConfig
 from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks, joined
 
@@ -64,7 +65,9 @@ def train_experts(rank, size, port, folder, how):
             sparse_model(**how["shape"]),
             RouterBalance(PretrainObjective(), how["weight"]),
             TinyData(rows=ROWS),
-            tiny_train_config(folder, micro_batch_rows=1),
+            tiny_train_config(
+                folder, micro_batch_rows=1, parallel=ParallelConfig(**how["parallel"])
+            ),
         ).run()
 
 
@@ -77,15 +80,20 @@ class OverflowAt(PretrainObjective):
         return LossSum(found.loss_sum * 1e36 if hit else found.loss_sum, found.count)
 
 
-def train_fp16(rank, size, port, folder, until):
-    """Trains in fp16; step 4 overflows in the last process alone."""
+def train_fp16(rank, size, port, folder, until, parallel):
+    """Trains in fp16; step 4 overflows, with copies in the last process alone."""
     meet(rank, size, port)
     with joined():
         trainer = Trainer(
             tiny_model(),
             OverflowAt(),
             TinyData(rows=ROWS),
-            tiny_train_config(folder, micro_batch_rows=1, precision="fp16"),
+            tiny_train_config(
+                folder,
+                micro_batch_rows=1,
+                precision="fp16",
+                parallel=ParallelConfig(**parallel),
+            ),
             should_stop=lambda: trainer.state.step >= until,
         )
         try:

@@ -57,9 +57,11 @@ def test_a_step_with_nothing_to_learn_is_skipped_in_fp16_too(tmp_path):
     assert result.skipped_steps == 1
 
 
-def test_an_overflow_in_one_of_two_processes_is_left_out_by_both(tmp_path):
-    start(rank_worker.train_fp16, 2, tmp_path / "two", 6)
-    start(rank_worker.train_fp16, 2, tmp_path / "two", 10)
+@pytest.mark.parametrize("axis", ["replicate", "shard", "tensor", "context"])
+def test_an_overflow_in_one_of_two_processes_is_left_out_by_both(tmp_path, axis):
+    grid = {axis: 2}
+    start(rank_worker.train_fp16, 2, tmp_path / "two", 6, grid)
+    start(rank_worker.train_fp16, 2, tmp_path / "two", 10, grid)
     train(tmp_path / "one", objective=rank_worker.OverflowAt(), **FP16)
     one, two = (checkpoint.read_state(tmp_path / x / LAST) for x in ("one", "two"))
     assert two.skipped_steps == one.skipped_steps == 1

@@ -17,7 +17,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")  # as in the processes
 # Documents a row (of 8) and rows a micro-batch; processes each take a half of the rows.
 PACKINGS = (1, 2, 4)
 MICRO_BATCHES = (1, 2, 3, 8)
-GRIDS = {"copies": {}, "fsdp": {"shard": 2}, "tensor": {"tensor": 2}}
+GRIDS = {
+    "copies": {},
+    "fsdp": {"shard": 2},
+    "tensor": {"tensor": 2},
+    "context": {"context": 2},
+}
 # Largest difference of any entry of a gradient, as a share of the largest entry of all.
 # Measured: 2e-7 with whole models and shards, 5e-7 with products spread. The second step
 # has the rounding of the first update as well.

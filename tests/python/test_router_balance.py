@@ -129,13 +129,15 @@ def test_the_models_own_weight_holds_unless_another_is_given():
         balanced(plain, model, -1.0)
 
 
-def test_two_processes_have_the_loss_of_one(tmp_path):
+@pytest.mark.parametrize("parallel", [{}, {"context": 2}], ids=["copies", "context"])
+def test_two_processes_have_the_loss_of_one(tmp_path, parallel):
     import rank_worker
 
     model, data = sparse_model(), TinyData(steps=10)
     objective = RouterBalance(PretrainObjective(), WEIGHT)
     train(tmp_path / "one", model=model, data=data, objective=objective)
-    start(rank_worker.train_experts, 2, tmp_path / "two", dataclasses.asdict(_Shape()))
+    how = dataclasses.asdict(_Shape(parallel=parallel))
+    start(rank_worker.train_experts, 2, tmp_path / "two", how)
     one, two = (read_metrics(tmp_path / name) for name in ("one", "two"))
     assert [x["processes"] for x in two] == [2] * 10
     for a, b in zip(one, two, strict=True):
@@ -147,3 +149,4 @@ def test_two_processes_have_the_loss_of_one(tmp_path):
 class _Shape:
     weight: float = WEIGHT
     shape: dict = dataclasses.field(default_factory=lambda: dict(QWEN))
+    parallel: dict = dataclasses.field(default_factory=dict)

@@ -10,24 +10,25 @@ import torch
 import sharded_worker
 from test_ranks import start, write_run
 from tiny import same_weights, tiny_config, tiny_model
+from triptych import config
+from triptych.commands.pretrain import PretrainConfig, pretrain
 from triptych.commands.replay import replay
 from triptych.errors import ConfigError, IntegrityError
 from triptych.language_model import load_model as load_language_model
 from triptych.model.huggingface import export, load_model
 from triptych.model.shards import Box, Shards, StoredTensor
 from triptych.train import checkpoint
-from triptych.train.metrics import read_metrics
+from triptych.train.context_parallel import own_tokens, require_heads, token_bounds
+from triptych.train.metrics import EvaluationLog, read_metrics
 from triptych.train.optimizer import OptimizerConfig, create_optimizer
 from triptych.train.parallel import ParallelConfig, nearest_shapes
-from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks
-from triptych.train.sharding import Sharded
 from triptych.train.tensor_parallel import require_divisible
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # as in the processes
 
 STEPS = 10
-SHARD, TENSOR = {"shard": 2}, {"tensor": 2}
+SHARD, TENSOR, CONTEXT = {"shard": 2}, {"tensor": 2}, {"context": 2}
 UNTIED = {"tie_word_embeddings": False}
 # Two key heads for four, norms of heads, biases, an untied head.
 QWEN3 = {"model_type": "qwen3", "attention_bias": True, **UNTIED}
@@ -58,6 +59,18 @@ CASES = {
     "fsdp in four, uneven": (4, {"shard": 4}, UNEVEN, {}),
     "copies of tensor": (4, TENSOR, {}, {}),
     "fsdp of tensor": (4, {"shard": 2, "tensor": 2}, QWEN3, {}),
+    "context": (2, CONTEXT, {}, {}),
+    "context, qwen3": (2, CONTEXT, QWEN3, {}),
+    "context, gemma 2": (2, CONTEXT, GEMMA2, {}),
+    "context, gemma 3": (2, CONTEXT, GEMMA3, {}),
+    "context, olmo 2": (2, CONTEXT, {"model_type": "olmo2"}, {}),
+    "context, recompute": (2, CONTEXT, {}, {"recompute": "full"}),
+    "context, experts": (2, CONTEXT, {"model_type": "mixtral"}, {}),
+    "context of fsdp": (2, {"shard": 2, **CONTEXT}, {}, {}),
+    # Twice as many processes as key heads.
+    "context in four": (4, {"context": 4}, UNTIED, {}),
+    "context of hsdp": (4, {"shard": 2, **CONTEXT}, BIASED, {}),
+    "context of tensor": (4, {**TENSOR, **CONTEXT}, QWEN3, {}),
 }
 MOE = {"num_experts": 4, "num_experts_per_tok": 2}
 # Where Muon's products are bf16, as by default, an update has three digits.
@@ -286,10 +299,45 @@ def test_a_product_that_processes_cannot_share_is_refused(changes, size, message
         require_divisible(tiny_config(**changes), size)
 
 
-def test_half_precision_with_a_scaler_is_refused_in_pieces():
-    fp16 = Precision("fp16", "cuda")
-    with pytest.raises(ConfigError, match="expected `bf16` or `fp32` with"):
-        Sharded(tiny_model(), Ranks(), ParallelConfig(shard=2), fp16)
+@pytest.mark.parametrize(
+    ("changes", "size", "tensor", "message"),
+    [
+        ({}, 8, 1, "divides the 4 heads .* its 2 key heads does, found 8"),
+        ({}, 3, 1, "divides the 4 heads .* found 3"),
+        ({}, 4, 2, "divides the 2 heads .* its 1 key heads does, found 4"),
+    ],
+)
+def test_heads_that_processes_cannot_share_are_refused(changes, size, tensor, message):
+    with pytest.raises(ConfigError, match=message):
+        require_heads(tiny_config(**changes), size, tensor)
+
+
+def test_tokens_are_shared_among_copies_and_shards_only():
+    assert ParallelConfig(context=2).shape(4) == (4, 1, 1)
+    said = r"divides replicate x shard = 3, found 2; the nearest are 1 and 3"
+    with pytest.raises(ConfigError, match=said):
+        ParallelConfig(context=2, tensor=2).shape(6)
+
+
+def test_runs_of_tokens_differ_by_one_at_most():
+    assert token_bounds(11, 4) == [0, 2, 5, 8, 11]
+    ids = torch.arange(11)
+    runs = [own_tokens(ids, rank=rank, size=4) for rank in range(4)]
+    assert torch.equal(torch.cat(runs), ids)
+
+
+def test_sets_are_read_by_one_process_of_those_that_share_tokens(tmp_path):
+    evaluation = ["[evaluation]", f'web = "{tmp_path / "web"}"']
+    path = write_run(tmp_path, "steps = 4", "[parallel]", "context = 2", *evaluation)
+    start(sharded_worker.pretrain_and_replay, 2, path, 2)
+    found = EvaluationLog(tmp_path / "run").read()
+    shutil.rmtree(tmp_path / "run")
+    path.write_text(path.read_text().replace("context = 2", "context = 1"))
+    pretrain(config.load(PretrainConfig, path))
+    expected = EvaluationLog(tmp_path / "run").read()
+    assert [line["step"] for line in found] == [0, 4]
+    for line, other in zip(found, expected, strict=True):
+        assert line["bits_per_byte"] == pytest.approx(other["bits_per_byte"], rel=1e-5)
 
 
 def test_processes_of_one_product_read_the_same_rows():

@@ -6,6 +6,7 @@ Which of these a layer does is decided once, from the configuration and its inde
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,8 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(width, keys, bias=bias)
         self.v_proj = nn.Linear(width, keys, bias=bias)
         self.o_proj = nn.Linear(queries, width, bias=bias and config.family.output_bias)
+        # What tokens take up from each other; processes may share the work.
+        self.mix: Callable[..., Tensor] = ops.attention
         self.qk_norm = config.family.qk_norm
         if self.qk_norm is not None:
             by_head = self.qk_norm == "head"
@@ -86,7 +89,7 @@ class Attention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor
     ) -> Tensor:
         """What each token of packed documents takes up: as query, of values."""
-        return ops.attention(
+        return self.mix(
             query,
             key,
             value,

@@ -131,6 +131,8 @@ class Transformer(nn.Module):
         self.call_layer = layer_call("none")
         # Losses from hidden states and output matrix; processes may share the work.
         self.cross_entropy: Callable[..., Tensor] = ops.linear_cross_entropy
+        # Of what is given for each token, that of the tokens computed here: of all.
+        self.own_tokens: Callable[[Tensor], Tensor] = lambda x: x
         self._initialize(scale_residual)
 
     def _initialize(self, scale_residual: bool) -> None:
@@ -170,10 +172,10 @@ class Transformer(nn.Module):
             cu_seqlens: (documents + 1,) int32, 0 and the end of each document.
 
         Returns:
-            (tokens, hidden_size). No document sees another.
+            (tokens, hidden_size), of those computed here. No document sees another.
         """
-        x = self._embed(input_ids)
-        tables = self._tables(position_ids)
+        x = self._embed(self.own_tokens(input_ids))
+        tables = self._tables(self.own_tokens(position_ids))
         for layer, turn in zip(self.model.layers, tables, strict=True):
             x = self.call_layer(layer, x, turn, cu_seqlens)
         output: Tensor = self.model.norm(x)

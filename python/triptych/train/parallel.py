@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from triptych.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
 REPLICATE, SHARD, TENSOR = "replicate", "shard", "tensor"
@@ -32,14 +33,18 @@ class ParallelConfig:
             over, and which read different rows (FSDP2).
         tensor: processes that every layer's matrix products are spread over, and
             which read the same rows.
+        context: neighbours among copies and shards that read the same rows and each
+            compute a run of their tokens. It says nothing of where weights are, so it
+            divides `replicate` x `shard`.
     """
 
     replicate: int | None = None
     shard: int = 1
     tensor: int = 1
+    context: int = 1
 
     def __post_init__(self) -> None:
-        for name in AXES:
+        for name in (*AXES, "context"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name}: expected at least 1, found {value!r}")
@@ -59,6 +64,7 @@ class ParallelConfig:
         replicate = self.replicate or max(1, size // inner)
         found = (replicate, self.shard, self.tensor)
         if math.prod(found) == size:
+            self._check_context(replicate * self.shard)
             return found
         near = " or ".join(map(_said, nearest_shapes(size, found)))
         raise ConfigError(
@@ -67,12 +73,41 @@ class ParallelConfig:
             f"the nearest for {size} are {near}"
         )
 
+    def _check_context(self, size: int) -> None:
+        if size % self.context:
+            near = " and ".join(map(str, nearest_divisors(size, self.context)))
+            raise ConfigError(
+                "parallel.context: expected a number that divides replicate x shard = "
+                f"{size}, found {self.context}; the nearest are {near}"
+            )
+
+    @property
+    def readers(self) -> int:
+        """Neighbours that read the same rows."""
+        return self.context * self.tensor
+
+    def context_group(self, size: int, device_type: str) -> ProcessGroup:
+        """The processes that this one shares tokens with; every process must call it."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        shape = (size // self.readers, self.context, self.tensor)
+        names = ("rows", "context", "tensor")
+        mesh = init_device_mesh(device_type, shape, mesh_dim_names=names)
+        return mesh["context"].get_group()
+
     def mesh(self, size: int, device_type: str) -> DeviceMesh:
         """The grid as torch has it; every process must call this."""
         # Here, since a process that is alone needs none of it.
         from torch.distributed.device_mesh import init_device_mesh
 
         return init_device_mesh(device_type, self.shape(size), mesh_dim_names=AXES)
+
+
+def nearest_divisors(number: int, wanted: int) -> list[int]:
+    """The divisors of `number` next to `wanted`: below, then above."""
+    divisors = [n for n in range(1, number + 1) if number % n == 0]
+    below = [n for n in divisors if n <= wanted][-1:]
+    return below + [n for n in divisors if n > wanted][:1]
 
 
 def nearest_shapes(size: int, wanted: Shape) -> list[Shape]:

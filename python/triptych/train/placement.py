@@ -102,9 +102,26 @@ def place(
             not go with the model.
     """
     config.shape(ranks.size)
-    if not config.is_sharded:
-        return Whole(model, ranks)
-    # Here, since importing DTensor takes as long as importing torch.
-    from triptych.train.sharding import Sharded
+    placement = _placement(model, ranks, config, precision)
+    if config.context > 1:
+        from triptych.train.context_parallel import spread_tokens
 
-    return Sharded(model, ranks, config, precision)
+        device_type = model.output_weight.device.type
+        group = config.context_group(ranks.size, device_type)
+        spread_tokens(model, group, config.tensor)
+    return placement
+
+
+def _placement(
+    model: Transformer, ranks: Ranks, config: ParallelConfig, precision: Precision
+) -> Whole:
+    # Here, since importing DTensor takes as long as importing torch.
+    if config.is_sharded:
+        from triptych.train.sharding import Sharded
+
+        return Sharded(model, ranks, config, precision)
+    if config.context > 1:
+        from triptych.train.context_parallel import SpreadTokens
+
+        return SpreadTokens(model, ranks)
+    return Whole(model, ranks)

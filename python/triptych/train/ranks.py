@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from triptych.errors import ConfigError, IntegrityError
+from triptych.train.parallel import nearest_divisors
 
 # A process that waits this long for another one gives up. Evaluation and saving are done
 # by one while the others wait.
@@ -38,16 +39,19 @@ class Ranks:
         rank: number of this process, from 0.
         size: how many there are.
         host_group: where numbers of the host are exchanged; None if alone.
-        readers: neighbours that read the same rows, for a product is spread over them.
+        readers: neighbours that read the same rows.
+        repeaters: neighbours, of these, that have the same sums, for a product is
+            spread over them; the other readers have those of other tokens.
     """
 
     rank: int = 0
     size: int = 1
     host_group: Any = None
     readers: int = 1
+    repeaters: int = 1
 
     @classmethod
-    def current(cls, readers: int = 1) -> Ranks:
+    def current(cls, readers: int = 1, repeaters: int = 1) -> Ranks:
         """Those of torch.distributed where it is initialised; else alone."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
@@ -59,11 +63,12 @@ class Ranks:
             size,
             dist.new_group(backend="gloo", timeout=TIMEOUT),
             readers,
+            repeaters,
         )
 
     def apart(self) -> Ranks:
         """The same processes, with a line of their own, for another thread to use."""
-        return Ranks.current(self.readers)
+        return Ranks.current(self.readers, self.repeaters)
 
     @property
     def is_first(self) -> bool:
@@ -91,6 +96,10 @@ class Ranks:
     def gather_shares(self, value: Any) -> list[Any]:
         """`gather`, but one value for all that read the same rows."""
         return self.gather(value)[:: self.readers]
+
+    def gather_sums(self, value: Any) -> list[Any]:
+        """`gather`, but one value for all that have the same sums."""
+        return self.gather(value)[:: self.repeaters]
 
     def gather(self, value: Any) -> list[Any]:
         """What every process gives, in order of ranks: anything that is JSON.
@@ -167,13 +176,6 @@ def _buckets(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         bucket.append(parameter)
     if bucket:
         yield bucket
-
-
-def nearest_divisors(number: int, wanted: int) -> list[int]:
-    """The divisors of `number` next to `wanted`: below, then above."""
-    divisors = [n for n in range(1, number + 1) if number % n == 0]
-    below = [n for n in divisors if n <= wanted][-1:]
-    return below + [n for n in divisors if n > wanted][:1]
 
 
 def add_sums(parts: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -15,7 +15,6 @@ from torch.distributed.fsdp import (
     register_fsdp_forward_method,
 )
 
-from triptych.errors import ConfigError
 from triptych.model.huggingface import model_with
 from triptych.model.transformer import Transformer
 from triptych.train import sharded_checkpoint
@@ -36,7 +35,7 @@ class Sharded(Whole):
     loss has been divided by the count of the whole step.
 
     Raises:
-        ConfigError: model, precision and grid do not go together.
+        ConfigError: model and grid do not go together.
     """
 
     # All must take part in the exchanges of a backward pass.
@@ -52,11 +51,6 @@ class Sharded(Whole):
         precision: Precision,
     ) -> None:
         super().__init__(model, ranks)
-        if precision.name == "fp16":
-            raise ConfigError(
-                "precision: expected `bf16` or `fp32` with `parallel.shard` or "
-                "`parallel.tensor`, found `fp16`: its scaler is not shared by shards"
-            )
         device = model.output_weight.device
         ranks.same_start(model.parameters())
         self.mesh = config.mesh(ranks.size, device.type)

@@ -96,7 +96,8 @@ class Trainer:
                 f"found {config.num_steps}"
             )
         self.model, self.objective = model, objective
-        self.ranks = Ranks.current(readers=config.parallel.tensor)
+        grid = config.parallel
+        self.ranks = Ranks.current(readers=grid.readers, repeaters=grid.tensor)
         model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
         self.config = config
@@ -105,7 +106,7 @@ class Trainer:
         self.should_stop = should_stop
         self.device = model.output_weight.device
         self.precision = Precision.choose(config.precision, self.device)
-        self.placement = place(model, self.ranks, config.parallel, self.precision)
+        self.placement = place(model, self.ranks, grid, self.precision)
         self.optimizer = create_optimizer(
             model, config.optimizer, config.stages[0].max_lr
         )
@@ -360,7 +361,7 @@ class Trainer:
                 value = value.detach().double()
                 totals[key] = totals[key] + value if key in totals else value
         own = {key: total.item() for key, total in totals.items()}
-        added = add_sums(self.ranks.gather_shares(own))
+        added = add_sums(self.ranks.gather_sums(own))
         self.placement.sum_gradients()
         sums = {key: total / count for key, total in added.items()}
         return sums or {"loss": math.nan}  # nothing to learn: the step is skipped
@@ -371,7 +372,7 @@ class Trainer:
         if prepare is not None:
             moved = [batch.to(self.device) for batch in batches]
             with self.precision.autocast():
-                prepare(self.model, moved, count, self.ranks.gather_shares)
+                prepare(self.model, moved, count, self.ranks.gather_sums)
 
     def _examined_gradient(
         self, step: int, batches: Sequence[Batch], count: float
