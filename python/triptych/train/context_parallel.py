@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -124,7 +125,9 @@ def spread_attention(
     Args:
         inner: `ops.attention`.
         group: the processes that have the other runs.
-        query: (own tokens, heads, head_dim), as are `key` and `value` with their heads.
+        query: (own tokens, heads, head_dim).
+        key: (own tokens, key heads, head_dim).
+        value: of the shape of `key`.
         cu_seqlens: of all tokens.
         settings: of `inner`.
 
@@ -133,7 +136,7 @@ def spread_attention(
     """
     size = dist.get_world_size(group)
     bounds = token_bounds(int(cu_seqlens[-1]), size)
-    counts = [after - before for before, after in zip(bounds, bounds[1:], strict=False)]
+    counts = [end - start for start, end in pairwise(bounds)]
     repeats = math.lcm(key.shape[1], size) // key.shape[1]
     if repeats > 1:  # more processes than key heads: some have the same one
         key, value = (x.repeat_interleave(repeats, dim=1) for x in (key, value))
@@ -164,7 +167,8 @@ class _Exchange(torch.autograd.Function):
 def _to_heads(x: Tensor, counts: list[int], group: Any) -> Tensor:
     """(own tokens, heads, head_dim) to (tokens, heads / size, head_dim)."""
     size, own = len(counts), counts[dist.get_rank(group)]
-    sent = x.unflatten(1, (size, -1)).transpose(0, 1).flatten(0, 1).contiguous()
+    by_process = x.reshape(own, size, -1, x.shape[2]).transpose(0, 1)
+    sent = by_process.flatten(0, 1).contiguous()
     taken = x.new_empty(sum(counts), *sent.shape[1:])
     dist.all_to_all_single(taken, sent, counts, [own] * size, group=group)
     return taken
@@ -175,4 +179,5 @@ def _to_tokens(x: Tensor, counts: list[int], group: Any) -> Tensor:
     size, own = len(counts), counts[dist.get_rank(group)]
     taken = x.new_empty(size * own, *x.shape[1:])
     dist.all_to_all_single(taken, x.contiguous(), [own] * size, counts, group=group)
-    return taken.unflatten(0, (size, own)).transpose(0, 1).flatten(1, 2).contiguous()
+    by_process = taken.view(size, own, *x.shape[1:]).transpose(0, 1)
+    return by_process.flatten(1, 2).contiguous()
