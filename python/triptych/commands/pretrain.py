@@ -25,8 +25,9 @@ from triptych.ladder.table import LadderTable
 from triptych.language_model import use_threads
 from triptych.model import Transformer
 from triptych.model.bigram_start import start_from_bigrams
-from triptych.train import PretrainObjective, TrainResult, checkpoint
+from triptych.train import PretrainObjective, TrainConfig, TrainResult, checkpoint
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
+from triptych.train.mup import narrow_rates, narrow_start
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process
 
@@ -52,6 +53,8 @@ class PretrainConfig(TrainingSettings):
         max_epochs: most passes over a source, by name.
         seq_len: tokens of a row where a stage does not say.
         z_loss: weight of lse² (PaLM: 1e-4).
+        mup_base_width: `hidden_size` that rates and `initializer_range` are meant for; the
+            model's own are derived by muP. None takes them as they are.
         parallel: how the processes of `torchrun` share the model.
         ladder: sizes and durations that `triptych ladder` trains.
     """
@@ -68,12 +71,14 @@ class PretrainConfig(TrainingSettings):
     max_epochs: dict[str, float] = field(default_factory=dict)
     seq_len: int = 512
     z_loss: float = 0.0
+    mup_base_width: int | None = None
     checkpoint_every_steps: int = 500
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     ladder: LadderTable | None = None
 
     def __post_init__(self) -> None:
         """Checks what no single field can."""
+        self._check_mup()
         stages = self.stages
         longest = max(stage.seq_len or self.seq_len for stage in stages)
         limit = self.model.max_position_embeddings
@@ -90,6 +95,20 @@ class PretrainConfig(TrainingSettings):
                         f"evaluation of stage `{stage.name}`: expected names of "
                         f"[evaluation] ({known}), found `{name}`"
                     )
+
+    def _check_mup(self) -> None:
+        if self.mup_base_width is None:
+            return
+        if self.mup_base_width < 1:
+            raise ConfigError(
+                f"mup_base_width: expected at least 1, found {self.mup_base_width}"
+            )
+        if self.model.start != "random" or self.model.tie_word_embeddings:
+            raise ConfigError(
+                'mup_base_width: expected `start = "random"` and `tie_word_embeddings = '
+                "false` in [model], which leave an output matrix to be scaled, found "
+                "another"
+            )
 
     @property
     def stages(self) -> tuple[StageConfig, ...]:
@@ -135,13 +154,19 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
         model,
         PretrainObjective(z_loss=settings.z_loss),
         data,
-        dataclasses.replace(
-            train_config(settings, settings.stages), parallel=settings.parallel
-        ),
+        _train_config(settings, model.config.hidden_size),
         tokenizer_path=settings.tokenizer,
         resolved=settings,
         watch=watch,
     )
+
+
+def _train_config(settings: PretrainConfig, width: int) -> TrainConfig:
+    found = train_config(settings, settings.stages)
+    optimizer = found.optimizer
+    if settings.mup_base_width is not None:
+        optimizer = narrow_rates(optimizer, width, settings.mup_base_width)
+    return dataclasses.replace(found, parallel=settings.parallel, optimizer=optimizer)
 
 
 def with_evaluation(
@@ -169,10 +194,19 @@ def with_evaluation(
 
 def begin(settings: PretrainConfig, data: OrderedRows, model: Transformer) -> None:
     """Gives a model that is not trained yet the start that its settings name."""
-    if settings.model.start == "random" or _checkpoints(settings):
+    if _checkpoints(settings):
         return
     if not is_first_process():  # which sends its weights to all, before the first step
         return
+    if settings.mup_base_width is not None:
+        narrow_start(model, settings.mup_base_width)
+    if settings.model.start == "bigram":
+        _start_from_counts(settings, data, model)
+
+
+def _start_from_counts(
+    settings: PretrainConfig, data: OrderedRows, model: Transformer
+) -> None:
     logger.info("start: counting which tokens follow which")
     sources = {name: TokenShards(folder) for name, folder in data.sources.items()}
     size = model.config.vocab_size

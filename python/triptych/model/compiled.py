@@ -55,10 +55,10 @@ def obstacle(model: Transformer) -> str:
     if any(map(config.is_sparse, range(config.num_hidden_layers))):
         return "the tokens that an expert gets are data"
     device = model.output_weight.device.type
-    return "" if device != "cpu" else _cpp_obstacle()
+    return "" if device != "cpu" else cpp_obstacle()
 
 
-def _cpp_obstacle() -> str:
+def cpp_obstacle() -> str:
     """On a CPU inductor writes C++, and needs what compiles it."""
     usual = "clang++" if sys.platform == "darwin" else "g++"
     name = os.environ.get("CXX") or usual

@@ -110,6 +110,8 @@ def _micro_batch(settings: PretrainConfig) -> tuple[int, int]:
 def _optimizer_bytes(settings: PretrainConfig, model: ModelConfig) -> int:
     """AdamW keeps two numbers a parameter, Muon one of those in layers' matrices."""
     total = model.num_parameters()
+    if settings.optimizer.state_bits == 8:
+        return round(2 * total * (1 + FLOAT32 / 256))  # a scale for 256 bytes
     if settings.optimizer.name != "muon":
         return 2 * FLOAT32 * total
     with torch.device("meta"):

@@ -44,6 +44,7 @@ from triptych.model.huggingface import (
 )
 from triptych.model.shards import INDEX, Shards
 from triptych.model.transformer import Transformer
+from triptych.train import moments8bit
 from triptych.train.averaging import WeightAverage
 from triptych.train.optimizer import parameter_names
 
@@ -313,12 +314,13 @@ def weights_hash(folder: Path) -> str:
 def _optimizer_tensors(
     model: Transformer, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """`<state>:<parameter>` for every tensor of the optimiser's state."""
+    """`<kind>:<parameter>` for every plain tensor of the optimiser's state."""
     names = parameter_names(model)
     return {
-        f"{key}:{names[id(parameter)]}": value.detach().contiguous()
+        f"{kind}:{names[id(parameter)]}": part.detach().contiguous()
         for parameter, values in optimizer.state.items()
         for key, value in values.items()
+        for kind, part in moments8bit.parts_of(key, value).items()
     }
 
 
@@ -335,9 +337,7 @@ def _restore_optimizer(
     optimizer.state.clear()
     for name, values in states.items():
         parameter = parameters[name]
-        optimizer.state[parameter] = {
-            kind: value.to(parameter.device) for kind, value in values.items()
-        }
+        optimizer.state[parameter] = moments8bit.joined(optimizer, parameter, values)
 
 
 def check_states(path: Path, states: Mapping[str, Any], names: set[str]) -> None:

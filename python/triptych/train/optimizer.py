@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych.errors import ConfigError
+from triptych.train.moments8bit import create_adamw_8bit
 from triptych.train.muon import LR_CONVENTIONS, Muon
 from triptych.train.precision import computes_bf16
 
@@ -24,16 +25,19 @@ class OptimizerConfig:
         momentum: of Muon.
         lr_convention: how Muon's rate depends on a matrix's shape; `rms` has the
             size of AdamW's updates, so that rates of AdamW serve.
+        matrix_lr_ratio: rate of the matrices inside layers, as a share of the stage's.
         other_lr_ratio: rate of embeddings, head, norms and biases under Muon, as a
             share of the stage's.
         embedding_lr_ratio: rate of the embeddings, tied or not, as a share of the
             stage's; None for `other_lr_ratio` under Muon and 1 under AdamW.
         head_lr_ratio: likewise of an output matrix of its own.
+        state_bits: of a number of AdamW's moments: 32, or 8 through torchao.
     """
 
     name: str = "adamw"
     momentum: float = 0.95  # Jordan et al. 2024
     lr_convention: str = "rms"
+    matrix_lr_ratio: float = 1.0
     other_lr_ratio: float = 1.0
     embedding_lr_ratio: float | None = None
     head_lr_ratio: float | None = None
@@ -41,18 +45,26 @@ class OptimizerConfig:
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.1
+    state_bits: int = 32
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2", "momentum"):
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:
                 raise ConfigError(f"{name}: expected in [0, 1), found {value!r}")
-        ratios = ("other_lr_ratio", "embedding_lr_ratio", "head_lr_ratio")
+        kinds = ("matrix", "other", "embedding", "head")
+        ratios = tuple(f"{kind}_lr_ratio" for kind in kinds)
         for name in ("eps", *ratios):
             value = getattr(self, name)
             if value is not None and value <= 0.0:
                 raise ConfigError(f"{name}: expected above 0, found {value!r}")
         self._check_names()
+        allowed = (32, 8) if self.name == "adamw" else (32,)
+        if self.state_bits not in allowed:
+            raise ConfigError(
+                'state_bits: expected 32, or 8 with `name = "adamw"`, found '
+                f"{self.state_bits!r} with `{self.name}`"
+            )
         if self.weight_decay < 0.0:
             raise ConfigError(
                 f"weight_decay: expected at least 0, found {self.weight_decay!r}"
@@ -97,6 +109,9 @@ def create_optimizer(
     """The optimiser that `config` names, over the groups it needs."""
     if config.name == "muon":
         return _create_muon(model, config, lr)
+    if config.state_bits == 8:
+        groups = _groups(model, config, lr)
+        return create_adamw_8bit(groups, lr=lr, **_adamw_settings(config))
     return create_adamw(model, config, lr)
 
 
@@ -125,13 +140,13 @@ def create_adamw(
     groups = _groups(model, config, lr)
     kinds = {p.device.type for group in groups for p in group["params"]}
     return torch.optim.AdamW(
-        groups,
-        lr=lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=kinds <= {"cpu", "cuda"},
+        groups, lr=lr, **_adamw_settings(config), fused=kinds <= {"cpu", "cuda"}
     )
+
+
+def _adamw_settings(config: OptimizerConfig) -> dict[str, Any]:
+    betas = config.beta1, config.beta2
+    return {"betas": betas, "eps": config.eps, "weight_decay": config.weight_decay}
 
 
 # Kinds of parameters: matrices inside layers, an output matrix of its own, embeddings,
@@ -153,7 +168,7 @@ def _groups(
     }
     other = config.other_lr_ratio if config.name == "muon" else 1.0
     ratios = {
-        MATRIX: 1.0,
+        MATRIX: config.matrix_lr_ratio,
         HEAD: config.head_lr_ratio or other,
         EMBEDDING: config.embedding_lr_ratio or other,
         REST: other,
@@ -180,4 +195,8 @@ def parameter_names(model: nn.Module) -> dict[int, str]:
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Gives every group its learning rate: `lr`, times the group's ratio if any."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_ratio"]
+        rate = lr * group["lr_ratio"]
+        if isinstance(group["lr"], Tensor):  # read by a compiled update
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

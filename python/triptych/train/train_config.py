@@ -105,6 +105,13 @@ class TrainConfig:
             found = self.max_rewinds
             raise ConfigError(f"max_rewinds: expected at least 0, found {found!r}")
 
+        if self.optimizer.state_bits == 8 and self.parallel.is_sharded:
+            raise ConfigError(
+                "optimizer.state_bits: expected 32 with `parallel.shard` or "
+                "`parallel.tensor`, found 8: numbers that share a scale would tie a "
+                "checkpoint to its grid"
+            )
+
     @property
     def num_steps(self) -> int:
         """Steps of all stages."""
