@@ -9,12 +9,12 @@ are computed three times, 7 T^2 D FLOPs a causal head where a fused backward nee
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from triptych_kernels import flash_attention_backward_kernels as backward
 from triptych_kernels import flash_attention_kernels as forward
-from triptych_kernels.configs import Tile, attention_tile, on_device
+from triptych_kernels.configs import Tile, attention_tile, cdiv, next_power_of_2
+from triptych_kernels.operators import differentiate, operator, shapes_of
 from triptych_kernels.sink_kernel import sink_gradient_kernel
 from triptych_kernels.tile_table_kernel import tile_table_kernel
 
@@ -145,8 +145,7 @@ def _check_boundaries(cu_seqlens: Tensor, tokens: int) -> None:
         )
 
 
-@torch.library.custom_op("triptych::attention", mutates_args=())
-@on_device
+@operator("attention")
 def _attention(
     q: Tensor,
     k: Tensor,
@@ -183,7 +182,7 @@ def _attention(
     return out, lse
 
 
-@_attention.register_fake
+@shapes_of(_attention)
 def _(
     q: Tensor,
     k: Tensor,
@@ -202,8 +201,7 @@ def _(
     return q.new_empty(q.shape), lse
 
 
-@torch.library.custom_op("triptych::attention_backward", mutates_args=())
-@on_device
+@operator("attention_backward")
 def _attention_backward(
     grad_out: Tensor,
     q: Tensor,
@@ -256,7 +254,7 @@ def _attention_backward(
     return grad_q, grad_k, grad_v, grad_sinks
 
 
-@_attention_backward.register_fake
+@shapes_of(_attention_backward)
 def _(
     grad_out: Tensor,
     q: Tensor,
@@ -291,7 +289,7 @@ def _backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...
     return *grads, *[None] * 5, None if sinks is None else grad_sinks, *[None] * 3
 
 
-_attention.register_autograd(_backward, setup_context=_setup_context)
+differentiate(_attention, _backward, _setup_context)
 
 
 def tile_table(
@@ -333,7 +331,7 @@ def _delta(out: Tensor, grad_out: Tensor) -> Tensor:
     tokens, heads, head_dim = out.shape
     delta = out.new_empty((heads, tokens), dtype=torch.float32)
     block = 32
-    forward.delta_kernel[(triton.cdiv(tokens, block), heads)](
+    forward.delta_kernel[(cdiv(tokens, block), heads)](
         out, grad_out, delta, tokens, head_dim, *_strides(out, grad_out),
         BLOCK_I=block, BLOCK_D=_padded(head_dim),
     )  # fmt: skip
@@ -352,7 +350,7 @@ def _rows_contiguous(x: Tensor) -> Tensor:
 
 def _padded(head_dim: int) -> int:
     """The power of two that holds a head; a matrix product needs 16."""
-    return max(16, int(triton.next_power_of_2(head_dim)))
+    return max(16, next_power_of_2(head_dim))
 
 
 def _dropped(dropout: float) -> tuple[int, float]:

@@ -8,12 +8,12 @@ nothing beside the bytes it would take to read it.
 from typing import Any
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
 from triptych_kernels import gated_kernels as kernels
-from triptych_kernels.configs import gated_tile, on_device
+from triptych_kernels.configs import cdiv, gated_tile
+from triptych_kernels.operators import differentiate, operator, shapes_of
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
@@ -70,8 +70,7 @@ def _gated_of(gate: Tensor, up: Tensor | None, activation: str) -> Tensor:
     return out
 
 
-@torch.library.custom_op("triptych::gated", mutates_args=())
-@on_device
+@operator("gated")
 def _gated(gate: Tensor, up: Tensor | None, activation: str) -> Tensor:
     """``activation(gate) * up``, contiguous."""
     out = gate.new_empty(gate.shape)
@@ -86,13 +85,12 @@ def _gated(gate: Tensor, up: Tensor | None, activation: str) -> Tensor:
     return out
 
 
-@_gated.register_fake
+@shapes_of(_gated)
 def _(gate: Tensor, up: Tensor | None, activation: str) -> Tensor:
     return gate.new_empty(gate.shape)
 
 
-@torch.library.custom_op("triptych::gated_backward", mutates_args=())
-@on_device
+@operator("gated_backward")
 def _gated_backward(
     grad_out: Tensor, gate: Tensor, up: Tensor | None, activation: str
 ) -> tuple[Tensor, Tensor]:
@@ -109,7 +107,7 @@ def _gated_backward(
     return grad_gate, grad_up
 
 
-@_gated_backward.register_fake
+@shapes_of(_gated_backward)
 def _(
     grad_out: Tensor, gate: Tensor, up: Tensor | None, activation: str
 ) -> tuple[Tensor, Tensor]:
@@ -127,7 +125,7 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
     return grad_gate, None if up is None else grad_up, None
 
 
-_gated.register_autograd(_backward, setup_context=_setup_context)
+differentiate(_gated, _backward, _setup_context)
 
 
 def _empty_gradients(gate: Tensor, up: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -150,7 +148,7 @@ def _launch(
 ) -> tuple[tuple[int], dict[str, Any]]:
     """Grid, and compile-time arguments of both kernels."""
     tile = gated_tile(gate)
-    grid = (rows.shape[0] * triton.cdiv(rows.shape[1], tile.columns),)
+    grid = (rows.shape[0] * cdiv(rows.shape[1], tile.columns),)
     return grid, {
         "ACTIVATION": activation,
         "HAS_UP": has_up,

@@ -11,11 +11,11 @@ Price: the backward computes the logits again, 8 NVD FLOPs against 6 NVD.
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 
 from triptych_kernels import linear_loss_kernels as kernels
-from triptych_kernels.configs import Tile, loss_tile, on_device
+from triptych_kernels.configs import Tile, cdiv, loss_tile
+from triptych_kernels.operators import differentiate, operator, shapes_of
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 IGNORE_INDEX = -100
@@ -210,7 +210,7 @@ def _check_inputs(
         raise ValueError(f"softcap must be positive or None, found {softcap}")
 
 
-@torch.library.custom_op("triptych::count_supervised", mutates_args=())
+@operator("count_supervised")
 def _count_supervised(targets: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
     """() fp32 number of targets that are not ignored; at least 1, or ValueError."""
     supervised = targets != ignore_index
@@ -230,13 +230,12 @@ def _count_supervised(targets: Tensor, ignore_index: int, vocab_size: int) -> Te
     return torch.full((), float(count), device=targets.device)
 
 
-@_count_supervised.register_fake
+@shapes_of(_count_supervised)
 def _(targets: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
     return targets.new_empty((), dtype=torch.float32)
 
 
-@torch.library.custom_op("triptych::linear_statistics", mutates_args=())
-@on_device
+@operator("linear_statistics")
 def _statistics(
     hidden: Tensor,
     weight: Tensor,
@@ -261,20 +260,20 @@ def _statistics(
     num_splits, tiles_per_split = _vocabulary_splits(vocab_size, tile.columns)
     shape = (num_splits, 4 + with_entropy, num_tokens)
     partial = hidden.new_empty(shape, dtype=torch.float32)
-    kernels.statistics_kernel[(triton.cdiv(num_tokens, tile.rows), num_splits)](
+    kernels.statistics_kernel[(cdiv(num_tokens, tile.rows), num_splits)](
         hidden, weight, marked, partial, num_tokens, vocab_size, hidden_size,
         hidden.stride(0), weight.stride(0), softcap or 1.0, 1.0 / temperature,
         tiles_per_split, HAS_SOFTCAP=softcap is not None, HAS_MEAN=with_mean,
         HAS_ENTROPY=with_entropy, **_blocks(tile, hidden_size),
     )  # fmt: skip
-    kernels.combine_kernel[(triton.cdiv(num_tokens, _COMBINE_BLOCK),)](
+    kernels.combine_kernel[(cdiv(num_tokens, _COMBINE_BLOCK),)](
         partial, marked, *results, num_tokens, vocab_size, num_splits,
         HAS_MEAN=with_mean, HAS_ENTROPY=with_entropy, BLOCK_N=_COMBINE_BLOCK,
     )  # fmt: skip
     return results
 
 
-@_statistics.register_fake
+@shapes_of(_statistics)
 def _(
     hidden: Tensor,
     weight: Tensor,
@@ -289,8 +288,7 @@ def _(
     return _empty_statistics(hidden, with_mean, with_entropy)
 
 
-@torch.library.custom_op("triptych::linear_statistics_backward", mutates_args=())
-@on_device
+@operator("linear_statistics_backward")
 def _statistics_backward(
     grad_logps: Tensor,
     grad_lse: Tensor,
@@ -329,7 +327,7 @@ def _statistics_backward(
     tile = loss_tile("dlogits", hidden, plain=plain)
     chunk = _chunk_size(num_tokens, vocab_size, tile.columns, hidden.element_size())
     dlogits = hidden.new_empty((num_tokens, chunk))
-    tiles = (triton.cdiv(num_tokens, tile.rows), triton.cdiv(chunk, tile.columns))
+    tiles = (cdiv(num_tokens, tile.rows), cdiv(chunk, tile.columns))
     kept = torch.empty(tiles, dtype=torch.int8, device=hidden.device)
     side = tile.rows if gradient_filter else 0
     for v_first in range(0, vocab_size, chunk):
@@ -346,8 +344,8 @@ def _statistics_backward(
         gradient = dlogits[:, :size]
         # The last chunk's tiles are fewer, and packed as the kernel counted them.
         flags = kept.flatten().as_strided(
-            (tiles[0], triton.cdiv(size, tile.columns)),
-            (triton.cdiv(size, tile.columns), 1),
+            (tiles[0], cdiv(size, tile.columns)),
+            (cdiv(size, tile.columns), 1),
         )
         rows = slice(v_first, v_first + size)
         if need_hidden:
@@ -368,7 +366,7 @@ def _statistics_backward(
     return grad_hidden.mul_(scale).to(hidden.dtype), grad_weight
 
 
-@_statistics_backward.register_fake
+@shapes_of(_statistics_backward)
 def _(
     grad_logps: Tensor,
     grad_lse: Tensor,
@@ -415,7 +413,7 @@ def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-_statistics.register_autograd(_backward, setup_context=_setup_context)
+differentiate(_statistics, _backward, _setup_context)
 
 
 def _empty_statistics(
@@ -443,9 +441,9 @@ def _mark_targets(targets: Tensor, ignore_index: int, vocab_size: int) -> Tensor
 
 def _vocabulary_splits(vocab_size: int, block_v: int) -> tuple[int, int]:
     """How many splits, and tiles in each: of the vocabulary alone, never of N."""
-    tiles = triton.cdiv(vocab_size, block_v)
-    tiles_per_split = triton.cdiv(tiles, min(16, triton.cdiv(tiles, 4)))
-    return triton.cdiv(tiles, tiles_per_split), tiles_per_split
+    tiles = cdiv(vocab_size, block_v)
+    tiles_per_split = cdiv(tiles, min(16, cdiv(tiles, 4)))
+    return cdiv(tiles, tiles_per_split), tiles_per_split
 
 
 def _chunk_size(num_tokens: int, vocab_size: int, block_v: int, itemsize: int) -> int:
@@ -470,7 +468,7 @@ def _coefficients(
 
 
 def _num_tiles(rows: int, columns: int, tile: Tile) -> int:
-    return int(triton.cdiv(rows, tile.rows) * triton.cdiv(columns, tile.columns))
+    return cdiv(rows, tile.rows) * cdiv(columns, tile.columns)
 
 
 def _blocks(tile: Tile, hidden_size: int) -> dict[str, Any]:

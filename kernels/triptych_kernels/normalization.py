@@ -9,12 +9,12 @@ a row.
 from typing import Any, overload
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
 from triptych_kernels import normalization_kernels as kernels
-from triptych_kernels.configs import normalization_tile, on_device
+from triptych_kernels.configs import cdiv, next_power_of_2, normalization_tile
+from triptych_kernels.operators import differentiate, operator, shapes_of
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 MAX_WIDTH = 16384
@@ -90,8 +90,7 @@ def _check_inputs(
         raise ValueError(f"casting must be one of {CASTINGS}, found `{casting}`")
 
 
-@torch.library.custom_op("triptych::rms_norm", mutates_args=())
-@on_device
+@operator("rms_norm")
 def _rms_norm(
     x: Tensor, weight: Tensor, residual: Tensor | None, eps: float, casting: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +101,7 @@ def _rms_norm(
     rows = _rows(x)
     added = rows if residual is None else _rows(residual)
     tile = normalization_tile("forward", x.shape[-1])
-    kernels.forward_kernel[(triton.cdiv(rows.shape[0], tile.rows),)](
+    kernels.forward_kernel[(cdiv(rows.shape[0], tile.rows),)](
         rows, added, weight.contiguous(), y, total, rstd, *rows.shape, rows.stride(0),
         added.stride(0), eps, BLOCK_N=tile.rows, num_warps=tile.num_warps,
         **_constants(x, residual is not None, casting),
@@ -110,15 +109,14 @@ def _rms_norm(
     return y, total, rstd
 
 
-@_rms_norm.register_fake
+@shapes_of(_rms_norm)
 def _(
     x: Tensor, weight: Tensor, residual: Tensor | None, eps: float, casting: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _empty_results(x, residual)
 
 
-@torch.library.custom_op("triptych::rms_norm_backward", mutates_args=())
-@on_device
+@operator("rms_norm_backward")
 def _rms_norm_backward(
     grad_y: Tensor,
     grad_total: Tensor | None,
@@ -134,7 +132,7 @@ def _rms_norm_backward(
         return grad_x, grad_weight
     rows, width = _rows(x), x.shape[-1]
     tile = normalization_tile("backward", width)
-    num_partials = triton.cdiv(rows.shape[0], tile.inner)
+    num_partials = cdiv(rows.shape[0], tile.inner)
     partial = rstd.new_empty((num_partials, width))
     grad_y = grad_y.contiguous()
     more = grad_y if grad_total is None else grad_total.contiguous()
@@ -144,14 +142,14 @@ def _rms_norm_backward(
         **_constants(x, grad_total is not None, casting),
     )  # fmt: skip
     tile = normalization_tile("sum", width)
-    kernels.sum_partials_kernel[(triton.cdiv(width, tile.columns),)](
+    kernels.sum_partials_kernel[(cdiv(width, tile.columns),)](
         partial, grad_weight, num_partials, width, BLOCK_P=tile.rows,
         BLOCK_D=tile.columns, num_warps=tile.num_warps,
     )  # fmt: skip
     return grad_x, grad_weight
 
 
-@_rms_norm_backward.register_fake
+@shapes_of(_rms_norm_backward)
 def _(
     grad_y: Tensor,
     grad_total: Tensor | None,
@@ -184,7 +182,7 @@ def _backward(
     return grad_x.to(dtype), grad_weight, grad_residual, None, None
 
 
-_rms_norm.register_autograd(_backward, setup_context=_setup_context)
+differentiate(_rms_norm, _backward, _setup_context)
 
 
 def _empty_results(x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -210,5 +208,5 @@ def _constants(x: Tensor, has_residual: bool, casting: str) -> dict[str, Any]:
         "CAST_FIRST": casting == "llama",
         "OFFSET": 1.0 if casting == "gemma" else 0.0,
         "ACCUMULATOR": tl.float64 if x.dtype == torch.float64 else tl.float32,
-        "BLOCK_D": int(triton.next_power_of_2(x.shape[-1])),
+        "BLOCK_D": next_power_of_2(x.shape[-1]),
     }

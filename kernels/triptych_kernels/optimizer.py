@@ -7,11 +7,11 @@ The numbers come from a counter: the same seed and step give the same bits.
 
 # mypy: disable-error-code="import-untyped, import-not-found"
 import torch
-import triton
 from torch import Tensor
 
 from triptych_kernels import optimizer_kernels as kernels
-from triptych_kernels.configs import on_device, optimizer_tile
+from triptych_kernels.configs import cdiv, optimizer_tile
+from triptych_kernels.operators import on_device
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -112,7 +112,7 @@ def _adamw(
     if size == 0:
         return
     tile = optimizer_tile(param)
-    kernels.adamw_kernel[(triton.cdiv(size, tile.columns),)](
+    kernels.adamw_kernel[(cdiv(size, tile.columns),)](
         param, grad.contiguous(), exp_avg, exp_avg_sq, param if clip is None else clip,
         size, seed or 0, step, lr, 1.0 - lr * weight_decay, 1.0 - beta1, 1.0 - beta2,
         1.0 / (1.0 - beta1**step), 1.0 / (1.0 - beta2**step), eps,

@@ -6,10 +6,10 @@ computed: of a square matrix, 4 n^3 FLOPs an iteration instead of 6 n^3.
 
 # mypy: disable-error-code="import-untyped, import-not-found"
 import torch
-import triton
 from torch import Tensor
 
-from triptych_kernels.configs import on_device, symmetric_tile
+from triptych_kernels.configs import cdiv, symmetric_tile
+from triptych_kernels.operators import operator, shapes_of
 from triptych_kernels.polar_iterations import SAFETY, coefficients
 from triptych_kernels.symmetric_kernel import symmetric_kernel
 
@@ -67,14 +67,13 @@ def _normalized(
     return (x if wide else x.mT).contiguous(), wide
 
 
-@torch.library.custom_op("triptych::symmetric_product", mutates_args=())
-@on_device
+@operator("symmetric_product")
 def _symmetric(a: Tensor, alpha: float, beta: float) -> Tensor:
     """(B, M, M) ``alpha * a @ a.mT``, and ``beta * a`` added where beta is not 0."""
     batch, rows, columns = a.shape
     out = a.new_empty((batch, rows, rows))
     tile = symmetric_tile(a)
-    tiles = triton.cdiv(rows, tile.rows)
+    tiles = cdiv(rows, tile.rows)
     symmetric_kernel[(tiles * tiles, batch)](
         a, out, rows, columns, *a.stride()[:2], alpha, beta, ADD=beta != 0.0,
         BLOCK_M=tile.rows, BLOCK_K=tile.inner, num_warps=tile.num_warps,
@@ -83,6 +82,6 @@ def _symmetric(a: Tensor, alpha: float, beta: float) -> Tensor:
     return out
 
 
-@_symmetric.register_fake
+@shapes_of(_symmetric)
 def _(a: Tensor, alpha: float, beta: float) -> Tensor:
     return a.new_empty((a.shape[0], a.shape[1], a.shape[1]))

@@ -7,11 +7,11 @@ of its batch, nor on where its pages lie.
 
 # mypy: disable-error-code="import-untyped, import-not-found"
 import torch
-import triton
 from torch import Tensor
 
 from triptych_kernels import paged_attention_kernels as kernels
-from triptych_kernels.configs import decode_tile, on_device
+from triptych_kernels.configs import cdiv, decode_tile, next_power_of_2
+from triptych_kernels.operators import operator, shapes_of
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_HEAD_DIM = 256
@@ -112,8 +112,7 @@ def _check_pages(batch: int, pages: int, page_table: Tensor | None) -> None:
         )
 
 
-@torch.library.custom_op("triptych::decode_attention", mutates_args=())
-@on_device
+@operator("decode_attention")
 def _decode(
     q: Tensor,
     keys: Tensor,
@@ -136,17 +135,17 @@ def _decode(
     if out.numel() == 0:
         return out
     tile = decode_tile(head_dim, q)
-    splits = max(1, triton.cdiv(capacity, tile.inner))
+    splits = max(1, cdiv(capacity, tile.inner))
     acc = q.new_empty((batch, heads, splits, head_dim), dtype=torch.float32)
     m, s = q.new_empty((2, batch, heads, splits), dtype=torch.float32)
-    group, block_d = heads // kv_heads, max(16, int(triton.next_power_of_2(head_dim)))
+    group, block_d = heads // kv_heads, max(16, next_power_of_2(head_dim))
     page_table, lengths = page_table.int().contiguous(), lengths.contiguous()
     seen = {"HAS_WINDOW": window is not None, "SPLIT": tile.inner, "BLOCK_D": block_d}
     kernels.split_kernel[(batch * kv_heads, splits)](
         q, keys, values, page_table, lengths, acc, m, s, head_dim, kv_heads, group,
         splits, page_size, *q.stride()[:2], *keys.stride()[:3], page_table.stride(0),
         scale, softcap or 1.0, window or 0, HAS_SOFTCAP=softcap is not None,
-        BLOCK_G=max(16, int(triton.next_power_of_2(group))), BLOCK_J=tile.columns,
+        BLOCK_G=max(16, next_power_of_2(group)), BLOCK_J=tile.columns,
         num_warps=tile.num_warps, num_stages=tile.num_stages, **seen,
     )  # fmt: skip
     kernels.join_kernel[(batch * heads,)](
@@ -156,7 +155,7 @@ def _decode(
     return out
 
 
-@_decode.register_fake
+@shapes_of(_decode)
 def _(
     q: Tensor,
     keys: Tensor,

@@ -8,11 +8,11 @@ of a turn is the turn back, so the backward is the same operator and nothing is 
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from triptych_kernels import rotary_kernels as kernels
-from triptych_kernels.configs import on_device, rotary_tile
+from triptych_kernels.configs import cdiv, next_power_of_2, rotary_tile
+from triptych_kernels.operators import differentiate, operator, shapes_of
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 MAX_HEAD_DIM = 512
@@ -108,8 +108,7 @@ def _tables_of(
     return angles.cos() * attention_factor, angles.sin() * attention_factor
 
 
-@torch.library.custom_op("triptych::rope", mutates_args=())
-@on_device
+@operator("rope")
 def _rope(
     q: Tensor,
     k: Tensor,
@@ -125,9 +124,9 @@ def _rope(
         return turned_q, turned_k
     q, k = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k))
     tokens, heads, head_dim = q.shape
-    pairs = int(triton.next_power_of_2(head_dim // 2))
+    pairs = next_power_of_2(head_dim // 2)
     tile = rotary_tile(pairs, q)
-    kernels.rotate_kernel[(triton.cdiv(tokens, tile.rows),)](
+    kernels.rotate_kernel[(cdiv(tokens, tile.rows),)](
         q, k, cos, sin, cos if position_ids is None else position_ids.contiguous(),
         turned_q, turned_k, tokens, cos.shape[0], heads, k.shape[1], head_dim,
         *q.stride()[:2], *k.stride()[:2], HAS_POSITIONS=position_ids is not None,
@@ -137,7 +136,7 @@ def _rope(
     return turned_q, turned_k
 
 
-@_rope.register_fake
+@shapes_of(_rope)
 def _(
     q: Tensor,
     k: Tensor,
@@ -163,7 +162,7 @@ def _backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor | None, 
     return *grads, *[None] * 5
 
 
-_rope.register_autograd(_backward, setup_context=_setup_context)
+differentiate(_rope, _backward, _setup_context)
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
