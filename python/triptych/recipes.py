@@ -45,7 +45,9 @@ MIXTURES: Mapping[TrainingStage, Mapping[str, float]] = {
 
 SEQ_LEN = 256
 PRETRAIN_STEPS = 1000
-PEAK_LEARNING_RATE = 5e-3  # of the first stage; the others keep the founding ratios
+# Muon's, of the first stage; the others keep the founding ratios. After 300 steps 2.07 bits a
+# byte in 244 CPU seconds; 2.69 in 195 with AdamW at 5e-3, tied embeddings and a random start.
+PEAK_LEARNING_RATE = 2e-2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +95,13 @@ def _next_rate(index: int) -> float:
 
 
 def demo_pretrain(run: RunSettings, sources: Mapping[str, Path]) -> PretrainConfig:
-    """2.4 M parameters: 4 layers * 0.41 M + 4,096 * 192 tied embeddings."""
+    """3.2 M parameters: 4 layers * 0.41 M + 2 * 4,096 * 192 outside.
+
+    The recipe of docs/training.md for much in little time.
+    """
     from triptych.commands.pretrain import PretrainConfig
     from triptych.commands.training import ModelShape
+    from triptych.train import OptimizerConfig
 
     return PretrainConfig(
         output=str(run.output / "pretrain"),
@@ -106,12 +112,21 @@ def demo_pretrain(run: RunSettings, sources: Mapping[str, Path]) -> PretrainConf
             num_hidden_layers=4,
             num_attention_heads=4,
             num_key_value_heads=2,
-            # 0.02 stays with single-token frequencies for 70 steps: 2.71 bits per byte
-            # after 400 steps, against 2.59.
-            initializer_range=0.04,
+            tie_word_embeddings=False,
+            start="bigram",
+            initializer_range=192**-0.5,
             max_position_embeddings=2048,  # pairs of preferences are longer than rows
         ),
         stage=demo_stages(run.scale),
+        optimizer=OptimizerConfig(
+            name="muon",
+            lr_convention="spectral",
+            # Embeddings and output matrix begin near to where they stay.
+            embedding_lr_ratio=0.075,
+            head_lr_ratio=0.0375,
+            weight_decay=0.0,
+            eps=1e-10,
+        ),
         seq_len=SEQ_LEN,
         micro_batch_rows=4,
         checkpoint_every_steps=100,

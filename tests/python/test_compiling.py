@@ -7,9 +7,13 @@ import shutil
 import pytest
 import torch
 
+from test_ranks import write_run
 from test_recompute import BATCH, family_model, gradients
 from test_trainer import Killed, kill_after
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
+from triptych.commands.pretrain import PretrainConfig, pretrain
+from triptych.commands.replay import replay
+from triptych.config import load
 from triptych.errors import ConfigError
 from triptych.model.compiled import compiled_layer, obstacle
 from triptych.model.families import FAMILIES
@@ -86,6 +90,19 @@ def test_a_compiled_run_that_was_killed_ends_with_the_same_weights(tmp_path, rec
     assert resumed.run().step == 10
     assert same_weights(straight.model, resumed.model)
     assert resumed.state.run["compiled"] is True
+
+
+@needs_compiler
+def test_a_compiled_run_is_replayed_to_the_same_bytes(tmp_path):
+    path = write_run(tmp_path, "steps = 4")
+    path.write_text("compile = true\n" + path.read_text())
+    settings = load(PretrainConfig, path)
+    pretrain(settings)
+    torch.compiler.reset()
+    again = replay(settings.output, 2)
+    assert again == {"from_step": 2, "to_step": 4, "differing": []}
+    state = read_state(tmp_path / "run/checkpoints/step-00000004")
+    assert state.run["compiled"] is True
 
 
 @needs_compiler
