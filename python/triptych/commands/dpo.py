@@ -16,11 +16,11 @@ from triptych.commands.training import (
     Schedule,
     Watch,
     check_data,
-    require_one_process,
     train,
 )
 from triptych.conversation import read_preferences, write_preferences
 from triptych.data import OrderedRows
+from triptych.errors import ConfigError
 from triptych.language_model import LanguageModel, load_model, use_threads
 from triptych.train import (
     DpoObjective,
@@ -30,6 +30,7 @@ from triptych.train import (
     reference_logps,
 )
 from triptych.train.checkpoint import weights_hash
+from triptych.train.ranks import first_process_first, joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,15 @@ class DpoConfig(TrainingSettings):
     )
     micro_batch_rows: int = 2
 
+    def __post_init__(self) -> None:
+        """A pair's tokens are summed in one process."""
+        if self.parallel.context > 1:
+            raise ConfigError(
+                "parallel.context: expected 1 for `triptych dpo`, found "
+                f"{self.parallel.context}: the tokens of a pair stay together; use "
+                "`parallel.shard`"
+            )
+
 
 def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
     """Aligns a model, or goes on aligning it; the reference is computed once.
@@ -74,10 +84,17 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a pair, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
-    require_one_process("dpo")
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
-    data = order(settings, opened.tokenizer)
+    with joined():
+        with first_process_first():
+            data = order(settings, opened.tokenizer)
+        return _align(settings, opened, data, watch or Watch())
+
+
+def _align(
+    settings: DpoConfig, opened: LanguageModel, data: OrderedRows, watch: Watch
+) -> TrainResult:
     tokenizer_path = opened.folder / "tokenizer.json"
     check_data(data, tokenizer_path)
     objective = DpoObjective(
@@ -92,7 +109,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         train_config(settings, data.stages),
         tokenizer_path=tokenizer_path,
         resolved=settings,
-        watch=watch or Watch(),
+        watch=watch,
     )
 
 

@@ -28,7 +28,6 @@ from triptych.model.bigram_start import start_from_bigrams
 from triptych.train import PretrainObjective, TrainConfig, TrainResult, checkpoint
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
 from triptych.train.mup import narrow_rates, narrow_start
-from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process
 
 logger = logging.getLogger("triptych.train")
@@ -55,7 +54,6 @@ class PretrainConfig(TrainingSettings):
         z_loss: weight of lse² (PaLM: 1e-4).
         mup_base_width: `hidden_size` that rates and `initializer_range` are meant for; the
             model's own are derived by muP. None takes them as they are.
-        parallel: how the processes of `torchrun` share the model.
         ladder: sizes and durations that `triptych ladder` trains.
     """
 
@@ -73,7 +71,6 @@ class PretrainConfig(TrainingSettings):
     z_loss: float = 0.0
     mup_base_width: int | None = None
     checkpoint_every_steps: int = 500
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     ladder: LadderTable | None = None
 
     def __post_init__(self) -> None:
@@ -163,10 +160,10 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
 
 def _train_config(settings: PretrainConfig, width: int) -> TrainConfig:
     found = train_config(settings, settings.stages)
-    optimizer = found.optimizer
-    if settings.mup_base_width is not None:
-        optimizer = narrow_rates(optimizer, width, settings.mup_base_width)
-    return dataclasses.replace(found, parallel=settings.parallel, optimizer=optimizer)
+    if settings.mup_base_width is None:
+        return found
+    rates = narrow_rates(found.optimizer, width, settings.mup_base_width)
+    return dataclasses.replace(found, optimizer=rates)
 
 
 def with_evaluation(

@@ -20,6 +20,7 @@ from triptych.train import (
     TrackingConfig,
     TrainConfig,
 )
+from triptych.train.parallel import ParallelConfig
 from triptych.train.train_config import CompileChoice
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
@@ -55,6 +56,7 @@ class TrainingSettings:
         max_rewinds: times that it goes back, leaving their data out.
         tensorboard: write event files, where tensorboard is installed.
         tracking: where else metrics are shown; `metrics.jsonl` has them all.
+        parallel: how the processes of `torchrun` share the model.
         threads: CPU threads; None takes all cores.
         device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
     """
@@ -78,6 +80,7 @@ class TrainingSettings:
     max_rewinds: int = TrainConfig.max_rewinds
     tensorboard: bool = True
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     threads: int | None = None
     device: DeviceName = "auto"
 
@@ -89,6 +92,7 @@ def train_config(
     return TrainConfig(
         output=Path(settings.output),
         optimizer=settings.optimizer,
+        parallel=settings.parallel,
         average=settings.average,
         stages=tuple(map(_schedule, stages)),
         exits=tuple(map(_exit, stages)),

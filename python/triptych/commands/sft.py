@@ -14,7 +14,6 @@ from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
     Watch,
-    require_one_process,
     steps_for,
     train,
 )
@@ -23,6 +22,7 @@ from triptych.curriculum import StageConfig
 from triptych.data import OrderedRows
 from triptych.language_model import load_model, use_threads
 from triptych.train import OptimizerConfig, SftObjective, TrainResult
+from triptych.train.ranks import first_process_first, joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +61,20 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a conversation, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
-    require_one_process("sft")
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
-    data = order(settings, opened.tokenizer)
-    return train(
-        opened.model,
-        SftObjective(),
-        data,
-        train_config(settings, data.stages),
-        tokenizer_path=opened.folder / "tokenizer.json",
-        resolved=settings,
-        watch=watch or Watch(),
-    )
+    with joined():
+        with first_process_first():
+            data = order(settings, opened.tokenizer)
+        return train(
+            opened.model,
+            SftObjective(),
+            data,
+            train_config(settings, data.stages),
+            tokenizer_path=opened.folder / "tokenizer.json",
+            resolved=settings,
+            watch=watch or Watch(),
+        )
 
 
 def order(settings: SftConfig, tokenizer: Tokenizer) -> OrderedRows:

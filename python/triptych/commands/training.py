@@ -266,7 +266,7 @@ def _write_json(path: Path, values: Any) -> None:
 
 
 def require_one_process(command: str) -> None:
-    """Refuses to prepare data in several processes at once.
+    """Refuses what one process is to do alone.
 
     Raises:
         ConfigError: `torchrun` started more than one.
@@ -274,7 +274,7 @@ def require_one_process(command: str) -> None:
     if num_processes() > 1:
         raise ConfigError(
             f"processes: expected 1 for `triptych {command}`, found {num_processes()}: "
-            "only `triptych pretrain` trains in several"
+            "`triptych pretrain`, `sft` and `dpo` train in several"
         )
 
 

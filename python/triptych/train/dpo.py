@@ -22,6 +22,7 @@ from triptych.model.transformer import Transformer
 from triptych.train.batch import Batch, DataSource
 from triptych.train.objective import LossSum
 from triptych.train.precision import Precision
+from triptych.train.ranks import Ranks
 from triptych.train.sft import segment_sums
 
 REFERENCE_FORMAT = "triptych-reference/1"
@@ -140,6 +141,8 @@ def reference_logps(
 ) -> ReferenceLogps:
     """Log-probabilities of every document of `data` under `model`, computed once.
 
+    Of several processes each computes those of every so many-th step; all get the table.
+
     Args:
         model: the reference; usually the policy before its first step.
         data: the rows that will be trained on.
@@ -150,12 +153,14 @@ def reference_logps(
         precision: as in `TrainConfig`.
         on_step: called with each step done.
     """
-    if cache is not None and (cache / FILE_NAME).exists():
+    ranks = Ranks.current()
+    if ranks.gather(cache is not None and (cache / FILE_NAME).exists())[0]:
+        assert cache is not None
         return ReferenceLogps.load(cache, made_from or {})
     table = ReferenceLogps()
     device = model.output_weight.device
     cast = Precision.choose(precision, device)
-    for step in range(data.num_steps):
+    for step in range(ranks.rank, data.num_steps, ranks.size):
         num_rows = data.rows_per_step(step)
         for first in range(0, num_rows, micro_batch_rows):
             batch = data.batch(step, first, min(micro_batch_rows, num_rows - first))
@@ -164,7 +169,9 @@ def reference_logps(
                     table.add(batch, response_logps(model, batch.to(device)))
         if on_step is not None:
             on_step(step)
-    if cache is not None:
+    parts = ranks.gather([[*key, logp] for key, logp in table.table.items()])
+    table = ReferenceLogps({(s, d): logp for part in parts for s, d, logp in part})
+    if cache is not None and ranks.is_first:
         table.save(cache, made_from or {})
     return table
 

@@ -187,6 +187,28 @@ def add_sums(parts: Iterable[dict[str, float]]) -> dict[str, float]:
     return totals
 
 
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """Lets the first process through a block before the others, who find what it made.
+
+    Raises:
+        ConfigError: it could not make it; what it said, in the others.
+    """
+    ranks = Ranks.current()
+    if not ranks.is_first:
+        said = ranks.gather(None)[0]
+        if said is not None:
+            raise ConfigError(f"process 0: {said}")
+        yield
+        return
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        ranks.gather(str(error))
+        raise
+    ranks.gather(None)
+
+
 def num_processes() -> int:
     """How many `torchrun` started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
