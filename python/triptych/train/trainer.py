@@ -163,11 +163,11 @@ class Trainer:
                 log.report(metrics, self.num_steps, last)
                 if self.on_step is not None and self.ranks.is_first:
                     self.on_step({**metrics, "num_steps": self.num_steps})
-                last = self._maybe_save(last)
-                self._maybe_stop(last)
+                last = self._maybe_save(last, log)
+                self._maybe_stop(last, log)
         finally:
             log.close()
-        last = self._save() if last is None else last
+        last = self._save(log) if last is None else last
         state = self.state
         return TrainResult(
             state.step,
@@ -480,7 +480,7 @@ class Trainer:
         self.data = ended(index, steps)
         self._prefetch()
 
-    def _maybe_save(self, last: Path | None) -> Path | None:
+    def _maybe_save(self, last: Path | None, log: RunLog) -> Path | None:
         """Saves where it is time, after telling that a stage has ended."""
         index, step_in_stage = stage_at(self.stages, self.state.step - 1)
         stage = self.stages[index]
@@ -495,18 +495,19 @@ class Trainer:
             self.model.train()
         due = self.state.step % self.config.checkpoint_every_steps == 0
         due = due and self.state.bad_steps == 0  # or it would replace a better one
-        return self._save() if due or ended else last
+        return self._save(log) if due or ended else last
 
-    def _maybe_stop(self, last: Path | None) -> None:
+    def _maybe_stop(self, last: Path | None, log: RunLog) -> None:
         asked = self.should_stop is not None and self.should_stop()
         if not any(self.ranks.gather(asked)) or self.state.step >= self.num_steps:
             return
         name = f"step-{self.state.step:08d}"
         if last is None or last.name != name:
-            self._save()
+            self._save(log)
         raise Interrupted(f"stopped after step {self.state.step}: run again to go on")
 
-    def _save(self) -> Path:
+    def _save(self, log: RunLog) -> Path:
+        log.wait()  # or a kill would leave a checkpoint without its step's line
         self.state.scaler = self.scaler.state_dict()
         self.state.exit_watch = self.exit_watch.state()
         self.state.spike_watch = self.spike_watch.state()
