@@ -1,5 +1,6 @@
 """A plan says what a run takes; the parts that need no clock are exact."""
 
+import dataclasses
 import json
 
 import pytest
@@ -20,6 +21,7 @@ from triptych.plan.advice import (
 from triptych.plan.planning import _run, flops_per_slot
 from triptych.plan.probe import Probe, measure
 from triptych.scaling import LAWS
+from triptych.train.parallel import ParallelConfig
 
 PROBE = Probe(
     step_seconds=2.0,
@@ -210,8 +212,6 @@ def test_tokens_alone_are_enough_for_a_plan(folder, capsys):
 
 
 def test_memory_by_part_adds_up_and_counts_what_is_kept(settings):
-    import dataclasses
-
     memory = plan_run(settings).memory
     assert memory["all"] == pytest.approx(sum(memory.values()) - memory["all"])
     parameters = plan_run(settings).parameters["all"]
@@ -223,6 +223,30 @@ def test_memory_by_part_adds_up_and_counts_what_is_kept(settings):
     assert other["activations"] < memory["activations"] / 3
     assert other["checkpoint"] == pytest.approx(3 * memory["weights"])
     assert plan_run(settings, Machine(name="H100")).memory["libraries"] == 0.0
+
+
+def test_memory_is_that_of_one_process_of_the_grid(settings):
+    def planned(**grid):
+        parallel = ParallelConfig(**grid)
+        return plan_run(dataclasses.replace(settings, parallel=parallel)).memory
+
+    whole, shards, products = planned(), planned(shard=4), planned(tensor=2)
+    for part in ("weights", "gradients", "optimizer"):
+        assert shards[part] == pytest.approx(whole[part] / 4)
+        assert whole[part] / 2 < products[part] < whole[part]  # embeddings stay whole
+    assert whole["gathered"] == products["gathered"] == 0.0 < shards["gathered"]
+    assert shards["activations"] == pytest.approx(whole["activations"])
+    assert products["activations"] < whole["activations"]
+    tokens = planned(replicate=2, context=2)
+    assert tokens["weights"] == whole["weights"]
+    assert tokens["activations"] == pytest.approx(whole["activations"] / 2, rel=0.1)
+    with pytest.raises(ConfigError, match="divides num_attention_heads"):
+        planned(tensor=64)
+
+
+def test_steps_are_measured_in_one_process_whatever_the_grid(settings):
+    several = dataclasses.replace(settings, parallel=ParallelConfig(shard=2))
+    assert measure(several, steps=2).memory_mib > 100
 
 
 def test_activations_are_those_that_a_whole_model_keeps():

@@ -8,6 +8,7 @@ workspace is what the loss and a layer's backward pass hold for a moment.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 from dataclasses import dataclass, fields
 
@@ -21,6 +22,7 @@ from triptych.model.recompute import layer_call
 from triptych.model.transformer import Layer
 from triptych.ops.chunked import CHUNK_TOKENS
 from triptych.train.measures import peak_memory_mib
+from triptych.train.parallel import ParallelConfig
 from triptych.train.precision import Precision
 
 MIB = 2**20
@@ -32,10 +34,12 @@ LOSS_COPIES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """MiB by part, of one process that holds the whole model.
+    """MiB by part, of one process of the run's grid.
 
     Attributes:
         weights: float32. gradients: float32, as long as a step lasts.
+        gathered: whole weights and gradients of what is outside of layers and of the
+            layers at hand, where the model is in shards.
         optimizer: moments; of Muon one for matrices, of AdamW two.
         average: of the weights, where the run keeps one.
         checkpoint: the copy that an asynchronous checkpoint is written from.
@@ -46,6 +50,7 @@ class Memory:
 
     weights: float
     gradients: float
+    gathered: float
     optimizer: float
     average: float
     checkpoint: float
@@ -67,17 +72,22 @@ def memory_by_part(
     libraries_mib: float,
 ) -> Memory:
     """What a run of `settings` will hold at most, a micro-batch of its longest rows."""
-    weights = FLOAT32 * model.num_parameters()
-    optimizer = _optimizer_bytes(settings, model)
+    grid = settings.parallel
+    held = held_numbers(model, grid)
+    weights = FLOAT32 * held
+    optimizer = _optimizer_bytes(settings, model) * held / model.num_parameters()
     copies = weights + optimizer + (weights if settings.average else 0)
     tokens, length = _micro_batch(settings)
-    a_layer, all_layers = _activations(settings, model, precision, length)
+    tokens = -(-tokens // grid.context)
+    part = part_of_products(model, grid.tensor)
+    a_layer, all_layers = _activations(settings, part, precision, length)
     width = FLOAT32 * model.hidden_size
     # The last norm's input and output, and the hidden states that the loss reads.
     outside = 3 * width * tokens
     return Memory(
         weights=weights / MIB,
         gradients=weights / MIB,
+        gathered=_gathered_bytes(model, grid, precision) / MIB,
         optimizer=optimizer / MIB,
         average=(weights if settings.average else 0) / MIB,
         checkpoint=(copies if settings.async_checkpoints else 0) / MIB,
@@ -85,6 +95,52 @@ def memory_by_part(
         workspace=_workspace(model, tokens, a_layer.of(tokens)) / MIB,
         libraries=libraries_mib,
     )
+
+
+def held_numbers(model: ModelConfig, grid: ParallelConfig) -> float:
+    """Parameters that a process holds: products spread the layers, shards all."""
+    outside = model.num_parameters() - _inside_layers(model)
+    return (_inside_layers(model) / grid.tensor + outside) / grid.shard
+
+
+def _inside_layers(model: ModelConfig) -> int:
+    tables = 1 if model.tie_word_embeddings else 2
+    outside = tables * model.vocab_size * model.hidden_size + model.hidden_size
+    return model.num_parameters() - outside
+
+
+def part_of_products(model: ModelConfig, tensor: int) -> ModelConfig:
+    """The model whose layers are as wide as what a process computes of them.
+
+    Raises:
+        ConfigError: its shape or family does not allow it.
+    """
+    if tensor == 1:
+        return model
+    from triptych.train.tensor_parallel import require_divisible  # imports DTensor
+
+    require_divisible(model, tensor)
+    return dataclasses.replace(
+        model,
+        num_attention_heads=model.num_attention_heads // tensor,
+        num_key_value_heads=model.num_key_value_heads // tensor,
+        intermediate_size=model.intermediate_size // tensor,
+    )
+
+
+def _gathered_bytes(
+    model: ModelConfig, grid: ParallelConfig, precision: Precision
+) -> float:
+    """What FSDP2 has whole: all outside of layers, and of layers this one and the next.
+
+    Gradients are float32 until they are added up and cut.
+    """
+    if grid.shard == 1:
+        return 0.0
+    inside = _inside_layers(model)
+    a_layer = inside / model.num_hidden_layers / grid.tensor
+    sent = 2 * a_layer * torch.finfo(precision.dtype).bits / 8
+    return sent + FLOAT32 * a_layer + 2 * FLOAT32 * (model.num_parameters() - inside)
 
 
 def libraries_here(settings: PretrainConfig) -> float:

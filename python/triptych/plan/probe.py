@@ -20,6 +20,7 @@ from triptych.artefact import FILE_NAME
 from triptych.commands.pretrain import PretrainConfig
 from triptych.errors import ConfigError
 from triptych.train.metrics import STATUS, read_metrics
+from triptych.train.parallel import ParallelConfig
 
 PROBE_STEPS = 4  # the first one warms up; the median of the others counts
 
@@ -70,7 +71,12 @@ def _without_evaluation(settings: PretrainConfig, output: str) -> PretrainConfig
     stages = tuple(dataclasses.replace(s, evaluation=None) for s in settings.stage)
     model = dataclasses.replace(settings.model, start="random")  # as fast, sooner there
     return dataclasses.replace(
-        settings, output=output, stage=stages, evaluation={}, model=model
+        settings,
+        output=output,
+        stage=stages,
+        evaluation={},
+        model=model,
+        parallel=ParallelConfig(),  # one process runs it
     )
 
 
