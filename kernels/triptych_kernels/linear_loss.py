@@ -16,6 +16,7 @@ from torch import Tensor
 from triptych_kernels import linear_loss_kernels as kernels
 from triptych_kernels.configs import Tile, cdiv, loss_tile
 from triptych_kernels.operators import differentiate, operator, shapes_of
+from triptych_kernels.supervision import count_supervised
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 IGNORE_INDEX = -100
@@ -94,7 +95,7 @@ def linear_cross_entropy(
         return losses
     if reduction == "sum":
         return losses.sum()
-    count: Tensor = _count_supervised(targets, ignore_index, weight.shape[0])
+    count: Tensor = count_supervised(targets, ignore_index, weight.shape[0])
     return losses.sum() / count
 
 
@@ -208,31 +209,6 @@ def _check_inputs(
         )
     if softcap is not None and not softcap > 0.0:
         raise ValueError(f"softcap must be positive or None, found {softcap}")
-
-
-@operator("count_supervised")
-def _count_supervised(targets: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
-    """() fp32 number of targets that are not ignored; at least 1, or ValueError."""
-    supervised = targets != ignore_index
-    outside = supervised & ((targets < 0) | (targets >= vocab_size))
-    # One copy to the host for both numbers.
-    count, wrong = torch.stack([supervised.sum(), outside.sum()]).tolist()
-    if wrong:
-        raise ValueError(
-            f"targets must be in [0, {vocab_size}) or {ignore_index}: "
-            f"found {wrong} outside"
-        )
-    if count == 0:
-        raise ValueError(
-            f"a mean needs at least one supervised token, found {targets.numel()} "
-            f"targets, all equal to ignore_index ({ignore_index})"
-        )
-    return torch.full((), float(count), device=targets.device)
-
-
-@shapes_of(_count_supervised)
-def _(targets: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
-    return targets.new_empty((), dtype=torch.float32)
 
 
 @operator("linear_statistics")

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
 from triptych.train.averaging import averaged
-from triptych.train.batch import Batch, DataSource, data_fingerprint, read_by
+from triptych.train.batch import Batch, DataSource, read_by
 from triptych.train.checkpoint import TrainState
 from triptych.train.compiling import Compiling, Trial
 from triptych.train.early_exit import ExitWatch
 from triptych.train.health import Reading, SpikeWatch, finite
+from triptych.train.identity import require_same_run, run_identity
 from triptych.train.incidents import REWOUND, IncidentLog, documents_of
 from triptych.train.measures import peak_flops, peak_memory_mib, step_flops
 from triptych.train.objective import Objective
@@ -116,7 +117,7 @@ class Trainer:
         self.peak_flops, source = peak_flops(self.device, self.precision.dtype)
         logger.info("peak: %.3g operations a second (%s)", self.peak_flops, source)
         self.stages = list(config.stages)
-        self.identity = self._identity()
+        self.identity = run_identity(config, objective, data, self.precision)
         self.state = TrainState(run=dict(self.identity))
         self.exit_watch, self.spike_watch = ExitWatch(), SpikeWatch()
         self.incidents = IncidentLog(Path(config.output))
@@ -183,22 +184,6 @@ class Trainer:
         """Steps of all stages, those that ended early counted as far as they went."""
         return sum(stage.steps for stage in self.stages)
 
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same when a run goes on."""
-        return {
-            "objective": self.objective.name,
-            **getattr(self.objective, "settings", {}),
-            "data": data_fingerprint(self.data),
-            "seed": self.config.seed,
-            "precision": self.precision.name,
-            "clip_norm": self.config.clip_norm,
-            "spike_sigmas": self.config.spike_sigmas,
-            "optimizer": asdict(self.config.optimizer),
-            "average": self.config.average and asdict(self.config.average),
-            "stages": [asdict(stage) for stage in self.config.stages],
-            "exits": [ends and asdict(ends) for ends in self.config.exits],
-        }
-
     def _compile(self) -> None:
         """Compiles the layers where that pays, and as the run did before."""
         state, config = self.state, self.config
@@ -225,12 +210,7 @@ class Trainer:
             self._settle(newer, 0)
             return None
         state = self.placement.load(folder, self.optimizer)
-        for key, expected in self.identity.items():
-            if state.run.get(key) != expected:
-                raise ConfigError(
-                    f"`{folder}` belongs to another run: {key}: expected {expected}, "
-                    f"found {state.run.get(key)}; choose another output folder"
-                )
+        require_same_run(folder, state.run, self.identity)
         self.scaler.load_state_dict(state.scaler)
         self.state = state
         for index, steps in state.ended_early.items():
