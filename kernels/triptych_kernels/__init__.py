@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from triptych_kernels.chunked_loss import summed_cross_entropy
     from triptych_kernels.flash_attention import attention
     from triptych_kernels.gated import geglu, relu2, swiglu
     from triptych_kernels.linear_loss import (
@@ -34,6 +35,7 @@ __all__ = [
     "relu2",
     "rms_norm",
     "rope",
+    "summed_cross_entropy",
     "swiglu",
 ]
 
@@ -51,6 +53,7 @@ _MODULE_OF = {
     "relu2": "gated",
     "rms_norm": "normalization",
     "rope": "rotary",
+    "summed_cross_entropy": "chunked_loss",
     "swiglu": "gated",
 }
 

@@ -110,6 +110,9 @@ ATTENTION_FP32: dict[tuple[str, int], Tile] = {
 }
 LOSS_FP32 = Tile(64, 64, 16, 8, 1)
 
+# A row of logits that becomes its gradient: columns of a walk, 16 a thread, any target.
+CHUNKED_LOSS = Tile(1, 4096, 0, 8, 1)
+
 # Kernels that only move bytes, any target and dtype. Rows of normalization by padded
 # width: rows at once, 0, rows of a run (backward), warps. A thread holds at most 32
 # elements of a row forward and 16 backward; a run is 2**17 elements, at least 32 rows.
@@ -182,6 +185,7 @@ DECODE_FP32 = Tile(16, 16, 256, 4, 1)
 # in a small test, large enough for few.
 ATTENTION_INTERPRETER = Tile(32, 16, 0, 4, 1)
 LOSS_INTERPRETER = Tile(64, 64, 64, 4, 1)
+CHUNKED_LOSS_INTERPRETER = Tile(1, 64, 0, 4, 1)
 NORMALIZATION_INTERPRETER = Tile(4, 16, 8, 4, 1)
 DECODE_INTERPRETER = Tile(16, 8, 16, 4, 1)
 OPTIMIZER_INTERPRETER = Tile(0, 64, 0, 4, 1)
@@ -248,6 +252,11 @@ def loss_row(kernel: str, target: str, *, plain: bool) -> Tile:
         target = ROWS_OF[target]
     row = LOSS[kernel, target]
     return LOSS_PLAIN.get((kernel, target), row) if plain else row
+
+
+def chunked_loss_tile() -> Tile:
+    """Columns of a walk over a row of logits."""
+    return CHUNKED_LOSS_INTERPRETER if interpreted() else CHUNKED_LOSS
 
 
 def normalization_tile(kernel: str, width: int) -> Tile:

@@ -64,7 +64,8 @@ def linear_cross_entropy(
             the device to count, if no token is supervised or a target is outside.
     """
     _check_filter(gradient_filter)
-    _check_inputs(hidden, weight, targets, softcap)
+    check_inputs(hidden, weight, targets, softcap)
+    _check_dtypes(hidden, weight)
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(
             f"reduction must be `mean`, `sum` or `none`, found `{reduction}`"
@@ -125,7 +126,8 @@ def linear_logprobs(
         is outside the vocabulary.
     """
     _check_filter(gradient_filter)
-    _check_inputs(hidden, weight, targets, softcap)
+    check_inputs(hidden, weight, targets, softcap)
+    _check_dtypes(hidden, weight)
     if not temperature > 0.0:
         raise ValueError(f"temperature must be positive, found {temperature}")
     logps: Tensor = _statistics(
@@ -168,7 +170,8 @@ def linear_statistics(
         temperature: positive; the logits are divided by it, after the cap.
         softcap: as in `linear_cross_entropy`.
     """
-    _check_inputs(hidden, weight, targets, softcap)
+    check_inputs(hidden, weight, targets, softcap)
+    _check_dtypes(hidden, weight)
     if not temperature > 0.0:
         raise ValueError(f"temperature must be positive, found {temperature}")
     logps, lse, mean_logit, entropy = _statistics(
@@ -184,9 +187,10 @@ def _check_filter(gradient_filter: float) -> None:
         )
 
 
-def _check_inputs(
+def check_inputs(
     hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | None
 ) -> None:
+    """Raises ValueError unless shapes and dtypes are as the losses' docstrings say."""
     if hidden.ndim != 2 or hidden.dtype not in DTYPES:
         raise ValueError(
             "hidden must be (tokens, hidden_size) of float32, float16 or bfloat16, "
@@ -198,10 +202,6 @@ def _check_inputs(
             f"weight must have shape (vocab_size, {hidden_size}), "
             f"found {tuple(weight.shape)}"
         )
-    if weight.dtype != hidden.dtype:
-        raise ValueError(
-            f"weight must have hidden's dtype {hidden.dtype}, found {weight.dtype}"
-        )
     if targets.shape != (tokens,) or targets.dtype not in (torch.int64, torch.int32):
         raise ValueError(
             f"targets must have shape ({tokens},) of int64 or int32, "
@@ -209,6 +209,13 @@ def _check_inputs(
         )
     if softcap is not None and not softcap > 0.0:
         raise ValueError(f"softcap must be positive or None, found {softcap}")
+
+
+def _check_dtypes(hidden: Tensor, weight: Tensor) -> None:
+    if weight.dtype != hidden.dtype:
+        raise ValueError(
+            f"weight must have hidden's dtype {hidden.dtype}, found {weight.dtype}"
+        )
 
 
 @operator("linear_statistics")
@@ -230,7 +237,7 @@ def _statistics(
     results = _empty_statistics(hidden, with_mean, with_entropy)
     if num_tokens == 0:
         return results
-    marked = _mark_targets(targets, ignore_index, vocab_size)
+    marked = mark_targets(targets, ignore_index, vocab_size)
     plain = softcap is None and not with_mean and not with_entropy
     tile = loss_tile("statistics", hidden, plain=plain)
     num_splits, tiles_per_split = _vocabulary_splits(vocab_size, tile.columns)
@@ -296,7 +303,7 @@ def _statistics_backward(
     grad_weight = weight.new_zeros(weight.shape if need_weight else 0)
     if num_tokens == 0:
         return grad_hidden.to(hidden.dtype), grad_weight
-    marked = _mark_targets(targets, ignore_index, vocab_size)
+    marked = mark_targets(targets, ignore_index, vocab_size)
     grads = (grad_logps, grad_lse, grad_mean, grad_entropy)
     coefficients, scale = _coefficients(grads, hidden.dtype)
     plain = softcap is None and grad_mean.numel() + grad_entropy.numel() == 0
@@ -408,7 +415,7 @@ def _rows_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(1) == 1 else x.contiguous()
 
 
-def _mark_targets(targets: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
+def mark_targets(targets: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
     """(N,) int64: -1 where ignored, ``vocab_size`` where outside the vocabulary."""
     marked = targets.long()
     marked = torch.where(marked < 0, vocab_size, marked)

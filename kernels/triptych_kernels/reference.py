@@ -46,6 +46,31 @@ def linear_cross_entropy(
     return losses.sum() / supervised.sum()
 
 
+def summed_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    factors: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+    softcap: float | None = None,
+) -> Tensor:
+    """Sum of factor * cross-entropy; see the kernel's own."""
+    losses = linear_cross_entropy(
+        hidden,
+        weight,
+        targets,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        label_smoothing=label_smoothing,
+        softcap=softcap,
+        reduction="none",
+    )
+    return (losses if factors is None else losses * factors.detach()).sum()
+
+
 def linear_logprobs(
     hidden: Tensor,
     weight: Tensor,

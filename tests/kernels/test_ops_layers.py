@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from triptych import ops
+from triptych.errors import ConfigError
 
 # NumPy's, of 0 * inf in rows that are then set to 0.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value")
@@ -132,6 +133,41 @@ def test_a_decoding_of_wrong_shapes_is_refused():
     odd = torch.randn(2, 5, 3, 8)
     with pytest.raises(ValueError, match=r"divide heads \(4\), found 3"):
         ops.decode_attention(q, odd, odd, torch.ones(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_sum_in_chunks_equals_the_other_implementations(monkeypatch, reduction):
+    hidden, weight = torch.randn(20, 8), torch.randn(150, 8)
+    targets, weights = torch.randint(0, 150, (20,)), torch.rand(20)
+    targets[4:9] = -100
+    found = {}
+    for name in ("reference", "cpu", "triton", "chunked"):
+        monkeypatch.setenv("TRIPTYCH_OPS", f"linear_cross_entropy={name}")
+        leaves = [x.clone().requires_grad_() for x in (hidden, weight)]
+        loss = ops.linear_cross_entropy(
+            *leaves,
+            targets,
+            weights=weights,
+            z_loss=1e-2,
+            label_smoothing=0.1,
+            softcap=5.0,
+            reduction=reduction,
+        )
+        loss.backward()
+        found[name] = loss.detach(), *(x.grad for x in leaves)
+    expected = found.pop("reference")
+    for results in found.values():
+        for f, e in zip(results, expected, strict=True):
+            torch.testing.assert_close(f, e)
+
+
+def test_chunks_cannot_keep_each_tokens_loss_or_filter_gradients(monkeypatch):
+    monkeypatch.setenv("TRIPTYCH_OPS", "linear_cross_entropy=chunked")
+    given = torch.randn(4, 8), torch.randn(30, 8), torch.arange(4)
+    with pytest.raises(ConfigError, match="`chunked`: it keeps no token's loss"):
+        ops.linear_cross_entropy(*given, reduction="none")
+    with pytest.raises(ConfigError, match="`chunked`: it has no gradient filter"):
+        ops.linear_cross_entropy(*given, gradient_filter=0.1)
 
 
 def test_the_gradient_filter_reaches_the_kernel_and_leaves_the_loss(monkeypatch):

@@ -50,6 +50,23 @@ def test_attention_on_cuda_says_why_each_of_three_is_not_taken(caplog):
         assert f"{name}'s why" in caplog.records[-1].message
 
 
+def test_a_compiler_makes_small_operators_itself_unless_told_not_to(monkeypatch):
+    chosen = [
+        ops.implementation(name, "cuda", compiling=True)
+        for name in ("rms_norm", "rope", "swiglu", "attention")
+    ]
+    assert chosen[:3] == ["cpu"] * 3
+    assert chosen[3] == ops.implementation("attention", "cuda")
+    monkeypatch.setenv("TRIPTYCH_OPS", "rms_norm=triton")
+    assert ops.implementation("rms_norm", "cuda", compiling=True) == "triton"
+
+
+def test_only_a_sum_of_losses_is_taken_in_chunks():
+    assert ops.implementation("linear_cross_entropy", "cuda") == "chunked"
+    obstacles = (("chunked", "it keeps no token's loss"),)
+    assert ops.implementation("linear_cross_entropy", "cuda", obstacles) == "triton"
+
+
 @pytest.mark.parametrize(
     ("setting", "operator", "expected"),
     [
@@ -73,6 +90,7 @@ def test_the_variable_forces_all_operators_or_one(
         ("fastest", "expected one of .*'triton'.* found `fastest`"),
         ("rmsnorm=cpu", "expected one of .*'rms_norm'.* found `rmsnorm`"),
         ("swiglu=varlen", "found `varlen`"),
+        ("linear_logprobs=chunked", "found `chunked`"),
         ("attention=varlen", "varlen runs on CUDA only"),
         ("attention=triton", "TRITON_INTERPRET=1"),
     ],

@@ -17,6 +17,7 @@ from typing import Any
 from triptych.errors import ConfigError
 
 NAMES = ("reference", "cpu", "triton")
+KERNELS = ("triton", "chunked")
 LIBRARIES = {"flash_attn": "flash_attn", "varlen": "torch.nn.attention.varlen"}
 OPERATORS = (
     "attention",
@@ -31,9 +32,17 @@ OPERATORS = (
     "rope",
     "swiglu",
 )
+# Names that only one operator knows, beside `NAMES`.
+ALTERNATIVES = {"attention": tuple(LIBRARIES), "linear_cross_entropy": ("chunked",)}
 # In order, where the device is a GPU. `varlen` is last: its backward may add in any
 # order, so that two runs differ.
-PREFERRED = {"attention": ("flash_attn", "triton", "varlen", "cpu")}
+PREFERRED = {
+    "attention": ("flash_attn", "triton", "varlen", "cpu"),
+    "linear_cross_entropy": ("chunked", "triton", "cpu"),
+}
+# Where torch.compile is at work it fuses these with what stands beside them, and does
+# not look into a kernel of ours.
+FUSED_BY_COMPILER = ("geglu", "relu2", "rms_norm", "rope", "swiglu")
 
 # Of `triptych_kernels` and its reference, by operator and implementation. Filled when
 # one is chosen: torch.compile can read a dictionary, but not import a module. Then with
@@ -46,14 +55,23 @@ Obstacles = tuple[tuple[str, str], ...]
 logger = logging.getLogger("triptych.ops")
 
 
-def implementation(operator: str, device_type: str, obstacles: Obstacles = ()) -> str:
+def implementation(
+    operator: str,
+    device_type: str,
+    obstacles: Obstacles = (),
+    *,
+    compiling: bool = False,
+) -> str:
     """Name of the implementation of `operator` on tensors of `device_type`.
+
+    `compiling` says that torch.compile traces the call, which cannot be asked in here.
 
     Raises:
         ConfigError: `TRIPTYCH_OPS` asks for one that does not exist here.
     """
     setting = os.environ.get("TRIPTYCH_OPS", "")
-    return _choose(operator, device_type, obstacles, setting)
+    fused = compiling and operator in FUSED_BY_COMPILER
+    return _choose(operator, device_type, obstacles, setting, fused)
 
 
 # What `torch.compiler.assume_constant_result` does. Called as a decorator it would load
@@ -67,11 +85,14 @@ def kernel(operator: str, name: str) -> Callable[..., Any]:
 
 
 @lru_cache(maxsize=256)
-def _choose(operator: str, device_type: str, obstacles: Obstacles, setting: str) -> str:
+def _choose(
+    operator: str, device_type: str, obstacles: Obstacles, setting: str, fused: bool
+) -> str:
     reasons = dict(obstacles)
     forced = _forced(operator, setting)
     problems: dict[str, str] = {}
-    for name in (forced,) if forced else _preferred(operator, device_type):
+    names = (forced,) if forced else _preferred(operator, device_type, fused)
+    for name in names:
         problem = reasons.get(name) or _problem(name, device_type)
         if not problem:
             _say(operator, device_type, name, problems)
@@ -83,9 +104,9 @@ def _choose(operator: str, device_type: str, obstacles: Obstacles, setting: str)
     )
 
 
-def _preferred(operator: str, device_type: str) -> tuple[str, ...]:
+def _preferred(operator: str, device_type: str, fused: bool) -> tuple[str, ...]:
     """Implementations to try; `cpu`, plain PyTorch, runs anywhere, only slower."""
-    if device_type == "cpu":
+    if device_type == "cpu" or fused:
         return ("cpu",)
     return PREFERRED.get(operator, ("triton", "cpu"))
 
@@ -110,7 +131,7 @@ def _forced(operator: str, setting: str) -> str:
     chosen = ""
     for entry in filter(None, setting.split(",")):
         target, equals, name = entry.strip().rpartition("=")
-        allowed = (*NAMES, *LIBRARIES) if target == "attention" else NAMES
+        allowed = (*NAMES, *ALTERNATIVES.get(target, ()))
         if equals and target not in OPERATORS:
             raise ConfigError(
                 f"TRIPTYCH_OPS: expected one of {OPERATORS}, found `{target}`"
@@ -131,7 +152,7 @@ def _problem(name: str, device_type: str) -> str:
         return ""
     if name in LIBRARIES and device_type != "cuda":
         return f"{name} runs on CUDA only"
-    if name == "triton" and device_type == "cpu" and not _interpreted():
+    if name in KERNELS and device_type == "cpu" and not _interpreted():
         return "Triton runs on a CPU only under TRITON_INTERPRET=1"
     try:  # a package built for another torch fails only when it is imported
         if name in LIBRARIES:
@@ -144,8 +165,11 @@ def _problem(name: str, device_type: str) -> str:
 
 
 def _load(name: str) -> None:
-    module = "triptych_kernels" if name == "triton" else "triptych_kernels.reference"
+    module = "triptych_kernels" if name in KERNELS else "triptych_kernels.reference"
     functions = importlib.import_module(module)
+    if name == "chunked":
+        _FUNCTIONS["linear_cross_entropy", name] = functions.summed_cross_entropy
+        return
     for operator in OPERATORS:
         _FUNCTIONS[operator, name] = getattr(functions, operator)
 

@@ -1,7 +1,7 @@
 """The small operators between the matrix products.
 
 Memory decides their time: on a GPU each is one kernel, which reads and writes every
-number once; on a CPU, plain PyTorch.
+number once, or part of one where torch.compile makes them; on a CPU, plain PyTorch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ MAX_NORM_WIDTH = 16384
 MAX_HEAD_DIM = 512
 
 
+def _who(operator: str, x: Tensor, obstacles: Obstacles) -> str:
+    return implementation(
+        operator, x.device.type, obstacles, compiling=torch.compiler.is_compiling()
+    )
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, casting: str = "none") -> Tensor:
     """X / rms(x) * weight over the last dimension, computed in float32.
 
@@ -29,7 +35,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, casting: str = "none") ->
         casting: "none" rounds once, at the end; "llama" rounds before the weight
             multiplies, as Hugging Face's layer does; "gemma" multiplies by 1 + weight.
     """
-    name = implementation("rms_norm", x.device.type, _norm_obstacles(x))
+    name = _who("rms_norm", x, _norm_obstacles(x))
     if name != "cpu":
         normed: Tensor = kernel("rms_norm", name)(x, weight, eps, casting=casting)
         return normed
@@ -40,7 +46,7 @@ def add_rms_norm(
     x: Tensor, residual: Tensor, weight: Tensor, eps: float, *, casting: str = "none"
 ) -> tuple[Tensor, Tensor]:
     """`rms_norm` of x + residual, and that sum in the residual's dtype."""
-    name = implementation("rms_norm", x.device.type, _norm_obstacles(x))
+    name = _who("rms_norm", x, _norm_obstacles(x))
     if name != "cpu":
         normed, total = kernel("rms_norm", name)(
             x, weight, eps, residual=residual, casting=casting
@@ -90,7 +96,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     That is the layout of Hugging Face checkpoints, not the paper's neighbours.
     """
-    name = implementation("rope", x.device.type, _rope_obstacles(x, cos, sin))
+    name = _who("rope", x, _rope_obstacles(x, cos, sin))
     if name == "cpu":
         return _plain_rotate(x, cos, sin)
     return _rotate_both(name, x, x[..., :0, :], cos, sin)[0]
@@ -98,7 +104,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """`rotate` of q (..., heads, head_dim) and k (..., kv_heads, head_dim) at once."""
-    name = implementation("rope", q.device.type, _rope_obstacles(q, cos, sin))
+    name = _who("rope", q, _rope_obstacles(q, cos, sin))
     if name == "cpu":
         return _plain_rotate(q, cos, sin), _plain_rotate(k, cos, sin)
     return _rotate_both(name, q, k, cos, sin)
@@ -135,7 +141,7 @@ def _rope_obstacles(x: Tensor, cos: Tensor, sin: Tensor) -> Obstacles:
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up (Shazeer 2020, eq. 6)."""
-    name = implementation("swiglu", gate.device.type, _gated_obstacles(gate, up))
+    name = _who("swiglu", gate, _gated_obstacles(gate, up))
     if name == "cpu":
         return F.silu(gate) * up
     gated: Tensor = kernel("swiglu", name)(gate, up)
@@ -144,7 +150,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 def geglu(gate: Tensor, up: Tensor, *, approximate: str = "none") -> Tensor:
     """gelu(gate) * up (Shazeer 2020, eq. 6); `approximate` is as in `F.gelu`."""
-    name = implementation("geglu", gate.device.type, _gated_obstacles(gate, up))
+    name = _who("geglu", gate, _gated_obstacles(gate, up))
     if name == "cpu":
         return F.gelu(gate, approximate=approximate) * up
     gated: Tensor = kernel("geglu", name)(gate, up, approximate=approximate)
@@ -154,7 +160,7 @@ def geglu(gate: Tensor, up: Tensor, *, approximate: str = "none") -> Tensor:
 def relu2(gate: Tensor, up: Tensor | None = None) -> Tensor:
     """relu(gate) ** 2, times up if it is given (So et al. 2021)."""
     other = gate if up is None else up
-    name = implementation("relu2", gate.device.type, _gated_obstacles(gate, other))
+    name = _who("relu2", gate, _gated_obstacles(gate, other))
     if name == "cpu":
         squared = F.relu(gate).square()
         return squared if up is None else squared * up

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from triptych.ops import chunked
-from triptych.ops.choice import implementation, kernel
+from triptych.ops.choice import Obstacles, implementation, kernel
 
 IGNORE_INDEX = -100
 
@@ -53,21 +53,52 @@ def linear_cross_entropy(
     settings = chunked.Settings(
         compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing
     )
-    name = implementation("linear_cross_entropy", hidden.device.type)
-    if name != "cpu":
-        losses = kernel("linear_cross_entropy", name)(
-            hidden.to(settings.dtype),
-            weight.to(settings.dtype),
-            targets,
-            ignore_index=ignore_index,
-            z_loss=z_loss,
-            label_smoothing=label_smoothing,
-            softcap=softcap,
-            gradient_filter=gradient_filter,
-            reduction="none",
+    obstacles = _chunked_obstacles(reduction, gradient_filter)
+    name = implementation("linear_cross_entropy", hidden.device.type, obstacles)
+    if name == "cpu":
+        return _on_cpu(
+            hidden, weight, targets, weights, ignore_index, settings, reduction
         )
-        losses = losses if weights is None else losses * weights
-        return _reduce(losses, targets != ignore_index, reduction)
+    options = {
+        "ignore_index": ignore_index,
+        "z_loss": z_loss,
+        "label_smoothing": label_smoothing,
+        "softcap": softcap,
+    }
+    hidden = hidden.to(settings.dtype)
+    if name == "chunked":
+        function = kernel("linear_cross_entropy", name)
+        total: Tensor = function(hidden, weight, targets, weights, **options)
+        return _reduce(total, targets != ignore_index, reduction)
+    losses = kernel("linear_cross_entropy", name)(
+        hidden,
+        weight.to(settings.dtype),
+        targets,
+        gradient_filter=gradient_filter,
+        reduction="none",
+        **options,
+    )
+    losses = losses if weights is None else losses * weights
+    return _reduce(losses, targets != ignore_index, reduction)
+
+
+def _chunked_obstacles(reduction: str, gradient_filter: float) -> Obstacles:
+    if reduction == "none":
+        return (("chunked", "it keeps no token's loss"),)
+    if gradient_filter:
+        return (("chunked", "it has no gradient filter"),)
+    return ()
+
+
+def _on_cpu(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    ignore_index: int,
+    settings: chunked.Settings,
+    reduction: str,
+) -> Tensor:
     counted = targets != ignore_index
     _check_ids(targets, counted, weight.shape[0])
     if reduction == "none":
