@@ -24,6 +24,7 @@ class Batch:
         documents: (segments,) int64 index of the document in its source.
         sources: (segments,) int32 index of the source.
         ids_hash: hash of the ids; those of the parts of a step add up modulo 2^64.
+        origin: the batch that this one is a copy of on another device.
     """
 
     input_ids: Tensor
@@ -34,6 +35,12 @@ class Batch:
     documents: Tensor
     sources: Tensor
     ids_hash: int = 0
+    origin: Batch | None = None
+
+    @property
+    def host(self) -> Batch:
+        """The batch where it was made: reading it there waits for no device."""
+        return self if self.origin is None else self.origin
 
     @property
     def num_tokens(self) -> int:
@@ -62,9 +69,16 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        tensors = (f.name for f in fields(self) if f.name != "ids_hash")
-        moved = {name: getattr(self, name).to(device) for name in tensors}
-        return Batch(**moved, ids_hash=self.ids_hash)
+        names = (f.name for f in fields(self) if f.name not in ("ids_hash", "origin"))
+        moved = {name: _moved(getattr(self, name), device) for name in names}
+        return Batch(**moved, ids_hash=self.ids_hash, origin=self.host)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on a GPU is from locked memory, and the host does not wait for it."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def read_by(batches: Sequence[Batch]) -> tuple[list[tuple[int, int]], int]:

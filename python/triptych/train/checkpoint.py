@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,18 @@ class TrainState:
     spike_watch: dict[str, Any] = field(default_factory=dict)
     skip: list[list[int]] = field(default_factory=list)
     averaged_updates: int = 0
+
+    def add_read(
+        self, parts: Iterable[Iterable[tuple[int, int]]], names: Sequence[str]
+    ) -> int:
+        """Counts the tokens of each source that processes read; returns their sum."""
+        added = 0
+        for number, count in (pair for part in parts for pair in part):
+            name = names[number] if number < len(names) else str(number)
+            self.source_tokens[name] = self.source_tokens.get(name, 0) + count
+            added += count
+        self.tokens += added
+        return added
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ class DpoObjective:
 
     def count(self, batch: Batch) -> float:
         """Pairs in the batch."""
-        _check_pairs(batch)
+        _check_pairs(batch.host)
         return batch.num_segments / 2
 
     def loss(self, model: Transformer, batch: Batch) -> LossSum:
@@ -237,7 +237,8 @@ def _pair_metrics(logps: Tensor, rewards: Tensor) -> dict[str, Tensor]:
 
 
 def _keys(batch: Batch) -> list[tuple[int, int]]:
-    return list(zip(batch.sources.tolist(), batch.documents.tolist(), strict=True))
+    host = batch.host
+    return list(zip(host.sources.tolist(), host.documents.tolist(), strict=True))
 
 
 def _check_pairs(batch: Batch) -> None:

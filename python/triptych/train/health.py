@@ -63,13 +63,18 @@ class SpikeWatch:
         """`not_finite`, `loss_spike`, `grad_norm_spike`, or None for a good reading."""
         if not reading.is_finite:
             return "not_finite"
-        if sigmas is None:
-            return None
-        if is_spike(reading.loss, self.losses, sigmas):
+        limits = self.limits(sigmas)
+        if reading.loss > limits.loss:
             return "loss_spike"
-        if is_spike(reading.grad_norm, self.grad_norms, sigmas):
-            return "grad_norm_spike"
-        return None
+        return "grad_norm_spike" if reading.grad_norm > limits.grad_norm else None
+
+    def limits(self, sigmas: float | None) -> Reading:
+        """The highest loss and norm that are no spikes; infinite where any will do."""
+        if sigmas is None:
+            return Reading(math.inf, math.inf)
+        return Reading(
+            spike_limit(self.losses, sigmas), spike_limit(self.grad_norms, sigmas)
+        )
 
     def add(self, reading: Reading) -> None:
         """Takes a reading in; spikes too, so that a new level is soon an accepted one."""
@@ -78,11 +83,11 @@ class SpikeWatch:
             self.grad_norms.append(reading.grad_norm)
 
 
-def is_spike(value: float, past: Sequence[float], sigmas: float) -> bool:
-    """Whether `value` is more than `sigmas` deviations above the mean of a full window."""
+def spike_limit(past: Sequence[float], sigmas: float) -> float:
+    """`sigmas` deviations above the mean of a full window; infinite before it is full."""
     if len(past) < SPIKE_WINDOW_STEPS:
-        return False
+        return math.inf
     mean = math.fsum(past) / len(past)
     variance = math.fsum((x - mean) ** 2 for x in past) / (len(past) - 1)
     deviation = max(math.sqrt(variance), MIN_RELATIVE_DEVIATION * abs(mean))
-    return value > mean + sigmas * deviation
+    return mean + sigmas * deviation

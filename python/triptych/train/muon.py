@@ -33,6 +33,9 @@ LR_CONVENTIONS: dict[str, Scale] = {
 class Muon(torch.optim.Optimizer):
     """Muon on groups with `muon=True`, AdamW on the others.
 
+    Given an attribute `found_inf`, a () float on the device, a step leaves weights and
+    state as they are where that is 1, as torch's fused optimisers do.
+
     Args:
         params: groups; matrices where `muon` is true.
         lr: learning rate before the factor of `convention`.
@@ -103,6 +106,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        found = getattr(self, "found_inf", None)
         by_shape: dict[tuple[Any, ...], list[Tensor]] = {}
         for parameter in parameters:
             piece = self.pieces.get(parameter)
@@ -114,8 +118,12 @@ class Muon(torch.optim.Optimizer):
             lr = group["lr"] * LR_CONVENTIONS[self.convention](rows, columns)
             for parameter, update in zip(alike, updates, strict=True):
                 piece = self.pieces.get(parameter)
-                parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-                parameter.sub_(update if piece is None else piece.own(update), alpha=lr)
+                update = update if piece is None else piece.own(update)
+                kept = 1.0 - group["lr"] * group["weight_decay"]
+                if found is not None:
+                    update = update.masked_fill(found > 0, 0.0)
+                    kept = torch.where(found > 0, 1.0, kept)
+                parameter.mul_(kept).sub_(update, alpha=lr)
 
     def _whole_momentum(self, group: dict[str, Any], parameter: Tensor) -> Tensor:
         """Of the whole matrix: an orthogonal matrix is not made of parts that are."""
@@ -129,6 +137,9 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         beta, buffer = group["momentum"], state["momentum_buffer"]
+        found = getattr(self, "found_inf", None)
+        if found is not None:  # 0 * NaN is NaN: what is left out must not be there
+            gradient = torch.where(found > 0, buffer, gradient)
         buffer.lerp_(gradient, 1.0 - beta)
         return gradient.lerp(buffer, beta) if group["nesterov"] else buffer.clone()
 
@@ -153,6 +164,7 @@ class Muon(torch.optim.Optimizer):
             lr=group["lr"],
             weight_decay=group["weight_decay"],
             eps=group["eps"],
+            found_inf=getattr(self, "found_inf", None),
         )
 
     def _moments(self, parameter: Tensor) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
@@ -62,7 +62,11 @@ class Whole:
 
     def clip(self, limit: float) -> float:
         """The norm of the whole gradient, which is scaled down to `limit` if above."""
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        return self.clip_on_device(limit).item()
+
+    def clip_on_device(self, limit: float) -> Tensor:
+        """The same of a whole model that is alone, as a scalar that nobody waits for."""
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
     def whole_model(self) -> Transformer | None:
         """The model for the first process to read; every process must call it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import float64
+from torch import Tensor, float64
 
 from triptych.model.transformer import Transformer
 from triptych.train.batch import Batch
@@ -31,12 +31,16 @@ class PretrainObjective:
 
     def count(self, batch: Batch) -> float:
         """Sum of the weights: supervised tokens, where weights are 0 and 1."""
-        return float(batch.weights.sum(dtype=float64))
+        return float(batch.host.weights.sum(dtype=float64))
 
     def loss(self, model: Transformer, batch: Batch) -> LossSum:
         """Weighted sum over supervised tokens."""
+        return LossSum(self.loss_sum(model, batch), self.count(batch))
+
+    def loss_sum(self, model: Transformer, batch: Batch) -> Tensor:
+        """() float32, the same by itself."""
         hidden = model.hidden(batch.input_ids, batch.position_ids, batch.cu_seqlens)
-        loss_sum = model.cross_entropy(
+        return model.cross_entropy(
             hidden,
             model.output_weight,
             batch.labels,
@@ -46,4 +50,3 @@ class PretrainObjective:
             softcap=model.logit_softcap,
             reduction="sum",
         )
-        return LossSum(loss_sum, self.count(batch))

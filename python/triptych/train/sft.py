@@ -47,14 +47,16 @@ class SftObjective:
         """Supervised tokens, or conversations that have some."""
         if self.per == "token":
             return PretrainObjective().count(batch)
-        return float((segment_sums(batch.weights, batch) > 0).sum())
+        host = batch.host
+        return float((segment_sums(host.weights, host) > 0).sum())
 
     def loss(self, model: Transformer, batch: Batch) -> LossSum:
         """Weighted sum over supervised tokens."""
+        count = self.count(batch)
         if self.per == "conversation":
             batch = replace(batch, weights=_equalized(batch))
         nll = PretrainObjective(label_smoothing=self.label_smoothing)
-        return LossSum(nll.loss(model, batch).loss_sum, self.count(batch))
+        return LossSum(nll.loss_sum(model, batch), count)
 
 
 def segment_sums(values: Tensor, batch: Batch) -> Tensor:

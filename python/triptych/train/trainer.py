@@ -15,19 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from triptych._core import Order
 from triptych.errors import ConfigError, Interrupted
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
-from triptych.train import checkpoint
+from triptych.train import checkpoint, gradient
 from triptych.train.averaging import averaged
 from triptych.train.batch import Batch, DataSource, read_by
 from triptych.train.checkpoint import TrainState
 from triptych.train.compiling import Compiling, Trial
 from triptych.train.early_exit import ExitWatch
+from triptych.train.gradient import Launched, Launcher, Numbers
 from triptych.train.health import Reading, SpikeWatch, finite
 from triptych.train.identity import require_same_run, run_identity
 from triptych.train.incidents import REWOUND, IncidentLog, documents_of
@@ -114,6 +112,11 @@ class Trainer:
         self.placement.adopt(self.optimizer)
         self.placement.average_by(config.average)
         self.scaler = self.precision.scaler(self.ranks.size)
+        self.launcher = Launcher(
+            model, objective, self.precision, self.scaler, self.placement, config.seed
+        )
+        self.looks_ahead = self._may_look_ahead()
+        self._ahead: Launched | None = None  # the next step, if it is launched already
         self.peak_flops, source = peak_flops(self.device, self.precision.dtype)
         logger.info("peak: %.3g operations a second (%s)", self.peak_flops, source)
         self.stages = list(config.stages)
@@ -179,6 +182,16 @@ class Trainer:
             dict(state.source_tokens),
         )
 
+    def _may_look_ahead(self) -> bool:
+        """Whether a step may be launched before it is known what the last one gave."""
+        return (
+            self.device.type in gradient.ASYNCHRONOUS
+            and self.ranks.size == 1
+            and not self.scaler.is_enabled()
+            and gradient.can_leave_out(self.optimizer)
+            and not hasattr(self.objective, "prepare")  # it reads the device itself
+        )
+
     @property
     def num_steps(self) -> int:
         """Steps of all stages, those that ended early counted as far as they went."""
@@ -202,6 +215,7 @@ class Trainer:
 
     def _resume(self) -> Path | None:
         """Goes to the latest checkpoint to go on from; None if there is none."""
+        self._ahead = None
         self.data = without(self.configured_data, self.incidents.windows())
         self.stages = list(self.config.stages)
         folder, newer = newest_checkpoint(self.folder, self.data)
@@ -258,16 +272,13 @@ class Trainer:
         stage = self.stages[index]
         lr = stage.lr(step_in_stage + 1)
         set_lr(self.optimizer, lr)
-        batches = self._micro_batches(step)
-        waited = time.perf_counter()
-        own_count = sum(self.objective.count(batch) for batch in batches)
-        count = math.fsum(self.ranks.gather_shares(own_count))
-        sums, reading, fault = self._examined_gradient(step, batches, count)
-        self._update(reading, fault)
-        if count:
+        launched, self._ahead = self._ahead or self._launch(step), None
+        sums, reading, fault = self._update(launched)
+        self._count_step(reading, fault)
+        if launched.count:
             self.scaler.update()
         self._check_bad_steps(step, reading)
-        tokens, flops, ids_hash = self._account(batches)
+        tokens, flops, ids_hash = self._account(launched.batches)
         self.state.step = step + 1
         ended = time.perf_counter()
         return {
@@ -277,12 +288,12 @@ class Trainer:
             "lr": lr,
             "grad_norm": finite(reading.grad_norm),
             **({} if fault is None else {"fault": fault}),
-            "count": count,
+            "count": launched.count,
             "tokens": self.state.tokens,
             "tokens_per_second": tokens / (ended - started),
             "processes": self.ranks.size,
             "step_seconds": ended - started,
-            "data_seconds": waited - started,
+            "data_seconds": launched.data_seconds,
             "mfu": flops / (ended - started) / self.peak_flops / self.ranks.size,
             "memory_mib": peak_memory_mib(self.device),
             "skipped_steps": self.state.skipped_steps,
@@ -295,19 +306,13 @@ class Trainer:
 
         Returns its tokens, its operations and the hash of its ids.
         """
-        state = self.state
-        names = list(getattr(self.data, "sources", ()))
-        tokens, flops, ids_hash = 0, 0, 0
         own = (read_by(batches), step_flops(self.model.config, batches))
-        for (sources, part_hash), part_flops in self.ranks.gather_shares(own):
-            flops, ids_hash = flops + part_flops, (ids_hash + part_hash) % 2**64
-            for number, count in sources:
-                name = names[number] if number < len(names) else str(number)
-                state.source_tokens[name] = state.source_tokens.get(name, 0) + count
-                tokens += count
-        state.tokens += tokens
-        state.rolling_hash = Order.roll(state.rolling_hash, ids_hash)
-        return tokens, flops, ids_hash
+        parts = self.ranks.gather_shares(own)
+        names = list(getattr(self.data, "sources", ()))
+        tokens = self.state.add_read([read for (read, _), _ in parts], names)
+        ids_hash = sum(part_hash for (_, part_hash), _ in parts) % 2**64
+        self.state.rolling_hash = Order.roll(self.state.rolling_hash, ids_hash)
+        return tokens, sum(flops for _, flops in parts), ids_hash
 
     def _micro_batches(self, step: int) -> list[Batch]:
         rows, size = (
@@ -326,47 +331,77 @@ class Trainer:
         if prefetch is not None and alone and self.state.step < self.num_steps:
             prefetch(self.state.step, self.config.micro_batch_rows)
 
-    def _accumulate(self, batches: Sequence[Batch], count: float) -> dict[str, float]:
-        """Adds up gradients; returns loss and metrics divided by the count."""
-        self.placement.zero_grad()
-        totals: dict[str, Tensor] = {}
-        every = not self.placement.may_skip
-        used = [b for b in batches if count and (every or self.objective.count(b))]
-        self._prepare(used, count)
-        for batch in used:
-            with self.precision.autocast():
-                part = self.objective.loss(self.model, batch.to(self.device))
-            self.scaler.scale(part.loss_sum / count).backward()  # type: ignore[no-untyped-call]
-            for key, value in {"loss": part.loss_sum, **part.metrics}.items():
-                value = value.detach().double()
-                totals[key] = totals[key] + value if key in totals else value
-        own = {key: total.item() for key, total in totals.items()}
+    def _launch(self, step: int) -> Launched:
+        """Reads the rows of a step and has its gradient computed."""
+        started = time.perf_counter()
+        batches = self._micro_batches(step)
+        waited = time.perf_counter() - started
+        own_count = sum(self.objective.count(batch) for batch in batches)
+        count = math.fsum(self.ranks.gather_shares(own_count))
+        return self.launcher.launch(step, batches, count, waited)
+
+    def _update(
+        self, launched: Launched
+    ) -> tuple[dict[str, float], Reading, str | None]:
+        """Updates by a gradient that can be trusted; what was read, and its fault."""
+        if launched.count and self.looks_ahead:
+            sums, reading = self._update_ahead(launched)
+            fault = self._fault(reading)
+        else:
+            sums, reading = self._read(launched)
+            fault = self._fault(reading)
+            if fault is None:
+                self.optimizer.step()  # unscaled, and finite
+        if fault is None or not launched.count or self.scaler.is_enabled():
+            return sums, reading, fault
+        ahead, self._ahead = (
+            self._ahead,
+            None,
+        )  # its gradient stands in this one's place
+        found = self._repeat(launched, reading, fault)
+        if ahead is not None:
+            self._ahead = self.launcher.again(ahead)
+        return found
+
+    def _update_ahead(self, launched: Launched) -> tuple[dict[str, float], Reading]:
+        """The update, the next step's gradient, and then what this one gave.
+
+        The device compares loss and norm with the limits that `_fault` has, and leaves
+        the update out where they are above.
+        """
+        grad_norm = self.placement.clip_on_device(self._clip_norm)
+        sums = {key: x / launched.count for key, x in launched.totals.items()}
+        limits = self.spike_watch.limits(self.config.spike_sigmas)
+        faulty = gradient.exceeds(sums["loss"], grad_norm, limits)
+        gradient.step_unless(faulty, self.optimizer)
+        numbers = Numbers({**sums, " norm": grad_norm})
+        if launched.step + 1 < self.num_steps:
+            self._ahead = self._launch(launched.step + 1)
+        read = numbers.read()
+        norm = read.pop(" norm")
+        return read, Reading(read["loss"], norm)
+
+    def _read(self, launched: Launched) -> tuple[dict[str, float], Reading]:
+        """Sums of a step, its gradient being left, clipped, in the parameters."""
+        own = {key: total.item() for key, total in launched.totals.items()}
         added = add_sums(self.ranks.gather_sums(own))
         self.placement.sum_gradients()
-        sums = {key: total / count for key, total in added.items()}
-        return sums or {"loss": math.nan}  # nothing to learn: the step is skipped
+        sums = {key: total / launched.count for key, total in added.items()}
+        sums = sums or {"loss": math.nan}  # nothing to learn: the step is skipped
+        if launched.count:
+            self.scaler.unscale_(self.optimizer)
+        return sums, Reading(sums["loss"], self.placement.clip(self._clip_norm))
 
-    def _prepare(self, batches: Sequence[Batch], count: float) -> None:
-        """Shows an objective that looks at the whole step its batches, if it does."""
-        prepare = getattr(self.objective, "prepare", None)
-        if prepare is not None:
-            moved = [batch.to(self.device) for batch in batches]
-            with self.precision.autocast():
-                prepare(self.model, moved, count, self.ranks.gather_sums)
-
-    def _examined_gradient(
-        self, step: int, batches: Sequence[Batch], count: float
+    def _repeat(
+        self, launched: Launched, reading: Reading, fault: str
     ) -> tuple[dict[str, float], Reading, str | None]:
-        """The gradient of a step, computed once more if it looks wrong; and its fault.
+        """Computes a step that looks wrong once more, and updates if it does no longer.
 
         A fault that is gone the second time was the machine's, one that stays is the
         data's or the weights'. Under fp16 an overflow is routine and only skipped.
         """
-        sums, reading = self._gradient(step, batches, count)
-        fault = self._fault(reading)
-        if fault is None or count == 0 or self.scaler.is_enabled():
-            return sums, reading, fault
-        sums, again = self._gradient(step, batches, count)
+        step = launched.step
+        sums, again = self._read(self.launcher.again(launched))
         remains = self._fault(again)
         self._enter(
             {
@@ -379,26 +414,20 @@ class Trainer:
                 "documents": documents_of(self.data, step),
             }
         )
+        if remains is None:
+            self.optimizer.step()
         return sums, again, remains
 
-    def _gradient(
-        self, step: int, batches: Sequence[Batch], count: float
-    ) -> tuple[dict[str, float], Reading]:
-        """Sums of a step, its gradient being left, clipped, in the parameters."""
-        torch.manual_seed(step_seed(self.config.seed, step))
-        sums = self._accumulate(batches, count)
-        if count:
-            self.scaler.unscale_(self.optimizer)
-        limit = self.config.clip_norm or math.inf
-        return sums, Reading(sums["loss"], self.placement.clip(limit))
+    @property
+    def _clip_norm(self) -> float:
+        return self.config.clip_norm or math.inf
 
     def _fault(self, reading: Reading) -> str | None:
         return self.spike_watch.fault(reading, self.config.spike_sigmas)
 
-    def _update(self, reading: Reading, fault: str | None) -> None:
-        """Updates, or leaves weights and moments as they are if there is a fault."""
+    def _count_step(self, reading: Reading, fault: str | None) -> None:
+        """Enters a step that updated, or one that was left out because of a fault."""
         if fault is None:
-            self.optimizer.step()  # unscaled, and finite
             self.state.bad_steps = 0
             if self.placement.average is not None:
                 updates = self.placement.average.update(self.state.averaged_updates)
@@ -458,6 +487,7 @@ class Trainer:
             kind = type(self.data).__name__
             raise ConfigError(f"exits: expected data with `ended_early`, found {kind}")
         self.data = ended(index, steps)
+        self._ahead = None
         self._prefetch()
 
     def _maybe_save(self, last: Path | None, log: RunLog) -> Path | None:
@@ -495,8 +525,3 @@ class Trainer:
         self.saver.save(self.optimizer, self.state)
         self.ranks.gather(None)
         return self.folder / f"step-{self.state.step:08d}"
-
-
-def step_seed(seed: int, step: int) -> int:
-    """Seed of whatever is random at a step; distinct below 2**32 steps."""
-    return (seed << 32) + step
