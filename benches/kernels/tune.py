@@ -20,7 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
 import timing
 import torch
 
-from triptych_kernels import configs, flash_attention, linear_loss
+from triptych_kernels import (
+    chunked_loss,
+    configs,
+    flash_attention,
+    linear_loss,
+    paged_attention,
+)
 from triptych_kernels.configs import Tile
 
 # (kernel, head dim): rows to try beside the table's own
@@ -68,6 +74,16 @@ LOSS = {
         (128, 128, 64, 8, 4), (128, 128, 64, 4, 4), (64, 256, 64, 4, 3),
     ],
 }  # fmt: skip
+# Of a row of logits that becomes its gradient: columns of a walk, warps.
+CHUNKED_LOSS = [(2048, 4), (2048, 8), (4096, 4), (4096, 16), (8192, 8), (8192, 16)]
+# Head dim 128 over a cache: columns, tokens of a split, warps, stages.
+DECODE = [
+    (64, 512, 4, 3), (64, 1024, 4, 3), (64, 256, 4, 4), (64, 512, 4, 4), (128, 512, 4, 3),
+    (128, 512, 8, 3), (128, 256, 4, 2), (32, 256, 4, 4), (64, 256, 8, 3), (64, 256, 2, 3),
+    (32, 256, 2, 4), (64, 512, 2, 4), (128, 1024, 8, 2), (64, 1024, 8, 4),
+]  # fmt: skip
+# (sequences, tokens of each): many that are short, and one that is long.
+CACHES = {"decode many": (32, 8192), "decode one": (1, 65536)}
 LENGTHS = (5003, 4096, 3001, 2048, 1111, 701, 299, 124, 1)
 LOSS_SHAPE = (8192, 4096, 32768)
 
@@ -86,10 +102,21 @@ def candidates():
         yield kernel, None, configs.loss_row(kernel, "sm_90", plain=True)
         for row in rows:
             yield kernel, None, Tile(*row)
+    yield "chunked", None, configs.CHUNKED_LOSS
+    for columns, warps in CHUNKED_LOSS:
+        yield "chunked", None, Tile(1, columns, 0, warps, 1)
+    for kernel in CACHES:
+        yield kernel, 128, configs.decode_row(128, "sm_90")
+        for columns, split, warps, stages in DECODE:
+            yield kernel, 128, Tile(16, columns, split, warps, stages)
 
 
 def launcher(kernel, head_dim, tile):
     """A function that runs the pass that `kernel` is of, with `tile` for it alone."""
+    if kernel in CACHES:
+        return decode_launcher(kernel, head_dim, tile)
+    if kernel == "chunked":
+        return chunked_launcher(tile)
     if head_dim is None:
         return loss_launcher(kernel, tile)
     return attention_launcher(kernel, head_dim, tile)
@@ -138,7 +165,34 @@ def loss_launcher(kernel, tile):
     )
 
 
+def chunked_launcher(tile):
+    torch.manual_seed(0)
+    tokens, hidden_size, vocab_size = LOSS_SHAPE
+    hidden = torch.randn(tokens, hidden_size, device="cuda").bfloat16()
+    weight = torch.randn(vocab_size, hidden_size, device="cuda").bfloat16()
+    weight *= hidden_size**-0.5
+    targets = torch.randint(0, vocab_size, (tokens,), device="cuda")
+    chunked_loss.chunked_loss_tile = lambda: tile
+    rest = (None, -100, 0.0, 0.0, None, True, True)
+    return lambda: chunked_loss._summed(hidden, weight, targets, *rest)
+
+
+def decode_launcher(kernel, head_dim, tile):
+    torch.manual_seed(0)
+    sequences, length = CACHES[kernel]
+    q = torch.randn(sequences, 32, head_dim, device="cuda").bfloat16()
+    keys, values = (
+        torch.randn(sequences, length, 8, head_dim, device="cuda").bfloat16()
+        for _ in range(2)
+    )
+    lengths = torch.full((sequences,), length, device="cuda")
+    paged_attention.decode_tile = lambda *_: tile
+    return lambda: paged_attention.decode_attention(q, keys, values, lengths)
+
+
 def restore():
+    chunked_loss.chunked_loss_tile = configs.chunked_loss_tile
+    paged_attention.decode_tile = configs.decode_tile
     flash_attention.attention_tile = configs.attention_tile
     linear_loss.loss_tile = configs.loss_tile
 
@@ -159,9 +213,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--jobs", type=int, default=12)
-    parser.add_argument("--only", default="", help="kernel, as `dq` or `dq 64`")
+    parser.add_argument(
+        "--only", default="", help="kernels, as `dq` or `dq 64`, with commas between"
+    )
     options = parser.parse_args()
-    listed = [c for c in candidates() if f"{c[0]} {c[1]}".startswith(options.only)]
+    only = tuple(options.only.split(","))
+    listed = [c for c in candidates() if f"{c[0]} {c[1]}".startswith(only)]
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         errors = list(pool.map(compile_one, *zip(*listed, strict=True)))
     clock, rows = timing.Clock("cuda"), []
