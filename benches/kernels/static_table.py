@@ -32,7 +32,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from triptych_kernels import configs
+from triptych_kernels import chunked_loss_kernels, configs
 from triptych_kernels import flash_attention_backward_kernels as attention_backward
 from triptych_kernels import flash_attention_kernels as attention
 from triptych_kernels import gated_kernels as gated
@@ -220,6 +220,22 @@ def loss_row(kernel, target, feature, tile=None):
     return figures(f"loss {kernel} {feature}", target, function, constants, tile)
 
 
+def summed_row(target, feature):
+    """Of a row of logits that becomes its gradient in place."""
+    tile = configs.CHUNKED_LOSS
+    constants = {
+        "HAS_SOFTCAP": feature == "all",
+        "HAS_MEAN": feature == "all",
+        "WITH_GRADIENT": True,
+        "BLOCK": tile.columns,
+    }
+    kernel = chunked_loss_kernels.loss_and_gradient_kernel
+    types = {"logits_ptr": "*fp32:16", "stride_gn": "i32:16"}
+    types |= {name: "fp32" for name in ("z_loss", "label_smoothing")}
+    types |= {name: "*fp32:16" for name in ("factors_ptr", "losses_ptr", "scale_ptr")}
+    return figures(f"loss summed {feature}", target, kernel, constants, tile, **types)
+
+
 def product_row(which, target, feature="", tile=None):
     """The gradient of the hidden states adds up in fp32; the weight's is final."""
     tile = tile or configs.loss_row("product", target, plain=which == "weight")
@@ -360,6 +376,8 @@ def cases(targets):
             yield f"loss product {which}", (product_row, which, target)
             name = f"loss product {which} filter"
             yield name, (product_row, which, target, "filter")
+        for feature in ("plain", "all"):
+            yield f"loss summed {feature}", (summed_row, target, feature)
         yield "loss combine", (small_row, "combine", target)
         yield "attention delta", (small_row, "delta", target)
         yield "attention sinks", (small_row, "sinks", target)
