@@ -155,20 +155,28 @@ def _(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _, of_hidden, of_weight, scale = output
     ctx.mark_non_differentiable(of_hidden, of_weight, scale)
+    ctx.set_materialize_grads(False)  # or zeros of the size of both gradients are made
     ctx.save_for_backward(of_hidden, of_weight, scale)
     ctx.dtypes = inputs[0].dtype, inputs[1].dtype
 
 
-def _backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, upstream: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if upstream is None:
+        return (None,) * 10
     of_hidden, of_weight, scale = ctx.saved_tensors
     factor = upstream * scale
     found = (
-        (factor * gradient).to(dtype) if needed else None
+        _scaled(gradient, factor, dtype) if needed else None
         for gradient, dtype, needed in zip(
             (of_hidden, of_weight), ctx.dtypes, ctx.needs_input_grad, strict=False
         )
     )
     return (*found, *[None] * 8)
+
+
+def _scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``factor * gradient``, rounded once; without an fp32 copy in between."""
+    return torch.mul(gradient, factor, out=torch.empty_like(gradient, dtype=dtype))
 
 
 differentiate(_summed, _backward, _setup_context)

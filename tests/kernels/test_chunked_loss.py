@@ -194,6 +194,16 @@ def test_two_runs_agree_in_every_bit():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_second_backward_pass_gives_the_same_gradients():
+    hidden, weight, targets, factors = make_inputs(dtype=torch.bfloat16)
+    leaves = hidden.requires_grad_(), weight.requires_grad_()
+    out = summed_cross_entropy(*leaves, targets, factors)
+    first = torch.autograd.grad(out, leaves, torch.tensor(0.5), retain_graph=True)
+    second = torch.autograd.grad(out, leaves, torch.tensor(1.0))
+    for f, s in zip(first, second, strict=True):
+        assert torch.equal(2.0 * f, s)
+
+
 def test_the_operator_passes_opcheck():
     hidden, weight, targets, factors = make_inputs((5, 7, 23))
     hidden.requires_grad_()
