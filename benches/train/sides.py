@@ -36,7 +36,7 @@ class Case:
     shape: dict[str, Any]
     rows: int = 8
     length: int = 512
-    micro_batch_rows: int = 2
+    micro_batch_rows: int = 1
     device: str = "cpu"
 
     @property

@@ -138,8 +138,8 @@ class MixedPrecisionTrainer:
             takes one) to logits or to an object with `.logits`.
         optimizer: over the model's parameters.
         device: where to train.
-        precision: `auto`, or a type as in `TrainConfig`. On a CPU without bf16
-            arithmetic `auto` is fp32.
+        precision: `auto`, or a type as in `TrainConfig`. On a CPU
+            `auto` is bf16 only where that is measurably faster than fp32.
     """
 
     def __init__(

@@ -39,7 +39,8 @@ class TrainingSettings:
             exported.
         micro_batch_rows: rows computed together; changes memory and speed, not results
             beyond rounding.
-        precision: of the matrix products; weights stay fp32.
+        precision: of the matrix products; weights stay fp32. `auto` is bf16 on a GPU, and on
+            a CPU where a measurement finds it faster than fp32. A run goes on as it began.
         recompute: activations that are computed again to save memory: `none`, `selective` or
             `full`; changes memory and time, not the result.
         compile: layers by torch.compile: `"auto"` where it pays, which is measured before

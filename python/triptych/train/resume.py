@@ -6,16 +6,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import ConfigError
+import torch
+
+from triptych.artefact import read_json
+from triptych.errors import ConfigError, IntegrityError
 from triptych.train import checkpoint
 from triptych.train.batch import DataSource
 from triptych.train.checkpoint import TrainState
 from triptych.train.incidents import Window, before, merged
+from triptych.train.precision import DTYPES, Precision
+from triptych.train.ranks import Ranks
 
 
 def without(data: Any, windows: Sequence[Window]) -> Any:
     """The same data with these windows of data steps left out as well."""
     return data.skipping(merged([*data.skip, *windows])) if windows else data
+
+
+def settled_precision(
+    name: str, device: torch.device, folder: Path, ranks: Ranks
+) -> Precision:
+    """`name`; with `auto` what the run in `folder` began with, as its bits depend on it.
+
+    A run that begins takes the fastest type, and fp32 where processes differ in that.
+    """
+    if name == "auto":
+        own = _begun_in(folder) or Precision.choose(name, device).name
+        first, *others = ranks.gather(own)
+        name = first if all(other == first for other in others) else "fp32"
+    return Precision.choose(name, device)
+
+
+def _begun_in(folder: Path) -> str | None:
+    """Precision of the newest checkpoint that can be read; it is verified later."""
+    for candidate in reversed(checkpoint.steps_in(folder)):
+        try:
+            run = read_json(candidate / checkpoint.STATE).get("run")
+        except (ConfigError, IntegrityError, OSError):
+            continue
+        name = run.get("precision") if isinstance(run, dict) else None
+        if name in DTYPES:
+            return str(name)
+    return None
 
 
 def newest_checkpoint(folder: Path, data: DataSource) -> tuple[Path | None, list[Path]]:

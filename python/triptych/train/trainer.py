@@ -33,9 +33,8 @@ from triptych.train.measures import peak_flops, peak_memory_mib, step_flops
 from triptych.train.objective import Objective
 from triptych.train.optimizer import create_optimizer, set_lr
 from triptych.train.placement import place
-from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks, add_sums
-from triptych.train.resume import newest_checkpoint, without
+from triptych.train.resume import newest_checkpoint, settled_precision, without
 from triptych.train.run_log import RunLog
 from triptych.train.saving import Keeping, Saver
 from triptych.train.schedule import stage_at
@@ -104,7 +103,10 @@ class Trainer:
         self.on_step, self.on_stage_end = on_step, on_stage_end
         self.should_stop = should_stop
         self.device = model.output_weight.device
-        self.precision = Precision.choose(config.precision, self.device)
+        self.folder = Path(config.output) / "checkpoints"
+        self.precision = settled_precision(
+            config.precision, self.device, self.folder, self.ranks
+        )
         self.placement = place(model, self.ranks, grid, self.precision)
         self.optimizer = create_optimizer(
             model, config.optimizer, config.stages[0].max_lr
@@ -124,7 +126,6 @@ class Trainer:
         self.state = TrainState(run=dict(self.identity))
         self.exit_watch, self.spike_watch = ExitWatch(), SpikeWatch()
         self.incidents = IncidentLog(Path(config.output))
-        self.folder = Path(config.output) / "checkpoints"
         keeping = Keeping(config.keep_checkpoints, config.keep_every_steps)
         self.saver = Saver(
             self.folder,
