@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triptych.ops import cpu_layers
 from triptych.ops.choice import Obstacles, implementation, kernel
 
 KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -58,15 +59,20 @@ def add_rms_norm(
 
 def _plain_norm(x: Tensor, weight: Tensor, eps: float, casting: str) -> Tensor:
     """Its result has x's dtype."""
-    wide, shape = x.float(), weight.shape
-    if casting == "none":
-        return F.rms_norm(wide, shape, weight.float(), eps).to(x.dtype)
-    normed = F.rms_norm(wide, shape, None, eps)
-    if casting == "gemma":
-        return (normed * (1.0 + weight.float())).to(x.dtype)
+    if casting in ("none", "gemma"):
+        factor = weight.float() if casting == "none" else 1.0 + weight.float()
+        return _norm(x.float(), factor, eps).to(x.dtype)
     if casting == "llama":
+        normed = F.rms_norm(x.float(), weight.shape, None, eps)
         return (normed.to(x.dtype) * weight).to(x.dtype)
     raise ValueError(f'casting: expected "none", "llama" or "gemma", found "{casting}"')
+
+
+def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Left to the compiler, which fuses it with what stands beside it, or by hand."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return F.rms_norm(x, weight.shape, weight, eps)
+    return cpu_layers.norm(x, weight, eps)
 
 
 def _norm_obstacles(x: Tensor) -> Obstacles:
@@ -123,6 +129,8 @@ def _rotate_both(
 
 
 def _plain_rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    if not torch.compiler.is_compiling() and x.device.type == "cpu":
+        return cpu_layers.turn(x.float(), cos, sin).to(x.dtype)
     first, second = x.float().chunk(2, dim=-1)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
     return turned.to(x.dtype)
