@@ -7,8 +7,8 @@ and clipping at 1, each in a process of its own; rounds are interleaved. A figur
 median step of a round, the first steps left out. `share_of_peak` counts 6 floating point
 operations a parameter of a matrix product and 6 * layers * width * length a token for causal
 attention, against the fastest product of square matrices (2,048; on a GPU 8,192) that this
-machine makes. On a CPU peers compute the 8 rows at once and ours 2 by 2: a quarter of the
-activations in `peak_mib`, and no advantage in time. Sizes "on a GPU" have longer rows, which
+machine makes. On a CPU peers compute the 8 rows at once and ours one by one: an eighth of
+the activations in `peak_mib`, and no advantage in time. Sizes "on a GPU" have longer rows, which
 all compute at once.
 """
 

@@ -29,8 +29,8 @@ class Case:
 
     Attributes:
         shape: as in `config.json`.
-        micro_batch_rows: of ours, computed at once. On two cores 2 are as fast as 8, in a
-            quarter of the activations, with the same gradient.
+        micro_batch_rows: of ours, computed at once. On two cores 1 is within a tenth of 8,
+            in an eighth of the activations, with the same gradient.
     """
 
     shape: dict[str, Any]
