@@ -26,7 +26,8 @@ class _Norm(torch.autograd.Function):
         inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
-        return (x * inverse).mul_(weight)
+        normed: Tensor = x * inverse
+        return normed.mul_(weight)
 
     @staticmethod
     @once_differentiable
@@ -51,7 +52,8 @@ class _Turn(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: _Context, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return _turned(upstream, *ctx.saved_tensors, -1.0), None, None
+        cos, sin = ctx.saved_tensors
+        return _turned(upstream, cos, sin, -1.0), None, None
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
