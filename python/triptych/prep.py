@@ -45,8 +45,10 @@ class CleanConfig:
         pii: what is done with personal data, in place of the four patterns of `seed`
             and `clean`: the table `[pii]` of docs/pii.md.
         language: the languages to keep: the table `[language]` of docs/language.md.
-        rule: bounds on features of docs/quality.md, asked last: `feature`, `min`,
-            `max` or both, and a `name` for the ledger.
+        rule: bounds on features of docs/quality.md, asked after the profiles: `feature`,
+            `min`, `max` or both, and a `name` for the ledger.
+        phrase_list: lists of phrases that no text may hold, asked last: `name` and `file`,
+            and `whole_words`, `except` or `sha256` of docs/quality.md.
         min_length: fewest words of a document (founding design: 128).
         max_length: most words of a document (founding design: 4096).
         ngram: words in an n-gram of deduplication (founding design: 13).
@@ -58,6 +60,7 @@ class CleanConfig:
     pii: dict[str, Any] = field(default_factory=dict)
     language: dict[str, Any] | None = None
     rule: tuple[dict[str, Any], ...] = ()
+    phrase_list: tuple[dict[str, Any], ...] = ()
     min_length: int = 128
     max_length: int = 4096
     ngram: int = 13

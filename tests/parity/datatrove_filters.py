@@ -7,6 +7,7 @@ from unittest import mock
 
 from datatrove.data import Document
 from datatrove.pipeline.filters import (
+    C4BadWordsFilter,
     C4QualityFilter,
     FineWebQualityFilter,
     GopherQualityFilter,
@@ -26,6 +27,14 @@ FILTERS = {
 def judge_pii(_profile, text):
     """The text with its personal data replaced, the first replacement first; none is rejected."""
     return PIIFormatter().format(text), None
+
+
+def has_bad_words(text, listed, language):
+    """Whether datatrove's filter finds a phrase of this file, which it would have fetched."""
+    bad_words = C4BadWordsFilter(default_language=language)
+    fetched = "datatrove.pipeline.filters.c4_filters.cached_asset_path_or_download"
+    with mock.patch(fetched, return_value=str(listed)):
+        return bad_words.filter(Document(text=text, id="")) is not True
 
 
 class PlainTokenizer:

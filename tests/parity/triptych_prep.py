@@ -13,7 +13,7 @@ CASES = Path(__file__).parents[1] / "cases"
 BINARY = os.environ.get("TRIPTYCH_PREP") or shutil.which("triptych-prep")
 
 
-def run(folder, profile, texts):
+def run(folder, profile, texts, *extra):
     """What the binary makes of each text: a file a document, so that the ledger tells all."""
     source = folder / "in"
     source.mkdir()
@@ -21,7 +21,7 @@ def run(folder, profile, texts):
         record = json.dumps({"id": str(index), "text": text})
         (source / f"{index:05}.jsonl").write_text(record + "\n", encoding="utf-8")
     output = folder / "out"
-    options = ["--profile", profile, "--format", "jsonl", "--max-bad", "1"]
+    options = ["--profile", profile, "--format", "jsonl", "--max-bad", "1", *extra]
     command = [BINARY, "run", "--input", source, "--output", output, *options]
     subprocess.run(command, check=True, capture_output=True)
     ledger = json.loads((output / "ledger.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ use crate::language::{LanguageFilter, LanguageRule};
 use crate::pii::{Policy, PolicyConfig};
 use crate::pipeline::{num_helpers, Share};
 use crate::profile::Profile;
-use crate::quality::{Bound, RuleConfig, SeedRules};
+use crate::quality::{Bound, PhraseList, PhraseListConfig, RuleConfig, SeedRules};
 use crate::read::Limits;
 use crate::write::OutputFormat;
 
@@ -35,6 +35,8 @@ pub struct PrepConfig {
     pub language: Option<LanguageRule>,
     /// The user's own bounds on features, asked after the profile's.
     pub rule: Vec<RuleConfig>,
+    /// Lists of phrases that no text may hold, asked last.
+    pub phrase_list: Vec<PhraseListConfig>,
     /// Rules in Python, by name and version: set by `triptych.prep.run`, which knows the functions.
     pub python_rule: Vec<String>,
     /// Fewest words of a document.
@@ -74,6 +76,7 @@ impl Default for PrepConfig {
             pii: PolicyConfig::default(),
             language: None,
             rule: Vec::new(),
+            phrase_list: Vec::new(),
             python_rule: Vec::new(),
             min_length: 128,
             max_length: 4096,
@@ -164,8 +167,13 @@ impl PrepConfig {
     pub fn profile(&self) -> Result<Profile> {
         let own_rules = self.rule.iter().map(Bound::from_config).collect::<Result<_>>()?;
         let language = self.language.clone().map(LanguageFilter::new).transpose()?;
-        let profile =
-            self.steps()?.with_rules(own_rules).with_policy(Policy::new(&self.pii)?).with_language(language);
+        let lists = self.phrase_list.iter().map(PhraseList::from_config).collect::<Result<_>>()?;
+        let profile = self
+            .steps()?
+            .with_rules(own_rules)
+            .with_phrases(lists)
+            .with_policy(Policy::new(&self.pii)?)
+            .with_language(language);
         if self.min_length > self.max_length {
             return Err(invalid(
                 "`min_length`",
@@ -185,10 +193,12 @@ impl PrepConfig {
         Ok(profile)
     }
 
-    /// This configuration with what tells its key of pseudonyms from others, so that no run goes on with another.
-    pub(crate) fn with_key_check(&self) -> Result<Self> {
+    /// This configuration with what tells its key of pseudonyms and its lists of phrases from others, so
+    /// that no run goes on with another.
+    pub(crate) fn pinned(&self) -> Result<Self> {
         let mut config = self.clone();
         config.pii.key_check = Policy::new(&self.pii)?.key_check();
+        config.phrase_list = self.phrase_list.iter().map(PhraseListConfig::pinned).collect::<Result<_>>()?;
         Ok(config)
     }
 

@@ -11,7 +11,7 @@ use crate::funnel::{self, Gauge, Size, Step};
 use crate::language::{self, LanguageFilter};
 use crate::ledger::Counts;
 use crate::pii::{self, remove_pii, KindCounts, Policy};
-use crate::quality::{Bound, Chain, Measure, Reason, SeedRules, Workspace};
+use crate::quality::{Bound, Chain, Measure, PhraseList, Reason, SeedRules, Workspace};
 use crate::text::Views;
 
 /// Names of the profiles that are more, or other, than quality rules.
@@ -133,6 +133,15 @@ impl Profile {
     #[must_use]
     pub fn with_rules(mut self, rules: Vec<Bound>) -> Self {
         self.quality.push_rules(rules);
+        self
+    }
+
+    /// Rejects texts that hold a phrase of a list; asked after all rules.
+    #[must_use]
+    pub fn with_phrases(mut self, lists: Vec<PhraseList>) -> Self {
+        for list in lists {
+            self.quality.push_phrases(list);
+        }
         self
     }
 

@@ -7,7 +7,9 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde::Deserialize;
 use triptych_core::profile::{Profile, Scratch};
-use triptych_core::quality::{Bound, RuleConfig, SeedRules, FEATURES};
+use triptych_core::quality::{
+    Bound, PhraseList, PhraseListConfig, RuleConfig, SeedRules, Workspace, FEATURES,
+};
 use triptych_core::text::{english, Views};
 use triptych_core::Result;
 
@@ -238,4 +240,64 @@ fn native_keeps_what_the_quirks_of_the_others_reject() {
 
 fn word_letters(number: usize) -> String {
     [number / 26, number % 26].iter().map(|letter| char::from(b'a' + *letter as u8)).collect()
+}
+
+#[derive(Deserialize)]
+struct PhraseCase {
+    name: String,
+    phrases: Vec<String>,
+    whole_words: bool,
+    text: String,
+    /// How often phrases stand in the text.
+    count: usize,
+}
+
+/// A list of these phrases in a file of its own.
+fn phrase_list(folder: &Path, phrases: &[String], whole_words: bool) -> PhraseListConfig {
+    let file = folder.join("list.txt");
+    std::fs::write(&file, phrases.join("\n")).unwrap();
+    let (name, except, sha256) = ("bad_words".to_owned(), Vec::new(), None);
+    PhraseListConfig { name, file, whole_words, except, sha256 }
+}
+
+#[test]
+fn phrases_are_found_as_their_table_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/phrases.jsonl");
+    let folder = tempfile::tempdir().unwrap();
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let case: PhraseCase = serde_json::from_str(line).unwrap();
+        let list = phrase_list(folder.path(), &case.phrases, case.whole_words);
+        let profile = Profile::default().with_phrases(vec![PhraseList::from_config(&list).unwrap()]);
+        let expected = if case.count == 0 { Ok(case.text.clone()) } else { Err("bad_words".to_owned()) };
+        assert_eq!(judge(&profile, &case.text), expected, "{}", case.name);
+        let traces = profile.quality.trace(&case.text, &mut Workspace::default());
+        assert_eq!(traces[0].checks[0].value, Some(case.count as f64), "{}", case.name);
+    }
+}
+
+#[test]
+fn a_list_leaves_out_exceptions_and_blank_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut list = phrase_list(folder.path(), &["bad", " ", "", " worse "].map(str::to_owned), true);
+    list.except = vec!["Bad".to_owned()];
+    let profile = Profile::default().with_phrases(vec![PhraseList::from_config(&list).unwrap()]);
+    assert!(judge(&profile, "bad, but not so bad").is_ok());
+    assert_eq!(judge(&profile, "bad and worse").unwrap_err(), "bad_words");
+}
+
+#[test]
+fn a_list_that_is_empty_no_text_or_another_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |phrases: &str| phrase_list(folder.path(), &[phrases.to_owned()], true);
+    let refused = |list: &PhraseListConfig| PhraseList::from_config(list).unwrap_err().to_string();
+    assert!(refused(&of(" \n")).contains("at least one phrase"));
+    let another = PhraseListConfig { sha256: Some("0".repeat(64)), ..of("bad") };
+    assert!(refused(&another).contains("the list of SHA-256 000"));
+    let nameless = PhraseListConfig { name: " ".to_owned(), ..of("bad") };
+    assert!(refused(&nameless).contains("`name`"));
+    let list = of("bad");
+    std::fs::write(&list.file, b"b\xffd").unwrap();
+    assert!(refused(&list).contains("UTF-8"));
+    std::fs::remove_file(&list.file).unwrap();
+    assert!(refused(&list).contains("list.txt"));
 }

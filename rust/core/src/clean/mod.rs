@@ -31,8 +31,18 @@ use pool::{Job, Pool};
 pub use portion::Portion;
 
 /// The keys of a configuration that have a meaning without files.
-pub const KEYS: [&str; 9] =
-    ["profile", "pii", "language", "rule", "min_length", "max_length", "ngram", "text_field", "threads"];
+pub const KEYS: [&str; 10] = [
+    "profile",
+    "pii",
+    "language",
+    "rule",
+    "phrase_list",
+    "min_length",
+    "max_length",
+    "ngram",
+    "text_field",
+    "threads",
+];
 
 /// Text in a portion; a batch of more comes back as several.
 const PORTION_BYTES: usize = 32 << 20;

@@ -151,7 +151,7 @@ pub fn run_with(
 ) -> Result<Summary> {
     outside::check(config, rules)?;
     let status = Status::new(progress);
-    prepare(&config.with_key_check()?, &status, rules).inspect_err(|error| status.end(error))
+    prepare(&config.pinned()?, &status, rules).inspect_err(|error| status.end(error))
 }
 
 fn prepare(config: &PrepConfig, progress: &Status, rules: Option<&dyn OutsideRules>) -> Result<Summary> {

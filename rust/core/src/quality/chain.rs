@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    c4, datatrove_pii, dclm, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, Reason,
-    SeedRules, StageTrace, WordSet,
+    c4, datatrove_pii, dclm, dolma, dolma_pii, fineweb, gopher, gopher_repetition, native, Bound, PhraseList,
+    Reason, SeedRules, StageTrace, WordSet,
 };
 use crate::funnel::{Gauge, Size};
 use crate::text::Views;
@@ -22,6 +22,7 @@ enum Stage {
     Seed(SeedRules),
     Table(&'static [Bound]),
     Rules(Vec<Bound>),
+    Phrases(PhraseList),
     C4,
     DolmaPii,
     DatatrovePii,
@@ -38,6 +39,7 @@ pub struct Workspace {
     pub(crate) gauge: Gauge,
     words: WordSet,
     kept: c4::Kept,
+    lower: String,
     finds: Vec<(usize, usize, &'static str)>,
     links: dclm::Cut,
     lines: dclm::Edited,
@@ -91,12 +93,18 @@ impl Chain {
         }
     }
 
+    /// Appends a list of phrases that no text may hold.
+    pub fn push_phrases(&mut self, list: PhraseList) {
+        self.names.push(list.name().to_owned());
+        self.stages.push(Stage::Phrases(list));
+    }
+
     fn push_stage(&mut self, name: &str, stage: Stage) {
         self.stages.push(stage);
         self.names.push(name.to_owned());
     }
 
-    /// The profiles in order; the user's own rules are called `rule`.
+    /// The profiles in order; the user's own rules are called `rule`, lists of phrases as they are named.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -142,7 +150,7 @@ impl Chain {
 impl Stage {
     /// The text as edited, `None` if it stays.
     fn judge(&self, text: &str, work: &mut Workspace) -> Result<Option<String>, Reason<'_>> {
-        let Workspace { views, words, kept, finds, links, lines, .. } = work;
+        let Workspace { views, words, kept, lower, finds, links, lines, .. } = work;
         let broken = match self {
             Self::C4 => return c4::edit(text, views, kept),
             Self::DolmaPii => return dolma_pii::edit(text, finds),
@@ -152,13 +160,14 @@ impl Stage {
             Self::Seed(rules) => rules.first_broken(text, views.scan(text), words),
             Self::Table(rules) => first_broken(rules, text, views),
             Self::Rules(rules) => first_broken(rules, text, views),
+            Self::Phrases(list) => list.broken(text, lower),
         };
         broken.map_or(Ok(None), Err)
     }
 
     /// The checks of the stage, without its verdict.
     fn trace(&self, text: &str, work: &mut Workspace) -> StageTrace {
-        let Workspace { views, words, kept, finds, .. } = work;
+        let Workspace { views, words, kept, lower, finds, .. } = work;
         let check = |rule: &Bound| rule.check(text, views);
         let checks = match self {
             Self::C4 => return c4::trace(text, views, kept),
@@ -168,6 +177,7 @@ impl Stage {
             Self::Seed(rules) => rules.checks(text, views.scan(text), words),
             Self::Table(rules) => rules.iter().map(check).collect(),
             Self::Rules(rules) => rules.iter().map(check).collect(),
+            Self::Phrases(list) => vec![list.check(text, lower)],
         };
         StageTrace { checks, ..StageTrace::default() }
     }

@@ -17,6 +17,7 @@ mod fineweb;
 mod gopher;
 mod gopher_repetition;
 mod native;
+mod phrases;
 mod seed;
 
 pub use bound::{Bound, RuleConfig};
@@ -24,6 +25,7 @@ pub use chain::{Chain, Workspace};
 pub use check::{Check, DroppedLine, StageTrace};
 pub use distinct::WordSet;
 pub use feature::{Measure, FEATURES};
+pub use phrases::{PhraseList, PhraseListConfig};
 pub use seed::SeedRules;
 
 /// Why a document was rejected; its name stands in the ledger.
