@@ -59,20 +59,15 @@ def add_rms_norm(
 
 def _plain_norm(x: Tensor, weight: Tensor, eps: float, casting: str) -> Tensor:
     """Its result has x's dtype."""
-    if casting in ("none", "gemma"):
-        factor = weight.float() if casting == "none" else 1.0 + weight.float()
-        return _norm(x.float(), factor, eps).to(x.dtype)
+    wide, shape = x.float(), weight.shape
+    if casting == "none":
+        return F.rms_norm(wide, shape, weight.float(), eps).to(x.dtype)
+    normed = F.rms_norm(wide, shape, None, eps)
+    if casting == "gemma":
+        return (normed * (1.0 + weight.float())).to(x.dtype)
     if casting == "llama":
-        normed = F.rms_norm(x.float(), weight.shape, None, eps)
         return (normed.to(x.dtype) * weight).to(x.dtype)
     raise ValueError(f'casting: expected "none", "llama" or "gemma", found "{casting}"')
-
-
-def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Left to the compiler, which fuses it with what stands beside it, or by hand."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
-        return F.rms_norm(x, weight.shape, weight, eps)
-    return cpu_layers.norm(x, weight, eps)
 
 
 def _norm_obstacles(x: Tensor) -> Obstacles:

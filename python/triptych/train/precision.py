@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
 from triptych.errors import ConfigError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-# A bf16 product must be this many times as fast as a float32 one to pay for the
-# conversions around it. Of products of 512 to 2,048, two cores of an Intel Xeon with
-# AVX-512 BF16 and without AMX made 250 GFLOP/s in float32 and 145 in bf16.
-BF16_GAIN = 1.2
 
 
 @dataclass(frozen=True)
@@ -88,26 +81,12 @@ def computes_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and cpu_computes_bf16()
 
 
-@cache
 def cpu_computes_bf16() -> bool:
-    """Whether the CPU multiplies bf16 `BF16_GAIN` times as fast as float32.
+    """Whether the CPU has tiles for bf16 (AMX).
 
-    Measured in some 20 ms where it has instructions for bf16 at all, since having them
-    does not say how fast they are; emulated it is always slower.
+    Vector instructions for it are not enough: with AVX-512 BF16 alone two cores of an
+    Intel Xeon made 145 GFLOP/s in bf16 and 250 in float32. Asked of the CPU and not
+    measured, since on a busy machine a measurement comes out now so, now so, and with it
+    the bits of a run.
     """
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    if not any(getattr(torch.cpu, probe, bool)() for probe in probes):
-        return False
-    times = [
-        (_product_seconds(torch.float32), _product_seconds(torch.bfloat16))
-        for _ in range(6)
-    ]
-    fp32, bf16 = (min(column) for column in zip(*times, strict=True))
-    return bool(fp32 > BF16_GAIN * bf16)
-
-
-def _product_seconds(dtype: torch.dtype, size: int = 512) -> float:
-    square = torch.ones(size, size, dtype=dtype)
-    started = time.perf_counter()
-    torch.mm(square, square)
-    return time.perf_counter() - started
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
