@@ -42,7 +42,7 @@ def _begun_in(folder: Path) -> str | None:
     for candidate in reversed(checkpoint.steps_in(folder)):
         try:
             run = read_json(candidate / checkpoint.STATE).get("run")
-        except (ConfigError, IntegrityError, OSError):
+        except (IntegrityError, OSError):
             continue
         name = run.get("precision") if isinstance(run, dict) else None
         if name in DTYPES:
