@@ -96,6 +96,17 @@ def test_constants_lie_within_their_intervals():
         assert low <= getattr(fit.law, name) <= high
 
 
+def test_sizes_that_only_the_smallest_tells_apart_get_a_finite_law_and_a_warning():
+    by_size = np.where(SIZES == SIZES.min(), 5.0, 2.0)
+    losses = by_size + 2e3 / TOKENS**0.5
+    fit = fit_law(SIZES, TOKENS, losses, replicates=20)
+    assert 3.9 < fit.law.parameter_exponent < 5.0
+    assert np.isfinite(list(fit.intervals().values())).all()
+    (sentence,) = fit.predict(8e5, 3e7).warnings
+    assert "exponent of size came to" in sentence
+    assert fit_law(SIZES, TOKENS, noisy(6), replicates=20).predict(8e5, 3e7).warnings == []
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -35,6 +35,10 @@ REPLICATES = 400  # a 90 % interval's ends vary by a tenth of their distance
 # find no better fit of noisy tables, and take seven times as long.
 FUNNEL = ((4, 200), (30, 20), (400, 20))
 STEPS = 400
+# Twice the grid's steepest, which is four times any published: without an end, sizes that
+# the runs do not tell apart send an exponent on until its scale is beyond doubles.
+MOST_EXPONENT = 4.0
+STEEP_COST = 100.0  # a square unit beyond it; a run that is off by delta costs 0.5
 REPLICATE_STARTS = 2  # the fit itself and a rival: one alone misses one in 400
 TOLERANCE = 1e-8
 FAR_DECADES = 1.0  # of 6 N D beyond the dearest run; OLMo's ladder went 1.6 for 1.9 %
@@ -98,9 +102,8 @@ class LadderFit:
         generator = np.random.default_rng((self.seed, 1))
         logs = logs + self.replicate_noise * generator.standard_normal(len(logs))
         low, high = np.exp(_interval(logs, level))
-        return Prediction(
-            law, float(low), float(high), level, self._far(params, tokens)
-        )
+        warnings = [*self._steep(), *self._far(params, tokens)]
+        return Prediction(law, float(low), float(high), level, warnings)
 
     def intervals(self, *, level: float = 0.9) -> dict[str, tuple[float, float]]:
         """Of each constant, by its name in `ScalingLaw`; an end may be infinite."""
@@ -124,7 +127,7 @@ class LadderFit:
         Replicates whose exponents have no optimum count as an interval without end.
 
         Raises:
-            InputError: the law itself has none.
+            InputError: the law itself has none, or none that a double holds.
         """
         exponents = (self.law.parameter_exponent, self.law.token_exponent)
         if not min(exponents) > 0.0:
@@ -136,11 +139,29 @@ class LadderFit:
         with np.errstate(all="ignore"):
             params = _optimal_parameters(self.replicates, flops)
         low, high = _interval(params, level)
-        best, tokens = self.law.optimum(flops)
+        try:
+            best, tokens = self.law.optimum(flops)
+        except ArithmeticError as error:  # exponents near 0 raise a scale to the hundreds
+            raise InputError(
+                f"optimum: expected one within doubles, found {self.law}: train sizes "
+                "and durations that lie further apart"
+            ) from error
         return {
             "parameters": (best, low, high),
             "tokens": (tokens, flops / 6.0 / high, flops / 6.0 / low),
         }
+
+    def _steep(self) -> list[str]:
+        """A sentence for each exponent that only its bound has stopped."""
+        law = self.law
+        exponents = {"size": law.parameter_exponent, "data": law.token_exponent}
+        return [
+            f"the law's exponent of {name} came to {value:.3g}: expected less than "
+            f"{MOST_EXPONENT:g}, so the runs hardly tell what {name} gains; train "
+            "longer, and runs that lie further apart"
+            for name, value in exponents.items()
+            if abs(value) > 0.99 * MOST_EXPONENT
+        ]
 
     def _far(self, params: float, tokens: float) -> list[str]:
         """A sentence where the run is dearer than any that was fitted by far."""
@@ -253,7 +274,7 @@ def _huber(
 ) -> tuple[Array, Array]:
     """(S,) sums of Huber losses in units of delta squared, and (S, 5) gradients.
 
-    `targets` is (S, n), or (1, n) for all.
+    `targets` is (S, n), or (1, n) for all. An exponent beyond `MOST_EXPONENT` costs.
     """
     logs, shares = _shares(x, features)
     ratio = (logs - targets) / delta
@@ -263,7 +284,10 @@ def _huber(
     by_n, by_d, by_e = (slope * share for share in shares)
     log_n, log_d = features.T
     parts = [by_n.sum(1), by_d.sum(1), by_e.sum(1), -(by_n @ log_n), -(by_d @ log_d)]
-    return value, np.stack(parts, axis=1)
+    gradient = np.stack(parts, axis=1)
+    beyond = x[:, 3:] - np.clip(x[:, 3:], -MOST_EXPONENT, MOST_EXPONENT)
+    gradient[:, 3:] += 2.0 * STEEP_COST * beyond
+    return value + STEEP_COST * (beyond * beyond).sum(1), gradient
 
 
 def _minimize(
