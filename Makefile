@@ -9,13 +9,13 @@ develop: ## install editable, with the test and lint extras
 	$(PYTHON) -m pip install -e '.[test,lint]'
 
 test-rust: ## tests of the engine and its command line
-	cargo test --workspace
+	cargo test --release --config rust/test-profile.toml --workspace
 
 test: ## tests of the package and the kernels, on up to four cores
 	$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint-rust: ## rustfmt and clippy
-	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings
+	cargo fmt --all --check && cargo clippy --release --workspace --all-targets -- -D warnings
 
 lint: ## ruff, mypy, and the stub against the built module
 	ruff check . && ruff format --check . && mypy python/triptych && $(PYTHON) -m mypy.stubtest triptych._core

@@ -80,7 +80,7 @@ def test_ragged_shapes_match_float64(shape):
 
 @pytest.mark.usefixtures("_chunks")
 def test_16_bit_gradients_are_right_where_they_overwrite_logits():
-    assert_parity(*make_inputs((300, 32, 1000), torch.bfloat16), softcap=5.0)
+    assert_parity(*make_inputs((150, 32, 300), torch.bfloat16), softcap=5.0)
 
 
 def test_chunks_are_even_whole_tiles_that_fit():
