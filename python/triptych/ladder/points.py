@@ -1,19 +1,20 @@
 """The runs of a ladder: every size for every duration, and the run that is predicted.
 
 A run differs from the predicted one in its model and its length, and in what has to
-follow these. Stages keep their shares and mixtures; learning rates and batches move as
-Step Law (Li et al. 2025, eq. 1), the law of the dial, says that they move from the
-predicted run's size and tokens to these. So a configuration without rates gets the
-law's own, and one whose rate was found by trial keeps its lead.
+follow these. Stages keep their shares and mixtures. By the recipe `step_law` learning
+rates and batches move as Step Law (Li et al. 2025, eq. 1), the law of the dial, says that
+they move from the predicted run's size and tokens to these: a configuration without rates
+gets the law's own, and one whose rate was found by trial keeps its lead.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from triptych import config
 from triptych._core import Tokenizer
@@ -25,6 +26,9 @@ from triptych.ladder.table import LadderTable
 from triptych.model import ModelConfig
 from triptych.plan.advice import MAX_EPOCHS, Run, hyperparameters
 from triptych.plan.planning import flops_per_slot
+
+Trained: TypeAlias = tuple[ModelConfig, float]  # a model and the tokens it reads
+Moved: TypeAlias = Callable[[Trained, Trained], dict[str, float]]
 
 TARGET = "target"
 DURATION_SHARES = (0.5, 1.0, 2.0)
@@ -94,11 +98,23 @@ def plan_points(settings: PretrainConfig) -> tuple[list[Point], Point]:
     sizes = table.sizes or default_sizes(settings.model, model, tokenizer)
     own = target.tokens / target.parameters
     durations = table.durations or tuple(own * share for share in DURATION_SHARES)
+    moved = _step_law if _recipe(settings, table) == "step_law" else _same
     points = [
-        _point(size, duration, target, model, tokenizer)
+        _point(size, duration, target, model, tokenizer, moved)
         for size, duration in itertools.product(sizes, durations)
     ]
     return sorted(points, key=lambda point: point.flops), target
+
+
+def _recipe(settings: PretrainConfig, table: LadderTable) -> str:
+    if settings.mup_base_width is None:
+        return table.recipe or "step_law"
+    if table.recipe == "step_law":
+        raise ConfigError(
+            'ladder.recipe: expected "same" beside `mup_base_width`, which moves rates '
+            "with width itself, found `step_law`"
+        )
+    return "same"
 
 
 def warnings(points: list[Point], target: Point) -> list[str]:
@@ -128,14 +144,18 @@ def _target(settings: PretrainConfig, model: ModelConfig) -> Point:
 
 
 def _point(
-    size: str, duration: float, target: Point, model: ModelConfig, tokenizer: Tokenizer
+    size: str,
+    duration: float,
+    target: Point,
+    model: ModelConfig,
+    tokenizer: Tokenizer,
+    moved: Moved,
 ) -> Point:
     whole = target.settings
     shape = shape_of(size, whole.model, model)
     own = shape.model_config(tokenizer)
     tokens = duration * own.num_matmul_parameters()
-    law, law_of_target = _law(own, tokens), _law(model, target.tokens)
-    ratios = {key: law[key] / law_of_target[key] for key in law}
+    ratios = moved((own, tokens), (model, target.tokens))
     length = tokens / target.tokens
     stages = [_stage(stage, whole.seq_len, length, **ratios) for stage in whole.stages]
     name = f"{size}-{duration:g}"
@@ -183,6 +203,16 @@ def _measured(stages: tuple[StageConfig, ...]) -> list[StageConfig]:
     """The stages, of which the last one's end alone is measured, on every set."""
     quiet = [dataclasses.replace(stage, evaluation=()) for stage in stages[:-1]]
     return [*quiet, dataclasses.replace(stages[-1], evaluation=None)]
+
+
+def _same(here: Trained, there: Trained) -> dict[str, float]:
+    """By what rate and batch of one training are those of another: 1."""
+    return {"learning_rate": 1.0, "batch_tokens": 1.0}
+
+
+def _step_law(here: Trained, there: Trained) -> dict[str, float]:
+    law, other = _law(*here), _law(*there)
+    return {key: law[key] / other[key] for key in law}
 
 
 def _law(model: ModelConfig, tokens: float) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from triptych.errors import ConfigError
 
@@ -19,10 +20,14 @@ class LadderTable:
         sizes: `WIDTHxLAYERS`, as `96x3`, or names of the dial, as `d2` or `3m`; none
             for five from 1/64 to 1/4 of the run's own model.
         durations: tokens a parameter; none for half, once and twice the run's own.
+        recipe: how rates and batches follow from the run's own: by `step_law` (Li et
+            al. 2025), meant for models of millions, or the `same`; None for the `same`
+            under muP, which moves rates with width itself, and else `step_law`.
     """
 
     sizes: tuple[str, ...] = ()
     durations: tuple[float, ...] = ()
+    recipe: Literal["step_law", "same"] | None = None
 
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""

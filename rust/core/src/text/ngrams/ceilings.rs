@@ -110,24 +110,18 @@ fn top_chars(n: usize, chars_before: &[usize]) -> usize {
 /// or all if they have fewer than sixteen.
 fn cover(letters: &Letters, met: &mut Met, words: &Vocabulary) -> [usize; NUM_REPEATED] {
     let mut covers = [Cover::default(); NUM_REPEATED];
-    let num_words = words.num_words();
-    met.reset(num_words);
-    // Where the shortest n-gram that begins at a word begins and ends.
-    let shortest = letters.starts.iter().zip(letters.starts.iter().skip(FEWEST_REPEATED));
-    for (at, (start, end)) in shortest.enumerate() {
+    met.reset(words.num_words());
+    for (at, start) in letters.starts.iter().enumerate() {
         let head = letters.head(*start);
         let (half, whole) = head.hashes();
         let is_met = met.both_again(half, whole);
-        // Those whose heads are the same have the same first halves of heads.
-        if !is_met[0] && end - start >= HALF_BYTES {
-            continue;
-        }
-        for (n, cover) in (FEWEST_REPEATED..=num_words - at).zip(&mut covers) {
-            let num_bytes = letters.starts[at + n] - start;
-            let is_repeated = match num_bytes {
-                HEAD_BYTES.. => is_met[1],
-                HALF_BYTES.. => is_met[0],
-                _ => met.again(head.hash_of_first(num_bytes)),
+        let ends = letters.starts[at..].iter().skip(FEWEST_REPEATED);
+        for ((n, end), cover) in (FEWEST_REPEATED..).zip(ends).zip(&mut covers) {
+            let is_repeated = match end - start {
+                num_bytes @ ..HALF_BYTES => met.again(head.hash_of_first(num_bytes)),
+                _ if !is_met[0] => break, // those whose heads are the same have the same first halves of heads
+                HALF_BYTES..HEAD_BYTES => true,
+                _ => is_met[1],
             };
             if is_repeated {
                 cover.add(at, at + n, words);
