@@ -119,6 +119,28 @@ def test_rates_and_batches_move_by_step_law_from_what_the_run_has(settings):
     assert first.warmup_steps == min(10, first.num_steps)
 
 
+def test_the_recipe_stays_where_it_is_the_same_or_mup_moves_it(settings):
+    untied = dataclasses.replace(settings.model, tie_word_embeddings=False)
+    same = dataclasses.replace(settings.ladder, recipe="same")
+    for change in ({"ladder": same}, {"model": untied, "mup_base_width": 16}):
+        points, target = plan_points(dataclasses.replace(settings, **change))
+        for point in points:
+            assert point.learning_rate == target.learning_rate == 0.02
+            assert point.batch_tokens == target.batch_tokens
+            wanted = float(point.name.split("-")[1]) * point.parameters
+            assert point.tokens == pytest.approx(wanted, abs=2 * point.batch_tokens)
+
+
+def test_step_law_beside_mup_is_refused(settings):
+    change = {
+        "model": dataclasses.replace(settings.model, tie_word_embeddings=False),
+        "mup_base_width": 16,
+        "ladder": dataclasses.replace(settings.ladder, recipe="step_law"),
+    }
+    with pytest.raises(ConfigError, match='expected "same" beside `mup_base_width`'):
+        plan_points(dataclasses.replace(settings, **change))
+
+
 def _matrices(settings, tokenizer):
     model = settings.model.model_config(tokenizer)
     return model.num_matmul_parameters() - model.vocab_size * model.hidden_size
