@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
+use pyo3::types::PyString;
 use triptych_core::shard::{self, RenderedDocument};
-use triptych_core::tokenize::{self, Corpus, Document, TrainConfig};
+use triptych_core::tokenize::{self, Corpus, Document, Encoded, TrainConfig};
 use triptych_core::{Error, Result};
 
 use crate::border::{detached, detached_across, to_py_err};
@@ -23,6 +24,23 @@ type Ends<'py> = Bound<'py, PyArray1<u64>>;
 impl Tokenizer {
     pub(crate) fn inner(&self) -> &tokenize::Tokenizer {
         &self.inner
+    }
+
+    /// Each thread takes the UTF-8 of its texts itself: of text beyond ASCII Python has to make it, which
+    /// took a sixth of the time of encoding.
+    fn encoded(&self, py: Python<'_>, texts: &[Py<PyString>], allow_special: bool) -> PyResult<Encoded> {
+        let sized: Vec<(usize, &Py<PyString>)> =
+            texts.iter().map(|text| Ok((text.bind(py).len()?, text))).collect::<PyResult<_>>()?;
+        let read = |texts: &[(usize, &Py<PyString>)]| {
+            Python::attach(|py| {
+                let read = |(_, text): &(usize, &Py<PyString>)| PyBackedStr::try_from(text.bind(py).clone());
+                texts.iter().map(read).collect::<PyResult<Vec<_>>>()
+            })
+        };
+        detached_across(py, || {
+            let encoded = self.inner.encode_read(&sized, |(chars, _)| *chars, read, allow_special);
+            encoded.and_then(|encoded| encoded.map_err(to_py_err))
+        })
     }
 }
 
@@ -57,21 +75,20 @@ impl Tokenizer {
     fn encode_batch(
         &self,
         py: Python<'_>,
-        texts: Vec<PyBackedStr>,
+        texts: Vec<Py<PyString>>,
         allow_special: bool,
     ) -> PyResult<Vec<Vec<u32>>> {
-        let encoded = detached_across(py, || self.inner.encode_batch(&texts, allow_special))?;
-        Ok(encoded.to_vecs())
+        Ok(self.encoded(py, &texts, allow_special)?.to_vecs())
     }
 
     #[pyo3(signature = (texts, allow_special = false))]
     fn encode_arrays<'py>(
         &self,
         py: Python<'py>,
-        texts: Vec<PyBackedStr>,
+        texts: Vec<Py<PyString>>,
         allow_special: bool,
     ) -> PyResult<(Ids<'py>, Ends<'py>)> {
-        let encoded = detached_across(py, || self.inner.encode_batch(&texts, allow_special))?;
+        let encoded = self.encoded(py, &texts, allow_special)?;
         let ends = encoded.ends.iter().map(|end| *end as u64).collect();
         Ok((PyArray1::from_vec(py, encoded.ids), PyArray1::from_vec(py, ends)))
     }

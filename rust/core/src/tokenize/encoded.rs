@@ -1,5 +1,7 @@
 //! Ids of several texts, one after the other.
 
+use super::share;
+
 /// Ids of several texts in one vector, with where each text's end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded {
@@ -15,19 +17,24 @@ impl Encoded {
         Self { ids: Vec::with_capacity(num_ids), ends: Vec::with_capacity(num_texts) }
     }
 
+    /// Ends a text.
+    pub(super) fn end(&mut self) {
+        self.ends.push(self.ids.len());
+    }
+
     /// Consecutive parts as one.
     pub(super) fn joined(mut parts: Vec<Self>) -> Self {
         if parts.len() == 1 {
             return parts.pop().unwrap_or_default();
         }
-        let sum = |len: fn(&Self) -> usize| parts.iter().map(len).sum();
-        let mut all = Self::with_capacity(sum(|part| part.ids.len()), sum(|part| part.ends.len()));
-        for part in parts {
-            let start = all.ids.len();
-            all.ends.extend(part.ends.iter().map(|end| start + end));
-            all.ids.extend_from_slice(&part.ids);
+        let mut ends = Vec::with_capacity(parts.iter().map(|part| part.ends.len()).sum());
+        let mut num_ids = 0;
+        for part in &parts {
+            ends.extend(part.ends.iter().map(|end| num_ids + end));
+            num_ids += part.ids.len();
         }
-        all
+        let ids: Vec<&[u32]> = parts.iter().map(|part| &*part.ids).collect();
+        Self { ids: share::concat(&ids, share::num_threads()), ends }
     }
 
     /// The ids of each text.

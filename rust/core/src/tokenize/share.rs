@@ -45,6 +45,41 @@ pub(super) fn across<T: Sync, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// The parts one after the other, copied on up to `num_threads` threads: new memory is slow where it is
+/// first written to.
+pub(super) fn concat(parts: &[&[u32]], num_threads: usize) -> Vec<u32> {
+    let mut all = vec![0; parts.iter().map(|part| part.len()).sum()];
+    let share = all.len().div_ceil(num_threads.max(1)).max(PART_SIZE);
+    std::thread::scope(|scope| {
+        let (mut rest, mut parts) = (&mut *all, parts);
+        while !parts.is_empty() {
+            let mut sum = 0;
+            let is_below_share = |part: &&&[u32]| {
+                let before = sum;
+                sum += part.len();
+                before < share
+            };
+            let (some, left) = parts.split_at(parts.iter().take_while(is_below_share).count());
+            let (to, after) = rest.split_at_mut(some.iter().map(|part| part.len()).sum());
+            (rest, parts) = (after, left);
+            if parts.is_empty() {
+                copy(to, some);
+            } else {
+                scope.spawn(move || copy(to, some));
+            }
+        }
+    });
+    all
+}
+
+fn copy(mut to: &mut [u32], parts: &[&[u32]]) {
+    for part in parts {
+        let (here, rest) = to.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        to = rest;
+    }
+}
+
 /// Consecutive ranges of about [`PART_SIZE`].
 fn parts<T>(items: &[T], size: impl Fn(&T) -> usize) -> Vec<Range<usize>> {
     let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0);
@@ -74,5 +109,16 @@ mod tests {
             assert_eq!(found.concat(), items);
         }
         assert!(across(&[(); 0], 3, |()| 1, |_| ()).is_empty());
+    }
+
+    #[test]
+    fn parts_are_joined_in_order_on_any_number_of_threads() {
+        let parts: Vec<Vec<u32>> = (0..40).map(|part| (0..part * 1000).collect()).collect();
+        let parts: Vec<&[u32]> = parts.iter().map(Vec::as_slice).collect();
+        for num_threads in [0, 1, 2, 7] {
+            assert_eq!(concat(&parts, num_threads), parts.concat());
+            assert_eq!(concat(&parts[..1], num_threads), [0; 0]);
+            assert_eq!(concat(&[], num_threads), [0; 0]);
+        }
     }
 }

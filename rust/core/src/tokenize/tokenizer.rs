@@ -1,5 +1,6 @@
 //! A tokenizer: `tokenizer.json` loaded, checked, encoding and decoding.
 
+use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, TryLockError};
@@ -92,44 +93,78 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S], allow_special: bool) -> Result<Encoded> {
-        let encode = |text: &S, scratch: &mut Scratch, ids: &mut Vec<u32>| {
-            self.parts.encode(text.as_ref(), allow_special, scratch, ids)
+        let encode = |texts: &[S], scratch: &mut Scratch, part: &mut Encoded| {
+            Ok(self.push_texts(texts, allow_special, scratch, part))
         };
-        self.encode_each(texts, |text| text.as_ref().len(), encode)
+        self.encode_parts(texts, |text| text.as_ref().len(), encode)
+            .unwrap_or_else(|never: Infallible| match never {})
+    }
+
+    /// The same where the thread that encodes texts also reads them: `read` gives those of some of `sources`,
+    /// which are of about `size` bytes each.
+    ///
+    /// # Errors
+    /// What `read` says; within, as [`Tokenizer::encode`].
+    pub fn encode_read<T: Sync, S: AsRef<str>, E: Send>(
+        &self,
+        sources: &[T],
+        size: impl Fn(&T) -> usize + Sync,
+        read: impl Fn(&[T]) -> std::result::Result<Vec<S>, E> + Sync,
+        allow_special: bool,
+    ) -> std::result::Result<Result<Encoded>, E> {
+        self.encode_parts(sources, size, |sources, scratch, part| {
+            Ok(self.push_texts(&read(sources)?, allow_special, scratch, part))
+        })
+    }
+
+    fn push_texts<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        allow_special: bool,
+        scratch: &mut Scratch,
+        part: &mut Encoded,
+    ) -> Result<()> {
+        texts.iter().try_for_each(|text| {
+            let done = self.parts.encode(text.as_ref(), allow_special, scratch, &mut part.ids);
+            part.end();
+            done.map_err(|found| invalid(&self.path, found))
+        })
     }
 
     /// Ids of each document with BOS before and EOS behind them, computed on all threads.
     pub(super) fn encode_documents(&self, documents: &[Document]) -> Result<Encoded> {
         let SpecialIds { bos, eos, .. } = self.ids;
-        let encode = |document: &Document, scratch: &mut Scratch, ids: &mut Vec<u32>| {
-            ids.push(bos);
-            self.parts.encode(&document.text, false, scratch, ids)?;
-            ids.push(eos);
+        let push = |document: &Document, scratch: &mut Scratch, part: &mut Encoded| {
+            part.ids.push(bos);
+            self.parts.encode(&document.text, false, scratch, &mut part.ids)?;
+            part.ids.push(eos);
+            part.end();
             Ok(())
         };
-        self.encode_each(documents, |document| document.text.len(), encode)
+        let encode = |documents: &[Document], scratch: &mut Scratch, part: &mut Encoded| {
+            let done = documents.iter().try_for_each(|document| push(document, scratch, part));
+            Ok(done.map_err(|found| invalid(&self.path, found)))
+        };
+        let encoded = self.encode_parts(documents, |document| document.text.len(), encode);
+        encoded.unwrap_or_else(|never: Infallible| match never {})
     }
 
-    fn encode_each<T: Sync>(
+    /// Encodes runs of `items` on all threads.
+    fn encode_parts<T: Sync, E: Send>(
         &self,
-        texts: &[T],
-        num_bytes: impl Fn(&T) -> usize + Sync,
-        encode: impl Fn(&T, &mut Scratch, &mut Vec<u32>) -> std::result::Result<(), String> + Sync,
-    ) -> Result<Encoded> {
-        let parts = share::across(texts, share::num_threads(), &num_bytes, |texts| {
-            let mut part =
-                Encoded::with_capacity(texts.iter().map(&num_bytes).sum::<usize>() / 3, texts.len());
+        items: &[T],
+        size: impl Fn(&T) -> usize + Sync,
+        encode: impl Fn(&[T], &mut Scratch, &mut Encoded) -> std::result::Result<Result<()>, E> + Sync,
+    ) -> std::result::Result<Result<Encoded>, E> {
+        let parts = share::across(items, share::num_threads(), &size, |items| {
+            let mut part = Encoded::with_capacity(items.iter().map(&size).sum::<usize>() / 3, items.len());
             let mut scratch = self.borrow();
-            let done = texts.iter().try_for_each(|text| {
-                encode(text, &mut scratch, &mut part.ids)?;
-                part.ends.push(part.ids.len());
-                Ok(())
-            });
+            let done = encode(items, &mut scratch, &mut part);
             self.give_back(scratch);
-            done.map(|()| part)
+            done.map(|done| done.map(|()| part))
         });
-        let parts: std::result::Result<Vec<Encoded>, String> = parts.into_iter().collect();
-        Ok(Encoded::joined(parts.map_err(|found| invalid(&self.path, found))?))
+        let parts: std::result::Result<Vec<Result<Encoded>>, E> = parts.into_iter().collect();
+        Ok(parts?.into_iter().collect::<Result<Vec<Encoded>>>().map(Encoded::joined))
     }
 
     /// Memory that an earlier call left, or new.
