@@ -19,7 +19,8 @@ from triptych.data import OrderedRows, require_same_tokenizer
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model import ModelConfig, Transformer
 from triptych.model.presets import gated_width, preset
-from triptych.train import Objective, TrainConfig, Trainer, TrainResult
+from triptych.train import Objective, TrainConfig, TrainResult, trainer_for
+from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, joined, num_processes
 from triptych.train.router_balance import balanced
 
@@ -238,7 +239,7 @@ def train(
     output = Path(settings.output)
     _write_json(output / RUN_FILE, config.to_mapping(resolved))
     with joined(), TerminationNotice() as notice:
-        trainer = Trainer(
+        trainer = trainer_for(settings)(
             model,
             balanced(objective, model, resolved.router_aux_loss_coef),
             data,
@@ -275,6 +276,19 @@ def require_one_process(command: str) -> None:
         raise ConfigError(
             f"processes: expected 1 for `triptych {command}`, found {num_processes()}: "
             "`triptych pretrain`, `sft` and `dpo` train in several"
+        )
+
+
+def require_fixed(parallel: ParallelConfig, command: str) -> None:
+    """Refuses copies that come and go.
+
+    Raises:
+        ConfigError: `parallel.elastic` is set.
+    """
+    if parallel.elastic is not None:
+        raise ConfigError(
+            f"parallel.elastic: expected none for `triptych {command}`, found "
+            f'"{parallel.elastic}": only the copies of `triptych pretrain` may come and go'
         )
 
 

@@ -1,0 +1,268 @@
+"""Copies of a model, of which each is a process that may die or join: by torchft.
+
+A lighthouse, a process of torchft's that all copies reach, says before every step who is
+there: the quorum. Who is behind reads what another one writes, a checkpoint like all
+others, since torchft's own transports unpickle what they receive. Sums are exchanged by
+gloo, through the host's memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed import ReduceOp, TCPStore  # type: ignore[attr-defined]
+from torchft import Manager, ProcessGroupGloo
+from torchft.checkpointing import CheckpointTransport
+
+from triptych.train import checkpoint
+from triptych.train.checkpoint import Snapshot
+from triptych.train.ranks import TIMEOUT, CopyLost, Ranks
+
+# Seconds after which a copy that is not heard counts as lost, unless this variable of
+# torchft's says otherwise. One whose process ends is missed at once.
+TIMEOUT_NAME, TIMEOUT_SECONDS = "TORCHFT_TIMEOUT_SEC", 60
+# Where a copy that is behind finds what it lacks, in the run's folder.
+JOINING = "joining"
+POLL_SECONDS = 0.05
+
+
+class Copies(Ranks):
+    """One copy among those of the present quorum; alone before the first one.
+
+    Args:
+        output: folder of the run, which all copies share.
+        take: the run as it stands, for one that is behind.
+        load: goes to where a checkpoint stands.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        take: Callable[[], Snapshot],
+        load: Callable[[Path], None],
+    ) -> None:
+        seconds = int(os.environ.get(TIMEOUT_NAME, TIMEOUT_SECONDS))
+        self._output, self._load = output, load
+        self._rank, self._size, self._first = 0, 1, False
+        self._meets = False
+        self._since = 0
+        self._behind: Path | None = (
+            None  # where the others' state is, if this one lacks it
+        )
+        self._group = _Group(timedelta(seconds=seconds))
+        host = socket.gethostname()
+        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        self._manager = Manager(
+            pg=self._group,
+            load_state_dict=self._note,
+            state_dict=take,
+            min_replica_size=1,
+            use_async_quorum=False,
+            timeout=timedelta(seconds=seconds),
+            quorum_timeout=TIMEOUT,
+            rank=0,
+            world_size=1,
+            store_addr=host,
+            store_port=self._store.port,
+            replica_id=os.environ.get("REPLICA_GROUP_ID"),
+            checkpoint_transport=_Folder(output / JOINING),
+        )
+
+    @property
+    def rank(self) -> int:
+        """Number of this copy in the quorum."""
+        return self._rank
+
+    @property
+    def size(self) -> int:
+        """How many copies are in the quorum."""
+        return self._size
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes what all share; see `elect`."""
+        return self._first
+
+    @property
+    def since(self) -> int:
+        """Steps that all had done together when this copy was last given their state."""
+        return self._since
+
+    def share(self, num_rows: int) -> range:
+        """The rows of a step that are this copy's; lengths differ by one at most."""
+        first, end = (num_rows * n // self.size for n in (self.rank, self.rank + 1))
+        return range(first, end)
+
+    def meet(self) -> bool:
+        """Waits for a quorum; a copy that is behind goes to where the others stand.
+
+        Returns whether it is another one than before.
+
+        Raises:
+            CopyLost: it could not be made to work; another one may.
+            ConnectionError: there is none, as the lighthouse is not reached or has not
+                as many copies as it wants.
+        """
+        self._meets = True
+        try:
+            self._manager.start_quorum()
+        except (RuntimeError, TimeoutError) as error:
+            raise ConnectionError(
+                f"TORCHFT_LIGHTHOUSE: expected a quorum from the lighthouse at "
+                f"{os.environ.get('TORCHFT_LIGHTHOUSE')}, found {error}"
+            ) from error
+        self._rank = self._manager.participating_rank() or 0
+        self._size = self._manager.num_participants()
+        self._check()
+        self._heal()
+        is_new, self._group.is_new = self._group.is_new, False
+        return is_new
+
+    def elect(self, since: Sequence[int]) -> None:
+        """Makes the copy first that has been there the longest, of equals the lowest."""
+        self._first = min(range(len(since)), key=lambda n: (since[n], n)) == self.rank
+
+    def commit(self) -> None:
+        """Ends what began with `meet`: the step counts.
+
+        Raises:
+            CopyLost: it does not, for this copy at least.
+        """
+        self._meets = False
+        if not self._manager.should_commit():
+            raise CopyLost("the step is not committed")
+
+    def give_up(self, why: str) -> None:
+        """Ends it without the step, and lets the others notice."""
+        self._group.abort()
+        if self._meets:
+            self._meets = False
+            self._manager.report_error(CopyLost(why))
+            self._manager.should_commit()
+
+    def leave(self) -> None:
+        """Takes no further part; must be called once."""
+        self._group.abort()
+        self._manager.shutdown()
+
+    def clear(self) -> None:
+        """Removes what was written for copies that were behind: they are no longer."""
+        shutil.rmtree(self._output / JOINING, ignore_errors=True)
+
+    def wait(self) -> None:
+        """Does nothing: the next quorum is where copies wait for each other."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """What every copy gives, which is JSON; outside of a step it is on its own.
+
+        Raises:
+            CopyLost: it cannot be known.
+        """
+        if not self._meets or self.size == 1:
+            return [value]
+        own = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        lengths = torch.zeros(self.size, dtype=torch.int64)
+        lengths[self.rank] = own.numel()
+        self.add_up(lengths)
+        # A row a copy: adding zeros up is what torchft guards against failures.
+        parts = torch.zeros(self.size, int(lengths.max()), dtype=torch.uint8)
+        parts[self.rank, : own.numel()] = own
+        self.add_up(parts)
+        pairs = zip(parts, lengths, strict=True)
+        return [json.loads(bytes(part[: int(n)].tolist())) for part, n in pairs]
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Adds up a tensor of all copies, in place, through the host's memory.
+
+        Raises:
+            CopyLost: one did not give its own.
+        """
+        here = tensor.cpu()
+        self._manager.allreduce(here, reduce_op=ReduceOp.SUM).wait()
+        self._check()
+        if here is not tensor:
+            tensor.copy_(here)
+
+    def same_start(self, tensors: Any) -> None:
+        """Does nothing: at the first quorum all but one are behind."""
+
+    def _note(self, folder: Path) -> None:
+        self._behind = folder
+
+    def _heal(self) -> None:
+        folder, self._behind = self._behind, None
+        if folder is not None:
+            self._since = self._manager.current_step()
+            self._load(folder)
+
+    def _check(self) -> None:
+        error = self._manager.errored()
+        if error is not None:
+            raise CopyLost(str(error.original_exception).strip().split("\n")[0])
+
+
+class _Group(ProcessGroupGloo):  # type: ignore[misc]
+    """gloo, which tells whether it has been set up again."""
+
+    is_new = False
+
+    def configure(self, *args: Any, **keywords: Any) -> None:
+        super().configure(*args, **keywords)
+        self.is_new = True
+
+
+class _Folder(CheckpointTransport):  # type: ignore[misc]
+    """Hands a run's state over through a folder that both copies see.
+
+    What is in it is verified by hashes where it is read, and nothing is unpickled.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.name = folder, uuid.uuid4().hex
+
+    def metadata(self) -> str:
+        """The name by which others find what this copy writes."""
+        return self.name
+
+    def send_checkpoint(
+        self, dst_ranks: list[int], step: int, state_dict: Any, timeout: timedelta
+    ) -> None:
+        """Writes the state, once for all that lack it and however often they try."""
+        target = self._place(self.name, step)
+        if not checkpoint.steps_in(target):
+            checkpoint.write(target, state_dict["user"]["default"])
+
+    def recv_checkpoint(
+        self, src_rank: int, metadata: str, step: int, timeout: timedelta
+    ) -> Any:
+        """Waits for another one's; returns where it is.
+
+        Raises:
+            TimeoutError: it did not come.
+        """
+        place = self._place(metadata, step)
+        end = time.monotonic() + timeout.total_seconds()
+        while not (found := checkpoint.steps_in(place)):
+            if time.monotonic() > end:
+                raise TimeoutError(
+                    f"`{place}`: expected a checkpoint within {timeout}, found none; do "
+                    "the copies share one folder?"
+                )
+            time.sleep(POLL_SECONDS)
+        counted = {"step": step, "batches_committed": 0}
+        return {"user": {"default": found[0]}, "torchft": counted}
+
+    def _place(self, name: str, step: int) -> Path:
+        # The name is told by another process: it may not point anywhere else.
+        return self.folder / Path(name).name / str(step)

@@ -1,0 +1,138 @@
+"""One copy of an elastic training, and the points at which it is killed, for `test_elastic`.
+
+A module of its own, since the server that the processes are forked from imports it.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from tiny import TinyData, tiny_model, tiny_train_config
+from triptych.errors import Interrupted
+from triptych.train import (
+    ElasticTrainer,
+    PretrainObjective,
+    checkpoint,
+)
+from triptych.train.parallel import ParallelConfig
+from triptych.train.run_log import RunLog
+
+ROWS = 5  # which neither 2 nor 3 copies divide
+
+
+def config(folder, **changes):
+    """The tiny training in copies that come and go."""
+    changes = {"micro_batch_rows": 1, "max_rewinds": 0, **changes}
+    return tiny_train_config(
+        folder, parallel=ParallelConfig(elastic="torchft"), **changes
+    )
+
+
+def train(name, folder, lighthouse, how):
+    """Trains as copy `name`, once as many as `how["meet"]` are there.
+
+    `how["die"]` is a point of `POINTS` and a step from 1; `how["stop"]` a step after
+    which this copy is asked to stop.
+    """
+    os.environ |= {
+        "TORCHFT_LIGHTHOUSE": lighthouse,
+        "TORCHFT_TIMEOUT_SEC": "20",
+        "REPLICA_GROUP_ID": str(name),
+    }
+    torch.set_num_threads(1)
+    trainer = ElasticTrainer(
+        tiny_model(seed=name),  # all but one are given another's weights
+        PretrainObjective(),
+        Rows(folder, rows=ROWS, **how.get("data", {})),
+        config(folder, **how.get("config", {})),
+        should_stop=lambda: trainer.state.step >= how.get("stop", 1000),
+    )
+    if "die" in how:
+        point, step = how["die"]
+        POINTS[point](trainer, step)
+    arrive(folder, name, how["meet"])
+    try:
+        trainer.run()
+    except Interrupted:
+        (folder / f"left-{name}").touch()
+
+
+def arrive(folder, name, number):
+    """Waits until so many copies have been here; all are heard of by the lighthouse."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"arrived-{name}").touch()
+    wait_for(lambda: len(list(folder.glob("arrived-*"))) >= number)
+
+
+def wait_for(there, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+class Rows(TinyData):
+    """Rows that from a step on come slowly, and first when another copy has arrived."""
+
+    def __init__(self, folder, awaited=None, since=0, **shape):
+        super().__init__(**shape)
+        self.folder, self.awaited, self.since = Path(folder), awaited, since
+
+    def batch(self, step, first_row=0, num_rows=None):
+        if self.awaited is not None and step >= self.since:
+            wait_for(lambda: (self.folder / f"arrived-{self.awaited}").exists())
+            time.sleep(0.05)
+        return super().batch(step, first_row, num_rows)
+
+
+def die():
+    """As the kernel ends a process that has taken too much memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner, name, condition):
+    """Dies where `owner.name` is about to be called, if the condition holds."""
+    called = getattr(owner, name)
+
+    def dying(*arguments, **keywords):
+        if condition(*arguments):
+            die()
+        return called(*arguments, **keywords)
+
+    setattr(owner, name, dying)
+
+
+def in_forward(trainer, step):
+    before(PretrainObjective, "loss", lambda *_: trainer.state.step == step - 1)
+
+
+def before_gradients(trainer, step):
+    """The others are adding gradients up, and wait for this one's."""
+    before(trainer.placement, "sum_gradients", lambda: trainer.state.step == step - 1)
+
+
+def when_committed(trainer, step):
+    """The others have the step, or are about to; this one has not updated yet."""
+    before(trainer.optimizer, "step", lambda: trainer.state.step == step - 1)
+
+
+def before_its_line(trainer, step):
+    """The step is done everywhere, and nothing tells of it."""
+    before(RunLog, "report", lambda _, metrics, *__: metrics["step"] == step)
+
+
+def while_saving(trainer, step):
+    """A draft lies there."""
+    before(checkpoint, "finish", lambda _, __, state, *___: state["step"] == step)
+
+
+POINTS = {
+    "forward": in_forward,
+    "gradients": before_gradients,
+    "committed": when_committed,
+    "line": before_its_line,
+    "saving": while_saving,
+}

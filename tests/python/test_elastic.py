@@ -1,0 +1,245 @@
+"""Copies that die and join come to what one process alone comes to."""
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+from tiny import TinyData, tiny_model, tiny_train_config
+from triptych.errors import ConfigError
+from triptych.model.huggingface import load_model
+from triptych.train import ElasticTrainer, PretrainObjective, Trainer, trainer_for
+from triptych.train.metrics import read_metrics
+from triptych.train.parallel import ParallelConfig
+
+os.environ.setdefault("RUST_LOG", "error")  # torchft tells every quorum otherwise
+pytest.importorskip("torchft", reason="the extra `ft` is not installed")
+
+import elastic_worker
+from elastic_worker import ROWS
+from torchft.coordination import LighthouseServer
+
+HERE = Path(__file__).parent
+STEPS = 10
+KILLED = -9
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Metrics and weights of one process that was never stopped."""
+    folder = tmp_path_factory.mktemp("alone")
+    config = tiny_train_config(folder, micro_batch_rows=1)
+    model, threads = tiny_model(), torch.get_num_threads()
+    torch.set_num_threads(1)  # as the copies, and ten times as fast on two busy cores
+    Trainer(model, PretrainObjective(), TinyData(rows=ROWS), config).run()
+    torch.set_num_threads(threads)
+    return read_metrics(folder), model
+
+
+@pytest.fixture
+def lighthouse():
+    """The address of one that misses a copy after two seconds."""
+    server = LighthouseServer(
+        bind="127.0.0.1:0",
+        min_replicas=1,
+        join_timeout_ms=20_000,
+        quorum_tick_ms=20,
+        heartbeat_timeout_ms=2_000,
+    )
+    yield server.address()
+    server.shutdown()
+
+
+def begin(name, folder, lighthouse, **how):
+    """Starts a copy, in a process forked from one that has imported torch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["elastic_worker"])
+    arguments = (name, folder, lighthouse, how)
+    process = context.Process(target=elastic_worker.train, args=arguments)
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    with mock.patch.dict(os.environ, PYTHONPATH=path):  # what the server imports by
+        process.start()
+    return process
+
+
+def ended(processes):
+    """The exit status of each."""
+    for process in processes:
+        process.join(timeout=120)
+    return [process.exitcode for process in processes]
+
+
+def run(folder, lighthouse, size, **by_copy):
+    """Trains in so many copies to the end; `copy_1={...}` is how copy 1 does."""
+    hows = [by_copy.get(f"copy_{n}", {}) for n in range(size)]
+    started = [
+        begin(n, folder, lighthouse, meet=size, **how) for n, how in enumerate(hows)
+    ]
+    expected = [KILLED if "die" in how else 0 for how in hows]
+    assert ended(started) == expected
+
+
+def assert_like_alone(folder, alone):
+    metrics, model = alone
+    found = read_metrics(folder)
+    assert [line["step"] for line in found] == list(range(1, STEPS + 1))
+    for line, expected in zip(found, metrics, strict=True):
+        for key in ("rolling_hash", "ids_hash", "count", "tokens", "lr"):
+            assert line[key] == expected[key], key
+        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+        assert line["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5)
+    last = folder / "checkpoints" / f"step-{STEPS:08d}"
+    pairs = zip(load_model(last).parameters(), model.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+    assert not (folder / "joining").exists()
+
+
+def processes_by_step(folder):
+    return [line["processes"] for line in read_metrics(folder)]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_copies_that_all_stay_train_like_one(tmp_path, alone, lighthouse, size):
+    run(tmp_path / "run", lighthouse, size)
+    assert_like_alone(tmp_path / "run", alone)
+    assert processes_by_step(tmp_path / "run") == [size] * STEPS
+
+
+@pytest.mark.parametrize("point", ["forward", "gradients"])
+def test_a_step_in_which_a_copy_is_killed_is_done_again(
+    tmp_path, alone, lighthouse, point
+):
+    run(tmp_path / "run", lighthouse, 3, copy_2={"die": (point, 5)})
+    assert_like_alone(tmp_path / "run", alone)
+    assert processes_by_step(tmp_path / "run") == [3] * 4 + [2] * 6
+
+
+@pytest.mark.parametrize(
+    ("point", "step"), [("committed", 5), ("line", 5), ("saving", 6), ("saving", STEPS)]
+)
+def test_another_writes_on_where_the_first_is_killed(
+    tmp_path, alone, lighthouse, point, step
+):
+    run(
+        tmp_path / "run",
+        lighthouse,
+        2,
+        copy_0={"die": (point, step)},
+        copy_1={"config": {"keep_checkpoints": 9}},
+    )
+    assert_like_alone(tmp_path / "run", alone)
+    saved = {path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")}
+    assert {"step-00000006", "step-00000009", "step-00000010"} <= saved
+
+
+def test_a_copy_that_is_started_again_takes_part_again(tmp_path, alone, lighthouse):
+    folder = tmp_path / "run"
+    patient = {"data": {"awaited": "again", "since": 4}}
+    first = begin(0, folder, lighthouse, meet=2, die=("forward", 4))
+    second = begin(1, folder, lighthouse, meet=2, **patient)
+    assert ended([first]) == [KILLED]
+    elastic_worker.wait_for(lambda: len(read_metrics(folder)) == 4)
+    again = begin(0, folder, lighthouse, meet=1, **patient)
+    (folder / "arrived-again").touch()
+    assert ended([second, again]) == [0, 0]
+    assert_like_alone(folder, alone)
+    found = processes_by_step(folder)
+    assert found[:4] == [2, 2, 2, 1]
+    assert found[-1] == 2
+
+
+def test_a_copy_that_is_asked_to_stop_leaves_and_the_others_go_on(
+    tmp_path, alone, lighthouse
+):
+    folder = tmp_path / "run"
+    run(folder, lighthouse, 2, copy_0={"stop": 4})
+    assert (folder / "left-0").exists()
+    assert_like_alone(folder, alone)
+    assert processes_by_step(folder) == [2] * 4 + [1] * 6
+
+
+def test_copies_that_are_all_asked_to_stop_save_and_go_on_later(
+    tmp_path, alone, lighthouse
+):
+    folder = tmp_path / "run"
+    run(folder, lighthouse, 2, copy_0={"stop": 4}, copy_1={"stop": 4})
+    assert (folder / "left-0").exists()
+    assert (folder / "left-1").exists()
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [
+        "step-00000003",
+        "step-00000004",
+    ]
+    run(folder, lighthouse, 3)
+    assert_like_alone(folder, alone)
+    assert processes_by_step(folder) == [2] * 4 + [3] * 6
+
+
+def test_a_copy_with_other_data_is_refused_and_the_others_go_on(
+    tmp_path, alone, lighthouse
+):
+    folder = tmp_path / "run"
+    first = begin(0, folder, lighthouse, meet=1)
+    assert ended([first]) == [0]
+    assert_like_alone(folder, alone)
+
+
+def elastic(tmp_path, **changes):
+    return ElasticTrainer(
+        tiny_model(),
+        PretrainObjective(),
+        TinyData(rows=ROWS),
+        elastic_worker.config(tmp_path, **changes),
+    )
+
+
+@pytest.mark.parametrize("name", ["shard", "tensor", "context"])
+def test_a_copy_of_several_processes_is_refused(name):
+    with pytest.raises(
+        ConfigError, match=f"parallel.{name}: expected 1 with `parallel"
+    ):
+        ParallelConfig(elastic="torchft", **{name: 2})
+
+
+def test_a_number_of_copies_is_refused():
+    with pytest.raises(ConfigError, match="copies are those that are there"):
+        ParallelConfig(elastic="torchft", replicate=2)
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ConfigError, match="expected \"torchft\", found 'ray'"):
+        ParallelConfig(elastic="ray")
+
+
+def test_going_back_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="max_rewinds: expected 0 with `parallel.ela"):
+        elastic_worker.config(tmp_path, max_rewinds=2)
+
+
+def test_a_run_without_a_lighthouse_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCHFT_LIGHTHOUSE", raising=False)
+    with pytest.raises(ConfigError, match="TORCHFT_LIGHTHOUSE: expected the address"):
+        elastic(tmp_path)
+
+
+def test_a_run_without_torchft_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchft", None)
+    with pytest.raises(ConfigError, match=r"pip install 'triptych\[ft\]'"):
+        elastic(tmp_path)
+
+
+def test_a_copy_that_torchrun_started_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHFT_LIGHTHOUSE", "http://127.0.0.1:1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="expected every copy to be started alone"):
+        elastic(tmp_path)
+
+
+def test_a_plain_trainer_refuses_copies_that_come_and_go(tmp_path):
+    config = elastic_worker.config(tmp_path)
+    assert trainer_for(config) is ElasticTrainer
+    with pytest.raises(ConfigError, match="expected an `ElasticTrainer`, found a `Tra"):
+        Trainer(tiny_model(), PretrainObjective(), TinyData(), config)
