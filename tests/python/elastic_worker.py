@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo
 
 from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.errors import Interrupted

@@ -19,9 +19,10 @@ from triptych.train.parallel import ParallelConfig
 os.environ.setdefault("RUST_LOG", "error")  # torchft tells every quorum otherwise
 pytest.importorskip("torchft", reason="the extra `ft` is not installed")
 
+from torchft.coordination import LighthouseServer
+
 import elastic_worker
 from elastic_worker import ROWS
-from torchft.coordination import LighthouseServer
 
 HERE = Path(__file__).parent
 STEPS = 10
@@ -215,7 +216,9 @@ def test_another_word_is_refused():
 
 
 def test_going_back_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="max_rewinds: expected 0 with `parallel.ela"):
+    with pytest.raises(
+        ConfigError, match=r"max_rewinds: expected 0 with `parallel\.ela"
+    ):
         elastic_worker.config(tmp_path, max_rewinds=2)
 
 

@@ -104,9 +104,7 @@ def test_sizes_that_only_the_smallest_tells_apart_get_a_finite_law_and_a_warning
     assert np.isfinite(list(fit.intervals().values())).all()
     (sentence,) = fit.predict(8e5, 3e7).warnings
     assert "exponent of size came to" in sentence
-    assert (
-        fit_law(SIZES, TOKENS, noisy(6), replicates=20).predict(8e5, 3e7).warnings == []
-    )
+    assert fit_law(SIZES, TOKENS, noisy(6), replicates=20).predict(8e5, 3e7).warnings == []
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,7 @@ class LadderFit:
         low, high = _interval(params, level)
         try:
             best, tokens = self.law.optimum(flops)
-        except (
-            ArithmeticError
-        ) as error:  # exponents near 0 raise a scale to the hundreds
+        except ArithmeticError as error:  # exponents near 0 raise a scale to the hundreds
             raise InputError(
                 f"optimum: expected one within doubles, found {self.law}: train sizes "
                 "and durations that lie further apart"
