@@ -6,6 +6,7 @@ A module of its own, since the server that the processes are forked from imports
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,8 +36,8 @@ def config(folder, **changes):
 def train(name, folder, lighthouse, how):
     """Trains as copy `name`, once as many as `how["meet"]` are there.
 
-    `how["die"]` is a point of `POINTS` and a step from 1; `how["stop"]` a step after
-    which this copy is asked to stop.
+    `how["die"]` is a point of `POINTS` and a step from 1, `how["stand"]` likewise;
+    `how["stop"]` a step after which this copy is asked to stop.
     """
     os.environ |= {
         "TORCHFT_LIGHTHOUSE": lighthouse,
@@ -47,13 +48,14 @@ def train(name, folder, lighthouse, how):
     trainer = ElasticTrainer(
         tiny_model(seed=name),  # all but one are given another's weights
         PretrainObjective(),
-        Rows(folder, rows=ROWS, **how.get("data", {})),
+        Rows(folder, **{"rows": ROWS, **how.get("data", {})}),
         config(folder, **how.get("config", {})),
         should_stop=lambda: trainer.state.step >= how.get("stop", 1000),
     )
-    if "die" in how:
-        point, step = how["die"]
-        POINTS[point](trainer, step)
+    for what, number in (("die", signal.SIGKILL), ("stand", signal.SIGSTOP)):
+        if what in how:
+            point, step = how[what]
+            POINTS[point](trainer, step, partial(os.kill, os.getpid(), number))
     arrive(folder, name, how["meet"])
     try:
         trainer.run()
@@ -89,45 +91,63 @@ class Rows(TinyData):
         return super().batch(step, first_row, num_rows)
 
 
-def die():
-    """As the kernel ends a process that has taken too much memory."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def before(owner, name, condition):
-    """Dies where `owner.name` is about to be called, if the condition holds."""
+def before(owner, name, condition, happens):
+    """Something happens where `owner.name` is about to be called, if a condition holds."""
     called = getattr(owner, name)
 
-    def dying(*arguments, **keywords):
+    def disturbed(*arguments, **keywords):
         if condition(*arguments):
-            die()
+            happens()
         return called(*arguments, **keywords)
 
-    setattr(owner, name, dying)
+    setattr(owner, name, disturbed)
 
 
-def in_forward(trainer, step):
-    before(PretrainObjective, "loss", lambda *_: trainer.state.step == step - 1)
+def in_forward(trainer, step, happens):
+    before(
+        PretrainObjective, "loss", lambda *_: trainer.state.step == step - 1, happens
+    )
 
 
-def before_gradients(trainer, step):
+def before_gradients(trainer, step, happens):
     """The others are adding gradients up, and wait for this one's."""
-    before(trainer.placement, "sum_gradients", lambda: trainer.state.step == step - 1)
+    before(
+        trainer.placement,
+        "sum_gradients",
+        lambda: trainer.state.step == step - 1,
+        happens,
+    )
 
 
-def when_committed(trainer, step):
+def when_committed(trainer, step, happens):
     """The others have the step, or are about to; this one has not updated yet."""
-    before(trainer.optimizer, "step", lambda: trainer.state.step == step - 1)
+    before(trainer.optimizer, "step", lambda: trainer.state.step == step - 1, happens)
 
 
-def before_its_line(trainer, step):
+def before_its_line(trainer, step, happens):
     """The step is done everywhere, and nothing tells of it."""
-    before(RunLog, "report", lambda _, metrics, *__: metrics["step"] == step)
+    before(RunLog, "report", lambda _, found, *__: found["step"] == step, happens)
 
 
-def while_saving(trainer, step):
+def while_saving(trainer, step, happens):
     """A draft lies there."""
-    before(checkpoint, "finish", lambda _, __, state, *___: state["step"] == step)
+    before(
+        checkpoint, "finish", lambda _, __, state, *___: state["step"] == step, happens
+    )
+
+
+def missed(trainer, step, _):
+    """This copy alone does not hear the end of the step, which the others commit."""
+    manager = trainer.copies._manager
+    tried = []
+
+    def fails():
+        if trainer.state.step == step - 1 and not tried:
+            tried.append(step)
+            manager.report_error(RuntimeError("nothing was heard"))
+        return False
+
+    before(trainer.copies, "commit", fails, None)
 
 
 POINTS = {
@@ -136,4 +156,5 @@ POINTS = {
     "committed": when_committed,
     "line": before_its_line,
     "saving": while_saving,
+    "missed": missed,
 }

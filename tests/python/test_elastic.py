@@ -1,7 +1,10 @@
 """Copies that die and join come to what one process alone comes to."""
 
+import json
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -9,6 +12,7 @@ from unittest import mock
 import pytest
 import torch
 
+from test_ranks import write_run
 from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.errors import ConfigError
 from triptych.model.huggingface import load_model
@@ -75,7 +79,7 @@ def ended(processes):
 
 
 def run(folder, lighthouse, size, **by_copy):
-    """Trains in so many copies to the end; `copy_1={...}` is how copy 1 does."""
+    """Trains in so many copies to the end; `copy_1={...}` is how copy 1 does it."""
     hows = [by_copy.get(f"copy_{n}", {}) for n in range(size)]
     started = [
         begin(n, folder, lighthouse, meet=size, **how) for n, how in enumerate(hows)
@@ -96,6 +100,8 @@ def assert_like_alone(folder, alone):
     last = folder / "checkpoints" / f"step-{STEPS:08d}"
     pairs = zip(load_model(last).parameters(), model.parameters(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["step"], status["state"]) == (STEPS, "finished")
     assert not (folder / "joining").exists()
 
 
@@ -179,13 +185,63 @@ def test_copies_that_are_all_asked_to_stop_save_and_go_on_later(
     assert processes_by_step(folder) == [2] * 4 + [3] * 6
 
 
+def test_a_first_that_alone_misses_a_commit_is_given_the_step(
+    tmp_path, alone, lighthouse
+):
+    folder = tmp_path / "run"
+    run(folder, lighthouse, 2, copy_0={"stand": ("missed", 5)})
+    assert_like_alone(folder, alone)
+    assert processes_by_step(folder) == [2] * STEPS
+
+
+def test_what_a_first_writes_that_stood_still_for_a_while_is_not_double(
+    tmp_path, alone, lighthouse
+):
+    folder = tmp_path / "run"
+    patient = {"data": {"awaited": "woken", "since": 7}}
+    first = begin(0, folder, lighthouse, meet=2, stand=("line", 5))
+    second = begin(1, folder, lighthouse, meet=2, **patient)
+    elastic_worker.wait_for(lambda: len(read_metrics(folder)) == 7)
+    (folder / "arrived-woken").touch()
+    os.kill(first.pid, signal.SIGCONT)
+    assert ended([first, second]) == [0, 0]
+    assert_like_alone(folder, alone)
+    assert processes_by_step(folder)[:7] == [2] * 5 + [1] * 2
+
+
 def test_a_copy_with_other_data_is_refused_and_the_others_go_on(
     tmp_path, alone, lighthouse
 ):
     folder = tmp_path / "run"
-    first = begin(0, folder, lighthouse, meet=1)
-    assert ended([first]) == [0]
+    first = begin(0, folder, lighthouse, meet=2)
+    other = begin(1, folder, lighthouse, meet=2, data={"rows": ROWS + 1})
+    assert ended([first, other]) == [0, 1]
     assert_like_alone(folder, alone)
+    assert processes_by_step(folder) == [1] * STEPS
+
+
+def test_the_command_trains_in_copies_started_alone(tmp_path, lighthouse):
+    lines = ["steps = 6", "[parallel]", 'elastic = "torchft"']
+    path = write_run(tmp_path, *lines)
+    path.write_text("max_rewinds = 0\nthreads = 1\n" + path.read_text())
+    command = [sys.executable, "-m", "triptych", "pretrain", "--json"]
+    command += ["--config", str(path)]
+    copies = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "TORCHFT_LIGHTHOUSE": lighthouse, "REPLICA_GROUP_ID": n},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for n in "01"
+    ]
+    told = [copy.communicate(timeout=120)[0] for copy in copies]
+    assert [copy.returncode for copy in copies] == [0, 0]
+    assert [json.loads(each)["step"] for each in told] == [6, 6]
+    metrics = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
+    tokens = json.loads((tmp_path / "run" / "tokens.json").read_text())
+    assert tokens["sources"]["web"]["consumed"] == metrics[-1]["tokens"]
 
 
 def elastic(tmp_path, **changes):

@@ -237,7 +237,8 @@ def train(
     """
     check_data(data, tokenizer_path)
     output = Path(settings.output)
-    _write_json(output / RUN_FILE, config.to_mapping(resolved))
+    several = settings.parallel.elastic is not None
+    _write_json(output / RUN_FILE, config.to_mapping(resolved), by_several=several)
     with joined(), TerminationNotice() as notice:
         trainer = trainer_for(settings)(
             model,
@@ -255,15 +256,17 @@ def train(
     read = planned
     for stage, steps in trainer.state.ended_early.items():
         read = read.ended_early(int(stage), steps)
-    _write_json(output / TOKENS_FILE, account(planned, read, result))
+    tokens = account(planned, read, result)
+    _write_json(output / TOKENS_FILE, tokens, by_several=several)
     return result
 
 
-def _write_json(path: Path, values: Any) -> None:
-    """Writes a file of the run, in the process that writes for all."""
+def _write_json(path: Path, values: Any, *, by_several: bool) -> None:
+    """Writes a file of the run, in the process that writes for all, or in every copy."""
     if is_first_process():
         path.parent.mkdir(parents=True, exist_ok=True)
-        artefact.write_text(path, json.dumps(values, indent=2) + "\n")
+        text = json.dumps(values, indent=2) + "\n"
+        artefact.write_text(path, text, by_several=by_several)
 
 
 def require_one_process(command: str) -> None:

@@ -29,6 +29,9 @@ LIGHTHOUSE = "TORCHFT_LIGHTHOUSE"
 # them. It is behind by two at most.
 REMEMBERED = 16
 
+# How often a checkpoint is looked for.
+ATTEMPTS = 3
+
 logger = logging.getLogger("triptych.train")
 
 
@@ -87,6 +90,15 @@ class ElasticTrainer(Trainer):
         output = Path(self.config.output)
         self.copies = Copies(output, self._taken, self._heal)
         return self.copies
+
+    def _resume(self) -> Path | None:
+        """As there; the first may remove an old checkpoint just when it is read."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return super()._resume()
+            except (IntegrityError, OSError) as error:
+                logger.warning("looking for another checkpoint: %s", error)
+        return super()._resume()
 
     def _taken(self) -> Snapshot:
         """The run as it stands, for a copy that is behind."""
