@@ -19,6 +19,7 @@ from triptych.train import (
     PretrainObjective,
     checkpoint,
 )
+from triptych.train.metrics import read_metrics
 from triptych.train.parallel import ParallelConfig
 from triptych.train.run_log import RunLog
 
@@ -136,6 +137,19 @@ def while_saving(trainer, step, happens):
     )
 
 
+def when_told(trainer, step, happens):
+    """The step's line is written."""
+    folder = Path(trainer.config.output)
+
+    def is_told():
+        done = trainer.state.step == step
+        if done:
+            wait_for(lambda: len(read_metrics(folder)) == step)
+        return done
+
+    before(trainer.copies, "meet", is_told, happens)
+
+
 def missed(trainer, step, _):
     """This copy alone does not hear the end of the step, which the others commit."""
     manager = trainer.copies._manager
@@ -156,5 +170,6 @@ POINTS = {
     "committed": when_committed,
     "line": before_its_line,
     "saving": while_saving,
+    "told": when_told,
     "missed": missed,
 }

@@ -46,11 +46,14 @@ def alone(tmp_path_factory):
 
 
 @pytest.fixture
-def lighthouse():
-    """The address of one that misses a copy after two seconds."""
+def lighthouse(request):
+    """The address of one that misses a copy after two seconds.
+
+    Its parameter is how many copies it wants, else 1.
+    """
     server = LighthouseServer(
         bind="127.0.0.1:0",
-        min_replicas=1,
+        min_replicas=getattr(request, "param", 1),
         join_timeout_ms=20_000,
         quorum_tick_ms=20,
         heartbeat_timeout_ms=2_000,
@@ -189,9 +192,20 @@ def test_a_first_that_alone_misses_a_commit_is_given_the_step(
     tmp_path, alone, lighthouse
 ):
     folder = tmp_path / "run"
-    run(folder, lighthouse, 2, copy_0={"stand": ("missed", 5)})
+    missed, killed = {"stand": ("missed", 5)}, {"die": ("forward", 8)}
+    run(folder, lighthouse, 2, copy_0=missed, copy_1=killed)
     assert_like_alone(folder, alone)
-    assert processes_by_step(folder) == [2] * STEPS
+    assert processes_by_step(folder) == [2] * 7 + [1] * 3
+
+
+def test_a_step_that_died_with_its_only_witness_is_done_again(
+    tmp_path, alone, lighthouse
+):
+    folder = tmp_path / "run"
+    killed, missed = {"die": ("told", 5)}, {"stand": ("missed", 5)}
+    run(folder, lighthouse, 2, copy_0=killed, copy_1=missed)
+    assert_like_alone(folder, alone)
+    assert processes_by_step(folder) == [2] * 4 + [1] * 6
 
 
 def test_what_a_first_writes_that_stood_still_for_a_while_is_not_double(
@@ -220,6 +234,7 @@ def test_a_copy_with_other_data_is_refused_and_the_others_go_on(
     assert processes_by_step(folder) == [1] * STEPS
 
 
+@pytest.mark.parametrize("lighthouse", [2], indirect=True)
 def test_the_command_trains_in_copies_started_alone(tmp_path, lighthouse):
     lines = ["steps = 6", "[parallel]", 'elastic = "torchft"']
     path = write_run(tmp_path, *lines)
@@ -240,6 +255,7 @@ def test_the_command_trains_in_copies_started_alone(tmp_path, lighthouse):
     assert [json.loads(each)["step"] for each in told] == [6, 6]
     metrics = read_metrics(tmp_path / "run")
     assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
+    assert {line["processes"] for line in metrics} == {2}
     tokens = json.loads((tmp_path / "run" / "tokens.json").read_text())
     assert tokens["sources"]["web"]["consumed"] == metrics[-1]["tokens"]
 

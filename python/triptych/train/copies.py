@@ -14,7 +14,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,6 @@ class Copies(Ranks):
         self._output, self._load = output, load
         self._rank, self._size, self._first = 0, 1, False
         self._meets = False
-        self._since = 0
         self._behind: Path | None = (
             None  # where the others' state is, if this one lacks it
         )
@@ -91,13 +90,13 @@ class Copies(Ranks):
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes what all share; see `elect`."""
+        """Whether this is the one that writes what all share: in a quorum, number 0."""
         return self._first
 
     @property
-    def since(self) -> int:
-        """Steps that all had done together when this copy was last given their state."""
-        return self._since
+    def steps_done(self) -> int:
+        """Steps that the copies have done since all of them were last started."""
+        return int(self._manager.current_step())
 
     def share(self, num_rows: int) -> range:
         """The rows of a step that are this copy's; lengths differ by one at most."""
@@ -124,14 +123,11 @@ class Copies(Ranks):
             ) from error
         self._rank = self._manager.participating_rank() or 0
         self._size = self._manager.num_participants()
+        self._first = self._rank == 0
         self._check()
         self._heal()
         is_new, self._group.is_new = self._group.is_new, False
         return is_new
-
-    def elect(self, since: Sequence[int]) -> None:
-        """Makes the copy first that has been there the longest, of equals the lowest."""
-        self._first = min(range(len(since)), key=lambda n: (since[n], n)) == self.rank
 
     def commit(self) -> None:
         """Ends what began with `meet`: the step counts.
@@ -203,7 +199,6 @@ class Copies(Ranks):
     def _heal(self) -> None:
         folder, self._behind = self._behind, None
         if folder is not None:
-            self._since = self._manager.current_step()
             self._load(folder)
 
     def _check(self) -> None:

@@ -7,8 +7,10 @@ a step gives is a sum divided once, so who took part changes rounding and nothin
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import zlib
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +46,7 @@ class ElasticTrainer(Trainer):
     """A Trainer that goes on where others like it die or join; arguments as there.
 
     Every copy is a process of its own, with the same arguments and one shared folder.
-    The copy that has been there the longest writes and calls back. One whose
+    The first of a quorum writes and calls back. One whose
     `should_stop` says so leaves before the next step, and the others go on; if it is
     said by all, a checkpoint is written.
 
@@ -112,8 +114,8 @@ class ElasticTrainer(Trainer):
 
     def _heal(self, folder: Path) -> None:
         """Goes to where the others stand."""
-        if self.copies.since:
-            self._newer = []  # theirs by now, whatever this copy found
+        if self.copies.steps_done:
+            self._newer = []  # the others have dealt with what this copy found
         self._set_out()
         self._restore(folder)
         self._is_open = True
@@ -137,6 +139,11 @@ class ElasticTrainer(Trainer):
     def _goes_on(self) -> bool:
         return super()._goes_on() or self._is_open
 
+    @property
+    def _present(self) -> Path:
+        """The checkpoint of the step that this copy is at, if it is written."""
+        return self.folder / f"step-{self.state.step:08d}"
+
     def _advance(self, log: RunLog, last: Path | None) -> tuple[Metrics, Path | None]:
         """A step that may have to be done again; after the last one, the end of all."""
         try:
@@ -151,16 +158,18 @@ class ElasticTrainer(Trainer):
         except CopyLost as lost:
             logger.warning("step %d: done again: %s", self.state.step + 1, lost)
             self.copies.give_up(str(lost))
+            # The last checkpoint is written after the last line: others closed the run.
+            self._is_open &= super()._goes_on() or not self._present.exists()
         return self._lines.get(self.state.step, {}), last
 
     def _meet(self, log: RunLog) -> None:
         """Who takes part, from one state; who writes; who leaves."""
         is_new = self.copies.meet()
         if is_new:
-            log.leave()  # before anyone else opens it
+            log.leave()  # before another one opens it, and writes a checkpoint
+            self.saver.wait()
         told = self.copies.gather(self._told(is_new))
-        self._require_one_state(told)
-        self.copies.elect([each["since"] for each in told])
+        self._require_one_state([each["at"] for each in told])
         for each in told:
             self._remember({line["step"]: line for line in each["lines"]})
         if self.copies.is_first and not log.is_open:
@@ -170,19 +179,29 @@ class ElasticTrainer(Trainer):
     def _told(self, is_new: bool) -> dict[str, Any]:
         asked = self.should_stop is not None and self.should_stop()
         return {
-            "since": self.copies.since,
-            "at": [self.state.step, f"{self.state.rolling_hash:016x}"],
+            "at": self._whereabouts(),
             "leaves": asked,
             "lines": list(self._lines.values()) if is_new else [],
         }
 
-    def _require_one_state(self, told: list[dict[str, Any]]) -> None:
-        found = [each["at"] for each in told]
-        if any(at != found[0] for at in found):
+    def _whereabouts(self) -> str:
+        """Step, hash of the ids so far, and, to the last bit, what they gave lately."""
+        lately = json.dumps(self.spike_watch.state()).encode()
+        return (
+            f"step {self.state.step}, rolling hash {self.state.rolling_hash:016x}, "
+            f"losses and norms {zlib.crc32(lately):08x}"
+        )
+
+    def _require_one_state(self, places: list[str]) -> None:
+        """Ends this copy if most, or in doubt the first, are elsewhere."""
+        usual, own = max(places, key=places.count), places[self.copies.rank]
+        if own != usual:
             raise IntegrityError(
-                f"copies: expected all at one step with one rolling hash, found {found}; "
-                "do they have the same configuration, data and folder?"
+                f"copies: expected this one to be with the others, at {usual}, found it "
+                f"at {own}; started again it joins them"
             )
+        if places.count(usual) < len(places):
+            raise CopyLost("a copy was elsewhere")
 
     def _remember(self, lines: dict[int, Metrics]) -> None:
         every = {**lines, **self._lines}
@@ -191,14 +210,13 @@ class ElasticTrainer(Trainer):
     def _take_over(self, log: RunLog) -> None:
         """What the first does that has just become it: nothing is lost or double."""
         step = self.state.step
-        self.saver.wait()
         self._clear_behind(self._newer, step)
         self._newer = []
         written = log.open(step)
         for line in self._lines.values():
             if written < line["step"] <= step:
                 log.report(line, self.num_steps, None)
-        if step and not (self.folder / f"step-{step:08d}").exists():
+        if step and not self._present.exists():
             self._maybe_save(None, log)  # where it was due
         log.wait()
 
@@ -207,7 +225,8 @@ class ElasticTrainer(Trainer):
         if not any(leaves) or not super()._goes_on():
             return
         if all(leaves) and self.copies.is_first:
-            self._save(log)
+            if not self._present.exists():
+                self._save(log)
             self.copies.clear()
         if leaves[self.copies.rank]:
             raise Interrupted(
@@ -217,18 +236,21 @@ class ElasticTrainer(Trainer):
 
     def _conclude(self, fault: str | None) -> None:
         self.copies.commit()
-        self._is_open = True
+        self._is_open, self._newer = True, []
         super()._conclude(fault)
 
     def _maybe_stop(self, last: Path | None, log: RunLog) -> None:
         pass  # asked before the next step, see `_let_leave`
 
     def _close(self) -> Path:
-        """Ends a run whose steps are done: all wait until the first has written."""
+        """Ends a run whose steps are done: all wait until the first has written.
+
+        Returns the last checkpoint.
+        """
         self.saver.wait()
         self.copies.gather(None)
         self._is_open = False
-        return self.folder / f"step-{self.state.step:08d}"
+        return self._present
 
 
 def _require_elastic() -> None:
