@@ -16,6 +16,7 @@ from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.errors import Interrupted
 from triptych.train import (
     ElasticTrainer,
+    LossSum,
     PretrainObjective,
     checkpoint,
 )
@@ -48,7 +49,7 @@ def train(name, folder, lighthouse, how):
     torch.set_num_threads(1)
     trainer = ElasticTrainer(
         tiny_model(seed=name),  # all but one are given another's weights
-        PretrainObjective(),
+        how.get("objective", PretrainObjective)(),
         Rows(folder, **{"rows": ROWS, **how.get("data", {})}),
         config(folder, **how.get("config", {})),
         should_stop=lambda: trainer.state.step >= how.get("stop", 1000),
@@ -62,6 +63,15 @@ def train(name, folder, lighthouse, how):
         trainer.run()
     except Interrupted:
         (folder / f"left-{name}").touch()
+
+
+class NanAtStep5(PretrainObjective):
+    """A loss that is not a number in all rows of a step."""
+
+    def loss(self, model, batch):
+        found = super().loss(model, batch)
+        hit = int(batch.documents[0]) // ROWS == 4
+        return LossSum(found.loss_sum * float("nan" if hit else 1), found.count)
 
 
 def arrive(folder, name, number):
@@ -120,6 +130,22 @@ def before_gradients(trainer, step, happens):
     )
 
 
+def once_entered(trainer, _, happens):
+    """The incident is on the disk, and the others wait to hear of it."""
+    write = trainer.incidents.write
+
+    def writes(incident):
+        write(incident)
+        happens()
+
+    trainer.incidents.write = writes
+
+
+def before_the_commit(trainer, step, happens):
+    """All is exchanged: the others commit the step."""
+    before(trainer.copies, "commit", lambda: trainer.state.step == step - 1, happens)
+
+
 def when_committed(trainer, step, happens):
     """The others have the step, or are about to; this one has not updated yet."""
     before(trainer.optimizer, "step", lambda: trainer.state.step == step - 1, happens)
@@ -167,6 +193,8 @@ def missed(trainer, step, _):
 POINTS = {
     "forward": in_forward,
     "gradients": before_gradients,
+    "entered": once_entered,
+    "uncommitted": before_the_commit,
     "committed": when_committed,
     "line": before_its_line,
     "saving": while_saving,

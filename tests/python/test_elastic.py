@@ -17,6 +17,7 @@ from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.errors import ConfigError
 from triptych.model.huggingface import load_model
 from triptych.train import ElasticTrainer, PretrainObjective, Trainer, trainer_for
+from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import read_metrics
 from triptych.train.parallel import ParallelConfig
 
@@ -36,11 +37,14 @@ KILLED = -9
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """Metrics and weights of one process that was never stopped."""
-    folder = tmp_path_factory.mktemp("alone")
+    return train_alone(tmp_path_factory.mktemp("alone"), PretrainObjective())
+
+
+def train_alone(folder, objective):
     config = tiny_train_config(folder, micro_batch_rows=1)
     model, threads = tiny_model(), torch.get_num_threads()
     torch.set_num_threads(1)  # as the copies, and ten times as fast on two busy cores
-    Trainer(model, PretrainObjective(), TinyData(rows=ROWS), config).run()
+    Trainer(model, objective, TinyData(rows=ROWS), config).run()
     torch.set_num_threads(threads)
     return read_metrics(folder), model
 
@@ -98,8 +102,10 @@ def assert_like_alone(folder, alone):
     for line, expected in zip(found, metrics, strict=True):
         for key in ("rolling_hash", "ids_hash", "count", "tokens", "lr"):
             assert line[key] == expected[key], key
-        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-6)
-        assert line["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5)
+        assert line.get("fault") == expected.get("fault")
+        if "fault" not in expected:
+            assert line["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+            assert line["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5)
     last = folder / "checkpoints" / f"step-{STEPS:08d}"
     pairs = zip(load_model(last).parameters(), model.parameters(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
@@ -206,6 +212,21 @@ def test_a_step_that_died_with_its_only_witness_is_done_again(
     run(folder, lighthouse, 2, copy_0=killed, copy_1=missed)
     assert_like_alone(folder, alone)
     assert processes_by_step(folder) == [2] * 4 + [1] * 6
+
+
+@pytest.mark.parametrize(("point", "steps"), [("entered", 4), ("uncommitted", 5)])
+def test_an_incident_is_entered_once_wherever_the_first_is_killed(
+    tmp_path, lighthouse, point, steps
+):
+    faulty = {"objective": elastic_worker.NanAtStep5}
+    alone = train_alone(tmp_path / "alone", elastic_worker.NanAtStep5())
+    folder = tmp_path / "run"
+    killed = {"die": (point, 5), **faulty}
+    run(folder, lighthouse, 2, copy_0=killed, copy_1=faulty)
+    assert_like_alone(folder, alone)
+    assert processes_by_step(folder) == [2] * steps + [1] * (STEPS - steps)
+    (incident,) = IncidentLog(folder).read()
+    assert (incident["step"], incident["action"]) == (5, "skipped")
 
 
 def test_what_a_first_writes_that_stood_still_for_a_while_is_not_double(
