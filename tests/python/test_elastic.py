@@ -81,7 +81,7 @@ def begin(name, folder, lighthouse, **how):
 def ended(processes):
     """The exit status of each."""
     for process in processes:
-        process.join(timeout=120)
+        process.join(timeout=90)
     return [process.exitcode for process in processes]
 
 
@@ -125,13 +125,13 @@ def test_copies_that_all_stay_train_like_one(tmp_path, alone, lighthouse, size):
     assert processes_by_step(tmp_path / "run") == [size] * STEPS
 
 
-@pytest.mark.parametrize("point", ["forward", "gradients"])
+@pytest.mark.parametrize(("point", "size"), [("forward", 3), ("gradients", 4)])
 def test_a_step_in_which_a_copy_is_killed_is_done_again(
-    tmp_path, alone, lighthouse, point
+    tmp_path, alone, lighthouse, point, size
 ):
-    run(tmp_path / "run", lighthouse, 3, copy_2={"die": (point, 5)})
+    run(tmp_path / "run", lighthouse, size, copy_2={"die": (point, 5)})
     assert_like_alone(tmp_path / "run", alone)
-    assert processes_by_step(tmp_path / "run") == [3] * 4 + [2] * 6
+    assert processes_by_step(tmp_path / "run") == [size] * 4 + [size - 1] * 6
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,17 @@ def test_the_command_trains_in_copies_started_alone(tmp_path, lighthouse):
     assert {line["processes"] for line in metrics} == {2}
     tokens = json.loads((tmp_path / "run" / "tokens.json").read_text())
     assert tokens["sources"]["web"]["consumed"] == metrics[-1]["tokens"]
+
+
+def test_a_copy_that_stands_elsewhere_ends_and_the_others_go_on(
+    tmp_path, alone, lighthouse
+):
+    folder = tmp_path / "run"
+    first = begin(0, folder, lighthouse, meet=2)
+    other = begin(1, folder, lighthouse, meet=2, stand=("elsewhere", 5))
+    assert ended([first, other]) == [0, 1]
+    assert_like_alone(folder, alone)
+    assert processes_by_step(folder) == [2] * 5 + [1] * 5
 
 
 def elastic(tmp_path, **changes):

@@ -141,6 +141,8 @@ class Copies(Ranks):
 
     def give_up(self, why: str) -> None:
         """Ends it without the step, and lets the others notice."""
+        # Who only waits for a copy that has given up is not told by the one that died:
+        # of four, the others stood still until the timeout.
         self._group.abort()
         if self._meets:
             self._meets = False
