@@ -5,14 +5,20 @@ A module of its own, since the server that the processes are forked from imports
 
 import os
 import signal
+import sys
 import time
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch._dynamo
+from torchft.coordination import LighthouseServer
 
 from tiny import TinyData, tiny_model, tiny_train_config
+from triptych import cli
+from triptych.artefact import write_text
+from triptych.commands import pretrain  # noqa: F401, for those that are forked
 from triptych.errors import Interrupted
 from triptych.train import (
     ElasticTrainer,
@@ -42,6 +48,7 @@ def train(name, folder, lighthouse, how):
     `how["stop"]` a step after which this copy is asked to stop.
     """
     os.environ |= {
+        **how.get("environ", {}),
         "TORCHFT_LIGHTHOUSE": lighthouse,
         "TORCHFT_TIMEOUT_SEC": "200",  # no test may come to its end by this
         "REPLICA_GROUP_ID": str(name),
@@ -72,6 +79,32 @@ class NanAtStep5(PretrainObjective):
         found = super().loss(model, batch)
         hit = int(batch.documents[0]) // ROWS == 4
         return LossSum(found.loss_sum * float("nan" if hit else 1), found.count)
+
+
+def serve(path=None, min_replicas=1):
+    """A lighthouse that misses a copy after a second.
+
+    With a path it serves until it is killed, and its address is put there.
+    """
+    server = LighthouseServer(
+        bind="127.0.0.1:0",
+        min_replicas=min_replicas,
+        join_timeout_ms=20_000,
+        quorum_tick_ms=20,
+        heartbeat_timeout_ms=1_000,
+    )
+    if path is not None:
+        write_text(path, server.address())
+        time.sleep(600)
+    return server
+
+
+def command(arguments, lighthouse, path):
+    """`triptych …` as a copy; what it prints goes to `path`."""
+    os.environ["TORCHFT_LIGHTHOUSE"] = lighthouse
+    with open(path, "w") as printed, redirect_stdout(printed):
+        status = cli.main(arguments)
+    sys.exit(status)
 
 
 def arrive(folder, name, number):

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -14,6 +13,7 @@ import torch
 
 from test_ranks import write_run
 from tiny import TinyData, tiny_model, tiny_train_config
+from triptych.commands.training import require_fixed
 from triptych.errors import ConfigError
 from triptych.model.huggingface import load_model
 from triptych.train import ElasticTrainer, PretrainObjective, Trainer, trainer_for
@@ -24,7 +24,6 @@ from triptych.train.parallel import ParallelConfig
 os.environ.setdefault("RUST_LOG", "error")  # torchft tells every quorum otherwise
 pytest.importorskip("torchft", reason="the extra `ft` is not installed")
 
-from torchft.coordination import LighthouseServer
 
 import elastic_worker
 from elastic_worker import ROWS
@@ -51,31 +50,26 @@ def train_alone(folder, objective):
 
 @pytest.fixture
 def lighthouse(request):
-    """The address of one that misses a copy after two seconds.
-
-    Its parameter is how many copies it wants, else 1.
-    """
-    server = LighthouseServer(
-        bind="127.0.0.1:0",
-        min_replicas=getattr(request, "param", 1),
-        join_timeout_ms=20_000,
-        quorum_tick_ms=20,
-        heartbeat_timeout_ms=2_000,
-    )
+    """The address of one; its parameter is how many copies it wants, else 1."""
+    server = elastic_worker.serve(min_replicas=getattr(request, "param", 1))
     yield server.address()
     server.shutdown()
 
 
-def begin(name, folder, lighthouse, **how):
-    """Starts a copy, in a process forked from one that has imported torch."""
+def fork(target, *arguments):
+    """Calls a function in a process forked from one that has imported torch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["elastic_worker"])
-    arguments = (name, folder, lighthouse, how)
-    process = context.Process(target=elastic_worker.train, args=arguments)
+    process = context.Process(target=target, args=arguments)
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     with mock.patch.dict(os.environ, PYTHONPATH=path):  # what the server imports by
         process.start()
     return process
+
+
+def begin(name, folder, lighthouse, **how):
+    """Starts a copy."""
+    return fork(elastic_worker.train, name, folder, lighthouse, how)
 
 
 def ended(processes):
@@ -118,11 +112,10 @@ def processes_by_step(folder):
     return [line["processes"] for line in read_metrics(folder)]
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_copies_that_all_stay_train_like_one(tmp_path, alone, lighthouse, size):
-    run(tmp_path / "run", lighthouse, size)
+def test_copies_that_all_stay_train_like_one(tmp_path, alone, lighthouse):
+    run(tmp_path / "run", lighthouse, 3)
     assert_like_alone(tmp_path / "run", alone)
-    assert processes_by_step(tmp_path / "run") == [size] * STEPS
+    assert processes_by_step(tmp_path / "run") == [3] * STEPS
 
 
 @pytest.mark.parametrize(("point", "size"), [("forward", 3), ("gradients", 4)])
@@ -135,21 +128,13 @@ def test_a_step_in_which_a_copy_is_killed_is_done_again(
 
 
 @pytest.mark.parametrize(
-    ("point", "step"), [("committed", 5), ("line", 5), ("saving", 6), ("saving", STEPS)]
+    ("point", "step"), [("committed", 5), ("line", 5), ("saving", STEPS)]
 )
 def test_another_writes_on_where_the_first_is_killed(
     tmp_path, alone, lighthouse, point, step
 ):
-    run(
-        tmp_path / "run",
-        lighthouse,
-        2,
-        copy_0={"die": (point, step)},
-        copy_1={"config": {"keep_checkpoints": 9}},
-    )
+    run(tmp_path / "run", lighthouse, 2, copy_0={"die": (point, step)})
     assert_like_alone(tmp_path / "run", alone)
-    saved = {path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")}
-    assert {"step-00000006", "step-00000009", "step-00000010"} <= saved
 
 
 def test_a_copy_that_is_started_again_takes_part_again(tmp_path, alone, lighthouse):
@@ -257,23 +242,13 @@ def test_a_copy_with_other_data_is_refused_and_the_others_go_on(
 
 @pytest.mark.parametrize("lighthouse", [2], indirect=True)
 def test_the_command_trains_in_copies_started_alone(tmp_path, lighthouse):
-    lines = ["steps = 6", "[parallel]", 'elastic = "torchft"']
-    path = write_run(tmp_path, *lines)
+    path = write_run(tmp_path, "steps = 6", "[parallel]", 'elastic = "torchft"')
     path.write_text("max_rewinds = 0\nthreads = 1\n" + path.read_text())
-    command = [sys.executable, "-m", "triptych", "pretrain", "--json"]
-    command += ["--config", str(path)]
-    copies = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, "TORCHFT_LIGHTHOUSE": lighthouse, "REPLICA_GROUP_ID": n},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for n in "01"
-    ]
-    told = [copy.communicate(timeout=120)[0] for copy in copies]
-    assert [copy.returncode for copy in copies] == [0, 0]
-    assert [json.loads(each)["step"] for each in told] == [6, 6]
+    arguments = ["pretrain", "--json", "--config", str(path)]
+    told = [tmp_path / "told-0", tmp_path / "told-1"]
+    copies = [fork(elastic_worker.command, arguments, lighthouse, to) for to in told]
+    assert ended(copies) == [0, 0]
+    assert [json.loads(to.read_text())["step"] for to in told] == [6, 6]
     metrics = read_metrics(tmp_path / "run")
     assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
     assert {line["processes"] for line in metrics} == {2}
@@ -290,6 +265,28 @@ def test_a_copy_that_stands_elsewhere_ends_and_the_others_go_on(
     assert ended([first, other]) == [0, 1]
     assert_like_alone(folder, alone)
     assert processes_by_step(folder) == [2] * 5 + [1] * 5
+
+
+def test_a_run_whose_lighthouse_ends_is_saved_and_goes_on_with_another(
+    tmp_path, alone, lighthouse
+):
+    folder = tmp_path / "run"
+    how = {
+        "data": {"awaited": "dark", "since": 4},
+        "environ": {"TORCHFT_QUORUM_TIMEOUT_SEC": "4"},
+    }
+    address = tmp_path / "address"
+    server = fork(elastic_worker.serve, address)
+    elastic_worker.wait_for(address.exists)
+    copies = [begin(n, folder, address.read_text(), meet=2, **how) for n in (0, 1)]
+    elastic_worker.wait_for(lambda: processes_by_step(folder) == [2] * 4)
+    server.kill()
+    server.join()
+    (folder / "arrived-dark").touch()
+    assert ended(copies) == [1, 1]
+    assert (folder / "checkpoints" / "step-00000005").exists()
+    run(folder, lighthouse, 2)
+    assert_like_alone(folder, alone)
 
 
 def elastic(tmp_path, **changes):
@@ -330,6 +327,34 @@ def test_a_run_without_a_lighthouse_is_refused(tmp_path, monkeypatch):
     monkeypatch.delenv("TORCHFT_LIGHTHOUSE", raising=False)
     with pytest.raises(ConfigError, match="TORCHFT_LIGHTHOUSE: expected the address"):
         elastic(tmp_path)
+
+
+def test_a_lighthouse_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHFT_LIGHTHOUSE", "http://127.0.0.1:1")
+    monkeypatch.setenv("TORCHFT_CONNECT_TIMEOUT_SEC", "1")
+    with pytest.raises(
+        ConnectionError, match=r"a quorum at http://127\.0\.0\.1:1, found"
+    ):
+        elastic(tmp_path)
+
+
+def test_seconds_that_are_none_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHFT_LIGHTHOUSE", "http://127.0.0.1:1")
+    monkeypatch.setenv("TORCHFT_TIMEOUT_SEC", "soon")
+    with pytest.raises(ConfigError, match="a whole number of seconds, found soon"):
+        elastic(tmp_path)
+
+
+def test_fp16_is_refused(tmp_path, monkeypatch, lighthouse):
+    monkeypatch.setenv("TORCHFT_LIGHTHOUSE", lighthouse)
+    with pytest.raises(ConfigError, match="expected `fp32` or `bf16` with `parallel"):
+        elastic(tmp_path, precision="fp16")
+
+
+@pytest.mark.parametrize("command", ["sft", "dpo", "ladder"])
+def test_the_other_commands_refuse_copies_that_come_and_go(command):
+    with pytest.raises(ConfigError, match=f"expected none for `triptych {command}`"):
+        require_fixed(ParallelConfig(elastic="torchft"), command)
 
 
 def test_a_run_without_torchft_names_the_extra(tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ from torch.distributed import ReduceOp, TCPStore  # type: ignore[attr-defined]
 from torchft import Manager, ProcessGroupGloo
 from torchft.checkpointing import CheckpointTransport
 
+from triptych.errors import ConfigError
 from triptych.train import checkpoint
 from triptych.train.checkpoint import Snapshot
 from triptych.train.ranks import TIMEOUT, CopyLost, Ranks
 
-# Seconds after which a copy that is not heard counts as lost, unless this variable of
-# torchft's says otherwise. One whose process ends is missed at once.
-TIMEOUT_NAME, TIMEOUT_SECONDS = "TORCHFT_TIMEOUT_SEC", 60
+# Seconds after which a copy that is not heard counts as lost (one whose process ends is
+# missed at once), and after which a lighthouse that is not reached does. Variables of
+# torchft's say otherwise.
+SECONDS = {"TORCHFT_TIMEOUT_SEC": 60, "TORCHFT_CONNECT_TIMEOUT_SEC": 60}
 # Where a copy that is behind finds what it lacks, in the run's folder.
 JOINING = "joining"
 POLL_SECONDS = 0.05
@@ -52,31 +55,32 @@ class Copies(Ranks):
         take: Callable[[], Snapshot],
         load: Callable[[Path], None],
     ) -> None:
-        seconds = int(os.environ.get(TIMEOUT_NAME, TIMEOUT_SECONDS))
+        timeout, connect_timeout = map(_seconds, SECONDS)
         self._output, self._load = output, load
         self._rank, self._size, self._first = 0, 1, False
         self._meets = False
-        self._behind: Path | None = (
-            None  # where the others' state is, if this one lacks it
-        )
-        self._group = _Group(timedelta(seconds=seconds))
+        # Where the state of the others is, if this one lacks it.
+        self._behind: Path | None = None
+        self._group = _Group(timeout)
         host = socket.gethostname()
         self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
-        self._manager = Manager(
-            pg=self._group,
-            load_state_dict=self._note,
-            state_dict=take,
-            min_replica_size=1,
-            use_async_quorum=False,
-            timeout=timedelta(seconds=seconds),
-            quorum_timeout=TIMEOUT,
-            rank=0,
-            world_size=1,
-            store_addr=host,
-            store_port=self._store.port,
-            replica_id=os.environ.get("REPLICA_GROUP_ID"),
-            checkpoint_transport=_Folder(output / JOINING),
-        )
+        with _reaching_the_lighthouse():
+            self._manager = Manager(
+                pg=self._group,
+                load_state_dict=self._note,
+                state_dict=take,
+                min_replica_size=1,
+                use_async_quorum=False,
+                timeout=timeout,
+                quorum_timeout=TIMEOUT,
+                connect_timeout=connect_timeout,
+                rank=0,
+                world_size=1,
+                store_addr=host,
+                store_port=self._store.port,
+                replica_id=os.environ.get("REPLICA_GROUP_ID"),
+                checkpoint_transport=_Folder(output / JOINING),
+            )
 
     @property
     def rank(self) -> int:
@@ -114,13 +118,8 @@ class Copies(Ranks):
                 as many copies as it wants.
         """
         self._meets = True
-        try:
+        with _reaching_the_lighthouse():
             self._manager.start_quorum()
-        except (RuntimeError, TimeoutError) as error:
-            raise ConnectionError(
-                f"TORCHFT_LIGHTHOUSE: expected a quorum from the lighthouse at "
-                f"{os.environ.get('TORCHFT_LIGHTHOUSE')}, found {error}"
-            ) from error
         self._rank = self._manager.participating_rank() or 0
         self._size = self._manager.num_participants()
         self._first = self._rank == 0
@@ -209,6 +208,24 @@ class Copies(Ranks):
             raise CopyLost(str(error.original_exception).strip().split("\n")[0])
 
 
+def _seconds(name: str) -> timedelta:
+    given = os.environ.get(name, str(SECONDS[name]))
+    if not given.isdecimal():
+        raise ConfigError(f"{name}: expected a whole number of seconds, found {given}")
+    return timedelta(seconds=int(given))
+
+
+@contextmanager
+def _reaching_the_lighthouse() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, TimeoutError) as error:
+        raise ConnectionError(
+            "TORCHFT_LIGHTHOUSE: expected a lighthouse that gives a quorum at "
+            f"{os.environ.get('TORCHFT_LIGHTHOUSE')}, found {error}"
+        ) from error
+
+
 class _Group(ProcessGroupGloo):  # type: ignore[misc]
     """gloo, which tells whether it has been set up again."""
 
@@ -262,4 +279,4 @@ class _Folder(CheckpointTransport):  # type: ignore[misc]
 
     def _place(self, name: str, step: int) -> Path:
         # The name is told by another process: it may not point anywhere else.
-        return self.folder / Path(name).name / str(step)
+        return self.folder / uuid.UUID(name).hex / str(step)

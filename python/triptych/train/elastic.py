@@ -46,13 +46,14 @@ class ElasticTrainer(Trainer):
     """A Trainer that goes on where others like it die or join; arguments as there.
 
     Every copy is a process of its own, with the same arguments and one shared folder.
-    The first of a quorum writes and calls back. One whose
-    `should_stop` says so leaves before the next step, and the others go on; if it is
-    said by all, a checkpoint is written.
+    The first of a quorum writes and calls back. One whose `should_stop` says so leaves
+    before the next step, and the others go on; if it is said by all, a checkpoint is
+    written.
 
     Raises:
         ConfigError: torchft is not installed, no lighthouse is named, or the
             configuration asks for what copies that may die do not have.
+        ConnectionError: the lighthouse is not reached.
     """
 
     copies: Copies
@@ -60,6 +61,7 @@ class ElasticTrainer(Trainer):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         if self.scaler.is_enabled():
+            self.copies.leave()
             raise ConfigError(
                 "precision: expected `fp32` or `bf16` with `parallel.elastic`, found "
                 "`fp16`: its scale of gradients does not go back with a step"
@@ -164,7 +166,7 @@ class ElasticTrainer(Trainer):
 
     def _meet(self, log: RunLog) -> None:
         """Who takes part, from one state; who writes; who leaves."""
-        is_new = self.copies.meet()
+        is_new = self._is_new_quorum(log)
         if is_new:
             log.leave()  # before another one opens it, and writes a checkpoint
             self.saver.wait()
@@ -175,6 +177,15 @@ class ElasticTrainer(Trainer):
         if self.copies.is_first and not log.is_open:
             self._take_over(log)
         self._let_leave([each["leaves"] for each in told], log)
+
+    def _is_new_quorum(self, log: RunLog) -> bool:
+        try:
+            return self.copies.meet()
+        except ConnectionError:
+            # Nobody goes on without a lighthouse, but nothing is lost by it.
+            if self.copies.is_first:
+                self._save_present(log)
+            raise
 
     def _told(self, is_new: bool) -> dict[str, Any]:
         asked = self.should_stop is not None and self.should_stop()
@@ -225,14 +236,18 @@ class ElasticTrainer(Trainer):
         if not any(leaves) or not super()._goes_on():
             return
         if all(leaves) and self.copies.is_first:
-            if not self._present.exists():
-                self._save(log)
+            self._save_present(log)
             self.copies.clear()
         if leaves[self.copies.rank]:
             raise Interrupted(
                 f"left after step {self.state.step}: run again to join or to go on"
             )
         raise CopyLost("a copy was asked to stop")
+
+    def _save_present(self, log: RunLog) -> None:
+        if not self._present.exists():
+            self._save(log)
+        self.saver.wait()
 
     def _conclude(self, fault: str | None) -> None:
         self.copies.commit()
