@@ -61,6 +61,7 @@ def train(name, folder, lighthouse, how):
         config(folder, **how.get("config", {})),
         should_stop=lambda: trainer.state.step >= how.get("stop", 1000),
     )
+    trainer.copies.join()
     for what, number in (("die", signal.SIGKILL), ("stand", signal.SIGSTOP)):
         if what in how:
             point, step = how[what]

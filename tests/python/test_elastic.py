@@ -335,7 +335,7 @@ def test_a_lighthouse_that_is_not_there_is_named(tmp_path, monkeypatch):
     with pytest.raises(
         ConnectionError, match=r"a quorum at http://127\.0\.0\.1:1, found"
     ):
-        elastic(tmp_path)
+        elastic(tmp_path).run()
 
 
 def test_seconds_that_are_none_are_refused(tmp_path, monkeypatch):
@@ -345,8 +345,8 @@ def test_seconds_that_are_none_are_refused(tmp_path, monkeypatch):
         elastic(tmp_path)
 
 
-def test_fp16_is_refused(tmp_path, monkeypatch, lighthouse):
-    monkeypatch.setenv("TORCHFT_LIGHTHOUSE", lighthouse)
+def test_fp16_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHFT_LIGHTHOUSE", "http://127.0.0.1:1")
     with pytest.raises(ConfigError, match="expected `fp32` or `bf16` with `parallel"):
         elastic(tmp_path, precision="fp16")
 

@@ -55,31 +55,39 @@ class Copies(Ranks):
         take: Callable[[], Snapshot],
         load: Callable[[Path], None],
     ) -> None:
-        timeout, connect_timeout = map(_seconds, SECONDS)
-        self._output, self._load = output, load
+        self._timeout, self._connect_timeout = map(_seconds, SECONDS)
+        self._output, self._take, self._load = output, take, load
         self._rank, self._size, self._first = 0, 1, False
         self._meets = False
         # Where the state of the others is, if this one lacks it.
         self._behind: Path | None = None
-        self._group = _Group(timeout)
+        self._group = _Group(self._timeout)
+        self._manager: Any = None  # until this copy joins
+
+    def join(self) -> None:
+        """Lets the lighthouse hear of this copy, which must soon `meet` the others.
+
+        Raises:
+            ConnectionError: it is not reached.
+        """
         host = socket.gethostname()
         self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
         with _reaching_the_lighthouse():
             self._manager = Manager(
                 pg=self._group,
                 load_state_dict=self._note,
-                state_dict=take,
+                state_dict=self._take,
                 min_replica_size=1,
                 use_async_quorum=False,
-                timeout=timeout,
+                timeout=self._timeout,
                 quorum_timeout=TIMEOUT,
-                connect_timeout=connect_timeout,
+                connect_timeout=self._connect_timeout,
                 rank=0,
                 world_size=1,
                 store_addr=host,
                 store_port=self._store.port,
                 replica_id=os.environ.get("REPLICA_GROUP_ID"),
-                checkpoint_transport=_Folder(output / JOINING),
+                checkpoint_transport=_Folder(self._output / JOINING),
             )
 
     @property
@@ -117,6 +125,8 @@ class Copies(Ranks):
             ConnectionError: there is none, as the lighthouse is not reached or has not
                 as many copies as it wants.
         """
+        if self._manager is None:
+            self.join()
         self._meets = True
         with _reaching_the_lighthouse():
             self._manager.start_quorum()
@@ -151,7 +161,8 @@ class Copies(Ranks):
     def leave(self) -> None:
         """Takes no further part; must be called once."""
         self._group.abort()
-        self._manager.shutdown()
+        if self._manager is not None:
+            self._manager.shutdown()
 
     def clear(self) -> None:
         """Removes what was written for copies that were behind: they are no longer."""

@@ -53,7 +53,6 @@ class ElasticTrainer(Trainer):
     Raises:
         ConfigError: torchft is not installed, no lighthouse is named, or the
             configuration asks for what copies that may die do not have.
-        ConnectionError: the lighthouse is not reached.
     """
 
     copies: Copies
@@ -61,7 +60,6 @@ class ElasticTrainer(Trainer):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         if self.scaler.is_enabled():
-            self.copies.leave()
             raise ConfigError(
                 "precision: expected `fp32` or `bf16` with `parallel.elastic`, found "
                 "`fp16`: its scale of gradients does not go back with a step"
@@ -76,7 +74,7 @@ class ElasticTrainer(Trainer):
         Raises:
             Interrupted: `should_stop` said so; the same call joins again, or goes on.
             TrainingDiverged: loss or gradient stayed faulty.
-            ConnectionError: the lighthouse gives no quorum.
+            ConnectionError: the lighthouse is not reached, or gives no quorum.
             IntegrityError: copies that should be at one point are not.
         """
         try:
