@@ -1,19 +1,15 @@
 """Copies of a model, of which each is a process that may die or join: by torchft.
 
 A lighthouse, a process of torchft's that all copies reach, says before every step who is
-there: the quorum. Who is behind reads what another one writes, a checkpoint like all
-others, since torchft's own transports unpickle what they receive. Sums are exchanged by
-gloo, through the host's memory.
+there: the quorum. Who is behind is given the state of the others (see `joining`). Sums are
+exchanged by gloo, through the host's memory.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -24,20 +20,20 @@ import torch
 from torch import Tensor
 from torch.distributed import ReduceOp, TCPStore  # type: ignore[attr-defined]
 from torchft import Manager, ProcessGroupGloo
-from torchft.checkpointing import CheckpointTransport
 
-from triptych.errors import ConfigError
-from triptych.train import checkpoint
+from triptych.errors import ConfigError, IntegrityError
 from triptych.train.checkpoint import Snapshot
+from triptych.train.joining import Joining
 from triptych.train.ranks import TIMEOUT, CopyLost, Ranks
 
-# Seconds after which a copy that is not heard counts as lost (one whose process ends is
-# missed at once), and after which a lighthouse that is not reached does. Variables of
-# torchft's say otherwise.
-SECONDS = {"TORCHFT_TIMEOUT_SEC": 60, "TORCHFT_CONNECT_TIMEOUT_SEC": 60}
-# Where a copy that is behind finds what it lacks, in the run's folder.
-JOINING = "joining"
-POLL_SECONDS = 0.05
+# Seconds, unless these variables of torchft's say otherwise, after which a copy that is not
+# heard counts as lost (one whose process ends is missed at once), after which no quorum is
+# waited for, and after which the lighthouse is not either.
+SECONDS = {
+    "TORCHFT_TIMEOUT_SEC": 60,
+    "TORCHFT_QUORUM_TIMEOUT_SEC": int(TIMEOUT.total_seconds()),
+    "TORCHFT_CONNECT_TIMEOUT_SEC": 60,
+}
 
 
 class Copies(Ranks):
@@ -55,13 +51,16 @@ class Copies(Ranks):
         take: Callable[[], Snapshot],
         load: Callable[[Path], None],
     ) -> None:
-        self._timeout, self._connect_timeout = map(_seconds, SECONDS)
-        self._output, self._take, self._load = output, take, load
+        self._timeout, self._quorum_timeout, self._connect_timeout = map(
+            _seconds, SECONDS
+        )
+        self._take, self._load = take, load
         self._rank, self._size, self._first = 0, 1, False
         self._meets = False
         # Where the state of the others is, if this one lacks it.
         self._behind: Path | None = None
         self._group = _Group(self._timeout)
+        self._joining = Joining(output / "joining")
         self._manager: Any = None  # until this copy joins
 
     def join(self) -> None:
@@ -80,14 +79,14 @@ class Copies(Ranks):
                 min_replica_size=1,
                 use_async_quorum=False,
                 timeout=self._timeout,
-                quorum_timeout=TIMEOUT,
+                quorum_timeout=self._quorum_timeout,
                 connect_timeout=self._connect_timeout,
                 rank=0,
                 world_size=1,
                 store_addr=host,
                 store_port=self._store.port,
                 replica_id=os.environ.get("REPLICA_GROUP_ID"),
-                checkpoint_transport=_Folder(self._output / JOINING),
+                checkpoint_transport=self._joining,
             )
 
     @property
@@ -166,7 +165,7 @@ class Copies(Ranks):
 
     def clear(self) -> None:
         """Removes what was written for copies that were behind: they are no longer."""
-        shutil.rmtree(self._output / JOINING, ignore_errors=True)
+        self._joining.clear()
 
     def wait(self) -> None:
         """Does nothing: the next quorum is where copies wait for each other."""
@@ -183,7 +182,7 @@ class Copies(Ranks):
         lengths = torch.zeros(self.size, dtype=torch.int64)
         lengths[self.rank] = own.numel()
         self.add_up(lengths)
-        # A row a copy: adding zeros up is what torchft guards against failures.
+        # A row a copy and zeros elsewhere, since sums are what the Manager exchanges.
         parts = torch.zeros(self.size, int(lengths.max()), dtype=torch.uint8)
         parts[self.rank, : own.numel()] = own
         self.add_up(parts)
@@ -210,8 +209,14 @@ class Copies(Ranks):
 
     def _heal(self) -> None:
         folder, self._behind = self._behind, None
-        if folder is not None:
+        if folder is None:
+            return
+        try:
             self._load(folder)
+        except (OSError, IntegrityError) as error:
+            if folder.exists():
+                raise
+            raise CopyLost("the others went on before this copy had joined") from error
 
     def _check(self) -> None:
         error = self._manager.errored()
@@ -245,49 +250,3 @@ class _Group(ProcessGroupGloo):  # type: ignore[misc]
     def configure(self, *args: Any, **keywords: Any) -> None:
         super().configure(*args, **keywords)
         self.is_new = True
-
-
-class _Folder(CheckpointTransport):  # type: ignore[misc]
-    """Hands a run's state over through a folder that both copies see.
-
-    What is in it is verified by hashes where it is read, and nothing is unpickled.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.name = folder, uuid.uuid4().hex
-
-    def metadata(self) -> str:
-        """The name by which others find what this copy writes."""
-        return self.name
-
-    def send_checkpoint(
-        self, dst_ranks: list[int], step: int, state_dict: Any, timeout: timedelta
-    ) -> None:
-        """Writes the state, once for all that lack it and however often they try."""
-        target = self._place(self.name, step)
-        if not checkpoint.steps_in(target):
-            checkpoint.write(target, state_dict["user"]["default"])
-
-    def recv_checkpoint(
-        self, src_rank: int, metadata: str, step: int, timeout: timedelta
-    ) -> Any:
-        """Waits for another one's; returns where it is.
-
-        Raises:
-            TimeoutError: it did not come.
-        """
-        place = self._place(metadata, step)
-        end = time.monotonic() + timeout.total_seconds()
-        while not (found := checkpoint.steps_in(place)):
-            if time.monotonic() > end:
-                raise TimeoutError(
-                    f"`{place}`: expected a checkpoint within {timeout}, found none; do "
-                    "the copies share one folder?"
-                )
-            time.sleep(POLL_SECONDS)
-        counted = {"step": step, "batches_committed": 0}
-        return {"user": {"default": found[0]}, "torchft": counted}
-
-    def _place(self, name: str, step: int) -> Path:
-        # The name is told by another process: it may not point anywhere else.
-        return self.folder / uuid.UUID(name).hex / str(step)
