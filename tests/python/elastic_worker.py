@@ -201,7 +201,7 @@ def when_told(trainer, step, happens):
     """The step's line is written."""
     folder = Path(trainer.config.output)
 
-    def is_told():
+    def is_told(_):
         done = trainer.state.step == step
         if done:
             wait_for(lambda: len(read_metrics(folder)) == step)
@@ -227,7 +227,7 @@ def missed(trainer, step, _):
 def elsewhere(trainer, step, _):
     """What this copy has seen is not, to the last bit, what the others have."""
 
-    def drift():
+    def drift(_):
         if trainer.state.step == step:
             trainer.spike_watch.losses[-1] += 1e-12
 

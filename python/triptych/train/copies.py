@@ -104,20 +104,20 @@ class Copies(Ranks):
         """Whether this is the one that writes what all share: in a quorum, number 0."""
         return self._first
 
-    @property
-    def steps_done(self) -> int:
-        """Steps that the copies have done since all of them were last started."""
-        return int(self._manager.current_step())
-
     def share(self, num_rows: int) -> range:
         """The rows of a step that are this copy's; lengths differ by one at most."""
         first, end = (num_rows * n // self.size for n in (self.rank, self.rank + 1))
         return range(first, end)
 
-    def meet(self) -> bool:
+    def meet(self, step: int) -> bool:
         """Waits for a quorum; a copy that is behind goes to where the others stand.
 
-        Returns whether it is another one than before.
+        Args:
+            step: steps that this copy has done; behind is who has done fewer than
+                another, and before the first step all but one.
+
+        Returns:
+            Whether it is another quorum than before.
 
         Raises:
             CopyLost: it could not be made to work; another one may.
@@ -127,6 +127,7 @@ class Copies(Ranks):
         if self._manager is None:
             self.join()
         self._meets = True
+        self._manager.load_state_dict({"step": step, "batches_committed": 0})
         with _reaching_the_lighthouse():
             self._manager.start_quorum()
         self._rank = self._manager.participating_rank() or 0
@@ -202,7 +203,7 @@ class Copies(Ranks):
             tensor.copy_(here)
 
     def same_start(self, tensors: Any) -> None:
-        """Does nothing: at the first quorum all but one are behind."""
+        """Does nothing: at the first quorum of a run all but one are behind."""
 
     def _note(self, folder: Path) -> None:
         self._behind = folder

@@ -114,8 +114,7 @@ class ElasticTrainer(Trainer):
 
     def _heal(self, folder: Path) -> None:
         """Goes to where the others stand."""
-        if self.copies.steps_done:
-            self._newer = []  # the others have dealt with what this copy found
+        self._newer = []  # the others have dealt with what this copy found
         self._set_out()
         self._restore(folder)
         self._is_open = True
@@ -178,7 +177,7 @@ class ElasticTrainer(Trainer):
 
     def _is_new_quorum(self, log: RunLog) -> bool:
         try:
-            return self.copies.meet()
+            return self.copies.meet(self.state.step)
         except ConnectionError:
             # Nobody goes on without a lighthouse, but nothing is lost by it.
             if self.copies.is_first:

@@ -58,10 +58,10 @@ class Joining(CheckpointTransport):  # type: ignore[misc]
         counted = {"step": step, "batches_committed": 0}
         return {"user": {"default": found[0]}, "torchft": counted}
 
-    def _place(self, name: str, step: int) -> Path:
-        # The name is told by another process: it may not point anywhere else.
-        return self.folder / uuid.UUID(name).hex / str(step)
-
     def clear(self) -> None:
         """Removes what was written, by whomever: nobody is behind."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _place(self, name: str, step: int) -> Path:
+        # The name is told by another process: it may not point anywhere else.
+        return self.folder / uuid.UUID(name).hex / str(step)
