@@ -225,11 +225,11 @@ def missed(trainer, step, _):
 
 
 def elsewhere(trainer, step, _):
-    """What this copy has seen is not, to the last bit, what the others have."""
+    """This copy did the step with others than the others did."""
 
     def drift(_):
         if trainer.state.step == step:
-            trainer.spike_watch.losses[-1] += 1e-12
+            trainer.copies.done_by -= 1
 
     before(trainer.copies, "meet", drift, None)
 

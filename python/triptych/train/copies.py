@@ -57,6 +57,8 @@ class Copies(Ranks):
         self._take, self._load = take, load
         self._rank, self._size, self._first = 0, 1, False
         self._meets = False
+        # The quorum that did the last step; None if its result was read from files.
+        self.done_by: int | None = None
         # Where the state of the others is, if this one lacks it.
         self._behind: Path | None = None
         self._group = _Group(self._timeout)
@@ -147,6 +149,7 @@ class Copies(Ranks):
         self._meets = False
         if not self._manager.should_commit():
             raise CopyLost("the step is not committed")
+        self.done_by = self._group.quorum
 
     def give_up(self, why: str) -> None:
         """Ends it without the step, and lets the others notice."""
@@ -212,6 +215,7 @@ class Copies(Ranks):
         folder, self._behind = self._behind, None
         if folder is None:
             return
+        self.done_by = None
         try:
             self._load(folder)
         except (OSError, IntegrityError) as error:
@@ -244,10 +248,18 @@ def _reaching_the_lighthouse() -> Iterator[None]:
 
 
 class _Group(ProcessGroupGloo):  # type: ignore[misc]
-    """gloo, which tells whether it has been set up again."""
+    """gloo, which tells whether it has been set up again, and for which quorum."""
 
-    is_new = False
+    is_new, quorum = False, 0
 
-    def configure(self, *args: Any, **keywords: Any) -> None:
-        super().configure(*args, **keywords)
-        self.is_new = True
+    def configure(
+        self,
+        store_addr: str,
+        replica_id: str,
+        rank: int,
+        world_size: int,
+        quorum_id: int = 0,
+        *others: Any,
+    ) -> None:
+        super().configure(store_addr, replica_id, rank, world_size, quorum_id, *others)
+        self.is_new, self.quorum = True, quorum_id
