@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -189,9 +190,13 @@ def sha256_file(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file whole: a reader sees the old text or the new one."""
-    draft = path.with_name(f".tmp-{path.name}")
+def write_text(path: Path, text: str, *, by_several: bool = False) -> None:
+    """Replaces a file whole: a reader sees the old text or the new one.
+
+    If it is written `by_several` processes at once, that of the last one stays.
+    """
+    own = f"-{uuid.uuid4().hex}" if by_several else ""
+    draft = path.with_name(f".tmp-{path.name}{own}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 

@@ -16,6 +16,7 @@ from triptych.commands.training import (
     Schedule,
     Watch,
     check_data,
+    require_fixed,
     train,
 )
 from triptych.conversation import read_preferences, write_preferences
@@ -84,6 +85,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a pair, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
+    require_fixed(settings.parallel, "dpo")
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

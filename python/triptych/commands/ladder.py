@@ -17,7 +17,7 @@ from triptych import artefact, config
 from triptych.commands.plan import duration
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.shell import StepProgress
-from triptych.commands.training import require_one_process
+from triptych.commands.training import require_fixed, require_one_process
 from triptych.ladder.drawing import ladder_page, ladder_svg, sentence
 from triptych.ladder.fit import LadderFit, fit_law
 from triptych.ladder.points import Point, plan_points, warnings
@@ -53,6 +53,7 @@ def ladder(
         Interrupted: SIGTERM came; the same call goes on.
     """
     require_one_process("ladder")
+    require_fixed(settings.parallel, "ladder")
     folder = Path(settings.output) / "ladder"
     points, target = plan_points(dataclasses.replace(settings, output=str(folder)))
     bits = [

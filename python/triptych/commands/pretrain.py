@@ -220,7 +220,12 @@ def _checkpoints(settings: PretrainConfig) -> bool:
 def evaluate_start(
     settings: PretrainConfig, tokenizer: Tokenizer, model: Transformer
 ) -> None:
-    """Reads the evaluation sets with the weights that a run begins with, once."""
+    """Reads the evaluation sets with the weights that a run begins with, once.
+
+    Of copies that come and go none is known to be the first yet: they do not.
+    """
+    if settings.parallel.elastic is not None:
+        return
     begun = (Path(settings.output) / EVALUATIONS).exists() or _checkpoints(settings)
     if settings.evaluation and not begun and is_first_process():
         sets = {name: TokenShards(path) for name, path in settings.evaluation.items()}

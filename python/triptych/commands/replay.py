@@ -105,8 +105,13 @@ def _settings(run: Path) -> PretrainConfig:
     found = config.from_mapping(PretrainConfig, table, name=str(path))
     # No checkpoint may go, and nobody reads what an evaluation would say.
     stages = tuple(dataclasses.replace(stage, evaluation=None) for stage in found.stage)
+    fixed = dataclasses.replace(found.parallel, elastic=None)
     return dataclasses.replace(
-        found, stage=stages, evaluation={}, keep_checkpoints=1_000_000
+        found,
+        stage=stages,
+        evaluation={},
+        keep_checkpoints=1_000_000,
+        parallel=fixed,
     )
 
 

@@ -14,6 +14,7 @@ from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
     Watch,
+    require_fixed,
     steps_for,
     train,
 )
@@ -61,6 +62,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a conversation, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
+    require_fixed(settings.parallel, "sft")
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

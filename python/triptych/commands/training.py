@@ -19,7 +19,8 @@ from triptych.data import OrderedRows, require_same_tokenizer
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model import ModelConfig, Transformer
 from triptych.model.presets import gated_width, preset
-from triptych.train import Objective, TrainConfig, Trainer, TrainResult
+from triptych.train import Objective, TrainConfig, TrainResult, trainer_for
+from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, joined, num_processes
 from triptych.train.router_balance import balanced
 
@@ -236,9 +237,10 @@ def train(
     """
     check_data(data, tokenizer_path)
     output = Path(settings.output)
-    _write_json(output / RUN_FILE, config.to_mapping(resolved))
+    several = settings.parallel.elastic is not None
+    _write_json(output / RUN_FILE, config.to_mapping(resolved), by_several=several)
     with joined(), TerminationNotice() as notice:
-        trainer = Trainer(
+        trainer = trainer_for(settings)(
             model,
             balanced(objective, model, resolved.router_aux_loss_coef),
             data,
@@ -254,15 +256,17 @@ def train(
     read = planned
     for stage, steps in trainer.state.ended_early.items():
         read = read.ended_early(int(stage), steps)
-    _write_json(output / TOKENS_FILE, account(planned, read, result))
+    tokens = account(planned, read, result)
+    _write_json(output / TOKENS_FILE, tokens, by_several=several)
     return result
 
 
-def _write_json(path: Path, values: Any) -> None:
-    """Writes a file of the run, in the process that writes for all."""
+def _write_json(path: Path, values: Any, *, by_several: bool) -> None:
+    """Writes a file of the run, in the process that writes for all, or in every copy."""
     if is_first_process():
         path.parent.mkdir(parents=True, exist_ok=True)
-        artefact.write_text(path, json.dumps(values, indent=2) + "\n")
+        text = json.dumps(values, indent=2) + "\n"
+        artefact.write_text(path, text, by_several=by_several)
 
 
 def require_one_process(command: str) -> None:
@@ -275,6 +279,19 @@ def require_one_process(command: str) -> None:
         raise ConfigError(
             f"processes: expected 1 for `triptych {command}`, found {num_processes()}: "
             "`triptych pretrain`, `sft` and `dpo` train in several"
+        )
+
+
+def require_fixed(parallel: ParallelConfig, command: str) -> None:
+    """Refuses copies that come and go.
+
+    Raises:
+        ConfigError: `parallel.elastic` is set.
+    """
+    if parallel.elastic is not None:
+        raise ConfigError(
+            f"parallel.elastic: expected none for `triptych {command}`, found "
+            f'"{parallel.elastic}": only the copies of `triptych pretrain` may come and go'
         )
 
 

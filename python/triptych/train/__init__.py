@@ -4,6 +4,7 @@ from triptych.train.averaging import AverageConfig
 from triptych.train.batch import Batch, DataSource
 from triptych.train.dpo import DpoObjective, ReferenceLogps, reference_logps
 from triptych.train.early_exit import StageExit
+from triptych.train.elastic import ElasticTrainer, trainer_for
 from triptych.train.objective import LossSum, Objective
 from triptych.train.optimizer import OptimizerConfig
 from triptych.train.pretrain import PretrainObjective
@@ -19,6 +20,7 @@ __all__ = [
     "Batch",
     "DataSource",
     "DpoObjective",
+    "ElasticTrainer",
     "LossSum",
     "Objective",
     "OptimizerConfig",
@@ -34,4 +36,5 @@ __all__ = [
     "Trainer",
     "TrainingDiverged",
     "reference_logps",
+    "trainer_for",
 ]

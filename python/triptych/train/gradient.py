@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ class Launched:
         batches: what this process reads in it.
         count: what the whole step's sums are divided by; 0 leaves nothing to compute.
         totals: `loss` and metrics summed over the batches, float64 scalars on the device.
+        read: what each process reads in it, see `batch.read_by`, and its operations.
         data_seconds: how long its batches were waited for.
     """
 
@@ -43,6 +45,7 @@ class Launched:
     batches: Sequence[Batch]
     count: float
     totals: Mapping[str, Tensor]
+    read: Sequence[Any]
     data_seconds: float
 
 
@@ -66,6 +69,7 @@ class Launcher:
         step: int,
         batches: Sequence[Batch],
         count: float,
+        read: Sequence[Any] = (),
         data_seconds: float = 0.0,
     ) -> Launched:
         """Adds up the gradient of a step in the parameters, from none."""
@@ -82,12 +86,14 @@ class Launcher:
             for key, value in {"loss": part.loss_sum, **part.metrics}.items():
                 value = value.detach().double()
                 totals[key] = totals[key] + value if key in totals else value
-        return Launched(step, batches, count, totals, data_seconds)
+        return Launched(step, batches, count, totals, read, data_seconds)
 
     def again(self, launched: Launched) -> Launched:
         """The same gradient, over whatever stands in the parameters."""
-        given = launched.step, launched.batches, launched.count, launched.data_seconds
-        return self.launch(*given)
+        found = launched
+        return self.launch(
+            found.step, found.batches, found.count, found.read, found.data_seconds
+        )
 
     def _prepare(self, batches: Sequence[Batch], count: float) -> None:
         """Shows an objective that looks at the whole step its batches, if it does."""

@@ -41,9 +41,9 @@ class Reading:
         return {"loss": finite(self.loss), "grad_norm": finite(self.grad_norm)}
 
 
-def finite(value: float) -> float | None:
+def finite(value: float | None) -> float | None:
     """The number, or None, as JSON has no NaN."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 class SpikeWatch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from triptych.errors import ConfigError
 
@@ -36,18 +36,41 @@ class ParallelConfig:
         context: neighbours among copies and shards that read the same rows and each
             compute a run of their tokens. It says nothing of where weights are, so it
             divides `replicate` x `shard`.
+        elastic: `"torchft"` where copies may die and join while the run goes on: each is
+            a process that is started alone, and torchft says who takes part in a step.
+            None for the processes of `torchrun`, which end together.
     """
 
     replicate: int | None = None
     shard: int = 1
     tensor: int = 1
     context: int = 1
+    elastic: Literal["torchft"] | None = None
 
     def __post_init__(self) -> None:
         for name in (*AXES, "context"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name}: expected at least 1, found {value!r}")
+        if self.elastic is not None:
+            self._check_elastic()
+
+    def _check_elastic(self) -> None:
+        if self.elastic != "torchft":
+            raise ConfigError(
+                f'parallel.elastic: expected "torchft", found {self.elastic!r}'
+            )
+        if self.replicate is not None:
+            raise ConfigError(
+                "parallel.replicate: expected none with `parallel.elastic`, found "
+                f"{self.replicate}: copies are those that are there"
+            )
+        for name in (SHARD, TENSOR, "context"):
+            if getattr(self, name) > 1:
+                raise ConfigError(
+                    f"parallel.{name}: expected 1 with `parallel.elastic`, found "
+                    f"{getattr(self, name)}: every copy is one process"
+                )
 
     @property
     def is_sharded(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +29,10 @@ TIMEOUT = timedelta(minutes=30)
 BUCKET_NUMBERS = (
     8 << 20
 )  # 32 MiB of float32: few calls, little memory beside the gradients
+
+
+class CopyLost(Exception):
+    """A process is gone or was not heard: what was exchanged cannot be trusted."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,14 @@ class Ranks:
                 f"{found}; do they share one folder?"
             )
 
+    def wait(self) -> None:
+        """Waits for the others, between two steps."""
+        self.gather(None)
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Adds up a tensor of all processes, in place."""
+        dist.all_reduce(tensor)
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Adds up the gradients of all processes, in place.
 
@@ -142,7 +154,7 @@ class Ranks:
         parameters = [p for p in parameters if p.requires_grad]
         has = self.gather([p.grad is not None for p in parameters])
         used = [p for p, *any_has in zip(parameters, *has, strict=True) if any(any_has)]
-        sum_over(used, None)
+        sum_over(used, self.add_up)
 
     def same_start(self, tensors: Iterable[Tensor]) -> None:
         """Gives every process the first one's numbers."""
@@ -151,15 +163,15 @@ class Ranks:
                 dist.broadcast(tensor.detach(), src=0)
 
 
-def sum_over(parameters: Sequence[Tensor], group: Any) -> None:
-    """Adds up the gradients of some processes, in place; None is all of them.
+def sum_over(parameters: Sequence[Tensor], add_up: Callable[[Tensor], object]) -> None:
+    """Adds up gradients, in place, over the processes that `add_up` adds a tensor up of.
 
     They must give the same parameters; one without a gradient has 0.
     """
     for bucket in _buckets(parameters):
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat, group=group)
+        add_up(flat)
         parts = torch.split(flat, [p.numel() for p in bucket])
         for parameter, part in zip(bucket, parts, strict=True):
             parameter.grad = part.view_as(parameter).clone()

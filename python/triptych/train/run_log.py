@@ -19,33 +19,37 @@ from triptych.train.train_config import Metrics, TrainConfig
 
 
 class RunLog:
-    """Nothing is written where `writes` is false: another process does.
+    """Nothing is written before it is opened: another process does.
 
     Args:
         config: of the run; its folder and trackers.
-        step: steps done; lines of later ones are cut off.
         identity: of the run, for trackers.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        step: int,
-        identity: Mapping[str, Any],
-        *,
-        writes: bool,
-    ) -> None:
+    def __init__(self, config: TrainConfig, identity: Mapping[str, Any]) -> None:
+        self.config, self.identity = config, identity
         self._log: MetricsLog | None = None
         self._thread = ThreadPoolExecutor(1, "metrics")
         self._writing: Future[None] | None = None
-        if not writes:
-            return
-        output = Path(config.output)
-        shown = Trackers(config.tracking, output, identity)
+
+    def open(self, step: int) -> int:
+        """Begins to write, behind `step`: lines of later ones are cut off.
+
+        Returns the step of the last line that stands; 0 for none.
+        """
+        config, output = self.config, Path(self.config.output)
+        shown = Trackers(config.tracking, output, self.identity)
         self._log = MetricsLog(
             output, step, tensorboard=config.tensorboard, trackers=shown
         )
-        self._goodput = Goodput(output, read_metrics(output))
+        lines = read_metrics(output)
+        self._goodput = Goodput(output, lines)
+        return int(lines[-1]["step"]) if lines else 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this is the process that writes."""
+        return self._log is not None
 
     def report(self, metrics: Metrics, num_steps: int, last: Path | None) -> None:
         """Has a step's metrics written, which get `goodput`, and how far the run is.
@@ -83,11 +87,18 @@ class RunLog:
         if writing is not None:
             writing.result()
 
-    def close(self) -> None:
-        """Flushes and closes what is open."""
+    def leave(self) -> None:
+        """Flushes and closes what is open, so that another process may open it."""
         try:
             self.wait()
         finally:
+            log, self._log = self._log, None
+            if log is not None:
+                log.close()
+
+    def close(self) -> None:
+        """The same, for good."""
+        try:
+            self.leave()
+        finally:
             self._thread.shutdown()
-            if self._log is not None:
-                self._log.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -91,10 +93,13 @@ class Sharded(Whole):
             piece.take_gradient()
         if self._size(TENSOR) > 1:
             heads = [piece.local for piece in self.pieces if piece.sums_heads]
-            sum_over(heads, self.mesh.get_group(TENSOR))
+            sum_over(heads, self._adding(TENSOR))
         if self._size(SHARD) == 1 and self._size(REPLICATE) > 1:
             every = [piece.local for piece in self.pieces]
-            sum_over(every, self.mesh.get_group(REPLICATE))
+            sum_over(every, self._adding(REPLICATE))
+
+    def _adding(self, axis: str) -> Callable[[Tensor], object]:
+        return partial(dist.all_reduce, group=self.mesh.get_group(axis))
 
     def clip(self, limit: float) -> float:
         """The same, every number counted by one process."""

@@ -105,7 +105,11 @@ class TrainConfig:
         if self.max_rewinds < 0:
             found = self.max_rewinds
             raise ConfigError(f"max_rewinds: expected at least 0, found {found!r}")
-
+        if self.max_rewinds and self.parallel.elastic is not None:
+            raise ConfigError(
+                "max_rewinds: expected 0 with `parallel.elastic`, found "
+                f"{self.max_rewinds}: copies do not go back together"
+            )
         if self.optimizer.state_bits == 8 and self.parallel.is_sharded:
             raise ConfigError(
                 "optimizer.state_bits: expected 32 with `parallel.shard` or "

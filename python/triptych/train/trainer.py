@@ -94,11 +94,10 @@ class Trainer:
                 f"found {config.num_steps}"
             )
         self.model, self.objective = model, objective
-        grid = config.parallel
-        self.ranks = Ranks.current(readers=grid.readers, repeaters=grid.tensor)
+        self.config = config
+        self.ranks = self._join()
         model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
-        self.config = config
         self.tokenizer_path = None if tokenizer_path is None else Path(tokenizer_path)
         self.on_step, self.on_stage_end = on_step, on_stage_end
         self.should_stop = should_stop
@@ -107,7 +106,7 @@ class Trainer:
         self.precision = settled_precision(
             config.precision, self.device, self.folder, self.ranks
         )
-        self.placement = place(model, self.ranks, grid, self.precision)
+        self.placement = place(model, self.ranks, config.parallel, self.precision)
         self.optimizer = create_optimizer(
             model, config.optimizer, config.stages[0].max_lr
         )
@@ -155,21 +154,15 @@ class Trainer:
         last = self._resume()
         self.placement.start_together()
         metrics: Metrics = {}
-        log = RunLog(
-            self.config, self.state.step, self.identity, writes=self.ranks.is_first
-        )
+        log = RunLog(self.config, self.identity)
+        if self.ranks.is_first:
+            log.open(self.state.step)
         self.model.train()
         self._compile()
         self._prefetch()
         try:
-            while self.state.step < self.num_steps:
-                metrics = self._step(self.state.step)
-                self._maybe_exit(metrics["loss"])
-                log.report(metrics, self.num_steps, last)
-                if self.on_step is not None and self.ranks.is_first:
-                    self.on_step({**metrics, "num_steps": self.num_steps})
-                last = self._maybe_save(last, log)
-                self._maybe_stop(last, log)
+            while self._goes_on():
+                metrics, last = self._advance(log, last)
         finally:
             log.close()
         last = self._save(log) if last is None else last
@@ -182,6 +175,32 @@ class Trainer:
             metrics,
             dict(state.source_tokens),
         )
+
+    def _join(self) -> Ranks:
+        """The processes to train with."""
+        grid = self.config.parallel
+        if grid.elastic is not None:
+            kind = type(self).__name__
+            raise ConfigError(
+                f"parallel.elastic: expected an `ElasticTrainer`, found a `{kind}`; "
+                "`trainer_for` gives the one that a configuration needs"
+            )
+        return Ranks.current(readers=grid.readers, repeaters=grid.tensor)
+
+    def _goes_on(self) -> bool:
+        """Whether there is something left to do."""
+        return self.state.step < self.num_steps
+
+    def _advance(self, log: RunLog, last: Path | None) -> tuple[Metrics, Path | None]:
+        """A step and all that follows from it; its metrics, and the last checkpoint."""
+        metrics = self._step(self.state.step)
+        self._maybe_exit(metrics["loss"])
+        log.report(metrics, self.num_steps, last)
+        if self.on_step is not None and self.ranks.is_first:
+            self.on_step({**metrics, "num_steps": self.num_steps})
+        last = self._maybe_save(last, log)
+        self._maybe_stop(last, log)
+        return metrics, last
 
     def _may_look_ahead(self) -> bool:
         """Whether a step may be launched before it is known what the last one gave."""
@@ -216,14 +235,25 @@ class Trainer:
 
     def _resume(self) -> Path | None:
         """Goes to the latest checkpoint to go on from; None if there is none."""
-        self._ahead = None
-        self.data = without(self.configured_data, self.incidents.windows())
-        self.stages = list(self.config.stages)
+        self._set_out()
         folder, newer = newest_checkpoint(self.folder, self.data)
         self.ranks.agree(folder and folder.name, "checkpoint to go on from")
         if folder is None:
             self._settle(newer, 0)
             return None
+        self._restore(folder)
+        self._settle(newer, self.state.step)
+        logger.info("continuing from `%s`", folder)
+        return folder
+
+    def _set_out(self) -> None:
+        """Rows and stages as configured, without what rewinds left out."""
+        self._ahead = None
+        self.data = without(self.configured_data, self.incidents.windows())
+        self.stages = list(self.config.stages)
+
+    def _restore(self, folder: Path) -> None:
+        """Goes to where a checkpoint of this run stands."""
         state = self.placement.load(folder, self.optimizer)
         require_same_run(folder, state.run, self.identity)
         self.scaler.load_state_dict(state.scaler)
@@ -232,19 +262,19 @@ class Trainer:
             self._end_stage(int(index), steps)
         self.exit_watch = ExitWatch(state.exit_watch)
         self.spike_watch = SpikeWatch(state.spike_watch)
-        self._settle(newer, state.step)
-        logger.info("continuing from `%s`", folder)
-        return folder
 
     def _settle(self, newer: Sequence[Path], step: int) -> None:
         """Clears away what is behind `step`, once this is known to be the same run."""
-        self.ranks.gather(None)  # all have read
+        self.ranks.wait()  # all have read
         if self.ranks.is_first:
-            for other in newer:
-                logger.warning("`%s` has read data that is skipped now", other)
-                checkpoint.abandon(other)
-            self.incidents.cut(step)
-        self.ranks.gather(None)
+            self._clear_behind(newer, step)
+        self.ranks.wait()
+
+    def _clear_behind(self, newer: Sequence[Path], step: int) -> None:
+        for other in newer:
+            logger.warning("`%s` has read data that is skipped now", other)
+            checkpoint.abandon(other)
+        self.incidents.cut(step)
 
     def _leave_out(self, steps: range) -> None:
         """Enters that the data of `steps` is left out from now on."""
@@ -279,7 +309,7 @@ class Trainer:
         if launched.count:
             self.scaler.update()
         self._check_bad_steps(step, reading)
-        tokens, flops, ids_hash = self._account(launched.batches)
+        tokens, flops, ids_hash = self._account(launched.read)
         self.state.step = step + 1
         ended = time.perf_counter()
         return {
@@ -302,13 +332,11 @@ class Trainer:
             "rolling_hash": f"{self.state.rolling_hash:016x}",
         }
 
-    def _account(self, batches: Sequence[Batch]) -> tuple[int, int, int]:
-        """Enters what a step has read into the state.
+    def _account(self, parts: Sequence[Any]) -> tuple[int, int, int]:
+        """Enters what each process has read in a step into the state.
 
         Returns its tokens, its operations and the hash of its ids.
         """
-        own = (read_by(batches), step_flops(self.model.config, batches))
-        parts = self.ranks.gather_shares(own)
         names = list(getattr(self.data, "sources", ()))
         tokens = self.state.add_read([read for (read, _), _ in parts], names)
         ids_hash = sum(part_hash for (_, part_hash), _ in parts) % 2**64
@@ -338,31 +366,35 @@ class Trainer:
         batches = self._micro_batches(step)
         waited = time.perf_counter() - started
         own_count = sum(self.objective.count(batch) for batch in batches)
-        count = math.fsum(self.ranks.gather_shares(own_count))
-        return self.launcher.launch(step, batches, count, waited)
+        read = (read_by(batches), step_flops(self.model.config, batches))
+        # All that a step tells but its sums, before them: after the update there is
+        # nothing left to wait for.
+        counts, parts = zip(*self.ranks.gather_shares((own_count, read)), strict=True)
+        return self.launcher.launch(step, batches, math.fsum(counts), parts, waited)
 
     def _update(
         self, launched: Launched
     ) -> tuple[dict[str, float], Reading, str | None]:
         """Updates by a gradient that can be trusted; what was read, and its fault."""
-        if launched.count and self.looks_ahead:
-            sums, reading = self._update_ahead(launched)
-            fault = self._fault(reading)
-        else:
-            sums, reading = self._read(launched)
-            fault = self._fault(reading)
-            if fault is None:
-                self.optimizer.step()  # unscaled, and finite
-        if fault is None or not launched.count or self.scaler.is_enabled():
-            return sums, reading, fault
-        ahead, self._ahead = (
-            self._ahead,
-            None,
-        )  # its gradient stands in this one's place
-        found = self._repeat(launched, reading, fault)
+        looked_ahead = bool(launched.count) and self.looks_ahead
+        read = self._update_ahead if looked_ahead else self._read
+        sums, reading = read(launched)
+        fault = self._fault(reading)
+        if fault is None and looked_ahead:
+            return sums, reading, fault  # the device has updated
+        # The next gradient, if it is launched, stands in this one's place.
+        ahead, self._ahead = self._ahead, None
+        if fault is not None and launched.count and not self.scaler.is_enabled():
+            sums, reading, fault = self._repeat(launched, reading, fault)
+        self._conclude(fault)
         if ahead is not None:
             self._ahead = self.launcher.again(ahead)
-        return found
+        return sums, reading, fault
+
+    def _conclude(self, fault: str | None) -> None:
+        """Updates, unless the step is at fault; from here on it is done."""
+        if fault is None:
+            self.optimizer.step()  # unscaled, and finite
 
     def _update_ahead(self, launched: Launched) -> tuple[dict[str, float], Reading]:
         """The update, the next step's gradient, and then what this one gave.
@@ -396,7 +428,7 @@ class Trainer:
     def _repeat(
         self, launched: Launched, reading: Reading, fault: str
     ) -> tuple[dict[str, float], Reading, str | None]:
-        """Computes a step that looks wrong once more, and updates if it does no longer.
+        """Computes a step that looks wrong once more; returns what it gives then.
 
         A fault that is gone the second time was the machine's, one that stays is the
         data's or the weights'. Under fp16 an overflow is routine and only skipped.
@@ -415,8 +447,6 @@ class Trainer:
                 "documents": documents_of(self.data, step),
             }
         )
-        if remains is None:
-            self.optimizer.step()
         return sums, again, remains
 
     @property
@@ -454,7 +484,7 @@ class Trainer:
         """Whether rewinds are left, and a checkpoint from before `step`."""
         rewinds = len(self.incidents.windows())
         self.saver.wait()
-        self.ranks.gather(None)  # the one that writes has written
+        self.ranks.wait()  # the one that writes has written
         earlier = f"step-{step:08d}"
         saved = any(x.name <= earlier for x in checkpoint.steps_in(self.folder))
         return (
@@ -519,10 +549,14 @@ class Trainer:
 
     def _save(self, log: RunLog) -> Path:
         log.wait()  # or a kill would leave a checkpoint without its step's line
+        self.saver.save(self.optimizer, self._whole_state())
+        self.ranks.wait()
+        return self.folder / f"step-{self.state.step:08d}"
+
+    def _whole_state(self) -> TrainState:
+        """Where the run stands, with what others keep for it."""
         self.state.scaler = self.scaler.state_dict()
         self.state.exit_watch = self.exit_watch.state()
         self.state.spike_watch = self.spike_watch.state()
         self.state.skip = [list(window) for window in getattr(self.data, "skip", ())]
-        self.saver.save(self.optimizer, self.state)
-        self.ranks.gather(None)
-        return self.folder / f"step-{self.state.step:08d}"
+        return self.state
