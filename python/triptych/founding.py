@@ -139,7 +139,7 @@ class MixedPrecisionTrainer:
         optimizer: over the model's parameters.
         device: where to train.
         precision: `auto`, or a type as in `TrainConfig`. On a CPU
-            `auto` is bf16 only where it has AMX, else fp32.
+            `auto` is bf16 only with AMX, or AVX-512 BF16 of AMD, else fp32.
     """
 
     def __init__(

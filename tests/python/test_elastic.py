@@ -284,7 +284,9 @@ def test_a_run_whose_lighthouse_ends_is_saved_and_goes_on_with_another(
     server.join()
     (folder / "arrived-dark").touch()
     assert ended(copies) == [1, 1]
-    assert (folder / "checkpoints" / "step-00000005").exists()
+    done = len(read_metrics(folder))  # the fifth if its quorum was there before the end
+    assert done in (4, 5)
+    assert (folder / "checkpoints" / f"step-{done:08d}").exists()
     run(folder, lighthouse, 2)
     assert_like_alone(folder, alone)
 

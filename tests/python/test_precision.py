@@ -1,5 +1,7 @@
 """Which type `auto` takes: the fastest at first, and from then on that of the run."""
 
+import platform
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from test_trainer import Killed, kill_after
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
-from triptych.train import PretrainObjective, Trainer
+from triptych.train import PretrainObjective, Trainer, precision
 from triptych.train.checkpoint import STATE
 from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks
@@ -17,15 +19,31 @@ CPU = torch.device("cpu")
 AMX = "_is_amx_tile_supported"
 
 
-def has_tiles(monkeypatch, answer):
+def has_tiles(monkeypatch, answer, *, vectors=False, maker="GenuineIntel"):
     monkeypatch.setattr(torch.cpu, AMX, lambda: answer)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
+    monkeypatch.setattr(precision, "_cpu_maker", lambda: f"vendor_id : {maker}")
 
 
-@pytest.mark.parametrize(("tiles", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_is_bf16_on_a_cpu_only_with_tiles_for_it(monkeypatch, tiles, expected):
-    has_tiles(monkeypatch, tiles)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+@pytest.mark.parametrize(
+    ("tiles", "vectors", "maker", "expected"),
+    [
+        (True, True, "GenuineIntel", "bf16"),
+        (False, True, "GenuineIntel", "fp32"),
+        (False, True, "AuthenticAMD", "bf16"),
+        (False, False, "AuthenticAMD", "fp32"),
+    ],
+)
+def test_auto_is_bf16_on_a_cpu_with_tiles_for_it_or_the_vectors_of_amd(
+    monkeypatch, tiles, vectors, maker, expected
+):
+    has_tiles(monkeypatch, tiles, vectors=vectors, maker=maker)
     assert Precision.choose("auto", CPU).name == expected
+
+
+def test_the_maker_of_the_cpu_is_read_where_the_system_tells_it():
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        assert precision._cpu_maker().startswith("vendor_id")
 
 
 def trainer(output, **hooks):

@@ -40,7 +40,7 @@ class TrainingSettings:
         micro_batch_rows: rows computed together; changes memory and speed, not results
             beyond rounding.
         precision: of the matrix products; weights stay fp32. `auto` is bf16 on a GPU, and on
-            a CPU that has tiles for it (AMX), else fp32. A run goes on as it began.
+            a CPU with AMX or AMD's AVX-512 BF16, else fp32. A run goes on as it began.
         recompute: activations that are computed again to save memory: `none`, `selective` or
             `full`; changes memory and time, not the result.
         compile: layers by torch.compile: `"auto"` where it pays, which is measured before

@@ -29,7 +29,7 @@ class TrainConfig:
         exits: of each stage, when it ends before its last step; empty for never.
         micro_batch_rows: rows computed at once; changes memory, not the result.
         precision: `auto`, `fp32`, `bf16` or `fp16`. `auto` goes on as the run began; at first
-            it is bf16 (on old GPUs fp16), on a CPU only if that has AMX.
+            it is bf16 (on old GPUs fp16), on a CPU only with AMX or AMD's AVX-512 BF16.
         recompute: what the backward pass computes again instead of keeping it: `none`,
             `selective` (all but matrix products and attention) or `full` (layers);
             changes memory and time, not the result.
