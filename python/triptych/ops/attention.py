@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.ops import libraries
+from triptych.ops import libraries, rust_attention
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
 
@@ -74,6 +74,8 @@ def attention(
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
     if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
+    if name == "rust":
+        return rust_attention.attention(q, k, v, cu_seqlens, rules)
     if name == "flash_attn":
         return libraries.flash_attn(q, k, v, cu_seqlens, rules)
     if name == "varlen":
@@ -112,6 +114,7 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
         "triton": kernel_obstacle(q),
+        "rust": rust_attention.obstacle(q, rules) if q.device.type == "cpu" else "",
     }
     return tuple((name, why) for name, why in found.items() if why)
 

@@ -33,13 +33,18 @@ OPERATORS = (
     "swiglu",
 )
 # Names that only one operator knows, beside `NAMES`.
-ALTERNATIVES = {"attention": tuple(LIBRARIES), "linear_cross_entropy": ("chunked",)}
+ALTERNATIVES = {
+    "attention": (*LIBRARIES, "rust"),
+    "linear_cross_entropy": ("chunked",),
+}
 # In order, where the device is a GPU. `varlen` is last: its backward may add in any
 # order, so that two runs differ.
 PREFERRED = {
     "attention": ("flash_attn", "triton", "varlen", "cpu"),
     "linear_cross_entropy": ("chunked", "triton", "cpu"),
 }
+# In order, on a CPU.
+PREFERRED_ON_CPU = {"attention": ("rust", "cpu")}
 # Where torch.compile is at work it fuses these with what stands beside them, and does
 # not look into a kernel of ours.
 FUSED_BY_COMPILER = ("geglu", "relu2", "rms_norm", "rope", "swiglu")
@@ -107,7 +112,7 @@ def _choose(
 def _preferred(operator: str, device_type: str, fused: bool) -> tuple[str, ...]:
     """Implementations to try; `cpu`, plain PyTorch, runs anywhere, only slower."""
     if device_type == "cpu" or fused:
-        return ("cpu",)
+        return ("cpu",) if fused else PREFERRED_ON_CPU.get(operator, ("cpu",))
     return PREFERRED.get(operator, ("triton", "cpu"))
 
 
@@ -150,6 +155,8 @@ def _problem(name: str, device_type: str) -> str:
     """Why `name` cannot compute here; empty if it can."""
     if name == "cpu":
         return ""
+    if name == "rust":
+        return "" if device_type == "cpu" else "the engine computes on a CPU only"
     if name in LIBRARIES and device_type != "cuda":
         return f"{name} runs on CUDA only"
     if name in KERNELS and device_type == "cpu" and not _interpreted():

@@ -5,6 +5,7 @@
 #![allow(clippy::needless_pass_by_value)] // PyO3 extracts arguments as owned values
 
 mod arrays;
+mod attention;
 mod border;
 mod clean;
 mod fertility;
@@ -22,6 +23,9 @@ mod _core {
     use std::ffi::OsString;
 
     use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::attention::{attention_backward, attention_forward, cpu_has_vectors};
 
     #[pymodule_export]
     use super::border::{ConfigError, InputError, IntegrityError, InternalError, Interrupted, ResourceError};

@@ -1,0 +1,175 @@
+//! Forward pass: a running maximum and sum a row, a block of keys at a time.
+
+use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
+use super::problem::{own, Inputs, Problem, Unit};
+use super::tile::{exponent_scale, scores, Place, Tile};
+use super::{BLOCK, HIDDEN};
+use crate::element::{Element, Kernel};
+use crate::product::{multiply_add, Left};
+use crate::team::{on_threads, Parts, Queue};
+use crate::vector::Vector;
+
+/// What a forward pass writes.
+pub struct Output<'a, E> {
+    /// (tokens, heads, `head_dim`).
+    pub mixed: &'a mut [E],
+    /// (heads, tokens) float32: logarithm to base 2 of the sum of e^score of a query.
+    pub log_sums: &'a mut [f32],
+}
+
+/// Computes softmax(scale q kᵀ) v within each document.
+///
+/// # Panics
+/// `Problem::obstacle` names something, or the processor has no vectors for `E`.
+pub fn forward<E: Element>(problem: &Problem, inputs: Inputs<E>, output: Output<E>, num_threads: usize) {
+    let pass = Forward::new(problem, inputs, output);
+    on_threads(num_threads, || E::with_vectors(Worker(&pass)));
+}
+
+/// What the threads share.
+pub(super) struct Forward<'a, E> {
+    problem: &'a Problem,
+    inputs: Inputs<'a, E>,
+    mixed: Parts<'a, E>,
+    log_sums: Parts<'a, f32>,
+    units: Vec<Unit>,
+    queue: Queue,
+}
+
+/// One thread's share.
+pub(super) struct Worker<'a, E>(pub &'a Forward<'a, E>);
+
+impl<E> Kernel<E> for Worker<'_, E> {
+    #[inline(always)]
+    fn compute<V: Vector<Element = E>>(self) {
+        let mut room = Room::<V>::new(self.0.problem.head_dim);
+        while let Some(index) = self.0.queue.draw() {
+            self.0.unit(&self.0.units[index], &mut room);
+        }
+    }
+}
+
+/// Memory of one thread.
+struct Room<V: Vector> {
+    queries: Blocks<V::Word>,
+    keys: Blocks<V::Word>,
+    values: Blocks<V::Word>,
+    tile: Box<Tile>,
+    weights: Vec<V::Word>,
+    mixed: Vec<f32>,
+    maxima: [f32; BLOCK],
+    sums: [f32; BLOCK],
+}
+
+impl<V: Vector> Room<V> {
+    fn new(head_dim: usize) -> Self {
+        Self {
+            queries: Blocks::new(),
+            keys: Blocks::new(),
+            values: Blocks::new(),
+            tile: Box::new([0.0; BLOCK * BLOCK]),
+            weights: vec![V::Word::default(); BLOCK * BLOCK / V::PER_WORD],
+            mixed: vec![0.0; BLOCK * head_dim],
+            maxima: [HIDDEN; BLOCK],
+            sums: [0.0; BLOCK],
+        }
+    }
+
+    #[inline(always)]
+    fn restart(&mut self) {
+        self.mixed.fill(0.0);
+        self.maxima.fill(HIDDEN);
+        self.sums.fill(0.0);
+    }
+}
+
+impl<'a, E> Forward<'a, E> {
+    pub(super) fn new(problem: &'a Problem, inputs: Inputs<'a, E>, output: Output<'a, E>) -> Self {
+        let (num, rows) = (inputs.q.len(), problem.num_tokens() * problem.heads);
+        assert!(output.mixed.len() == num && output.log_sums.len() == rows, "an output of another shape");
+        let units = problem.units();
+        let queue = Queue::new(units.len());
+        let (mixed, log_sums) = (Parts::of(output.mixed), Parts::of(output.log_sums));
+        Self { problem, inputs, mixed, log_sums, units, queue }
+    }
+
+    #[inline(always)]
+    fn unit<V: Vector<Element = E>>(&self, unit: &Unit, room: &mut Room<V>) {
+        let (p, len, dim) = (self.problem, unit.tokens.len(), self.problem.head_dim);
+        let kv_head = p.kv_head(unit.head);
+        as_rows::<V>(&mut room.queries, p.rows(self.inputs.q, unit, unit.head, p.heads), len, dim);
+        as_columns::<V>(&mut room.keys, p.rows(self.inputs.k, unit, kv_head, p.kv_heads), len, dim);
+        as_row_groups::<V>(&mut room.values, p.rows(self.inputs.v, unit, kv_head, p.kv_heads), len, dim);
+        for block in 0..len.div_ceil(BLOCK) {
+            room.restart();
+            for key_block in p.blocks_seen(block, len) {
+                self.tile(Place { block, key_block, len }, room);
+            }
+            self.write(unit, block, room);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<V: Vector<Element = E>>(&self, place: Place, room: &mut Room<V>) {
+        let (queries, keys) = (room.queries.get(place.block), room.keys.get(place.key_block));
+        scores::<V>(&mut room.tile, self.problem, place, queries, keys);
+        let scale = exponent_scale(self.problem);
+        for i in 0..BLOCK {
+            soften(i, scale, room);
+        }
+        let weights = Left::rows(&room.weights, BLOCK / V::PER_WORD);
+        multiply_add::<V>(&mut room.mixed, weights, room.values.get(place.key_block), self.problem.head_dim);
+    }
+
+    #[inline(always)]
+    fn write<V: Vector<Element = E>>(&self, unit: &Unit, block: usize, room: &Room<V>) {
+        let (p, first) = (self.problem, block * BLOCK);
+        for i in 0..BLOCK.min(unit.tokens.len() - first) {
+            let token = unit.tokens.start + first + i;
+            let row = &room.mixed[i * p.head_dim..][..p.head_dim];
+            let share = V::splat(1.0 / room.sums[i]);
+            let to = own(&self.mixed, p.at(token, unit.head, p.heads), p.head_dim);
+            for c in (0..p.head_dim).step_by(V::LANES) {
+                V::narrow(V::mul(V::load(&row[c..]), share), &mut to[c..]);
+            }
+            let log_sum = room.maxima[i] + room.sums[i].log2();
+            own(&self.log_sums, unit.head * p.num_tokens() + token, 1)[0] = log_sum;
+        }
+    }
+}
+
+/// Turns row `i` of scores into weights, and what the row has summed so far to the new maximum.
+#[inline(always)]
+fn soften<V: Vector>(i: usize, scale: f32, room: &mut Room<V>) {
+    let row = &room.tile[i * BLOCK..][..BLOCK];
+    let mut greatest = V::load(row);
+    for c in (V::LANES..BLOCK).step_by(V::LANES) {
+        greatest = V::max(greatest, V::load(&row[c..]));
+    }
+    let before = room.maxima[i];
+    let maximum = before.max(V::greatest(greatest) * scale);
+    if maximum > before {
+        rescale::<V>(i, before - maximum, room);
+        room.maxima[i] = maximum;
+    }
+    let (factor, shift) = (V::splat(scale), V::splat(-maximum));
+    let row = &room.tile[i * BLOCK..][..BLOCK];
+    let words = &mut room.weights[i * (BLOCK / V::PER_WORD)..][..BLOCK / V::PER_WORD];
+    let mut sum = V::splat(0.0);
+    for c in (0..BLOCK).step_by(V::LANES) {
+        let weight = V::exp2(V::fma(V::load(&row[c..]), factor, shift));
+        sum = V::add(sum, weight);
+        V::words_of_row(weight, &mut words[c / V::PER_WORD..]);
+    }
+    room.sums[i] += V::sum(sum);
+}
+
+#[inline(always)]
+fn rescale<V: Vector>(i: usize, exponent: f32, room: &mut Room<V>) {
+    let factor = V::exp2(V::splat(exponent));
+    room.sums[i] *= V::greatest(factor);
+    let head_dim = room.mixed.len() / BLOCK;
+    for numbers in room.mixed[i * head_dim..][..head_dim].chunks_exact_mut(V::LANES) {
+        V::store(V::mul(V::load(numbers), factor), numbers);
+    }
+}

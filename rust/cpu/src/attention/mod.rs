@@ -1,0 +1,27 @@
+//! Attention within each document of packed rows: FlashAttention-2 (Dao 2023) on a processor.
+//!
+//! A unit of work is one head of one document. Its keys and values are packed once, in the order
+//! in which the product instruction reads them; then blocks of 64 queries go over the blocks of
+//! 64 keys that they see. Scores never leave the nearest cache. What is hidden costs nothing
+//! but at the edges: with a causal mask half of the work.
+//!
+//! Sums are float32. A unit is computed by one thread, in one order, so a document's bits depend
+//! neither on threads nor on what it is packed with. The backward pass computes scores again.
+
+mod backward;
+mod forward;
+mod packed;
+mod problem;
+mod tile;
+#[cfg(test)]
+mod tests;
+
+pub use backward::{backward, Given, Gradients};
+pub use forward::{forward, Output};
+pub use problem::{Inputs, Problem};
+
+/// Queries, and keys, computed together.
+const BLOCK: usize = 64;
+
+/// Stands for a hidden score: finite, so that a row that sees nothing yet has no NaN.
+const HIDDEN: f32 = -1e30;

@@ -1,0 +1,199 @@
+//! Both passes beside attention written out in float64.
+
+use proptest::prelude::*;
+
+use super::{backward, forward, Given, Gradients, Inputs, Output, Problem};
+use crate::Element;
+
+/// A type of elements in tests.
+trait Number: Element {
+    fn of(x: f64) -> Self;
+    fn value(self) -> f64;
+    /// Twice what rounding weights and results to the type can do, of the largest number.
+    const TOLERANCE: f64;
+}
+
+impl Number for f32 {
+    fn of(x: f64) -> Self {
+        x as f32
+    }
+    fn value(self) -> f64 {
+        f64::from(self)
+    }
+    const TOLERANCE: f64 = 2e-6;
+}
+
+impl Number for u16 {
+    fn of(x: f64) -> Self {
+        ((x as f32).to_bits() >> 16) as u16 // towards zero: any bf16 will do as an input
+    }
+    fn value(self) -> f64 {
+        f64::from(f32::from_bits(u32::from(self) << 16))
+    }
+    const TOLERANCE: f64 = 8e-3;
+}
+
+/// Numbers that look random, and are the same each time.
+fn numbers<E: Number>(len: usize, seed: u64) -> Vec<E> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        E::of((state >> 33) as f64 / f64::from(1_u32 << 30) - 1.0)
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+struct Case<E> {
+    problem: Problem,
+    q: Vec<E>,
+    k: Vec<E>,
+    v: Vec<E>,
+    upstream: Vec<E>,
+}
+
+/// Output and three gradients.
+type Results = [Vec<f64>; 4];
+
+impl<E: Number> Case<E> {
+    fn new(problem: Problem) -> Self {
+        let of = |heads: usize| problem.num_tokens() * heads * problem.head_dim;
+        let (many, few) = (of(problem.heads), of(problem.kv_heads));
+        let (q, k, v, upstream) = (numbers(many, 1), numbers(few, 2), numbers(few, 3), numbers(many, 4));
+        Self { problem, q, k, v, upstream }
+    }
+
+    fn inputs(&self) -> Inputs<'_, E> {
+        Inputs { q: &self.q, k: &self.k, v: &self.v }
+    }
+
+    fn computed(&self, num_threads: usize) -> Results {
+        let p = &self.problem;
+        assert_eq!(p.obstacle([self.q.len(), self.k.len(), self.v.len()]), None);
+        let mut mixed = vec![E::default(); self.q.len()];
+        let mut log_sums = vec![0.0; p.num_tokens() * p.heads];
+        forward(p, self.inputs(), Output { mixed: &mut mixed, log_sums: &mut log_sums }, num_threads);
+        let [mut q, mut k, mut v] = [self.q.len(), self.k.len(), self.v.len()].map(|len| vec![E::default(); len]);
+        let given = Given { mixed: &mixed, log_sums: &log_sums, upstream: &self.upstream };
+        backward(p, self.inputs(), given, Gradients { q: &mut q, k: &mut k, v: &mut v }, num_threads);
+        [mixed, q, k, v].map(|found| found.into_iter().map(Number::value).collect())
+    }
+
+    /// By the definition, a query at a time.
+    fn expected(&self) -> Results {
+        let mut found = [self.q.len(), self.q.len(), self.k.len(), self.v.len()].map(|len| vec![0.0; len]);
+        for edges in self.problem.boundaries.windows(2) {
+            for head in 0..self.problem.heads {
+                for i in 0..edges[1] - edges[0] {
+                    self.query(edges[0], edges[1] - edges[0], i, head, &mut found);
+                }
+            }
+        }
+        found
+    }
+
+    fn query(&self, start: usize, len: usize, i: usize, head: usize, found: &mut Results) {
+        let p = &self.problem;
+        let (dim, kv_head) = (p.head_dim, p.kv_head(head));
+        let seen = p.seen(i, len);
+        let at = p.at(start + i, head, p.heads);
+        let key = |j: usize| p.at(start + j, kv_head, p.kv_heads);
+        let dot = |a: &[E], b: &[E]| -> f64 { a.iter().zip(b).map(|(x, y)| x.value() * y.value()).sum() };
+        let scale = f64::from(p.scale);
+        let scores: Vec<f64> =
+            seen.clone().map(|j| scale * dot(&self.q[at..at + dim], &self.k[key(j)..key(j) + dim])).collect();
+        let largest = scores.iter().copied().fold(f64::MIN, f64::max);
+        let exps: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+        let sum: f64 = exps.iter().sum();
+        let upstream = &self.upstream[at..at + dim];
+        let inner: f64 = seen
+            .clone()
+            .map(|j| exps[j - seen.start] / sum * dot(upstream, &self.v[key(j)..key(j) + dim]))
+            .sum();
+        for j in seen.clone() {
+            let weight = exps[j - seen.start] / sum;
+            let slope = weight * (dot(upstream, &self.v[key(j)..key(j) + dim]) - inner) * scale;
+            for c in 0..dim {
+                found[0][at + c] += weight * self.v[key(j) + c].value();
+                found[1][at + c] += slope * self.k[key(j) + c].value();
+                found[2][key(j) + c] += slope * self.q[at + c].value();
+                found[3][key(j) + c] += weight * self.upstream[at + c].value();
+            }
+        }
+    }
+
+    /// Within `tolerances` times the type's.
+    fn check(&self, tolerances: f64) {
+        if !E::has_vectors() {
+            return;
+        }
+        let (computed, expected) = (self.computed(1), self.expected());
+        for (which, (found, wanted)) in computed.iter().zip(&expected).enumerate() {
+            let largest = wanted.iter().fold(1e-3_f64, |most, x| most.max(x.abs()));
+            for (i, (x, y)) in found.iter().zip(wanted).enumerate() {
+                assert!((x - y).abs() <= tolerances * E::TOLERANCE * largest, "{which} at {i}: {x} for {y} in {:?}", self.problem);
+            }
+        }
+        assert_eq!(self.computed(3), computed, "threads changed bits");
+    }
+}
+
+fn problem(lens: &[usize], group: usize, kv_heads: usize, head_dim: usize) -> Problem {
+    let mut boundaries = vec![0];
+    lens.iter().for_each(|len| boundaries.push(boundaries[boundaries.len() - 1] + len));
+    let heads = kv_heads * group;
+    Problem { boundaries, heads, kv_heads, head_dim, causal: true, window: None, scale: 0.3 }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn both_passes_are_those_of_float64(
+        lens in prop::collection::vec(0_usize..200, 1..4),
+        (group, kv_heads, lanes) in (1_usize..4, 1_usize..3, 1_usize..7),
+        (causal, window) in (any::<bool>(), prop::option::of(1_usize..150)),
+    ) {
+        let mut problem = problem(&lens, group, kv_heads, 16 * lanes);
+        (problem.causal, problem.window) = (causal || window.is_some(), window);
+        Case::<f32>::new(problem.clone()).check(1.0);
+        Case::<u16>::new(problem).check(1.0);
+    }
+}
+
+#[test]
+fn large_scores_neither_overflow_nor_hide_what_is_seen() {
+    let mut problem = problem(&[130], 1, 1, 16);
+    problem.scale = 300.0; // scores of a thousand, whose float32 are 1e-4 apart
+    Case::<f32>::new(problem).check(100.0);
+}
+
+#[test]
+fn a_document_has_the_same_bits_wherever_it_is_packed() {
+    let dim = 2 * 32;
+    let alone = Case::<f32>::new(problem(&[100], 1, 2, 32));
+    let mut packed = Case::<f32>::new(problem(&[70, 100], 1, 2, 32));
+    for (to, from) in [
+        (&mut packed.q, &alone.q),
+        (&mut packed.k, &alone.k),
+        (&mut packed.v, &alone.v),
+        (&mut packed.upstream, &alone.upstream),
+    ] {
+        to[70 * dim..].copy_from_slice(from);
+    }
+    if f32::has_vectors() {
+        let (alone, packed) = (alone.computed(1), packed.computed(2));
+        alone.iter().zip(&packed).for_each(|(one, both)| assert_eq!(one[..], both[70 * dim..]));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_a_sentence() {
+    let mut wrong = problem(&[4], 1, 2, 16);
+    assert_eq!(wrong.obstacle([128, 128, 128]), None);
+    assert!(wrong.obstacle([128, 128, 127]).is_some_and(|why| why.starts_with("elements")));
+    wrong.heads = 3;
+    assert!(wrong.obstacle([128, 128, 128]).is_some_and(|why| why.starts_with("heads")));
+    wrong = problem(&[4], 1, 2, 24);
+    assert!(wrong.obstacle([0, 0, 0]).is_some_and(|why| why.starts_with("head_dim")));
+    wrong.boundaries = vec![0, 4, 2];
+    assert!(wrong.obstacle([0, 0, 0]).is_some_and(|why| why.starts_with("documents")));
+}

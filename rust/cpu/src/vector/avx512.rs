@@ -1,0 +1,212 @@
+//! AVX-512, for float32 and for bf16 with its own product instruction.
+//!
+//! Every intrinsic is called from a function that is inlined into `run`, which has the
+//! features and is entered only after the processor was asked for them: that makes the
+//! calls sound. Loads and stores go through slices whose length is checked.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m256i, __m512, __m512bh, __m512i, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_ps,
+    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_div_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps,
+    _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
+};
+use std::mem::transmute;
+
+use super::{Vector, Work, MOST_LANES, MOST_PER_WORD};
+
+const LANES: usize = MOST_LANES;
+
+/// AVX-512 over float32.
+#[derive(Clone, Copy)]
+pub struct Avx512;
+
+/// AVX-512 over bf16, two products a lane and instruction, summed in float32.
+#[derive(Clone, Copy)]
+pub struct Avx512Bf16;
+
+/// What both share: arithmetic of float32.
+macro_rules! float_arithmetic {
+    () => {
+        #[inline(always)]
+        fn splat(x: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        fn load(from: &[f32]) -> __m512 {
+            unsafe { _mm512_loadu_ps(from[..LANES].as_ptr()) }
+        }
+        #[inline(always)]
+        fn store(x: __m512, to: &mut [f32]) {
+            unsafe { _mm512_storeu_ps(to[..LANES].as_mut_ptr(), x) }
+        }
+        #[inline(always)]
+        fn add(x: __m512, y: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(x, y) }
+        }
+        #[inline(always)]
+        fn sub(x: __m512, y: __m512) -> __m512 {
+            unsafe { _mm512_sub_ps(x, y) }
+        }
+        #[inline(always)]
+        fn mul(x: __m512, y: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(x, y) }
+        }
+        #[inline(always)]
+        fn div(x: __m512, y: __m512) -> __m512 {
+            unsafe { _mm512_div_ps(x, y) }
+        }
+        #[inline(always)]
+        fn max(x: __m512, y: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(x, y) }
+        }
+        #[inline(always)]
+        fn fma(x: __m512, y: __m512, z: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(x, y, z) }
+        }
+        #[inline(always)]
+        fn exp2(x: __m512) -> __m512 {
+            exp2(x)
+        }
+        #[inline(always)]
+        fn sum(x: __m512) -> f32 {
+            unsafe { _mm512_reduce_add_ps(x) }
+        }
+        #[inline(always)]
+        fn greatest(x: __m512) -> f32 {
+            unsafe { _mm512_reduce_max_ps(x) }
+        }
+    };
+}
+
+/// Taylor series of 2^x: ln(2)^k / k!. Within half of 0 the next term is 1.2e-7.
+const POWERS: [f32; 7] =
+    [1.0, 0.693_147_2, 0.240_226_5, 0.055_504_11, 0.009_618_129, 0.001_333_356, 0.000_154_035_3];
+
+/// 2^x as 2^round(x) * 2^rest.
+#[inline(always)]
+fn exp2(x: __m512) -> __m512 {
+    unsafe {
+        let whole = _mm512_roundscale_ps::<0>(x);
+        let rest = _mm512_sub_ps(x, whole);
+        let mut power = _mm512_set1_ps(POWERS[6]);
+        for coefficient in POWERS[..6].iter().rev() {
+            power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(*coefficient));
+        }
+        _mm512_scalef_ps(power, whole)
+    }
+}
+
+impl Vector for Avx512 {
+    type Element = f32;
+    type Word = f32;
+    type Floats = __m512;
+    const LANES: usize = LANES;
+    const PER_WORD: usize = 1;
+
+    fn is_here() -> bool {
+        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
+    }
+    fn run(work: impl Work) {
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
+        fn with_features(work: impl Work) {
+            work.run();
+        }
+        assert!(Self::is_here(), "AVX-512 is missing");
+        // Sound, since the processor has just said that it has them.
+        unsafe { with_features(work) }
+    }
+
+    float_arithmetic!();
+
+    #[inline(always)]
+    fn multiply_add(to: __m512, word: f32, words: &[f32]) -> __m512 {
+        Self::fma(Self::splat(word), Self::load(words), to)
+    }
+    #[inline(always)]
+    fn word(part: impl Fn(usize) -> f32) -> f32 {
+        part(0)
+    }
+    #[inline(always)]
+    fn widen(from: &[f32]) -> __m512 {
+        Self::load(from)
+    }
+    #[inline(always)]
+    fn narrow(x: __m512, to: &mut [f32]) {
+        Self::store(x, to);
+    }
+    #[inline(always)]
+    fn words_of_row(x: __m512, to: &mut [f32]) {
+        Self::store(x, to);
+    }
+    #[inline(always)]
+    fn words_of_rows(x: [__m512; MOST_PER_WORD], to: &mut [f32]) {
+        Self::store(x[0], to);
+    }
+}
+
+impl Vector for Avx512Bf16 {
+    type Element = u16;
+    type Word = u32;
+    type Floats = __m512;
+    const LANES: usize = LANES;
+    const PER_WORD: usize = 2;
+
+    fn is_here() -> bool {
+        Avx512::is_here() && is_x86_feature_detected!("avx512bf16")
+    }
+    fn run(work: impl Work) {
+        #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")]
+        fn with_features(work: impl Work) {
+            work.run();
+        }
+        assert!(Self::is_here(), "AVX-512 BF16 is missing");
+        // Sound, since the processor has just said that it has them.
+        unsafe { with_features(work) }
+    }
+
+    float_arithmetic!();
+
+    #[inline(always)]
+    fn multiply_add(to: __m512, word: u32, words: &[u32]) -> __m512 {
+        unsafe {
+            let many = _mm512_loadu_si512(words[..LANES].as_ptr().cast());
+            let one = _mm512_set1_epi32(word.cast_signed());
+            _mm512_dpbf16_ps(to, transmute::<__m512i, __m512bh>(one), transmute::<__m512i, __m512bh>(many))
+        }
+    }
+    #[inline(always)]
+    fn word(part: impl Fn(usize) -> u16) -> u32 {
+        u32::from(part(0)) | u32::from(part(1)) << 16
+    }
+    #[inline(always)]
+    fn widen(from: &[u16]) -> __m512 {
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from[..LANES].as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        }
+    }
+    #[inline(always)]
+    fn narrow(x: __m512, to: &mut [u16]) {
+        unsafe { _mm256_storeu_si256(to[..LANES].as_mut_ptr().cast(), rounded(x)) }
+    }
+    #[inline(always)]
+    fn words_of_row(x: __m512, to: &mut [u32]) {
+        unsafe { _mm256_storeu_si256(to[..LANES / 2].as_mut_ptr().cast(), rounded(x)) }
+    }
+    #[inline(always)]
+    fn words_of_rows(x: [__m512; MOST_PER_WORD], to: &mut [u32]) {
+        unsafe {
+            let low = _mm512_cvtepu16_epi32(rounded(x[0]));
+            let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded(x[1])));
+            _mm512_storeu_si512(to[..LANES].as_mut_ptr().cast(), _mm512_or_si512(low, high));
+        }
+    }
+}
+
+/// bf16 of each lane, to the nearest.
+#[inline(always)]
+fn rounded(x: __m512) -> __m256i {
+    unsafe { transmute(_mm512_cvtneps_pbh(x)) }
+}

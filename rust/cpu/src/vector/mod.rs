@@ -1,0 +1,90 @@
+//! Vectors of float32, and products of what tensors hold.
+//!
+//! A kernel is written once over [`Vector`] and compiled for an instruction set and a type of
+//! elements. All of it is inlined into [`Vector::run`], the only function that has the
+//! instructions' target features.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(test)]
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx512::{Avx512, Avx512Bf16};
+#[cfg(test)]
+pub use scalar::Scalar;
+
+/// Something to do with vectors; `run` is inlined whole.
+pub trait Work {
+    /// Does it.
+    fn run(self);
+}
+
+/// An instruction set and a type of elements.
+pub trait Vector: Copy + Send + Sync + 'static {
+    /// A number as tensors hold it: `f32`, or the bits of a bf16.
+    type Element: Copy + Default + Send + Sync + 'static;
+    /// What a lane multiplies by one instruction: `PER_WORD` elements.
+    type Word: Copy + Default + Send + Sync + 'static;
+    /// `LANES` of float32.
+    type Floats: Copy;
+    /// Numbers in a vector; divides [`MOST_LANES`].
+    const LANES: usize;
+    /// Elements in a word.
+    const PER_WORD: usize;
+
+    /// Whether this processor has the instructions.
+    fn is_here() -> bool;
+    /// Does `work` with the instructions.
+    ///
+    /// # Panics
+    /// This processor lacks them.
+    fn run(work: impl Work);
+
+    /// The same number in all lanes.
+    fn splat(x: f32) -> Self::Floats;
+    /// The first `LANES` numbers.
+    fn load(from: &[f32]) -> Self::Floats;
+    /// Writes the first `LANES` numbers.
+    fn store(x: Self::Floats, to: &mut [f32]);
+    /// x + y
+    fn add(x: Self::Floats, y: Self::Floats) -> Self::Floats;
+    /// x - y
+    fn sub(x: Self::Floats, y: Self::Floats) -> Self::Floats;
+    /// x * y
+    fn mul(x: Self::Floats, y: Self::Floats) -> Self::Floats;
+    /// x / y
+    fn div(x: Self::Floats, y: Self::Floats) -> Self::Floats;
+    /// The greater of each lane.
+    fn max(x: Self::Floats, y: Self::Floats) -> Self::Floats;
+    /// x * y + z, rounded once where the instruction does.
+    fn fma(x: Self::Floats, y: Self::Floats, z: Self::Floats) -> Self::Floats;
+    /// 2 to the power of each lane, to 3e-7 of it; 0 far below.
+    fn exp2(x: Self::Floats) -> Self::Floats;
+    /// Sum of the lanes.
+    fn sum(x: Self::Floats) -> f32;
+    /// Greatest of the lanes.
+    fn greatest(x: Self::Floats) -> f32;
+    /// `to + word * words`, lane by lane; a word's products are summed.
+    fn multiply_add(to: Self::Floats, word: Self::Word, words: &[Self::Word]) -> Self::Floats;
+
+    /// The word of elements `part(0)`, and `part(1)` if there are two.
+    fn word(part: impl Fn(usize) -> Self::Element) -> Self::Word;
+    /// Reads `LANES` elements.
+    fn widen(from: &[Self::Element]) -> Self::Floats;
+    /// Writes `LANES` elements, rounded to the nearest.
+    fn narrow(x: Self::Floats, to: &mut [Self::Element]);
+    /// `LANES` numbers of one row as `LANES / PER_WORD` words.
+    fn words_of_row(x: Self::Floats, to: &mut [Self::Word]);
+    /// `LANES` numbers of the first `PER_WORD` rows as words, a row's number being one part of each.
+    fn words_of_rows(x: [Self::Floats; MOST_PER_WORD], to: &mut [Self::Word]);
+}
+
+/// Lanes of the widest vectors there are.
+pub const MOST_LANES: usize = 16;
+
+/// Elements of the widest word there is.
+pub const MOST_PER_WORD: usize = 2;
+
+/// log2(e): powers of 2 are what processors compute.
+pub const LOG2_E: f32 = std::f32::consts::LOG2_E;

@@ -1,0 +1,76 @@
+//! One number at a time on any processor: the slow twin of every other vector.
+
+use super::{Vector, Work, MOST_PER_WORD};
+
+/// Plain Rust over `f32`.
+#[derive(Clone, Copy)]
+pub struct Scalar;
+
+impl Vector for Scalar {
+    type Element = f32;
+    type Word = f32;
+    type Floats = f32;
+    const LANES: usize = 1;
+    const PER_WORD: usize = 1;
+
+    fn is_here() -> bool {
+        true
+    }
+    fn run(work: impl Work) {
+        work.run();
+    }
+    fn splat(x: f32) -> f32 {
+        x
+    }
+    fn load(from: &[f32]) -> f32 {
+        from[0]
+    }
+    fn store(x: f32, to: &mut [f32]) {
+        to[0] = x;
+    }
+    fn add(x: f32, y: f32) -> f32 {
+        x + y
+    }
+    fn sub(x: f32, y: f32) -> f32 {
+        x - y
+    }
+    fn mul(x: f32, y: f32) -> f32 {
+        x * y
+    }
+    fn div(x: f32, y: f32) -> f32 {
+        x / y
+    }
+    fn max(x: f32, y: f32) -> f32 {
+        x.max(y)
+    }
+    fn fma(x: f32, y: f32, z: f32) -> f32 {
+        x * y + z
+    }
+    fn exp2(x: f32) -> f32 {
+        x.exp2()
+    }
+    fn sum(x: f32) -> f32 {
+        x
+    }
+    fn greatest(x: f32) -> f32 {
+        x
+    }
+    fn multiply_add(to: f32, word: f32, words: &[f32]) -> f32 {
+        to + word * words[0]
+    }
+    fn word(part: impl Fn(usize) -> f32) -> f32 {
+        part(0)
+    }
+    fn widen(from: &[f32]) -> f32 {
+        from[0]
+    }
+    fn narrow(x: f32, to: &mut [f32]) {
+        to[0] = x;
+    }
+    fn words_of_row(x: f32, to: &mut [f32]) {
+        to[0] = x;
+    }
+    fn words_of_rows(x: [f32; MOST_PER_WORD], to: &mut [f32]) {
+        to[0] = x[0];
+    }
+}

@@ -1,0 +1,141 @@
+//! Attention on a CPU, over arrays that share memory with tensors; bf16 comes as uint16.
+
+use numpy::{Element as NumpyElement, PyReadonlyArray1, PyReadwriteArray1};
+use pyo3::prelude::*;
+use triptych_core::Error;
+use triptych_cpu::attention::{backward, forward, Given, Gradients, Inputs, Output, Problem};
+use triptych_cpu::Element;
+
+use crate::border::{detached, to_py_err};
+
+/// Shapes and rules of a call.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct Rules {
+    bf16: bool,
+    boundaries: Vec<usize>,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    causal: bool,
+    window: Option<usize>,
+    scale: f32,
+    num_threads: usize,
+}
+
+impl Rules {
+    fn problem(self) -> Problem {
+        let Self { boundaries, heads, kv_heads, head_dim, causal, window, scale, .. } = self;
+        Problem { boundaries, heads, kv_heads, head_dim, causal, window, scale }
+    }
+}
+
+/// Queries, keys and values; or output, gradient of it.
+type Three<'py> = [Bound<'py, PyAny>; 3];
+
+#[pyfunction]
+pub fn cpu_has_vectors(bf16: bool) -> bool {
+    if bf16 {
+        u16::has_vectors()
+    } else {
+        f32::has_vectors()
+    }
+}
+
+#[pyfunction]
+pub fn attention_forward(
+    py: Python<'_>,
+    inputs: Three<'_>,
+    mixed: Bound<'_, PyAny>,
+    log_sums: PyReadwriteArray1<'_, f32>,
+    rules: Rules,
+) -> PyResult<()> {
+    if rules.bf16 {
+        forward_of::<u16>(py, &inputs, &mixed, log_sums, rules)
+    } else {
+        forward_of::<f32>(py, &inputs, &mixed, log_sums, rules)
+    }
+}
+
+#[pyfunction]
+pub fn attention_backward(
+    py: Python<'_>,
+    inputs: Three<'_>,
+    given: [Bound<'_, PyAny>; 2],
+    log_sums: PyReadonlyArray1<'_, f32>,
+    gradients: Three<'_>,
+    rules: Rules,
+) -> PyResult<()> {
+    if rules.bf16 {
+        backward_of::<u16>(py, &inputs, &given, &log_sums, &gradients, rules)
+    } else {
+        backward_of::<f32>(py, &inputs, &given, &log_sums, &gradients, rules)
+    }
+}
+
+fn forward_of<E: Element + NumpyElement>(
+    py: Python<'_>,
+    inputs: &Three<'_>,
+    mixed: &Bound<'_, PyAny>,
+    mut log_sums: PyReadwriteArray1<'_, f32>,
+    rules: Rules,
+) -> PyResult<()> {
+    let arrays = read::<E, 3>(inputs)?;
+    let mut mixed = mixed.extract::<PyReadwriteArray1<'_, E>>()?;
+    let output = Output { mixed: mixed.as_slice_mut()?, log_sums: log_sums.as_slice_mut()? };
+    let num_threads = rules.num_threads;
+    let (inputs, problem) = checked(&arrays, rules)?;
+    detached(py, || {
+        forward(&problem, inputs, output, num_threads);
+        PyResult::Ok(())
+    })
+}
+
+fn backward_of<E: Element + NumpyElement>(
+    py: Python<'_>,
+    inputs: &Three<'_>,
+    given: &[Bound<'_, PyAny>; 2],
+    log_sums: &PyReadonlyArray1<'_, f32>,
+    gradients: &Three<'_>,
+    rules: Rules,
+) -> PyResult<()> {
+    let (arrays, given) = (read::<E, 3>(inputs)?, read::<E, 2>(given)?);
+    let given =
+        Given { mixed: given[0].as_slice()?, log_sums: log_sums.as_slice()?, upstream: given[1].as_slice()? };
+    let [mut q, mut k, mut v] = write::<E>(gradients)?;
+    let gradients = Gradients { q: q.as_slice_mut()?, k: k.as_slice_mut()?, v: v.as_slice_mut()? };
+    let num_threads = rules.num_threads;
+    let (inputs, problem) = checked(&arrays, rules)?;
+    detached(py, || {
+        backward(&problem, inputs, given, gradients, num_threads);
+        PyResult::Ok(())
+    })
+}
+
+fn read<'py, E: NumpyElement, const N: usize>(
+    arrays: &[Bound<'py, PyAny>; N],
+) -> PyResult<Vec<PyReadonlyArray1<'py, E>>> {
+    arrays.iter().map(|array| Ok(array.extract::<PyReadonlyArray1<'py, E>>()?)).collect()
+}
+
+fn write<'py, E: NumpyElement>(arrays: &Three<'py>) -> PyResult<[PyReadwriteArray1<'py, E>; 3]> {
+    let [q, k, v] = arrays;
+    Ok([q.extract()?, k.extract()?, v.extract()?])
+}
+
+/// The inputs, if they are what the rules say.
+fn checked<'a, E: NumpyElement>(
+    arrays: &'a [PyReadonlyArray1<'_, E>],
+    rules: Rules,
+) -> PyResult<(Inputs<'a, E>, Problem)> {
+    let inputs = Inputs { q: arrays[0].as_slice()?, k: arrays[1].as_slice()?, v: arrays[2].as_slice()? };
+    let problem = rules.problem();
+    match problem.obstacle([inputs.q, inputs.k, inputs.v].map(<[E]>::len)) {
+        None => Ok((inputs, problem)),
+        Some(found) => Err(to_py_err(Error::InvalidValue {
+            what: "attention".to_owned(),
+            expected: "arrays of the shapes that the rules name".to_owned(),
+            found,
+        })),
+    }
+}
