@@ -21,15 +21,24 @@ __all__ = [
     "TextPreprocessor",
     "Tokenizer",
     "__version__",
+    "attention_backward",
+    "attention_forward",
+    "cpu_has_vectors",
     "export_megatron",
     "import_tokens",
     "local_token_shards",
+    "loss_and_slopes",
     "main",
     "measure_fertility",
     "provoke_panic",
+    "rms_norm",
+    "rms_norm_slopes",
     "run_prep",
+    "swiglu",
+    "swiglu_slopes",
     "tokenize_documents",
     "train_tokenizer",
+    "turn",
     "verify_token_shards",
     "write_token_shards",
 ]
@@ -546,3 +555,135 @@ class Order:
 
     def document_id(self, source: int, document: int) -> str:
         """Id of a document, from the numbers that `rows` and `batch` give."""
+
+# Kernels for processors. Arrays are flat and contiguous, of float32, or of uint16 as the bits
+# of bf16; all of one call have one type unless said. What is written must not overlap what
+# is read. `cpu_has_vectors` says for which type a processor has them; else they panic.
+
+def cpu_has_vectors(bf16: bool) -> bool:
+    """Whether this processor has AVX-512 for bf16, or for float32."""
+
+def attention_forward(
+    inputs: Sequence[npt.NDArray[Any]],
+    mixed: npt.NDArray[Any],
+    log_sums: npt.NDArray[np.float32],
+    rules: Mapping[str, Any],
+) -> None:
+    """Softmax attention within each document (Dao 2023).
+
+    Args:
+        inputs: q (tokens, heads, head_dim), k and v (tokens, kv_heads, head_dim).
+        mixed: written, shaped as q.
+        log_sums: written, (heads, tokens): logarithms to base 2 of the sums of a query.
+        rules: `bf16`, `boundaries` of documents in tokens, `heads`, `kv_heads`,
+            `head_dim` (a multiple of 16 up to 256), `causal`, `window` or None, `scale`,
+            `num_threads`.
+
+    Raises:
+        ConfigError: shapes and rules do not fit.
+    """
+
+def attention_backward(
+    inputs: Sequence[npt.NDArray[Any]],
+    given: Sequence[npt.NDArray[Any]],
+    log_sums: npt.NDArray[np.float32],
+    gradients: Sequence[npt.NDArray[Any]],
+    rules: Mapping[str, Any],
+) -> None:
+    """Its gradients.
+
+    Args:
+        inputs: as of the forward pass.
+        given: its `mixed`, and the gradient of a loss with respect to that.
+        log_sums: as the forward pass wrote them.
+        gradients: written, shaped as the inputs.
+        rules: as of the forward pass.
+
+    Raises:
+        ConfigError: shapes and rules do not fit.
+    """
+
+def loss_and_slopes(
+    logits: npt.NDArray[Any],
+    targets: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float32],
+    costs: tuple[float, float],
+    num_threads: int,
+) -> float:
+    """Weighted sum of the cross-entropy of logits (rows, size), which become its gradient.
+
+    Args:
+        logits: overwritten.
+        targets: (rows,) ids below size.
+        weights: (rows,).
+        costs: z-loss and label smoothing, as in `ops.linear_cross_entropy`.
+        num_threads: at most so many.
+
+    Raises:
+        ConfigError: lengths do not fit, or a target is outside.
+    """
+
+def swiglu(
+    inputs: Sequence[npt.NDArray[Any]], gated: npt.NDArray[Any], num_threads: int
+) -> None:
+    """Writes silu(gate) * up of inputs gate and up, whose lengths are multiples of 16."""
+
+def swiglu_slopes(
+    inputs: Sequence[npt.NDArray[Any]],
+    slopes: Sequence[npt.NDArray[Any]],
+    num_threads: int,
+) -> None:
+    """Writes the slopes of gate and up, of inputs gate, up and the result's gradient."""
+
+def turn(
+    x: npt.NDArray[Any],
+    turned: npt.NDArray[Any],
+    angles: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int, float],
+    num_threads: int,
+) -> None:
+    """Writes x (tokens, heads, head_dim), dimensions i and i + half turned as a pair.
+
+    Args:
+        x: read.
+        turned: written, shaped as x.
+        angles: cosines and sines (tokens, half), half (a multiple of 16), and 1, or -1
+            to turn back.
+        num_threads: at most so many.
+
+    Raises:
+        ConfigError: lengths do not fit.
+    """
+
+def rms_norm(
+    x: npt.NDArray[Any],
+    weight: tuple[npt.NDArray[np.float32], float],
+    eps: float,
+    outputs: tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]],
+    num_threads: int,
+) -> None:
+    """Writes x / rms(x) * (weight + plus) in bf16 (Zhang & Sennrich 2019, eq. 4).
+
+    Args:
+        x: (rows, columns) of either type; columns are a multiple of 16.
+        weight: (columns,), and what is added to it.
+        eps: added to the mean square.
+        outputs: written: the norm, and what each row was multiplied by, (rows,).
+        num_threads: at most so many.
+    """
+
+def rms_norm_slopes(
+    x: npt.NDArray[Any],
+    weight: tuple[npt.NDArray[np.float32], float],
+    given: tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]],
+    slopes: tuple[npt.NDArray[Any], npt.NDArray[np.float32]],
+    num_threads: int,
+) -> None:
+    """Writes the slopes of x, in its type, and of weight.
+
+    Args:
+        x: as of the forward pass.
+        weight: as of the forward pass.
+        given: the factors that it wrote, and the gradient of its norm.
+        slopes: written.
+        num_threads: at most so many.
+    """

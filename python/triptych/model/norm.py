@@ -23,6 +23,11 @@ class RMSNorm(nn.Module):
         self.eps = config.rms_norm_eps
         self.casting = "gemma" if one_plus else "none"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalises the last dimension of x (..., size); keeps its dtype."""
-        return ops.rms_norm(x, self.weight, self.eps, casting=self.casting)
+    def forward(self, x: Tensor, narrow: bool = False) -> Tensor:
+        """Normalises the last dimension of x (..., size); keeps its dtype.
+
+        `narrow`: only matrix products read it, see `ops.rms_norm`.
+        """
+        return ops.rms_norm(
+            x, self.weight, self.eps, casting=self.casting, narrow=narrow
+        )

@@ -48,7 +48,7 @@ class Layer(nn.Module):
 
     def enter(self, x: Tensor, tables: Tables | None) -> tuple[Tensor, Tensor, Tensor]:
         """What `forward` does before attention: queries, keys and values of x."""
-        y = getattr(self, self.before[0])(x) if self.before else x
+        y = self._before(x, 0)
         return self.self_attn.project(y, tables)
 
     def leave(self, x: Tensor, mixed: Tensor) -> Tensor:
@@ -72,8 +72,15 @@ class Layer(nn.Module):
 
     def _add(self, x: Tensor, half: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """X plus what a half of the block makes of it, normed as the family does."""
-        y = getattr(self, self.before[half])(x) if self.before else x
-        return self._joined(x, half, compute(y))
+        return self._joined(x, half, compute(self._before(x, half)))
+
+    def _before(self, x: Tensor, half: int) -> Tensor:
+        """What a half of the block reads; experts weigh by it, so it stays as wide."""
+        if not self.before:
+            return x
+        narrow = half == 0 or self.block == "mlp"
+        output: Tensor = getattr(self, self.before[half])(x, narrow)
+        return output
 
     def _joined(self, x: Tensor, half: int, y: Tensor) -> Tensor:
         return x + (getattr(self, self.after[half])(y) if self.after else y)

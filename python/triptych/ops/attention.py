@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.ops import libraries, rust_attention
+from triptych.ops.arrays import engine_obstacle
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
 
@@ -110,11 +111,12 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
         half = "it is not asked for a soft-cap"
     if rules.sinks is not None or rules.pairs is not None:
         half = "it has neither sinks nor pairs"
+    name, no_rust = engine_obstacle(rust_attention.obstacle, q, rules)
     found = {
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
         "triton": kernel_obstacle(q),
-        "rust": rust_attention.obstacle(q, rules) if q.device.type == "cpu" else "",
+        name: no_rust,
     }
     return tuple((name, why) for name, why in found.items() if why)
 

@@ -35,7 +35,10 @@ OPERATORS = (
 # Names that only one operator knows, beside `NAMES`.
 ALTERNATIVES = {
     "attention": (*LIBRARIES, "rust"),
-    "linear_cross_entropy": ("chunked",),
+    "linear_cross_entropy": ("chunked", "rust"),
+    "rms_norm": ("rust",),
+    "rope": ("rust",),
+    "swiglu": ("rust",),
 }
 # In order, where the device is a GPU. `varlen` is last: its backward may add in any
 # order, so that two runs differ.
@@ -43,8 +46,8 @@ PREFERRED = {
     "attention": ("flash_attn", "triton", "varlen", "cpu"),
     "linear_cross_entropy": ("chunked", "triton", "cpu"),
 }
-# In order, on a CPU.
-PREFERRED_ON_CPU = {"attention": ("rust", "cpu")}
+# What the engine has kernels for, on a CPU.
+BY_ENGINE = ("attention", "linear_cross_entropy", "rms_norm", "rope", "swiglu")
 # Where torch.compile is at work it fuses these with what stands beside them, and does
 # not look into a kernel of ours.
 FUSED_BY_COMPILER = ("geglu", "relu2", "rms_norm", "rope", "swiglu")
@@ -111,14 +114,16 @@ def _choose(
 
 def _preferred(operator: str, device_type: str, fused: bool) -> tuple[str, ...]:
     """Implementations to try; `cpu`, plain PyTorch, runs anywhere, only slower."""
-    if device_type == "cpu" or fused:
-        return ("cpu",) if fused else PREFERRED_ON_CPU.get(operator, ("cpu",))
+    if fused:
+        return ("cpu",)
+    if device_type == "cpu":
+        return ("rust", "cpu") if operator in BY_ENGINE else ("cpu",)
     return PREFERRED.get(operator, ("triton", "cpu"))
 
 
 def _say(operator: str, device_type: str, name: str, problems: dict[str, str]) -> None:
     reasons = "; ".join(f"no `{other}`: {why}" for other, why in problems.items())
-    if name == "cpu" and problems:
+    if name == "cpu" and problems and device_type != "cpu":
         logger.warning(
             "%s on %s: `cpu`, plain PyTorch, is slow here (%s)",
             operator,
@@ -153,10 +158,8 @@ def _forced(operator: str, setting: str) -> str:
 
 def _problem(name: str, device_type: str) -> str:
     """Why `name` cannot compute here; empty if it can."""
-    if name == "cpu":
+    if name in ("cpu", "rust"):
         return ""
-    if name == "rust":
-        return "" if device_type == "cpu" else "the engine computes on a CPU only"
     if name in LIBRARIES and device_type != "cuda":
         return f"{name} runs on CUDA only"
     if name in KERNELS and device_type == "cpu" and not _interpreted():

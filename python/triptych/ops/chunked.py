@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from triptych import _core
+from triptych.ops.arrays import array
+
 CHUNK_TOKENS = 512
 
 
@@ -27,6 +30,7 @@ class Settings(NamedTuple):
     z_loss: float = 0.0
     label_smoothing: float = 0.0
     entropy: bool = False  # whether token statistics have it
+    by_engine: bool = False  # whether the engine makes slopes of logits as they are
 
 
 class TokenStatistics(NamedTuple):
@@ -131,7 +135,7 @@ class _Chunk(NamedTuple):
 
     span: slice
     hidden: Tensor  # (chunk, hidden_size), in the dtype of the matrix products
-    logits: Tensor  # (chunk, V) float32, to be overwritten
+    logits: Tensor  # (chunk, V) float32 or as multiplied, to be overwritten
     slope: Tensor | None  # (chunk, V) d logit / d raw logit, under a soft-cap
 
 
@@ -139,7 +143,7 @@ def _chunks(hidden: Tensor, weight: Tensor, settings: Settings) -> Iterator[_Chu
     """Logits chunk by chunk; `weight` is in the dtype of the matrix products."""
     shape = (min(CHUNK_TOKENS, hidden.shape[0]), weight.shape[0])
     product = torch.empty(shape, dtype=weight.dtype, device=weight.device)
-    is_float = weight.dtype == torch.float32
+    is_float = weight.dtype == torch.float32 or settings.by_engine
     buffer = product if is_float else torch.empty_like(product, dtype=torch.float32)
     for start in range(0, hidden.shape[0], CHUNK_TOKENS):
         span = slice(start, min(start + CHUNK_TOKENS, hidden.shape[0]))
@@ -171,9 +175,8 @@ class _Gradients:
     ) -> None:
         self.weight, self.temperature = weight, settings.temperature
         self.of_hidden = torch.empty_like(hidden) if needed[0] else None
-        self.of_weight = (
-            torch.zeros_like(weight, dtype=torch.float32) if needed[1] else None
-        )
+        self.of_weight: Tensor | None = None
+        self.wants_weight = needed[1]
 
     def add(self, chunk: _Chunk, of_logits: Tensor) -> None:
         """Takes in d loss / d logits (chunk, V), which may be overwritten."""
@@ -184,12 +187,20 @@ class _Gradients:
         narrow = of_logits.to(self.weight.dtype)
         if self.of_hidden is not None:
             self.of_hidden[chunk.span] = narrow @ self.weight
-        if self.of_weight is None:
+        if not self.wants_weight:
             return
-        if narrow.dtype == torch.float32:
+        if self.of_weight is None:
+            self.of_weight = (narrow.T @ chunk.hidden).float()
+        elif narrow.dtype == torch.float32:
             self.of_weight.addmm_(narrow.T, chunk.hidden)
         else:
             self.of_weight.add_(narrow.T @ chunk.hidden)
+
+    def weight_gradient(self) -> Tensor | None:
+        """The sum for the weight; None if nobody asks."""
+        if self.wants_weight and self.of_weight is None:  # there was no token
+            return torch.zeros_like(self.weight, dtype=torch.float32)
+        return self.of_weight
 
 
 class _Context(FunctionCtx):
@@ -225,7 +236,7 @@ class _SummedLoss(torch.autograd.Function):
                 total += _loss_and_slope(chunk.logits, *part, settings)
                 if any(needed):
                     gradients.add(chunk, chunk.logits)
-        ctx.gradients = gradients.of_hidden, gradients.of_weight
+        ctx.gradients = gradients.of_hidden, gradients.weight_gradient()
         ctx.weight_dtype = weight.dtype
         return total.float()
 
@@ -244,6 +255,8 @@ def _loss_and_slope(
     logits: Tensor, targets: Tensor, token_weights: Tensor, settings: Settings
 ) -> Tensor:
     """Weighted loss sum of a chunk; logits become d loss / d logits in place."""
+    if settings.by_engine:
+        return _by_engine(logits, targets, token_weights, settings)
     vocab_size, smoothing = logits.shape[1], settings.label_smoothing
     largest = logits.amax(dim=1, keepdim=True)
     logits.sub_(largest)  # largest exponent is 0: exp cannot overflow
@@ -260,6 +273,20 @@ def _loss_and_slope(
     if smoothing:
         logits.sub_(factors * (smoothing / vocab_size))
     return (losses * factors).sum(dtype=torch.float64)
+
+
+def _by_engine(
+    logits: Tensor, targets: Tensor, token_weights: Tensor, settings: Settings
+) -> Tensor:
+    """The same in one pass of the engine, without float32 copies of bf16."""
+    total = _core.loss_and_slopes(
+        array(logits),
+        array(targets.contiguous()),
+        array(token_weights.contiguous()),
+        (settings.z_loss, settings.label_smoothing),
+        torch.get_num_threads(),
+    )
+    return torch.tensor(total, dtype=torch.float64)
 
 
 class _TokenStatistics(torch.autograd.Function):
@@ -324,7 +351,7 @@ class _TokenStatistics(torch.autograd.Function):
                 slope.exp_().mul_(factors).add_(shares[span, None])
                 slope.scatter_add_(1, targets[span, None], g_logp[span, None])
                 gradients.add(chunk, slope)
-        of_weight = gradients.of_weight
+        of_weight = gradients.weight_gradient()
         if of_weight is not None:
             of_weight = of_weight.to(weight.dtype)
         return gradients.of_hidden, of_weight, None, None

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.ops import cpu_layers
+from triptych.ops import cpu_layers, rust_layers
+from triptych.ops.arrays import engine_obstacle
 from triptych.ops.choice import Obstacles, implementation, kernel
 
 KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -24,7 +25,14 @@ def _who(operator: str, x: Tensor, obstacles: Obstacles) -> str:
     )
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, *, casting: str = "none") -> Tensor:
+def rms_norm(
+    x: Tensor,
+    weight: Tensor,
+    eps: float,
+    *,
+    casting: str = "none",
+    narrow: bool = False,
+) -> Tensor:
     """X / rms(x) * weight over the last dimension, computed in float32.
 
     Zhang & Sennrich 2019, eq. 4. The result has the dtype of x.
@@ -35,8 +43,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, casting: str = "none") ->
         eps: added to the mean square.
         casting: "none" rounds once, at the end; "llama" rounds before the weight
             multiplies, as Hugging Face's layer does; "gemma" multiplies by 1 + weight.
+        narrow: only matrix products read the result, so under autocast it may have
+            their type, which they would round it to.
     """
-    name = _who("rms_norm", x, _norm_obstacles(x))
+    no_rust = engine_obstacle(rust_layers.norm_obstacle, x, weight, casting, narrow)
+    name = _who("rms_norm", x, (*_norm_obstacles(x), no_rust))
+    if name == "rust":
+        return rust_layers.rms_norm(x, weight, eps, casting)
     if name != "cpu":
         normed: Tensor = kernel("rms_norm", name)(x, weight, eps, casting=casting)
         return normed
@@ -47,7 +60,8 @@ def add_rms_norm(
     x: Tensor, residual: Tensor, weight: Tensor, eps: float, *, casting: str = "none"
 ) -> tuple[Tensor, Tensor]:
     """`rms_norm` of x + residual, and that sum in the residual's dtype."""
-    name = _who("rms_norm", x, _norm_obstacles(x))
+    obstacles = (*_norm_obstacles(x), ("rust", "it adds nothing"))
+    name = _who("rms_norm", x, obstacles)
     if name != "cpu":
         normed, total = kernel("rms_norm", name)(
             x, weight, eps, residual=residual, casting=casting
@@ -98,6 +112,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     That is the layout of Hugging Face checkpoints, not the paper's neighbours.
     """
     name = _who("rope", x, _rope_obstacles(x, cos, sin))
+    if name == "rust":
+        return rust_layers.turn(x, cos, sin)
     if name == "cpu":
         return _plain_rotate(x, cos, sin)
     return _rotate_both(name, x, x[..., :0, :], cos, sin)[0]
@@ -106,6 +122,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """`rotate` of q (..., heads, head_dim) and k (..., kv_heads, head_dim) at once."""
     name = _who("rope", q, _rope_obstacles(q, cos, sin))
+    if name == "rust":
+        return rust_layers.turn(q, cos, sin), rust_layers.turn(k, cos, sin)
     if name == "cpu":
         return _plain_rotate(q, cos, sin), _plain_rotate(k, cos, sin)
     return _rotate_both(name, q, k, cos, sin)
@@ -136,15 +154,20 @@ def _rope_obstacles(x: Tensor, cos: Tensor, sin: Tensor) -> Obstacles:
     tables = (*x.shape[:-2], 1, x.shape[-1] // 2)
     if x.dim() < 3 or cos.shape != tables or sin.shape != tables:
         why = f"tables of {tuple(cos.shape)} are not one row a token"
-        return (("triton", why), ("reference", why))
+        return (("triton", why), ("reference", why), ("rust", why))
+    no_rust = engine_obstacle(rust_layers.turn_obstacle, x, cos, sin)
     if x.dtype not in KERNEL_DTYPES or x.shape[-1] > MAX_HEAD_DIM:
-        return (("triton", f"no kernel for {x.dtype} and head dim {x.shape[-1]}"),)
-    return ()
+        why = f"no kernel for {x.dtype} and head dim {x.shape[-1]}"
+        return (("triton", why), no_rust)
+    return (no_rust,)
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up (Shazeer 2020, eq. 6)."""
-    name = _who("swiglu", gate, _gated_obstacles(gate, up))
+    no_rust = engine_obstacle(rust_layers.gated_obstacle, gate, up)
+    name = _who("swiglu", gate, (*_gated_obstacles(gate, up), no_rust))
+    if name == "rust":
+        return rust_layers.swiglu(gate, up)
     if name == "cpu":
         return F.silu(gate) * up
     gated: Tensor = kernel("swiglu", name)(gate, up)

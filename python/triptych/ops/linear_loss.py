@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from triptych.ops import chunked
+from triptych.ops.arrays import dtype_obstacle, engine_obstacle
 from triptych.ops.choice import Obstacles, implementation, kernel
 
 IGNORE_INDEX = -100
@@ -53,9 +54,13 @@ def linear_cross_entropy(
     settings = chunked.Settings(
         compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing
     )
-    obstacles = _chunked_obstacles(reduction, gradient_filter)
+    obstacles = (
+        *_chunked_obstacles(reduction, gradient_filter),
+        engine_obstacle(_no_rust, hidden, settings, reduction),
+    )
     name = implementation("linear_cross_entropy", hidden.device.type, obstacles)
-    if name == "cpu":
+    if name in ("cpu", "rust"):
+        settings = settings._replace(by_engine=name == "rust")
         return _on_cpu(
             hidden, weight, targets, weights, ignore_index, settings, reduction
         )
@@ -88,6 +93,12 @@ def _chunked_obstacles(reduction: str, gradient_filter: float) -> Obstacles:
     if gradient_filter:
         return (("chunked", "it has no gradient filter"),)
     return ()
+
+
+def _no_rust(hidden: Tensor, settings: chunked.Settings, reduction: str) -> str:
+    if reduction == "none" or settings.softcap is not None:
+        return "it keeps no token's loss and has no soft-cap"
+    return dtype_obstacle(hidden, settings.dtype)
 
 
 def _on_cpu(

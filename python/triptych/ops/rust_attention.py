@@ -8,17 +8,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from triptych import _core
+from triptych.ops.arrays import LANES, array, dtype_obstacle
 from triptych.ops.libraries import Rules
 
-DTYPES = (torch.float32, torch.bfloat16)
 MAX_HEAD_DIM = 256
-# Lanes of a vector; a head fills whole ones.
-LANES = 16
 
 
 def obstacle(q: Tensor, rules: Rules) -> str:
@@ -27,17 +24,13 @@ def obstacle(q: Tensor, rules: Rules) -> str:
         return "it has no soft-cap, no sinks and no pairs"
     if rules.dropout > 0.0:
         return "it has no dropout"
-    return _obstacle(compute_dtype(q), q.shape[2])
-
-
-def _obstacle(dtype: torch.dtype, head_dim: int) -> str:
-    if dtype not in DTYPES:
-        return f"it does not compute in {dtype}"
-    if head_dim % LANES or head_dim > MAX_HEAD_DIM:
-        return f"a head dim of {head_dim} is no multiple of {LANES} up to {MAX_HEAD_DIM}"
-    if not _core.cpu_has_vectors(dtype == torch.bfloat16):
-        return f"this processor has no AVX-512 for {dtype}"
-    return ""
+    if rules.scale is not None and not 0.0 < rules.scale < math.inf:
+        return f"a scale of {rules.scale} is not above 0"
+    if q.shape[2] % LANES or q.shape[2] > MAX_HEAD_DIM:
+        return (
+            f"a head dim of {q.shape[2]} is no multiple of {LANES} up to {MAX_HEAD_DIM}"
+        )
+    return dtype_obstacle(q, compute_dtype(q))
 
 
 def compute_dtype(q: Tensor) -> torch.dtype:
@@ -80,7 +73,7 @@ def _attend(
     log_sums = torch.empty(q.shape[1::-1], dtype=torch.float32)
     rules = _rules(q, k, cu_seqlens, causal, window, scale)
     _core.attention_forward(
-        [_array(x) for x in (q, k, v)], _array(mixed), _array(log_sums), rules
+        [array(x) for x in (q, k, v)], array(mixed), array(log_sums), rules
     )
     return mixed, log_sums
 
@@ -106,13 +99,13 @@ def _attend_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values."""
     q, k, v, upstream = (x.contiguous() for x in (q, k, v, upstream))
-    gradients = tuple(torch.empty_like(x) for x in (q, k, v))
+    gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     rules = _rules(q, k, cu_seqlens, causal, window, scale)
     _core.attention_backward(
-        [_array(x) for x in (q, k, v)],
-        [_array(mixed), _array(upstream)],
-        _array(log_sums),
-        [_array(x) for x in gradients],
+        [array(x) for x in (q, k, v)],
+        [array(mixed), array(upstream)],
+        array(log_sums),
+        [array(x) for x in gradients],
         rules,
     )
     return gradients
@@ -125,7 +118,9 @@ def _(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]
     return q, k, v
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]):
+def _setup_context(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
+) -> None:
     q, k, v, cu_seqlens, *rules = inputs
     ctx.save_for_backward(q, k, v, cu_seqlens, *output)
     ctx.mark_non_differentiable(output[1])
@@ -159,9 +154,3 @@ def _rules(
         "scale": scale,
         "num_threads": torch.get_num_threads(),
     }
-
-
-def _array(x: Tensor) -> np.ndarray:
-    """The memory of a contiguous tensor; bf16, which numpy has not, as uint16."""
-    flat = x.detach().view(-1)
-    return (flat.view(torch.uint16) if x.dtype == torch.bfloat16 else flat).numpy()

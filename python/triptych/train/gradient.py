@@ -78,15 +78,24 @@ class Launcher:
         totals: dict[str, Tensor] = {}
         every, device = not self.placement.may_skip, self.model.output_weight.device
         used = [b for b in batches if count and (every or self.objective.count(b))]
-        self._prepare(used, count)
-        for batch in used:
-            with self.precision.autocast():
-                part = self.objective.loss(self.model, batch.to(device))
-            self.scaler.scale(part.loss_sum / count).backward()  # type: ignore[no-untyped-call]
-            for key, value in {"loss": part.loss_sum, **part.metrics}.items():
-                value = value.detach().double()
-                totals[key] = totals[key] + value if key in totals else value
+        with self.precision.weights_cast_once():
+            self._prepare(used, count)
+            for batch in used:
+                self._add(totals, self._pass(batch.to(device), count))
         return Launched(step, batches, count, totals, read, data_seconds)
+
+    def _pass(self, batch: Batch, count: float) -> dict[str, Tensor]:
+        """Forward and backward; the loss sum and metrics."""
+        with self.precision.autocast():
+            part = self.objective.loss(self.model, batch)
+        self.scaler.scale(part.loss_sum / count).backward()  # type: ignore[no-untyped-call]
+        return {"loss": part.loss_sum, **part.metrics}
+
+    @staticmethod
+    def _add(totals: dict[str, Tensor], found: Mapping[str, Tensor]) -> None:
+        for key, value in found.items():
+            value = value.detach().double()
+            totals[key] = totals[key] + value if key in totals else value
 
     def again(self, launched: Launched) -> Launched:
         """The same gradient, over whatever stands in the parameters."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,23 @@ class Precision:
         if self.name == "fp32":
             return nullcontext()
         return torch.autocast(self.device_type, dtype=self.dtype)
+
+    @contextmanager
+    def weights_cast_once(self) -> Iterator[None]:
+        """Within it, contexts of `autocast` share the weights that they made narrow.
+
+        Each would forget them at its end: with four micro-batches of a 13.8M model on two
+        cores 2 % of a step. Weights must not change meanwhile.
+        """
+        if self.name == "fp32":
+            yield
+            return
+        torch.autocast_increment_nesting()
+        try:
+            yield
+        finally:
+            if torch.autocast_decrement_nesting() == 0:
+                torch.clear_autocast_cache()
 
     def scaler(self, num_processes: int = 1) -> torch.amp.GradScaler:
         """Gradient scaler, which does nothing unless the type is fp16.

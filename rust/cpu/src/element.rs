@@ -1,18 +1,18 @@
 //! Types of elements, and the vectors that compute with each here.
 
-use crate::vector::{Vector, Work};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx512, Avx512Bf16};
+use crate::vector::{Scalar, Vector, Work};
 
 /// A type that tensors hold and kernels compute with.
 pub trait Element: Copy + Default + Send + Sync + 'static {
-    /// Whether this processor has vectors for it.
+    /// Whether this processor has vectors for it, which make kernels fast.
     fn has_vectors() -> bool;
 
     /// Runs `kernel` over them.
     ///
     /// # Panics
-    /// There are none.
+    /// There are none for bf16.
     fn with_vectors(kernel: impl Kernel<Self>);
 }
 
@@ -20,6 +20,36 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
 pub trait Kernel<E> {
     /// Does it with the vectors `V`; inlined whole.
     fn compute<V: Vector<Element = E>>(self);
+}
+
+/// What a kernel over bf16 reads and writes: that, or float32.
+pub trait Number: Copy + Send + Sync + 'static {
+    /// Reads as many as there are lanes.
+    fn read<V: Vector<Element = u16>>(from: &[Self]) -> V::Floats;
+    /// Writes as many.
+    fn write<V: Vector<Element = u16>>(x: V::Floats, to: &mut [Self]);
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn read<V: Vector<Element = u16>>(from: &[Self]) -> V::Floats {
+        V::load(from)
+    }
+    #[inline(always)]
+    fn write<V: Vector<Element = u16>>(x: V::Floats, to: &mut [Self]) {
+        V::store(x, to);
+    }
+}
+
+impl Number for u16 {
+    #[inline(always)]
+    fn read<V: Vector<Element = u16>>(from: &[Self]) -> V::Floats {
+        V::widen(from)
+    }
+    #[inline(always)]
+    fn write<V: Vector<Element = u16>>(x: V::Floats, to: &mut [Self]) {
+        V::narrow(x, to);
+    }
 }
 
 /// A kernel over given vectors.
@@ -37,43 +67,40 @@ pub(crate) fn run<V: Vector>(kernel: impl Kernel<V::Element>) {
     V::run(Compiled(std::marker::PhantomData::<V>, kernel));
 }
 
-#[cfg(target_arch = "x86_64")]
 impl Element for f32 {
+    #[cfg(target_arch = "x86_64")]
     fn has_vectors() -> bool {
         Avx512::is_here()
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    fn has_vectors() -> bool {
+        false
+    }
+    /// One number at a time where there are none.
     fn with_vectors(kernel: impl Kernel<Self>) {
-        run::<Avx512>(kernel);
+        #[cfg(target_arch = "x86_64")]
+        if Avx512::is_here() {
+            return run::<Avx512>(kernel);
+        }
+        run::<Scalar>(kernel);
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 impl Element for u16 {
+    #[cfg(target_arch = "x86_64")]
     fn has_vectors() -> bool {
         Avx512Bf16::is_here()
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    fn has_vectors() -> bool {
+        false
+    }
+    #[cfg(target_arch = "x86_64")]
     fn with_vectors(kernel: impl Kernel<Self>) {
         run::<Avx512Bf16>(kernel);
     }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-mod elsewhere {
-    use super::{Element, Kernel};
-
-    /// No vectors of this processor are written for.
-    macro_rules! without_vectors {
-        ($element:ty) => {
-            impl Element for $element {
-                fn has_vectors() -> bool {
-                    false
-                }
-                fn with_vectors(_: impl Kernel<Self>) {
-                    unreachable!("a kernel without vectors")
-                }
-            }
-        };
+    #[cfg(not(target_arch = "x86_64"))]
+    fn with_vectors(_: impl Kernel<Self>) {
+        unreachable!("a kernel of bf16 without vectors")
     }
-    without_vectors!(f32);
-    without_vectors!(u16);
 }

@@ -2,11 +2,19 @@
 //!
 //! Numbers come and go as slices of what tensors hold: `f32`, or `u16` as the bits of bf16. Results
 //! do not depend on the number of threads.
+#![allow(clippy::needless_pass_by_value)] // of structs of slices, a call reads better so
 
 pub mod attention;
 mod element;
+pub mod gated;
+#[cfg(test)]
+mod layer_tests;
+pub mod loss;
+pub mod norm;
 mod product;
+pub mod rope;
+mod rows;
 mod team;
 mod vector;
 
-pub use element::Element;
+pub use element::{Element, Number};

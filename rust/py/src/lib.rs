@@ -10,6 +10,7 @@ mod border;
 mod clean;
 mod fertility;
 mod foreign;
+mod layers;
 mod order;
 mod prep;
 mod remote;
@@ -38,6 +39,9 @@ mod _core {
 
     #[pymodule_export]
     use super::foreign::{export_megatron, import_tokens};
+
+    #[pymodule_export]
+    use super::layers::{loss_and_slopes, rms_norm, rms_norm_slopes, swiglu, swiglu_slopes, turn};
 
     #[pymodule_export]
     use super::order::{Batches, Order};

@@ -45,7 +45,8 @@ pub fn backward<E: Element>(
     num_threads: usize,
 ) {
     let (num, few) = (inputs.q.len(), inputs.k.len());
-    let given_fits = [given.mixed.len(), given.upstream.len(), given.log_sums.len() * problem.head_dim] == [num; 3];
+    let given_fits =
+        [given.mixed.len(), given.upstream.len(), given.log_sums.len() * problem.head_dim] == [num; 3];
     let fits = [gradients.q.len(), gradients.k.len(), gradients.v.len()] == [num, few, few];
     assert!(given_fits && fits, "numbers of another shape");
     let grouped = if problem.heads == problem.kv_heads { 0 } else { inputs.q.len() };
@@ -141,7 +142,9 @@ impl<V: Vector> Room<V> {
     #[inline(always)]
     fn restart(&mut self, len: usize, head_dim: usize) {
         let rows = len.next_multiple_of(BLOCK);
-        for (numbers, num) in [(&mut self.q, rows * head_dim), (&mut self.log_sums, rows), (&mut self.inner, rows)] {
+        for (numbers, num) in
+            [(&mut self.q, rows * head_dim), (&mut self.log_sums, rows), (&mut self.inner, rows)]
+        {
             numbers.clear();
             numbers.resize(num, 0.0);
         }
@@ -261,7 +264,8 @@ fn slopes<V: Vector>(group: usize, first: usize, scale: f32, room: &mut Room<V>)
         for part in 0..V::PER_WORD {
             let row = group * V::PER_WORD + part;
             let (at, row) = (row * BLOCK + c, first + row);
-            let exponent = V::fma(V::load(&room.weights[at..]), V::splat(scale), V::splat(-room.log_sums[row]));
+            let exponent =
+                V::fma(V::load(&room.weights[at..]), V::splat(scale), V::splat(-room.log_sums[row]));
             weights[part] = V::exp2(exponent);
             let slope = V::sub(V::load(&room.slopes[at..]), V::splat(room.inner[row]));
             slopes[part] = V::mul(weights[part], slope);

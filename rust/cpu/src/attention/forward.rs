@@ -3,7 +3,7 @@
 use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
 use super::problem::{own, Inputs, Problem, Unit};
 use super::tile::{exponent_scale, scores, Place, Tile};
-use super::{BLOCK, HIDDEN};
+use super::{BLOCK, NOTHING_SEEN};
 use crate::element::{Element, Kernel};
 use crate::product::{multiply_add, Left};
 use crate::team::{on_threads, Parts, Queue};
@@ -70,7 +70,7 @@ impl<V: Vector> Room<V> {
             tile: Box::new([0.0; BLOCK * BLOCK]),
             weights: vec![V::Word::default(); BLOCK * BLOCK / V::PER_WORD],
             mixed: vec![0.0; BLOCK * head_dim],
-            maxima: [HIDDEN; BLOCK],
+            maxima: [NOTHING_SEEN; BLOCK],
             sums: [0.0; BLOCK],
         }
     }
@@ -78,7 +78,7 @@ impl<V: Vector> Room<V> {
     #[inline(always)]
     fn restart(&mut self) {
         self.mixed.fill(0.0);
-        self.maxima.fill(HIDDEN);
+        self.maxima.fill(NOTHING_SEEN);
         self.sums.fill(0.0);
     }
 }

@@ -12,9 +12,9 @@ mod backward;
 mod forward;
 mod packed;
 mod problem;
-mod tile;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 pub use backward::{backward, Given, Gradients};
 pub use forward::{forward, Output};
@@ -23,5 +23,5 @@ pub use problem::{Inputs, Problem};
 /// Queries, and keys, computed together.
 const BLOCK: usize = 64;
 
-/// Stands for a hidden score: finite, so that a row that sees nothing yet has no NaN.
-const HIDDEN: f32 = -1e30;
+/// Less than any score: the maximum of a row that has seen nothing yet.
+const NOTHING_SEEN: f32 = -1e30;

@@ -31,7 +31,12 @@ impl<W: Copy + Default> Blocks<W> {
 
 /// Every row's words one after another: the left matrix of a product over a head's elements.
 #[inline(always)]
-pub(super) fn as_rows<V: Vector>(to: &mut Blocks<V::Word>, rows: HeadRows<V::Element>, len: usize, head_dim: usize) {
+pub(super) fn as_rows<V: Vector>(
+    to: &mut Blocks<V::Word>,
+    rows: HeadRows<V::Element>,
+    len: usize,
+    head_dim: usize,
+) {
     let width = head_dim / V::PER_WORD;
     to.clear(len, BLOCK * width);
     for (i, words) in to.words.chunks_exact_mut(width).take(len).enumerate() {
@@ -44,7 +49,12 @@ pub(super) fn as_rows<V: Vector>(to: &mut Blocks<V::Word>, rows: HeadRows<V::Ele
 
 /// Word by word of all rows, (words, `BLOCK`): the right matrix of a product over a head's elements.
 #[inline(always)]
-pub(super) fn as_columns<V: Vector>(to: &mut Blocks<V::Word>, rows: HeadRows<V::Element>, len: usize, head_dim: usize) {
+pub(super) fn as_columns<V: Vector>(
+    to: &mut Blocks<V::Word>,
+    rows: HeadRows<V::Element>,
+    len: usize,
+    head_dim: usize,
+) {
     let width = head_dim / V::PER_WORD;
     to.clear(len, BLOCK * width);
     for (block, words) in to.words.chunks_exact_mut(BLOCK * width).enumerate() {
@@ -60,12 +70,18 @@ pub(super) fn as_columns<V: Vector>(to: &mut Blocks<V::Word>, rows: HeadRows<V::
 
 /// Words of `PER_WORD` rows, (`BLOCK / PER_WORD`, `head_dim`): the right matrix of a product over rows.
 #[inline(always)]
-pub(super) fn as_row_groups<V: Vector>(to: &mut Blocks<V::Word>, rows: HeadRows<V::Element>, len: usize, head_dim: usize) {
+pub(super) fn as_row_groups<V: Vector>(
+    to: &mut Blocks<V::Word>,
+    rows: HeadRows<V::Element>,
+    len: usize,
+    head_dim: usize,
+) {
     to.clear(len, BLOCK / V::PER_WORD * head_dim);
     let nothing = [V::Element::default(); MOST_HEAD_DIM];
     for (group, words) in to.words.chunks_exact_mut(head_dim).enumerate() {
         let first = group * V::PER_WORD;
-        let row = |part: usize| if first + part < len { rows.get(first + part) } else { &nothing[..head_dim] };
+        let row =
+            |part: usize| if first + part < len { rows.get(first + part) } else { &nothing[..head_dim] };
         let parts = [row(0), row(V::PER_WORD - 1)];
         for (column, word) in words.iter_mut().enumerate() {
             *word = V::word(|part| parts[part][column]);
@@ -75,4 +91,4 @@ pub(super) fn as_row_groups<V: Vector>(to: &mut Blocks<V::Word>, rows: HeadRows<
 
 /// The greatest head dim, as of the Triton kernels.
 pub(super) const MOST_HEAD_DIM: usize = 256;
-const _: () = assert!(MOST_HEAD_DIM % MOST_LANES == 0);
+const _: () = assert!(MOST_HEAD_DIM.is_multiple_of(MOST_LANES));

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::packed::MOST_HEAD_DIM;
 use super::BLOCK;
 use crate::team::Parts;
 
@@ -20,7 +21,7 @@ pub struct Problem {
     pub causal: bool,
     /// How many keys up to its own a query sees.
     pub window: Option<usize>,
-    /// Factor of scores.
+    /// Factor of scores, above 0.
     pub scale: f32,
 }
 
@@ -72,11 +73,17 @@ impl Problem {
         if !sorted {
             return Some("documents: expected boundaries that start with 0 and grow".to_owned());
         }
-        if self.kv_heads == 0 || self.heads % self.kv_heads != 0 {
+        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             return Some(format!("heads: expected a multiple of {}, found {}", self.kv_heads, self.heads));
         }
-        if self.head_dim == 0 || self.head_dim % 16 != 0 {
-            return Some(format!("head_dim: expected a multiple of 16, found {}", self.head_dim));
+        if self.head_dim == 0 || self.head_dim > MOST_HEAD_DIM || !self.head_dim.is_multiple_of(16) {
+            return Some(format!(
+                "head_dim: expected a multiple of 16 up to {MOST_HEAD_DIM}, found {}",
+                self.head_dim
+            ));
+        }
+        if !(self.scale > 0.0 && self.scale.is_finite()) {
+            return Some(format!("scale: expected a finite number above 0, found {}", self.scale));
         }
         let of = |heads: usize| self.num_tokens() * heads * self.head_dim;
         let expected = [of(self.heads), of(self.kv_heads), of(self.kv_heads)];
@@ -85,10 +92,15 @@ impl Problem {
 
     /// Every head of every document, longest documents first: threads end together.
     pub(super) fn units(&self) -> Vec<Unit> {
-        let mut documents: Vec<Range<usize>> =
-            self.boundaries.windows(2).map(|edges| edges[0]..edges[1]).filter(|tokens| !tokens.is_empty()).collect();
+        let mut documents: Vec<Range<usize>> = self
+            .boundaries
+            .windows(2)
+            .map(|edges| edges[0]..edges[1])
+            .filter(|tokens| !tokens.is_empty())
+            .collect();
         documents.sort_by_key(|tokens| std::cmp::Reverse(tokens.len()));
-        let of_heads = |tokens: Range<usize>| (0..self.heads).map(move |head| Unit { tokens: tokens.clone(), head });
+        let of_heads =
+            |tokens: Range<usize>| (0..self.heads).map(move |head| Unit { tokens: tokens.clone(), head });
         documents.into_iter().flat_map(of_heads).collect()
     }
 
@@ -103,7 +115,13 @@ impl Problem {
     }
 
     /// Rows of one head of `heads` in a unit's document.
-    pub(super) fn rows<'a, E>(&self, elements: &'a [E], unit: &Unit, head: usize, heads: usize) -> HeadRows<'a, E> {
+    pub(super) fn rows<'a, E>(
+        &self,
+        elements: &'a [E],
+        unit: &Unit,
+        head: usize,
+        heads: usize,
+    ) -> HeadRows<'a, E> {
         let start = self.at(unit.tokens.start, head, heads);
         HeadRows { elements: &elements[start..], row: heads * self.head_dim, head_dim: self.head_dim }
     }

@@ -2,13 +2,20 @@
 
 use proptest::prelude::*;
 
+use super::forward::{Forward, Worker};
 use super::{backward, forward, Given, Gradients, Inputs, Output, Problem};
+use crate::element::run;
+use crate::vector::Scalar;
 use crate::Element;
 
 /// A type of elements in tests.
 trait Number: Element {
     fn of(x: f64) -> Self;
     fn value(self) -> f64;
+    /// Whether there are kernels of it here: float32 is computed anywhere.
+    fn computes() -> bool {
+        true
+    }
     /// Twice what rounding weights and results to the type can do, of the largest number.
     const TOLERANCE: f64;
 }
@@ -29,6 +36,9 @@ impl Number for u16 {
     }
     fn value(self) -> f64 {
         f64::from(f32::from_bits(u32::from(self) << 16))
+    }
+    fn computes() -> bool {
+        u16::has_vectors()
     }
     const TOLERANCE: f64 = 8e-3;
 }
@@ -72,7 +82,8 @@ impl<E: Number> Case<E> {
         let mut mixed = vec![E::default(); self.q.len()];
         let mut log_sums = vec![0.0; p.num_tokens() * p.heads];
         forward(p, self.inputs(), Output { mixed: &mut mixed, log_sums: &mut log_sums }, num_threads);
-        let [mut q, mut k, mut v] = [self.q.len(), self.k.len(), self.v.len()].map(|len| vec![E::default(); len]);
+        let [mut q, mut k, mut v] =
+            [self.q.len(), self.k.len(), self.v.len()].map(|len| vec![E::default(); len]);
         let given = Given { mixed: &mixed, log_sums: &log_sums, upstream: &self.upstream };
         backward(p, self.inputs(), given, Gradients { q: &mut q, k: &mut k, v: &mut v }, num_threads);
         [mixed, q, k, v].map(|found| found.into_iter().map(Number::value).collect())
@@ -123,14 +134,18 @@ impl<E: Number> Case<E> {
 
     /// Within `tolerances` times the type's.
     fn check(&self, tolerances: f64) {
-        if !E::has_vectors() {
+        if !E::computes() {
             return;
         }
         let (computed, expected) = (self.computed(1), self.expected());
         for (which, (found, wanted)) in computed.iter().zip(&expected).enumerate() {
             let largest = wanted.iter().fold(1e-3_f64, |most, x| most.max(x.abs()));
             for (i, (x, y)) in found.iter().zip(wanted).enumerate() {
-                assert!((x - y).abs() <= tolerances * E::TOLERANCE * largest, "{which} at {i}: {x} for {y} in {:?}", self.problem);
+                assert!(
+                    (x - y).abs() <= tolerances * E::TOLERANCE * largest,
+                    "{which} at {i}: {x} for {y} in {:?}",
+                    self.problem
+                );
             }
         }
         assert_eq!(self.computed(3), computed, "threads changed bits");
@@ -139,7 +154,9 @@ impl<E: Number> Case<E> {
 
 fn problem(lens: &[usize], group: usize, kv_heads: usize, head_dim: usize) -> Problem {
     let mut boundaries = vec![0];
-    lens.iter().for_each(|len| boundaries.push(boundaries[boundaries.len() - 1] + len));
+    for len in lens {
+        boundaries.push(boundaries[boundaries.len() - 1] + len);
+    }
     let heads = kv_heads * group;
     Problem { boundaries, heads, kv_heads, head_dim, causal: true, window: None, scale: 0.3 }
 }
@@ -151,8 +168,10 @@ proptest! {
         lens in prop::collection::vec(0_usize..200, 1..4),
         (group, kv_heads, lanes) in (1_usize..4, 1_usize..3, 1_usize..7),
         (causal, window) in (any::<bool>(), prop::option::of(1_usize..150)),
+        scale in 0.01_f32..0.5,
     ) {
         let mut problem = problem(&lens, group, kv_heads, 16 * lanes);
+        problem.scale = scale;
         (problem.causal, problem.window) = (causal || window.is_some(), window);
         Case::<f32>::new(problem.clone()).check(1.0);
         Case::<u16>::new(problem).check(1.0);
@@ -179,10 +198,8 @@ fn a_document_has_the_same_bits_wherever_it_is_packed() {
     ] {
         to[70 * dim..].copy_from_slice(from);
     }
-    if f32::has_vectors() {
-        let (alone, packed) = (alone.computed(1), packed.computed(2));
-        alone.iter().zip(&packed).for_each(|(one, both)| assert_eq!(one[..], both[70 * dim..]));
-    }
+    let (alone, packed) = (alone.computed(1), packed.computed(2));
+    alone.iter().zip(&packed).for_each(|(one, both)| assert_eq!(one[..], both[70 * dim..]));
 }
 
 #[test]
@@ -194,6 +211,22 @@ fn what_does_not_fit_is_a_sentence() {
     assert!(wrong.obstacle([128, 128, 128]).is_some_and(|why| why.starts_with("heads")));
     wrong = problem(&[4], 1, 2, 24);
     assert!(wrong.obstacle([0, 0, 0]).is_some_and(|why| why.starts_with("head_dim")));
+    wrong = problem(&[4], 1, 2, 16);
+    wrong.scale = -1.0;
+    assert!(wrong.obstacle([128, 128, 128]).is_some_and(|why| why.starts_with("scale")));
     wrong.boundaries = vec![0, 4, 2];
     assert!(wrong.obstacle([0, 0, 0]).is_some_and(|why| why.starts_with("documents")));
+}
+
+#[test]
+fn vectors_and_single_numbers_agree() {
+    let case = Case::<f32>::new(problem(&[90, 20], 2, 1, 48));
+    let p = &case.problem;
+    let by_vectors = case.computed(1);
+    let (mut mixed, mut log_sums) = (vec![0.0; case.q.len()], vec![0.0; p.num_tokens() * p.heads]);
+    let output = Output { mixed: &mut mixed, log_sums: &mut log_sums };
+    run::<Scalar>(Worker(&Forward::new(p, case.inputs(), output)));
+    for (one, other) in mixed.iter().zip(&by_vectors[0]) {
+        assert!((f64::from(*one) - other).abs() < 2e-6, "{one} for {other}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Scores of a block of queries and a block of keys.
 
 use super::problem::Problem;
-use super::{BLOCK, HIDDEN};
+use super::BLOCK;
 use crate::product::{multiply_add, Left};
 use crate::vector::{Vector, LOG2_E};
 
@@ -24,7 +24,7 @@ pub(super) fn products<V: Vector>(tile: &mut Tile, rows: &[V::Word], columns: &[
     multiply_add::<V>(tile, Left::rows(rows, width), columns, BLOCK);
 }
 
-/// Products of queries and keys, those hidden by the rules being [`HIDDEN`].
+/// Products of queries and keys, those hidden by the rules being minus infinity.
 #[inline(always)]
 pub(super) fn scores<V: Vector>(
     tile: &mut Tile,
@@ -46,8 +46,8 @@ fn hide(tile: &mut Tile, problem: &Problem, place: Place) {
     for (i, row) in tile.chunks_exact_mut(BLOCK).enumerate() {
         let seen = problem.seen(place.block * BLOCK + i, place.len);
         let (start, end) = (within(seen.start), within(seen.end));
-        row[..start].fill(HIDDEN);
-        row[end.max(start)..].fill(HIDDEN);
+        row[..start].fill(f32::NEG_INFINITY);
+        row[end.max(start)..].fill(f32::NEG_INFINITY);
     }
 }
 

@@ -7,11 +7,12 @@
 
 use std::arch::x86_64::{
     __m256i, __m512, __m512bh, __m512i, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_ps,
-    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_div_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps,
-    _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
+    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_div_ps, _mm512_dpbf16_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512,
+    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
 };
+use std::f32::consts::LN_2;
 use std::mem::transmute;
 
 use super::{Vector, Work, MOST_LANES, MOST_PER_WORD};
@@ -80,14 +81,18 @@ macro_rules! float_arithmetic {
     };
 }
 
+/// 2^-200 is 0 in float32, and what is less must not become NaN.
+const LEAST_EXPONENT: f32 = -200.0;
+
 /// Taylor series of 2^x: ln(2)^k / k!. Within half of 0 the next term is 1.2e-7.
 const POWERS: [f32; 7] =
-    [1.0, 0.693_147_2, 0.240_226_5, 0.055_504_11, 0.009_618_129, 0.001_333_356, 0.000_154_035_3];
+    [1.0, LN_2, 0.240_226_5, 0.055_504_11, 0.009_618_129, 0.001_333_356, 0.000_154_035_3];
 
 /// 2^x as 2^round(x) * 2^rest.
 #[inline(always)]
 fn exp2(x: __m512) -> __m512 {
     unsafe {
+        let x = _mm512_max_ps(x, _mm512_set1_ps(LEAST_EXPONENT));
         let whole = _mm512_roundscale_ps::<0>(x);
         let rest = _mm512_sub_ps(x, whole);
         let mut power = _mm512_set1_ps(POWERS[6]);
@@ -127,6 +132,14 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn word(part: impl Fn(usize) -> f32) -> f32 {
         part(0)
+    }
+    #[inline(always)]
+    fn number(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    fn element(x: f32) -> f32 {
+        x
     }
     #[inline(always)]
     fn widen(from: &[f32]) -> __m512 {
@@ -179,6 +192,16 @@ impl Vector for Avx512Bf16 {
     #[inline(always)]
     fn word(part: impl Fn(usize) -> u16) -> u32 {
         u32::from(part(0)) | u32::from(part(1)) << 16
+    }
+    #[inline(always)]
+    fn number(x: u16) -> f32 {
+        f32::from_bits(u32::from(x) << 16)
+    }
+    #[inline(always)]
+    fn element(x: f32) -> u16 {
+        let mut found = [0; LANES];
+        Self::narrow(Self::splat(x), &mut found);
+        found[0]
     }
     #[inline(always)]
     fn widen(from: &[u16]) -> __m512 {

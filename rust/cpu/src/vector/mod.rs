@@ -6,12 +6,10 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(test)]
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx512::{Avx512, Avx512Bf16};
-#[cfg(test)]
 pub use scalar::Scalar;
 
 /// Something to do with vectors; `run` is inlined whole.
@@ -70,6 +68,10 @@ pub trait Vector: Copy + Send + Sync + 'static {
 
     /// The word of elements `part(0)`, and `part(1)` if there are two.
     fn word(part: impl Fn(usize) -> Self::Element) -> Self::Word;
+    /// An element's number.
+    fn number(x: Self::Element) -> f32;
+    /// The element nearest to a number.
+    fn element(x: f32) -> Self::Element;
     /// Reads `LANES` elements.
     fn widen(from: &[Self::Element]) -> Self::Floats;
     /// Writes `LANES` elements, rounded to the nearest.

@@ -61,6 +61,12 @@ impl Vector for Scalar {
     fn word(part: impl Fn(usize) -> f32) -> f32 {
         part(0)
     }
+    fn number(x: f32) -> f32 {
+        x
+    }
+    fn element(x: f32) -> f32 {
+        x
+    }
     fn widen(from: &[f32]) -> f32 {
         from[0]
     }

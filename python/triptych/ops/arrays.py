@@ -1,0 +1,49 @@
+"""Tensors on a CPU as the engine reads and writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from triptych import _core
+
+DTYPES = (torch.float32, torch.bfloat16)
+# Numbers in a vector of AVX-512; rows of the engine's kernels fill whole ones.
+LANES = 16
+
+
+def array(x: Tensor) -> npt.NDArray[Any]:
+    """The memory of a contiguous tensor, flat; bf16, which numpy has not, as uint16."""
+    flat = x.detach().view(-1)
+    found: npt.NDArray[Any] = (
+        flat.view(torch.uint16) if x.dtype == torch.bfloat16 else flat
+    ).numpy()
+    return found
+
+
+def engine_obstacle(why: Callable[..., str], *arguments: Any) -> tuple[str, str]:
+    """`rust` and why it cannot serve: what `why` says of the arguments, or a compiler."""
+    if torch.compiler.is_compiling():
+        return "rust", "torch.compile does not look into it"
+    return "rust", why(*arguments)
+
+
+def dtype_obstacle(x: Tensor, dtype: torch.dtype | None = None) -> str:
+    """Why the engine has no kernels for x's device and its type, or `dtype`."""
+    if x.device.type != "cpu":
+        return "the engine computes on a CPU only"
+    return _of_dtype(dtype or x.dtype)
+
+
+@lru_cache
+def _of_dtype(dtype: torch.dtype) -> str:
+    if dtype not in DTYPES:
+        return f"it does not compute in {dtype}"
+    if not _core.cpu_has_vectors(dtype == torch.bfloat16):
+        return f"this processor has no AVX-512 for {dtype}"
+    return ""

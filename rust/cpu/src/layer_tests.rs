@@ -1,0 +1,151 @@
+//! The layers beside their formulas in float64, on ragged lengths and several threads.
+#![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss)] // ids of a few hundred
+
+use crate::gated::{swiglu, swiglu_slopes};
+use crate::loss::{loss_and_slopes, Cost};
+use crate::norm::{rms_norm, rms_norm_slopes, Given, Weight};
+use crate::rope::{turn, Angles};
+use crate::Element;
+
+/// Numbers that look random, and are the same each time.
+fn numbers(len: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+        (state >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn bf16(x: &[f32]) -> Vec<u16> {
+    x.iter().map(|x| (x.to_bits() >> 16) as u16).collect()
+}
+
+fn wide(x: &[u16]) -> Vec<f32> {
+    x.iter().map(|x| f32::from_bits(u32::from(*x) << 16)).collect()
+}
+
+fn assert_close(found: &[f32], wanted: impl IntoIterator<Item = f64>, tolerance: f64) {
+    let wanted: Vec<f64> = wanted.into_iter().collect();
+    assert_eq!(found.len(), wanted.len());
+    for (i, (x, y)) in found.iter().zip(&wanted).enumerate() {
+        assert!((f64::from(*x) - y).abs() <= tolerance * (1.0 + y.abs()), "at {i}: {x} for {y}");
+    }
+}
+
+fn wide64(x: &[f32]) -> impl Iterator<Item = f64> + '_ {
+    x.iter().map(|x| f64::from(*x))
+}
+
+#[test]
+fn a_row_of_logits_becomes_its_gradient_whatever_its_length() {
+    for size in [1, 5, 16, 33, 1000] {
+        let logits = numbers(70 * size, 1);
+        let targets: Vec<i64> = (0..70).map(|row| (row * 7 % size) as i64).collect();
+        let weights = numbers(70, 2);
+        let cost = Cost { targets: &targets, weights: &weights, z_loss: 0.01, label_smoothing: 0.1 };
+        assert_eq!(cost.obstacle(logits.len()), None);
+        let mut slopes = logits.clone();
+        let loss = loss_and_slopes(&mut slopes, cost, 1);
+        let (wanted_loss, wanted) = plain_loss(&logits, cost, size);
+        assert!((loss - wanted_loss).abs() < 1e-5 * (1.0 + wanted_loss.abs()), "{loss} for {wanted_loss}");
+        assert_close(&slopes, wanted, 2e-6);
+        let mut again = logits.clone();
+        assert_eq!(loss.to_bits(), loss_and_slopes(&mut again, cost, 3).to_bits());
+        assert_eq!(slopes, again);
+    }
+}
+
+fn plain_loss(logits: &[f32], cost: Cost, size: usize) -> (f64, Vec<f64>) {
+    let (mut total, mut slopes) = (0.0, Vec::new());
+    let (z_loss, smoothing) = (f64::from(cost.z_loss), f64::from(cost.label_smoothing));
+    for (row, (target, weight)) in logits.chunks(size).zip(cost.targets.iter().zip(cost.weights)) {
+        let sum: f64 = wide64(row).map(f64::exp).sum();
+        let (log_sum, weight) = (sum.ln(), f64::from(*weight));
+        let mean = wide64(row).sum::<f64>() / size as f64;
+        let picked = f64::from(row[*target as usize]);
+        total +=
+            weight * (log_sum - (1.0 - smoothing) * picked - smoothing * mean + z_loss * log_sum * log_sum);
+        slopes.extend(wide64(row).enumerate().map(|(id, x)| {
+            let share = smoothing / size as f64 + if id as i64 == *target { 1.0 - smoothing } else { 0.0 };
+            weight * ((1.0 + 2.0 * z_loss * log_sum) * x.exp() / sum - share)
+        }));
+    }
+    (total, slopes)
+}
+
+#[test]
+fn a_target_outside_of_the_logits_is_named() {
+    let weights = [1.0, 1.0];
+    let cost = |targets| Cost { targets, weights: &weights, z_loss: 0.0, label_smoothing: 0.0 };
+    assert_eq!(cost(&[0, 3]).obstacle(8), None);
+    assert!(cost(&[0, 4]).obstacle(8).is_some_and(|why| why.contains("a target of 4 in 4 logits")));
+    assert!(cost(&[0, -1]).obstacle(8).is_some());
+    assert!(cost(&[0, 1]).obstacle(7).is_some());
+}
+
+#[test]
+fn a_gate_and_its_slopes_are_those_of_float64() {
+    let len = 16 * 1001;
+    let [gate, up, upstream] = [1, 2, 3].map(|seed| numbers(len, seed));
+    let mut gated = vec![0.0; len];
+    swiglu(&gate, &up, &mut gated, 2);
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let pairs = || wide64(&gate).zip(wide64(&up));
+    assert_close(&gated, pairs().map(|(g, u)| g * sigmoid(g) * u), 1e-6);
+    let (mut of_gate, mut of_up) = (vec![0.0; len], vec![0.0; len]);
+    swiglu_slopes([&gate, &up, &upstream], [&mut of_gate, &mut of_up], 2);
+    let slope = |g: f64| sigmoid(g) * (1.0 + g * (1.0 - sigmoid(g)));
+    assert_close(&of_gate, pairs().zip(wide64(&upstream)).map(|((g, u), y)| y * u * slope(g)), 1e-6);
+    assert_close(&of_up, pairs().zip(wide64(&upstream)).map(|((g, _), y)| y * g * sigmoid(g)), 1e-6);
+}
+
+#[test]
+fn what_was_turned_and_turned_back_is_what_it_was() {
+    let (tokens, heads, half) = (35, 3, 16);
+    let x = numbers(tokens * heads * 2 * half, 1);
+    let angles = numbers(tokens * half, 2);
+    let cos: Vec<f32> = angles.iter().map(|angle| angle.cos()).collect();
+    let sin: Vec<f32> = angles.iter().map(|angle| angle.sin()).collect();
+    let mut to = Angles { cos: &cos, sin: &sin, half, sign: 1.0 };
+    let (mut turned, mut back) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+    turn(&x, &mut turned, to, 2);
+    let first = f64::from(x[0]) * f64::from(cos[0]) - f64::from(x[half]) * f64::from(sin[0]);
+    assert_close(&turned[..1], [first], 1e-6);
+    to.sign = -1.0;
+    turn(&turned, &mut back, to, 1);
+    assert_close(&back, wide64(&x), 1e-6);
+    assert!(to.obstacle(x.len() - 1).is_some());
+}
+
+#[test]
+fn a_norm_and_its_slopes_are_those_of_float64() {
+    if !u16::has_vectors() {
+        return;
+    }
+    let (rows, width) = (70, 48);
+    let (x, weight) = (numbers(rows * width, 1), numbers(width, 2));
+    let upstream = bf16(&numbers(rows * width, 3));
+    let scale = Weight { weight: &weight, plus: 1.0 };
+    let (mut normed, mut factors) = (vec![0; x.len()], vec![0.0; rows]);
+    rms_norm(&x, scale, 1e-5, &mut normed, &mut factors, 2);
+    let (mut of_x, mut of_weight) = (vec![0.0; x.len()], vec![0.0; width]);
+    let given = Given { x: &x, weight: scale, factors: &factors, upstream: &upstream };
+    rms_norm_slopes(given, &mut of_x, &mut of_weight, 2);
+    let (mut wanted, mut wanted_x, mut wanted_weight) = (Vec::new(), Vec::new(), vec![0.0; width]);
+    for (x, y) in x.chunks(width).zip(wide(&upstream).chunks(width)) {
+        let mean = wide64(x).map(|x| x * x).sum::<f64>() / width as f64;
+        let factor = 1.0 / (mean + 1e-5).sqrt();
+        let column = |c: usize| (f64::from(x[c]) * factor, f64::from(weight[c]) + 1.0, f64::from(y[c]));
+        let inner = (0..width).map(column).map(|(n, w, y)| n * w * y).sum::<f64>() / width as f64;
+        for (c, of_weight) in wanted_weight.iter_mut().enumerate() {
+            let (n, w, y) = column(c);
+            wanted.push(n * w);
+            wanted_x.push(factor * (w * y - n * inner));
+            *of_weight += n * y;
+        }
+    }
+    assert_close(&wide(&normed), wanted, 4e-3);
+    assert_close(&of_x, wanted_x, 1e-5);
+    assert_close(&of_weight, wanted_weight, 1e-5);
+}

@@ -1,0 +1,273 @@
+"""The engine's kernels for CPUs beside float64 and beside plain PyTorch."""
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from triptych import _core, ops
+from triptych.errors import ConfigError
+from triptych.ops import choice
+
+DTYPES = [torch.float32, torch.bfloat16]
+# Of the largest number: what rounding to the type does, and sums of some hundreds.
+TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 8e-3}
+
+pytestmark = pytest.mark.skipif(
+    not _core.cpu_has_vectors(True), reason="needs AVX-512 BF16"
+)
+
+
+@pytest.fixture(autouse=True)
+def _forced(monkeypatch):
+    """What cannot be computed by the engine fails."""
+    monkeypatch.setenv("TRIPTYCH_OPS", "rust")
+    monkeypatch.setattr(choice, "NAMES", (*choice.NAMES, "rust"))
+
+
+def plainly(monkeypatch):
+    monkeypatch.setenv("TRIPTYCH_OPS", "cpu")
+
+
+def numbers(*shape, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).to(dtype)
+
+
+def results(function, *inputs):
+    """What it gives, and gradients for an upstream that is the same each time."""
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    output = function(*inputs)
+    upstream = numbers(*output.shape, seed=9).to(output.dtype)
+    return output.detach(), *torch.autograd.grad(output, inputs, upstream)
+
+
+def assert_close(found, wanted, dtype, most=1.0):
+    for one, other in zip(found, wanted, strict=True):
+        error = (one.double() - other.double()).abs().max()
+        assert error <= most * TOLERANCE[dtype] * other.abs().max().clamp(min=0.1)
+
+
+def explicit(q, k, v, bounds, causal, window, scale):
+    """Attention of float64, document by document, with a mask."""
+    group = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))
+    pieces = []
+    for start, end in itertools.pairwise(bounds):
+        a, b, c = (x[start:end].transpose(0, 1) for x in (q, k, v))
+        place = torch.arange(end - start)
+        distance = place[:, None] - place
+        hidden = torch.zeros_like(distance, dtype=torch.bool)
+        if causal:
+            hidden |= distance < 0
+        if window is not None:
+            hidden |= distance >= window
+        scores = (a @ b.transpose(1, 2) * scale).masked_fill(hidden, -math.inf)
+        pieces.append((scores.softmax(-1) @ c).transpose(0, 1))
+    return torch.cat(pieces)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("lengths", "heads", "kv_heads", "head_dim", "causal", "window"),
+    [
+        ([1], 1, 1, 16, True, None),
+        ([64, 64], 2, 2, 64, True, None),
+        ([5, 0, 130, 1, 63], 4, 2, 32, True, None),
+        ([200, 70], 6, 2, 80, True, 50),
+        ([97], 3, 1, 128, False, None),
+        ([65, 300], 2, 1, 256, True, 65),
+    ],
+)
+def test_attention_and_its_gradients_are_those_of_float64(
+    dtype, lengths, heads, kv_heads, head_dim, causal, window
+):
+    bounds = [0, *itertools.accumulate(lengths)]
+    tokens = bounds[-1]
+    q = numbers(tokens, heads, head_dim, seed=1, dtype=dtype)
+    k = numbers(tokens, kv_heads, head_dim, seed=2, dtype=dtype)
+    v = numbers(tokens, kv_heads, head_dim, seed=3, dtype=dtype)
+    cu_seqlens = torch.tensor(bounds, dtype=torch.int32)
+    scale = head_dim**-0.5
+
+    def ours(q, k, v):
+        return ops.attention(
+            q, k, v, cu_seqlens=cu_seqlens, causal=causal, window=window
+        )
+
+    def exact(q, k, v):
+        return explicit(q, k, v, bounds, causal, window, scale)
+
+    found = results(ours, q, k, v)
+    assert all(x.dtype == dtype for x in found)
+    wanted = results(exact, *(x.double() for x in (q, k, v)))
+    assert_close(found, wanted, dtype, most=2.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_document_has_the_same_bits_wherever_it_is_and_on_any_threads(dtype):
+    q, k, v = (numbers(170, 2, 32, seed=i, dtype=dtype) for i in range(3))
+    before = torch.tensor([0, 70, 170], dtype=torch.int32)
+
+    def packed(q, k, v):
+        return ops.attention(q, k, v, cu_seqlens=before)
+
+    with_others = results(packed, q, k, v)[0][70:]
+    alone = ops.attention(q[70:], k[70:], v[70:])
+    assert torch.equal(with_others, alone)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = results(packed, q, k, v)
+        torch.set_num_threads(3)
+        three = results(packed, q, k, v)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(map(torch.equal, one, three))
+
+
+def test_attention_takes_what_is_not_contiguous_and_autocasts_as_torch_does():
+    q, k, v = (numbers(2, 40, 48, seed=i).transpose(0, 1) for i in range(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = ops.attention(q, k, v)
+    assert mixed.dtype == torch.bfloat16
+    narrow = [x.bfloat16() for x in (q, k, v)]
+    assert torch.equal(mixed, ops.attention(*narrow))
+
+
+def test_attention_is_an_operator_that_torch_can_check():
+    q, k, v = (numbers(20, 2, 16, seed=i).requires_grad_() for i in range(3))
+    cu_seqlens = torch.tensor([0, 8, 20], dtype=torch.int32)
+    operator = torch.ops.triptych.rust_attention.default
+    torch.library.opcheck(operator, (q, k, v, cu_seqlens, True, None, 0.25))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gated_activation_and_its_gradients_are_those_of_float64(dtype):
+    gate, up = (3 * numbers(37, 48, seed=i, dtype=dtype) for i in (1, 2))
+    found = results(ops.swiglu, gate, up)
+    wanted = results(lambda a, b: F.silu(a) * b, gate.double(), up.double())
+    assert_close(found, wanted, dtype)
+
+
+def test_a_gate_far_from_zero_is_open_or_shut():
+    gate = torch.tensor([[-200.0] * 16, [200.0] * 16])
+    gated, of_gate, of_up = results(ops.swiglu, gate, torch.ones(2, 16))
+    assert gated.tolist() == [[0.0] * 16, [200.0] * 16]
+    assert of_gate.isfinite().all()
+    assert of_up.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_rotation_and_its_gradient_are_those_of_float64(dtype):
+    x = numbers(45, 3, 64, seed=1, dtype=dtype)
+    cos, sin = ops.rotary_tables(torch.arange(45), 64, 10_000.0)
+
+    def exact(x):
+        a, b = x.chunk(2, dim=-1)
+        wide = cos.double(), sin.double()
+        return torch.cat((a * wide[0] - b * wide[1], b * wide[0] + a * wide[1]), -1)
+
+    found = results(lambda x: ops.rotate(x, cos, sin), x)
+    assert_close(found, results(exact, x.double()), dtype)
+
+
+@pytest.mark.parametrize("casting", ["none", "gemma"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_norm_rounded_to_bf16_and_its_gradients_are_those_of_float64(dtype, casting):
+    x, weight = numbers(67, 48, seed=1, dtype=dtype), numbers(48, seed=2)
+
+    def ours(x, weight):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return ops.rms_norm(x, weight, 1e-5, casting=casting, narrow=True)
+
+    def exact(x, weight):
+        factor = weight + 1.0 if casting == "gemma" else weight
+        return F.rms_norm(x, (48,), factor, 1e-5)
+
+    found = results(ours, x, weight)
+    assert [y.dtype for y in found] == [torch.bfloat16, dtype, torch.float32]
+    wanted = results(exact, x.double(), weight.double())
+    assert_close(found, wanted, torch.bfloat16)
+
+
+def test_a_norm_stays_float32_where_something_else_reads_it(monkeypatch):
+    monkeypatch.delenv("TRIPTYCH_OPS")
+    x, weight = numbers(4, 32), torch.ones(32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ops.rms_norm(x, weight, 1e-5).dtype == torch.float32
+    assert ops.rms_norm(x, weight, 1e-5, narrow=True).dtype == torch.float32
+
+
+COSTS = [{}, {"z_loss": 1e-2, "label_smoothing": 0.1}]
+
+
+@pytest.mark.parametrize("costs", COSTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("vocab_size", [7, 64, 515])
+def test_a_loss_and_its_gradients_are_those_of_plain_pytorch(
+    monkeypatch, dtype, vocab_size, costs
+):
+    hidden = numbers(600, 32, seed=1)  # a chunk and a part of one
+    weight = numbers(vocab_size, 32, seed=2)
+    targets = torch.randint(vocab_size, (600,), generator=torch.manual_seed(0))
+    targets[::9] = -100
+    weights = numbers(600, seed=3).abs()
+
+    def loss(hidden, weight):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return ops.linear_cross_entropy(
+                hidden, weight, targets, weights=weights, reduction="sum", **costs
+            )
+
+    found = results(loss, hidden, weight)
+    plainly(monkeypatch)
+    assert_close(found, results(loss, hidden, weight), dtype)
+
+
+def test_what_does_not_fit_is_a_sentence():
+    with pytest.raises(ConfigError, match=r"head dim of 20 is no multiple of 16"):
+        ops.attention(*(numbers(4, 2, 20) for _ in range(3)))
+    x = numbers(32).numpy()
+    rules = {
+        "bf16": False, "boundaries": [0, 2], "heads": 2, "kv_heads": 1,
+        "head_dim": 16, "causal": True, "window": None, "scale": 1.0,
+        "num_threads": 1,
+    }  # fmt: skip
+    with pytest.raises(_core.ConfigError, match="elements: expected"):
+        _core.attention_forward([x, x, x], x.copy(), numbers(4).numpy(), rules)
+    targets = torch.tensor([0, 9]).numpy()
+    with pytest.raises(_core.ConfigError, match="a target of 9 in 8 logits"):
+        _core.loss_and_slopes(x[:16].copy(), targets, x[:2], (0.0, 0.0), 1)
+
+
+def test_training_by_the_engine_gives_the_losses_of_plain_pytorch(monkeypatch):
+    from triptych.model import ModelConfig, Transformer
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "vocab_size": 90}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 2}
+    markers = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    config = ModelConfig.from_dict({"model_type": "qwen3", **sizes, **heads, **markers})
+    ids = torch.randint(90, (150,), generator=torch.manual_seed(1))
+    bounds = torch.tensor([0, 80, 150], dtype=torch.int32)
+
+    def losses(setting):
+        monkeypatch.setenv("TRIPTYCH_OPS", setting)
+        torch.manual_seed(0)
+        model = Transformer(config)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        found = []
+        for _ in range(4):
+            optimizer.zero_grad()
+            places = torch.cat((torch.arange(80), torch.arange(70)))
+            hidden = model.hidden(ids, places, bounds)
+            loss = ops.linear_cross_entropy(hidden, model.output_weight, ids.roll(-1))
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return torch.tensor(found)
+
+    monkeypatch.setattr(choice, "NAMES", choice.NAMES[:3])
+    torch.testing.assert_close(losses(""), losses("cpu"), rtol=1e-5, atol=1e-5)
