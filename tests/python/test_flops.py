@@ -14,6 +14,12 @@ LENGTH = 48
 BATCH = packed([list(range(5, 5 + LENGTH))])
 
 
+@pytest.fixture(autouse=True)
+def _torch_attends(monkeypatch):
+    """Torch counts its own attention only."""
+    monkeypatch.setenv("TRIPTYCH_OPS", "attention=cpu")
+
+
 def counted(work):
     """Operations by operator."""
     with FlopCounterMode(display=False) as counter:

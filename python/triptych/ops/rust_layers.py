@@ -5,6 +5,9 @@ Each reads and writes every number once, forward and backward.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -32,7 +35,7 @@ class _Norm(torch.autograd.Function):
         factors = torch.empty(x.shape[:-1])
         outputs = array(normed), array(factors)
         threads = torch.get_num_threads()
-        _core.rms_norm(array(x), (array(weight), plus), eps, outputs, threads)
+        _core.rms_norm(array(x), (_own(weight), plus), eps, outputs, threads)
         ctx.save_for_backward(x, weight, factors)
         ctx.plus = plus
         return normed
@@ -44,12 +47,17 @@ class _Norm(torch.autograd.Function):
         of_x, of_weight = torch.empty_like(x), torch.empty_like(weight)
         _core.rms_norm_slopes(
             array(x),
-            (array(weight), ctx.plus),
+            (_own(weight), ctx.plus),
             (array(factors), array(upstream.contiguous())),
             (array(of_x), array(of_weight)),
             torch.get_num_threads(),
         )
         return of_x, of_weight, None, None
+
+
+def _own(weight: Tensor) -> npt.NDArray[Any]:
+    """A copy: memory that numpy has seen cannot be resized, which FSDP does to weights."""
+    return array(weight.detach().clone())
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, casting: str) -> Tensor:

@@ -186,7 +186,7 @@ fn norm_slopes_of<X: Number + NumpyElement>(
 }
 
 fn read<'py, E: NumpyElement>(array: Any<'_, 'py>) -> PyResult<PyReadonlyArray1<'py, E>> {
-    array.extract().map_err(PyErr::from)
+    array.extract()
 }
 
 fn done(py: Python<'_>, work: impl FnOnce() + Send) -> PyResult<()> {
