@@ -558,10 +558,11 @@ class Order:
 
 # Kernels for processors. Arrays are flat and contiguous, of float32, or of uint16 as the bits
 # of bf16; all of one call have one type unless said. What is written must not overlap what
-# is read. `cpu_has_vectors` says for which type a processor has them; else they panic.
+# is read. `cpu_has_vectors` says for which type a processor has them: AVX2 for
+# float32, AVX-512 BF16 for bf16. Without, bf16 panics, and float32 goes one number at a time.
 
 def cpu_has_vectors(bf16: bool) -> bool:
-    """Whether this processor has AVX-512 for bf16, or for float32."""
+    """Whether this processor has vectors for bf16, or for float32."""
 
 def attention_forward(
     inputs: Sequence[npt.NDArray[Any]],

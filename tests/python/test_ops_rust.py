@@ -137,6 +137,25 @@ def test_attention_takes_what_is_not_contiguous_and_autocasts_as_torch_does():
     assert torch.equal(mixed, ops.attention(*narrow))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_not_a_number_shows_and_stays_in_its_document(dtype):
+    q, k, v = (numbers(140, 2, 32, seed=i, dtype=dtype) for i in range(3))
+    k[3, 0, 5] = math.nan
+    bounds = torch.tensor([0, 70, 140], dtype=torch.int32)
+    mixed = ops.attention(q, k, v, cu_seqlens=bounds)
+    assert mixed[3:70, 0].isnan().all()
+    assert mixed[:3].isfinite().all()
+    assert mixed[70:].isfinite().all()
+    hidden = numbers(20, 32, dtype=dtype)
+    hidden[4, 4] = math.nan
+    loss = ops.linear_cross_entropy(
+        hidden, numbers(50, 32), torch.arange(20), reduction="sum"
+    )
+    assert loss.isnan()
+    gate = torch.full((2, 16), math.nan, dtype=dtype)
+    assert ops.swiglu(gate, torch.ones_like(gate)).isnan().all()
+
+
 def test_attention_is_an_operator_that_torch_can_check():
     q, k, v = (numbers(20, 2, 16, seed=i).requires_grad_() for i in range(3))
     cu_seqlens = torch.tensor([0, 8, 20], dtype=torch.int32)

@@ -13,7 +13,7 @@ from torch import Tensor
 from triptych import _core
 
 DTYPES = (torch.float32, torch.bfloat16)
-# Numbers in a vector of AVX-512; rows of the engine's kernels fill whole ones.
+# Numbers in a vector of AVX-512, twice AVX2's; rows of the engine's kernels fill whole ones.
 LANES = 16
 
 
@@ -45,5 +45,5 @@ def _of_dtype(dtype: torch.dtype) -> str:
     if dtype not in DTYPES:
         return f"it does not compute in {dtype}"
     if not _core.cpu_has_vectors(dtype == torch.bfloat16):
-        return f"this processor has no AVX-512 for {dtype}"
+        return f"this processor has no vectors for {dtype}"
     return ""

@@ -1,4 +1,4 @@
-"""Attention of the engine, for processors with AVX-512: an operator with its gradient.
+"""Attention of the engine, for processors with AVX2 or AVX-512: an operator with its gradient.
 
 Scores stay in the nearest cache, and what a causal mask or a window hides is not computed.
 """

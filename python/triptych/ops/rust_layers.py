@@ -1,4 +1,4 @@
-"""The layers between matrix products by the engine, for processors with AVX-512.
+"""The layers between matrix products by the engine, for processors with AVX2 or AVX-512.
 
 Each reads and writes every number once, forward and backward.
 """

@@ -1,7 +1,7 @@
 //! Types of elements, and the vectors that compute with each here.
 
 #[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx512, Avx512Bf16};
+use crate::vector::{Avx2, Avx512, Avx512Bf16};
 use crate::vector::{Scalar, Vector, Work};
 
 /// A type that tensors hold and kernels compute with.
@@ -70,7 +70,7 @@ pub(crate) fn run<V: Vector>(kernel: impl Kernel<V::Element>) {
 impl Element for f32 {
     #[cfg(target_arch = "x86_64")]
     fn has_vectors() -> bool {
-        Avx512::is_here()
+        Avx512::is_here() || Avx2::is_here()
     }
     #[cfg(not(target_arch = "x86_64"))]
     fn has_vectors() -> bool {
@@ -81,6 +81,10 @@ impl Element for f32 {
         #[cfg(target_arch = "x86_64")]
         if Avx512::is_here() {
             return run::<Avx512>(kernel);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if Avx2::is_here() {
+            return run::<Avx2>(kernel);
         }
         run::<Scalar>(kernel);
     }

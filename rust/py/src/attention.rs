@@ -115,7 +115,7 @@ fn backward_of<E: Element + NumpyElement>(
 fn read<'py, E: NumpyElement, const N: usize>(
     arrays: &[Bound<'py, PyAny>; N],
 ) -> PyResult<Vec<PyReadonlyArray1<'py, E>>> {
-    arrays.iter().map(|array| array.extract()).collect()
+    arrays.iter().map(PyAnyMethods::extract).collect()
 }
 
 fn write<'py, E: NumpyElement>(arrays: &Three<'py>) -> PyResult<[PyReadwriteArray1<'py, E>; 3]> {

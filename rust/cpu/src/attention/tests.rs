@@ -4,8 +4,10 @@ use proptest::prelude::*;
 
 use super::forward::{Forward, Worker};
 use super::{backward, forward, Given, Gradients, Inputs, Output, Problem};
-use crate::element::run;
-use crate::vector::Scalar;
+use crate::element::{run, Kernel};
+#[cfg(target_arch = "x86_64")]
+use crate::vector::Avx2;
+use crate::vector::{Scalar, Vector};
 use crate::Element;
 
 /// A type of elements in tests.
@@ -218,15 +220,64 @@ fn what_does_not_fit_is_a_sentence() {
     assert!(wrong.obstacle([0, 0, 0]).is_some_and(|why| why.starts_with("documents")));
 }
 
-#[test]
-fn vectors_and_single_numbers_agree() {
-    let case = Case::<f32>::new(problem(&[90, 20], 2, 1, 48));
+/// Attention by given vectors.
+fn mixed_by<V: Vector<Element = f32>>(case: &Case<f32>) -> Vec<f32> {
     let p = &case.problem;
-    let by_vectors = case.computed(1);
     let (mut mixed, mut log_sums) = (vec![0.0; case.q.len()], vec![0.0; p.num_tokens() * p.heads]);
     let output = Output { mixed: &mut mixed, log_sums: &mut log_sums };
-    run::<Scalar>(Worker(&Forward::new(p, case.inputs(), output)));
-    for (one, other) in mixed.iter().zip(&by_vectors[0]) {
-        assert!((f64::from(*one) - other).abs() < 2e-6, "{one} for {other}");
+    run::<V>(Worker(&Forward::new(p, case.inputs(), output)));
+    mixed
+}
+
+#[test]
+fn all_vectors_and_single_numbers_agree() {
+    let case = Case::<f32>::new(problem(&[90, 20], 2, 1, 48));
+    let one_by_one = mixed_by::<Scalar>(&case);
+    let mut found = vec![case.computed(1)[0].iter().map(|x| *x as f32).collect()];
+    #[cfg(target_arch = "x86_64")]
+    if Avx2::is_here() {
+        found.push(mixed_by::<Avx2>(&case));
+    }
+    for mixed in found {
+        for (one, other) in mixed.iter().zip(&one_by_one) {
+            assert!((one - other).abs() < 2e-6, "{one} for {other}");
+        }
+    }
+}
+
+/// Powers of 2 as vectors have them.
+struct Powers<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel<f32> for Powers<'_> {
+    #[inline(always)]
+    fn compute<V: Vector<Element = f32>>(self) {
+        for (from, to) in self.0.chunks_exact(V::LANES).zip(self.1.chunks_exact_mut(V::LANES)) {
+            V::store(V::exp2(V::load(from)), to);
+        }
+    }
+}
+
+#[test]
+fn powers_of_two_are_exact_to_a_few_units_vanish_far_below_and_keep_what_is_not_a_number() {
+    let exponents: Vec<f32> = (0..4096)
+        .map(|i| (i as f32 - 3072.0) / 24.0)
+        .chain([f32::NEG_INFINITY; 16])
+        .chain([f32::NAN; 16])
+        .collect();
+    let mut powers = vec![0.0; exponents.len()];
+    <f32 as Element>::with_vectors(Powers(&exponents, &mut powers));
+    check_powers(&exponents, &powers);
+    #[cfg(target_arch = "x86_64")]
+    if Avx2::is_here() {
+        run::<Avx2>(Powers(&exponents, &mut powers));
+        check_powers(&exponents, &powers);
+    }
+}
+
+fn check_powers(exponents: &[f32], powers: &[f32]) {
+    assert!(powers[powers.len() - 1].is_nan());
+    for (x, power) in exponents.iter().zip(powers).filter(|(x, _)| !x.is_nan()) {
+        let wanted = f64::from(*x).exp2();
+        assert!((f64::from(*power) - wanted).abs() <= 4e-7 * wanted + 2e-38, "2^{x}: {power} for {wanted}");
     }
 }

@@ -12,10 +12,9 @@ use std::arch::x86_64::{
     _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32,
     _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
 };
-use std::f32::consts::LN_2;
 use std::mem::transmute;
 
-use super::{Vector, Work, MOST_LANES, MOST_PER_WORD};
+use super::{Vector, Work, MOST_LANES, MOST_PER_WORD, POWERS};
 
 const LANES: usize = MOST_LANES;
 
@@ -84,15 +83,11 @@ macro_rules! float_arithmetic {
 /// 2^-200 is 0 in float32, and what is less must not become NaN.
 const LEAST_EXPONENT: f32 = -200.0;
 
-/// Taylor series of 2^x: ln(2)^k / k!. Within half of 0 the next term is 1.2e-7.
-const POWERS: [f32; 7] =
-    [1.0, LN_2, 0.240_226_5, 0.055_504_11, 0.009_618_129, 0.001_333_356, 0.000_154_035_3];
-
 /// 2^x as 2^round(x) * 2^rest.
 #[inline(always)]
 fn exp2(x: __m512) -> __m512 {
     unsafe {
-        let x = _mm512_max_ps(x, _mm512_set1_ps(LEAST_EXPONENT));
+        let x = _mm512_max_ps(_mm512_set1_ps(LEAST_EXPONENT), x); // in this order NaN stays NaN
         let whole = _mm512_roundscale_ps::<0>(x);
         let rest = _mm512_sub_ps(x, whole);
         let mut power = _mm512_set1_ps(POWERS[6]);

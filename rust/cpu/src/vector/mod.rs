@@ -5,9 +5,13 @@
 //! instructions' target features.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod scalar;
 
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::{Avx512, Avx512Bf16};
 pub use scalar::Scalar;
@@ -90,3 +94,8 @@ pub const MOST_PER_WORD: usize = 2;
 
 /// log2(e): powers of 2 are what processors compute.
 pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
+
+/// Taylor series of 2^x: ln(2)^k / k!. Within half of 0 the next term is 1.2e-7.
+#[cfg(target_arch = "x86_64")]
+const POWERS: [f32; 7] =
+    [1.0, std::f32::consts::LN_2, 0.240_226_5, 0.055_504_11, 0.009_618_129, 0.001_333_356, 0.000_154_035_3];

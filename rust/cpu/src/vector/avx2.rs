@@ -1,0 +1,152 @@
+//! AVX2 with fused multiply-add, for float32: what processors without AVX-512 have.
+//!
+//! Sound for the same reasons as `avx512`.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m256, _mm256_add_epi32, _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtps_epi32,
+    _mm256_div_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
+    _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+    _mm256_sub_ps, _mm_add_ps, _mm_cvtss_f32, _mm_max_ps, _mm_movehl_ps, _mm_shuffle_ps, _MM_FROUND_NO_EXC,
+    _MM_FROUND_TO_NEAREST_INT,
+};
+
+use super::{Vector, Work, MOST_PER_WORD, POWERS};
+
+const LANES: usize = 8;
+
+/// AVX2 over float32.
+#[derive(Clone, Copy)]
+pub struct Avx2;
+
+/// 2^-126 is the least exponent without subnormal numbers; what is less gives that, 1e-38, in place of 0.
+const LEAST_EXPONENT: f32 = -126.0;
+/// Above it the bits of a power would run over.
+const MOST_EXPONENT: f32 = 127.0;
+
+#[inline(always)]
+fn exp2(x: __m256) -> __m256 {
+    unsafe {
+        // In this order NaN stays NaN.
+        let x = _mm256_max_ps(_mm256_set1_ps(LEAST_EXPONENT), x);
+        let x = _mm256_min_ps(_mm256_set1_ps(MOST_EXPONENT), x);
+        let whole = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+        let rest = _mm256_sub_ps(x, whole);
+        let mut power = _mm256_set1_ps(POWERS[6]);
+        for coefficient in POWERS[..6].iter().rev() {
+            power = _mm256_fmadd_ps(power, rest, _mm256_set1_ps(*coefficient));
+        }
+        let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127));
+        _mm256_mul_ps(power, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+    }
+}
+
+impl Vector for Avx2 {
+    type Element = f32;
+    type Word = f32;
+    type Floats = __m256;
+    const LANES: usize = LANES;
+    const PER_WORD: usize = 1;
+
+    fn is_here() -> bool {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    }
+    fn run(work: impl Work) {
+        #[target_feature(enable = "avx2,fma")]
+        fn with_features(work: impl Work) {
+            work.run();
+        }
+        assert!(Self::is_here(), "AVX2 is missing");
+        // Sound, since the processor has just said that it has them.
+        unsafe { with_features(work) }
+    }
+
+    #[inline(always)]
+    fn splat(x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> __m256 {
+        unsafe { _mm256_loadu_ps(from[..LANES].as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(x: __m256, to: &mut [f32]) {
+        unsafe { _mm256_storeu_ps(to[..LANES].as_mut_ptr(), x) }
+    }
+    #[inline(always)]
+    fn add(x: __m256, y: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(x, y) }
+    }
+    #[inline(always)]
+    fn sub(x: __m256, y: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(x, y) }
+    }
+    #[inline(always)]
+    fn mul(x: __m256, y: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(x, y) }
+    }
+    #[inline(always)]
+    fn div(x: __m256, y: __m256) -> __m256 {
+        unsafe { _mm256_div_ps(x, y) }
+    }
+    #[inline(always)]
+    fn max(x: __m256, y: __m256) -> __m256 {
+        unsafe { _mm256_max_ps(x, y) }
+    }
+    #[inline(always)]
+    fn fma(x: __m256, y: __m256, z: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(x, y, z) }
+    }
+    #[inline(always)]
+    fn exp2(x: __m256) -> __m256 {
+        exp2(x)
+    }
+    #[inline(always)]
+    fn sum(x: __m256) -> f32 {
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ps(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+    #[inline(always)]
+    fn greatest(x: __m256) -> f32 {
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ps(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+    #[inline(always)]
+    fn multiply_add(to: __m256, word: f32, words: &[f32]) -> __m256 {
+        Self::fma(Self::splat(word), Self::load(words), to)
+    }
+    #[inline(always)]
+    fn word(part: impl Fn(usize) -> f32) -> f32 {
+        part(0)
+    }
+    #[inline(always)]
+    fn number(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    fn element(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    fn widen(from: &[f32]) -> __m256 {
+        Self::load(from)
+    }
+    #[inline(always)]
+    fn narrow(x: __m256, to: &mut [f32]) {
+        Self::store(x, to);
+    }
+    #[inline(always)]
+    fn words_of_row(x: __m256, to: &mut [f32]) {
+        Self::store(x, to);
+    }
+    #[inline(always)]
+    fn words_of_rows(x: [__m256; MOST_PER_WORD], to: &mut [f32]) {
+        Self::store(x[0], to);
+    }
+}
