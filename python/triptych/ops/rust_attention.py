@@ -6,10 +6,12 @@ Scores stay in the nearest cache, and what a causal mask or a window hides is no
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from triptych import _core
 from triptych.ops.arrays import LANES, array, dtype_obstacle
@@ -57,8 +59,23 @@ def attention(
     return mixed
 
 
-@torch.library.custom_op("triptych::rust_attention", mutates_args=())
-def _attend(
+# As torch.library.custom_op would register them, but that it imports torch._dynamo at the
+# first call, with sympy and triton: 3 s and 100 MB.
+_LIBRARY = torch.library.Library("triptych", "FRAGMENT")  # type: ignore[no-untyped-call]
+
+
+def _operator(name: str, launch: Callable[..., Any], shapes: Callable[..., Any]) -> Any:
+    """Registers a launch on CPUs, whose annotations are the schema, and its shapes."""
+    schema = torch.library.infer_schema(launch, mutates_args=())
+    tags = (torch.Tag.pt2_compliant_tag,)
+    _LIBRARY.define(name + schema, tags=tags)  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(name, launch, "CPU")  # type: ignore[no-untyped-call]
+    operator = getattr(torch.ops.triptych, name).default
+    torch.library.register_fake(operator, shapes, lib=_LIBRARY)
+    return operator
+
+
+def _launch(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -78,14 +95,12 @@ def _attend(
     return mixed, log_sums
 
 
-@_attend.register_fake
-def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _shapes(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     log_sums = q.new_empty(q.shape[1::-1], dtype=torch.float32)
     return torch.empty_like(q, memory_format=torch.contiguous_format), log_sums
 
 
-@torch.library.custom_op("triptych::rust_attention_backward", mutates_args=())
-def _attend_backward(
+def _launch_backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -111,28 +126,41 @@ def _attend_backward(
     return gradients
 
 
-@_attend_backward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, ...]:
     contiguous = torch.contiguous_format
-    q, k, v = (torch.empty_like(x, memory_format=contiguous) for x in (q, k, v))
-    return q, k, v
+    return tuple(torch.empty_like(x, memory_format=contiguous) for x in (q, k, v))
 
 
-def _setup_context(
-    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
-) -> None:
-    q, k, v, cu_seqlens, *rules = inputs
-    ctx.save_for_backward(q, k, v, cu_seqlens, *output)
-    ctx.mark_non_differentiable(output[1])
-    ctx.rules = rules
+_attend = _operator("rust_attention", _launch, _shapes)
+_attend_backward = _operator(
+    "rust_attention_backward", _launch_backward, _shapes_backward
+)
 
 
-def _backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = _attend_backward(*ctx.saved_tensors, upstream, *ctx.rules)
-    return (*gradients, None, None, None, None)
+class _Attention(torch.autograd.Function):
+    """The operator and its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        output: tuple[Tensor, Tensor] = _undifferentiated(*inputs)
+        q, k, v, cu_seqlens, *ctx.rules = inputs
+        ctx.save_for_backward(q, k, v, cu_seqlens, *output)
+        ctx.mark_non_differentiable(output[1])
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = _attend_backward(*ctx.saved_tensors, upstream, *ctx.rules)
+        return (*gradients, None, None, None, None)
 
 
-_attend.register_autograd(_backward, setup_context=_setup_context)
+def _undifferentiated(*inputs: Any) -> Any:
+    with torch._C._AutoDispatchBelowAutograd():
+        return _attend(*inputs)
+
+
+_LIBRARY.impl("rust_attention", _Attention.apply, "Autograd")  # type: ignore[no-untyped-call]
 
 
 def _rules(

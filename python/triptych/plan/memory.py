@@ -21,6 +21,7 @@ from triptych.model.config import ModelConfig
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Layer
 from triptych.ops.chunked import CHUNK_TOKENS
+from triptych.train.compiling import LEAST_STEPS
 from triptych.train.measures import peak_memory_mib
 from triptych.train.parallel import ParallelConfig
 from triptych.train.precision import Precision
@@ -145,8 +146,9 @@ def _gathered_bytes(
 
 def libraries_here(settings: PretrainConfig) -> float:
     """MiB that this process holds with all that a run imports, its shards open."""
-    nothing = torch.zeros(1, requires_grad=True)
-    torch.optim.AdamW([nothing])  # imports 150 MB of torch
+    steps = sum(stage.num_steps for stage in settings.stages)
+    if settings.compile is True or (settings.compile and steps >= LEAST_STEPS):
+        importlib.import_module("torch._dynamo")  # 110 MB
     if settings.tensorboard:
         with contextlib.suppress(ImportError):
             importlib.import_module("torch.utils.tensorboard")

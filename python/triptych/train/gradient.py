@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from triptych.model.transformer import Transformer
+from triptych.train.adamw import AdamW
 from triptych.train.batch import Batch
 from triptych.train.health import Reading
 from triptych.train.muon import Muon
@@ -141,9 +142,7 @@ class Numbers:
 def can_leave_out(optimizer: torch.optim.Optimizer) -> bool:
     """Whether `step_unless` works with it."""
     fused = bool(optimizer.defaults.get("fused"))
-    return isinstance(optimizer, Muon) or (
-        type(optimizer) is torch.optim.AdamW and fused
-    )
+    return isinstance(optimizer, Muon) or (isinstance(optimizer, AdamW) and fused)
 
 
 def step_unless(faulty: Tensor, optimizer: torch.optim.Optimizer) -> None:

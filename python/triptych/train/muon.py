@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw
 
 from triptych import ops
 from triptych.errors import ConfigError
+from triptych.train.adamw import Unmarked
 
 if TYPE_CHECKING:
     from triptych.train.pieces import Piece
@@ -30,7 +31,7 @@ LR_CONVENTIONS: dict[str, Scale] = {
 }
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Unmarked):
     """Muon on groups with `muon=True`, AdamW on the others.
 
     Given an attribute `found_inf`, a () float on the device, a step leaves weights and

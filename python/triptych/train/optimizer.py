@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych.errors import ConfigError
+from triptych.train.adamw import AdamW
 from triptych.train.moments8bit import create_adamw_8bit
 from triptych.train.muon import LR_CONVENTIONS, Muon
 from triptych.train.precision import computes_bf16
@@ -135,11 +136,11 @@ def _create_muon(model: nn.Module, config: OptimizerConfig, lr: float) -> Muon:
 
 def create_adamw(
     model: nn.Module, config: OptimizerConfig, lr: float
-) -> torch.optim.AdamW:
+) -> AdamW:
     """AdamW, fused where every tensor allows it."""
     groups = _groups(model, config, lr)
     kinds = {p.device.type for group in groups for p in group["params"]}
-    return torch.optim.AdamW(
+    return AdamW(
         groups, lr=lr, **_adamw_settings(config), fused=kinds <= {"cpu", "cuda"}
     )
 
