@@ -2,14 +2,16 @@
 
 import platform
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from test_trainer import Killed, kill_after
+from test_router_balance import QWEN
+from test_trainer import Killed, kill_after, train
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
-from triptych.train import PretrainObjective, Trainer, precision
+from triptych.train import PretrainObjective, RouterBalance, Trainer, precision
 from triptych.train.checkpoint import STATE
 from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks
@@ -86,3 +88,25 @@ def test_processes_that_would_differ_all_take_fp32(
     has_tiles(monkeypatch, True)
     ranks = SimpleNamespace(gather=lambda own: [own, *others])
     assert settled_precision("auto", CPU, tmp_path, ranks).name == expected
+
+
+@pytest.mark.parametrize("experts", [False, True])
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_weights_cast_once_a_step_give_the_same_bits(
+    tmp_path, monkeypatch, experts, recompute
+):
+    shape = {**QWEN, "router_aux_loss_coef": 0.5} if experts else {}
+
+    def weights(name):
+        model = tiny_model(**shape)
+        objective = PretrainObjective()
+        if experts:  # whose counts are taken without gradients, before the passes
+            objective = RouterBalance(objective, 0.5)
+        data = TinyData(steps=6)
+        settings = {"precision": "bf16", "micro_batch_rows": 1, "recompute": recompute}
+        train(tmp_path / name, model=model, objective=objective, data=data, **settings)
+        return model
+
+    once = weights("once")
+    monkeypatch.setattr(Precision, "weights_cast_once", lambda _: nullcontext())
+    assert same_weights(once, weights("each time"))

@@ -79,8 +79,8 @@ class Launcher:
         totals: dict[str, Tensor] = {}
         every, device = not self.placement.may_skip, self.model.output_weight.device
         used = [b for b in batches if count and (every or self.objective.count(b))]
+        self._prepare(used, count)
         with self.precision.weights_cast_once():
-            self._prepare(used, count)
             for batch in used:
                 self._add(totals, self._pass(batch.to(device), count))
         return Launched(step, batches, count, totals, read, data_seconds)
