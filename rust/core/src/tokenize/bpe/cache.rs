@@ -51,7 +51,8 @@ pub(super) struct Cache {
 impl Cache {
     /// A cache that knows the words of `seed`, of which later ones are used more.
     pub(super) fn new(seed: &[(Key, Packed)]) -> Self {
-        let num_sets = seed.len().next_power_of_two().clamp(MIN_SETS, MAX_SETS);
+        // With room for as many again, text of any length grows it once less.
+        let num_sets = (2 * seed.len()).next_power_of_two().clamp(MIN_SETS, MAX_SETS);
         let mut cache = Self { sets: Large::zeros(num_sets), num_inserted: 0, store: Store::default() };
         for (key, ids) in seed {
             cache.insert_packed(halves(*key), *ids);
@@ -83,8 +84,7 @@ impl Cache {
     /// Puts a short word into its set.
     fn insert_packed(&mut self, [low, high]: [u64; 2], [first, second]: Packed) {
         self.num_inserted += 1;
-        // Half full: with five in eight, finding known words took a fifth longer.
-        if self.num_inserted > self.sets.len() && self.sets.len() < MAX_SETS {
+        if self.num_inserted > self.sets.len() + self.sets.len() / 4 && self.sets.len() < MAX_SETS {
             self.grow();
         }
         let slot = self.view().slot([low, high]);
