@@ -142,3 +142,22 @@ def test_sources_of_different_tokenizers_are_refused_with_both_hashes(
         Order([(name, str(tmp_path / name)) for name in "ab"], [stage], 0)
     assert tokenizer.sha256 in str(caught.value)
     assert other.sha256 in str(caught.value)
+
+
+def test_arrays_have_the_ids_and_ends_of_lists(tokenizer):
+    # Of some of these there are more ids than characters, so the array grows.
+    texts = ["", *TEXTS, "世界😀" * 5000, "the cat " * 30_000, "", "é"]
+    for some in ([], texts[:1], texts, texts * 3):
+        ids, ends = tokenizer.encode_arrays(some)
+        lists = tokenizer.encode_batch(some)
+        assert (ids.dtype, ends.dtype) == (np.uint32, np.uint64)
+        assert ids.flags.owndata and ids.flags.writeable
+        assert ids.tolist() == [id for one in lists for id in one]
+        assert ends.tolist() == np.cumsum([len(one) for one in lists]).tolist()
+        assert lists == [tokenizer.encode(text) for text in some]
+
+
+def test_a_lone_surrogate_is_an_error_of_every_way_to_encode(tokenizer):
+    for encode in (tokenizer.encode_arrays, tokenizer.encode_batch):
+        with pytest.raises(UnicodeEncodeError):
+            encode(["ab", "a\ud800b"])

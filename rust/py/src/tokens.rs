@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use numpy::PyArray1;
+use numpy::{PyArray1, PyArrayMethods};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::PyString;
 use triptych_core::shard::{self, RenderedDocument};
 use triptych_core::tokenize::{self, Corpus, Document, Encoded, TrainConfig};
@@ -18,6 +19,32 @@ pub struct Tokenizer {
     inner: tokenize::Tokenizer,
 }
 
+/// The UTF-8 of a string.
+enum Utf8 {
+    /// That of ASCII, which the string is in memory.
+    Held(PyBackedStr),
+    /// That of other text, made anew: Python would keep what it makes for the string, as much memory again.
+    Made(PyBackedBytes),
+}
+
+impl Utf8 {
+    fn new(text: &Bound<'_, PyString>) -> PyResult<Self> {
+        if text.call_method0(intern!(text.py(), "isascii"))?.is_truthy()? {
+            return Ok(Self::Held(text.clone().try_into()?));
+        }
+        Ok(Self::Made(text.encode_utf8()?.into()))
+    }
+}
+
+impl AsRef<str> for Utf8 {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::Held(text) => text,
+            Self::Made(bytes) => simdutf8::basic::from_utf8(bytes).unwrap_or_default(),
+        }
+    }
+}
+
 type Ids<'py> = Bound<'py, PyArray1<u32>>;
 type Ends<'py> = Bound<'py, PyArray1<u64>>;
 
@@ -26,21 +53,74 @@ impl Tokenizer {
         &self.inner
     }
 
-    /// Each thread takes the UTF-8 of its texts itself: of text beyond ASCII Python has to make it, which
-    /// took a sixth of the time of encoding.
-    fn encoded(&self, py: Python<'_>, texts: &[Py<PyString>], allow_special: bool) -> PyResult<Encoded> {
+    /// Each thread takes the UTF-8 of its texts itself, a few at a time: of text beyond ASCII Python has to
+    /// make it, which took a sixth of the time of encoding.
+    fn encode_into(
+        &self,
+        py: Python<'_>,
+        texts: &[Py<PyString>],
+        allow_special: bool,
+        take: impl FnMut(&[Encoded]) -> PyResult<()> + Send,
+    ) -> PyResult<()> {
         let sized: Vec<(usize, &Py<PyString>)> =
             texts.iter().map(|text| Ok((text.bind(py).len()?, text))).collect::<PyResult<_>>()?;
         let read = |texts: &[(usize, &Py<PyString>)]| {
             Python::attach(|py| {
-                let read = |(_, text): &(usize, &Py<PyString>)| PyBackedStr::try_from(text.bind(py).clone());
+                let read = |(_, text): &(usize, &Py<PyString>)| Utf8::new(text.bind(py));
                 texts.iter().map(read).collect::<PyResult<Vec<_>>>()
             })
         };
         detached_across(py, || {
-            let encoded = self.inner.encode_read(&sized, |(chars, _)| *chars, read, allow_special);
+            let encoded = self.inner.encode_read(&sized, |(chars, _)| *chars, read, allow_special, take);
             encoded.and_then(|encoded| encoded.map_err(to_py_err))
         })
+    }
+}
+
+/// Ids in memory of `NumPy`'s, which asks for large pages where it is much: of a vector's small pages the first
+/// touch took a tenth of the time of encoding 100 MB.
+struct Arrays {
+    /// Longer than the ids in it.
+    ids: Py<PyArray1<u32>>,
+    room: usize,
+    len: usize,
+    ends: Vec<u64>,
+}
+
+impl Arrays {
+    fn new(py: Python<'_>, room: usize) -> Self {
+        Self { ids: PyArray1::zeros(py, room, false).unbind(), room, len: 0, ends: Vec::new() }
+    }
+
+    fn take(&mut self, parts: &[Encoded]) -> PyResult<()> {
+        let before = self.len;
+        for part in parts {
+            self.ends.extend(part.ends.iter().map(|end| (self.len + end) as u64));
+            self.len += part.ids.len();
+        }
+        Python::attach(|py| {
+            if self.len > self.room {
+                self.grow(py, before)?;
+            }
+            let mut ids = self.ids.bind(py).readwrite();
+            Encoded::copy_ids(parts, &mut ids.as_slice_mut()?[before..self.len]);
+            Ok(())
+        })
+    }
+
+    /// Doubles the room at least, and keeps the first `len` ids.
+    fn grow(&mut self, py: Python<'_>, len: usize) -> PyResult<()> {
+        self.room = self.len.max(self.room * 2);
+        let grown = PyArray1::zeros(py, self.room, false);
+        let old = self.ids.bind(py).readonly();
+        grown.readwrite().as_slice_mut()?[..len].copy_from_slice(&old.as_slice()?[..len]);
+        self.ids = grown.unbind();
+        Ok(())
+    }
+
+    fn finish(self, py: Python<'_>) -> PyResult<(Ids<'_>, Ends<'_>)> {
+        let ids = self.ids.into_bound(py).into_readwrite().resize(self.len)?;
+        Ok((Bound::clone(&ids), PyArray1::from_vec(py, self.ends)))
     }
 }
 
@@ -78,7 +158,12 @@ impl Tokenizer {
         texts: Vec<Py<PyString>>,
         allow_special: bool,
     ) -> PyResult<Vec<Vec<u32>>> {
-        Ok(self.encoded(py, &texts, allow_special)?.to_vecs())
+        let mut ids = Vec::with_capacity(texts.len());
+        self.encode_into(py, &texts, allow_special, |parts| {
+            ids.extend(parts.iter().flat_map(Encoded::to_vecs));
+            Ok(())
+        })?;
+        Ok(ids)
     }
 
     #[pyo3(signature = (texts, allow_special = false))]
@@ -88,9 +173,10 @@ impl Tokenizer {
         texts: Vec<Py<PyString>>,
         allow_special: bool,
     ) -> PyResult<(Ids<'py>, Ends<'py>)> {
-        let encoded = self.encoded(py, &texts, allow_special)?;
-        let ends = encoded.ends.iter().map(|end| *end as u64).collect();
-        Ok((PyArray1::from_vec(py, encoded.ids), PyArray1::from_vec(py, ends)))
+        let chars = texts.iter().map(|text| text.bind(py).len()).sum::<PyResult<usize>>()?;
+        let mut arrays = Arrays::new(py, chars / 3);
+        self.encode_into(py, &texts, allow_special, |parts| arrays.take(parts))?;
+        arrays.finish(py)
     }
 
     #[pyo3(signature = (ids, skip_special = false))]

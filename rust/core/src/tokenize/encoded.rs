@@ -17,6 +17,13 @@ impl Encoded {
         Self { ids: Vec::with_capacity(num_ids), ends: Vec::with_capacity(num_texts) }
     }
 
+    /// Empty again, with the room that it has.
+    pub(super) fn cleared(mut self) -> Self {
+        self.ids.clear();
+        self.ends.clear();
+        self
+    }
+
     /// Ends a text.
     pub(super) fn end(&mut self) {
         self.ends.push(self.ids.len());
@@ -33,8 +40,15 @@ impl Encoded {
             ends.extend(part.ends.iter().map(|end| num_ids + end));
             num_ids += part.ids.len();
         }
+        let mut ids = vec![0; num_ids];
+        Self::copy_ids(&parts, &mut ids);
+        Self { ids, ends }
+    }
+
+    /// Copies the ids of consecutive parts to `to`, which is as long as they are, on all threads.
+    pub fn copy_ids(parts: &[Self], to: &mut [u32]) {
         let ids: Vec<&[u32]> = parts.iter().map(|part| &*part.ids).collect();
-        Self { ids: share::concat(&ids, share::num_threads()), ends }
+        share::copy_across(to, &ids, share::num_threads());
     }
 
     /// The ids of each text.

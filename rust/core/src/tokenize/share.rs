@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Size of a part, in the unit of the caller: small enough that threads end together.
 const PART_SIZE: usize = 128 << 10;
 
+/// Parts of a wave for each thread: 8 MiB, of whose time threads wait about a hundredth for the last.
+const WAVE_PARTS: usize = 64;
+
 /// Threads to use: those of the pool that this runs in, or as many as the machine runs at once.
 pub(super) fn num_threads() -> usize {
     match rayon::current_thread_index() {
@@ -24,7 +27,7 @@ pub(super) fn across<T: Sync, R: Send>(
     if num_threads <= 1 {
         return vec![work(items)];
     }
-    let parts = parts(items, size);
+    let parts = parts(items, size, PART_SIZE);
     let next = AtomicUsize::new(0);
     let take = || {
         let mut done = Vec::new();
@@ -45,13 +48,12 @@ pub(super) fn across<T: Sync, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// The parts one after the other, copied on up to `num_threads` threads: new memory is slow where it is
-/// first written to.
-pub(super) fn concat(parts: &[&[u32]], num_threads: usize) -> Vec<u32> {
-    let mut all = vec![0; parts.iter().map(|part| part.len()).sum()];
+/// Copies the parts one after the other to `all`, which is as long as they are, on up to `num_threads` threads:
+/// new memory is slow where it is first written to.
+pub(super) fn copy_across(all: &mut [u32], parts: &[&[u32]], num_threads: usize) {
     let share = all.len().div_ceil(num_threads.max(1)).max(PART_SIZE);
     std::thread::scope(|scope| {
-        let (mut rest, mut parts) = (&mut *all, parts);
+        let (mut rest, mut parts) = (all, parts);
         while !parts.is_empty() {
             let mut sum = 0;
             let is_below_share = |part: &&&[u32]| {
@@ -69,7 +71,6 @@ pub(super) fn concat(parts: &[&[u32]], num_threads: usize) -> Vec<u32> {
             }
         }
     });
-    all
 }
 
 fn copy(mut to: &mut [u32], parts: &[&[u32]]) {
@@ -80,12 +81,19 @@ fn copy(mut to: &mut [u32], parts: &[&[u32]]) {
     }
 }
 
-/// Consecutive ranges of about [`PART_SIZE`].
-fn parts<T>(items: &[T], size: impl Fn(&T) -> usize) -> Vec<Range<usize>> {
+/// Consecutive ranges whose results are used before the next are begun: one part on one thread, which is
+/// then still near; on several as many parts as let threads end together.
+pub(super) fn waves<T>(items: &[T], num_threads: usize, size: impl Fn(&T) -> usize) -> Vec<Range<usize>> {
+    let num_parts = if num_threads > 1 { WAVE_PARTS * num_threads } else { 1 };
+    parts(items, size, PART_SIZE * num_parts)
+}
+
+/// Consecutive ranges of about `part_size`.
+fn parts<T>(items: &[T], size: impl Fn(&T) -> usize, part_size: usize) -> Vec<Range<usize>> {
     let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0);
     for (index, item) in items.iter().enumerate() {
         sum += size(item);
-        if sum >= PART_SIZE {
+        if sum >= part_size {
             parts.push(start..index + 1);
             (start, sum) = (index + 1, 0);
         }
@@ -116,9 +124,11 @@ mod tests {
         let parts: Vec<Vec<u32>> = (0..40).map(|part| (0..part * 1000).collect()).collect();
         let parts: Vec<&[u32]> = parts.iter().map(Vec::as_slice).collect();
         for num_threads in [0, 1, 2, 7] {
-            assert_eq!(concat(&parts, num_threads), parts.concat());
-            assert_eq!(concat(&parts[..1], num_threads), [0; 0]);
-            assert_eq!(concat(&[], num_threads), [0; 0]);
+            for parts in [&parts[..], &parts[..1], &[]] {
+                let mut all = vec![7; parts.iter().map(|part| part.len()).sum()];
+                copy_across(&mut all, parts, num_threads);
+                assert_eq!(all, parts.concat());
+            }
         }
     }
 }

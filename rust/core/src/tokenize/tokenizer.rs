@@ -81,9 +81,7 @@ impl Tokenizer {
     /// `InvalidFile` where a rule of the file cannot be followed on this text.
     pub fn encode(&self, text: &str, allow_special: bool) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        let mut scratch = self.borrow();
-        let done = self.parts.encode(text, allow_special, &mut scratch, &mut ids);
-        self.give_back(scratch);
+        let done = self.with_scratch(|scratch| self.parts.encode(text, allow_special, scratch, &mut ids));
         done.map_err(|found| invalid(&self.path, found))?;
         Ok(ids)
     }
@@ -96,25 +94,41 @@ impl Tokenizer {
         let encode = |texts: &[S], scratch: &mut Scratch, part: &mut Encoded| {
             Ok(self.push_texts(texts, allow_special, scratch, part))
         };
-        self.encode_parts(texts, |text| text.as_ref().len(), encode)
+        self.encode_parts(texts, |text| text.as_ref().len(), &Mutex::default(), encode)
             .unwrap_or_else(|never: Infallible| match never {})
+            .map(Encoded::joined)
     }
 
-    /// The same where the thread that encodes texts also reads them: `read` gives those of some of `sources`,
-    /// which are of about `size` bytes each.
+    /// The same where the thread that encodes texts also reads them: `read` gives those of a few of `sources`,
+    /// which are of about `size` bytes each, and they are let go before the next are read. `take` is called
+    /// with what was encoded, in order: on one thread a few texts at a time, whose ids are still near, on several
+    /// some megabytes.
     ///
     /// # Errors
-    /// What `read` says; within, as [`Tokenizer::encode`].
+    /// What `read` and `take` say; within, as [`Tokenizer::encode`].
     pub fn encode_read<T: Sync, S: AsRef<str>, E: Send>(
         &self,
         sources: &[T],
         size: impl Fn(&T) -> usize + Sync,
         read: impl Fn(&[T]) -> std::result::Result<Vec<S>, E> + Sync,
         allow_special: bool,
-    ) -> std::result::Result<Result<Encoded>, E> {
-        self.encode_parts(sources, size, |sources, scratch, part| {
+        mut take: impl FnMut(&[Encoded]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Result<()>, E> {
+        let encode = |sources: &[T], scratch: &mut Scratch, part: &mut Encoded| {
             Ok(self.push_texts(&read(sources)?, allow_special, scratch, part))
-        })
+        };
+        let spare = Mutex::default();
+        for wave in share::waves(sources, share::num_threads(), &size) {
+            let parts = match self.encode_parts(&sources[wave], &size, &spare, encode)? {
+                Ok(parts) => parts,
+                Err(error) => return Ok(Err(error)),
+            };
+            take(&parts)?;
+            if let Ok(mut spare) = spare.lock() {
+                spare.extend(parts);
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn push_texts<S: AsRef<str>>(
@@ -145,26 +159,34 @@ impl Tokenizer {
             let done = documents.iter().try_for_each(|document| push(document, scratch, part));
             Ok(done.map_err(|found| invalid(&self.path, found)))
         };
-        let encoded = self.encode_parts(documents, |document| document.text.len(), encode);
-        encoded.unwrap_or_else(|never: Infallible| match never {})
+        let encoded = self.encode_parts(documents, |document| document.text.len(), &Mutex::default(), encode);
+        encoded.unwrap_or_else(|never: Infallible| match never {}).map(Encoded::joined)
     }
 
-    /// Encodes runs of `items` on all threads.
+    /// Encodes runs of `items` on all threads, in what is `spare` first: new memory is slow.
     fn encode_parts<T: Sync, E: Send>(
         &self,
         items: &[T],
         size: impl Fn(&T) -> usize + Sync,
+        spare: &Mutex<Vec<Encoded>>,
         encode: impl Fn(&[T], &mut Scratch, &mut Encoded) -> std::result::Result<Result<()>, E> + Sync,
-    ) -> std::result::Result<Result<Encoded>, E> {
+    ) -> std::result::Result<Result<Vec<Encoded>>, E> {
         let parts = share::across(items, share::num_threads(), &size, |items| {
-            let mut part = Encoded::with_capacity(items.iter().map(&size).sum::<usize>() / 3, items.len());
-            let mut scratch = self.borrow();
-            let done = encode(items, &mut scratch, &mut part);
-            self.give_back(scratch);
+            let spare = spare.lock().ok().and_then(|mut spare| spare.pop());
+            let new = || Encoded::with_capacity(items.iter().map(&size).sum::<usize>() / 3, items.len());
+            let mut part = spare.map_or_else(new, Encoded::cleared);
+            let done = self.with_scratch(|scratch| encode(items, scratch, &mut part));
             done.map(|done| done.map(|()| part))
         });
-        let parts: std::result::Result<Vec<Result<Encoded>>, E> = parts.into_iter().collect();
-        Ok(parts?.into_iter().collect::<Result<Vec<Encoded>>>().map(Encoded::joined))
+        parts.into_iter().collect()
+    }
+
+    /// Does `work` with memory that is given back after it.
+    fn with_scratch<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
+        let mut scratch = self.borrow();
+        let done = work(&mut scratch);
+        self.give_back(scratch);
+        done
     }
 
     /// Memory that an earlier call left, or new.
@@ -265,6 +287,30 @@ mod tests {
     #[test]
     fn an_id_outside_the_vocabulary_is_an_error() {
         assert!(matches!(small().decode(&[300], false), Err(Error::InvalidValue { .. })));
+    }
+
+    #[test]
+    fn texts_that_are_read_on_any_number_of_threads_have_the_ids_that_they_have_alone() {
+        let tokenizer = small();
+        let texts: Vec<String> =
+            (0..3000).map(|number| format!("the hat{number} ").repeat(number % 40)).collect();
+        let alone: Vec<Vec<u32>> = texts.iter().map(|text| tokenizer.encode(text, false).unwrap()).collect();
+        let read = |texts: &[String]| Ok::<_, usize>(texts.to_vec());
+        for num_threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap();
+            let (mut found, mut num_calls) = (Vec::new(), 0);
+            let mut take = |parts: &[Encoded]| {
+                num_calls += 1;
+                found.extend(parts.iter().flat_map(Encoded::to_vecs));
+                Ok(())
+            };
+            pool.install(|| tokenizer.encode_read(&texts, String::len, read, false, &mut take))
+                .unwrap()
+                .unwrap();
+            assert_eq!((found == alone, num_calls > 1), (true, num_threads == 1));
+            let failed = pool.install(|| tokenizer.encode_read(&texts, String::len, read, false, |_| Err(7)));
+            assert_eq!(failed.unwrap_err(), 7);
+        }
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl Words {
     }
 }
 
-/// Words that are handed on together: their look-ups do not wait for each other.
-pub(super) const BATCH_WORDS: usize = 256;
+/// Words that are handed on together: memory is asked for all of them before the first is needed.
+pub(super) const BATCH_WORDS: usize = 128;
 
 fn split_batched(pattern: &Pattern, text: &str, mut words: impl FnMut(&str, &[Span])) {
     let (mut batch, mut len) = ([(0, 0); BATCH_WORDS], 0);

@@ -3,10 +3,10 @@
 //! A new word takes the place of the older one of its set, which moves to the neighbour if that has
 //! room. Words that are too long, or of too many ids, stand in a [`Store`].
 
-use std::hint::{black_box, select_unpredictable};
+use std::hint::select_unpredictable;
 
 use super::key::{halves, hash, Key};
-use super::large::Large;
+use super::large::{ask, Large};
 use super::store::Store;
 
 /// A word as a key of two numbers, and its ids in two more. The key 0 is no word.
@@ -51,71 +51,62 @@ pub(super) struct Cache {
 impl Cache {
     /// A cache that knows the words of `seed`, of which later ones are used more.
     pub(super) fn new(seed: &[(Key, Packed)]) -> Self {
-        let num_sets = seed.len().next_power_of_two().clamp(MIN_SETS, MAX_SETS);
+        // With room for as many again, text of any length grows it once less.
+        let num_sets = (2 * seed.len()).next_power_of_two().clamp(MIN_SETS, MAX_SETS);
         let mut cache = Self { sets: Large::zeros(num_sets), num_inserted: 0, store: Store::default() };
         for (key, ids) in seed {
-            cache.insert(halves(*key), *ids);
+            cache.insert_packed(halves(*key), *ids);
         }
         cache
     }
 
-    /// The sets, a power of two of them, to [`find`] words in: each stands in that of its hash.
+    /// The sets where words are looked up.
     #[inline]
-    pub(super) fn sets(&mut self) -> &mut [Set] {
-        self.sets.as_mut_slice()
+    pub(super) fn view(&self) -> View<'_> {
+        View { sets: self.sets.as_slice() }
     }
 
-    /// Reads the neighbours of the sets of several words, one after the other: memory answers all at once.
-    pub(super) fn read_neighbours(&self, keys: impl Iterator<Item = [u64; 2]>) {
-        let sets = self.sets.as_slice();
-        black_box(keys.fold(0, |all, key| all ^ sets[slot(sets, key) ^ 1][0][0]));
+    /// The ids of a short word, which is looked for in the neighbour of its set too, and moved from there.
+    pub(super) fn recall(&mut self, key: [u64; 2]) -> Option<Packed> {
+        let slot = self.view().slot(key);
+        self.view().find(slot, key).or_else(|| bring_back(self.sets.as_mut_slice(), slot, key))
     }
 
-    /// Whether a short word is in its set, or was in the neighbour and now is.
-    pub(super) fn is_known(&mut self, key: [u64; 2]) -> bool {
-        let sets = self.sets.as_mut_slice();
-        is_in(&sets[slot(sets, key)], key) || bring_back(sets, key)
-    }
-
-    /// Remembers a short word that was not known.
-    pub(super) fn remember(&mut self, key: [u64; 2], word: &[u8], ids: &[u32]) {
-        if self.is_known(key) {
-            return; // it came twice in a batch
-        }
+    /// Remembers a short word that is not known.
+    pub(super) fn insert(&mut self, key: [u64; 2], word: &[u8], ids: &[u32]) {
         let packed = pack(ids).unwrap_or_else(|| {
             self.store.insert(word, ids);
             ELSEWHERE
         });
-        self.insert(key, packed);
+        self.insert_packed(key, packed);
     }
 
     /// Puts a short word into its set.
-    fn insert(&mut self, [low, high]: [u64; 2], [first, second]: Packed) {
+    fn insert_packed(&mut self, [low, high]: [u64; 2], [first, second]: Packed) {
         self.num_inserted += 1;
         if self.num_inserted > self.sets.len() + self.sets.len() / 4 && self.sets.len() < MAX_SETS {
             self.grow();
         }
-        insert_entry(self.sets.as_mut_slice(), [low, high, first, second]);
+        let slot = self.view().slot([low, high]);
+        insert_entry(self.sets.as_mut_slice(), slot, [low, high, first, second]);
     }
 
     /// Doubles the sets.
     #[cold]
     fn grow(&mut self) {
         let num_sets = self.sets.len() * 2;
-        let mut old = std::mem::replace(&mut self.sets, Large::zeros(num_sets));
-        let new = self.sets.as_mut_slice();
-        for [first, second] in old.as_mut_slice() {
+        let old = std::mem::replace(&mut self.sets, Large::zeros(num_sets));
+        for [first, second] in old.as_slice() {
             for entry in [second, first].into_iter().filter(|entry| entry[1] != 0) {
-                insert_entry(new, *entry);
+                let slot = self.view().slot([entry[0], entry[1]]);
+                insert_entry(self.sets.as_mut_slice(), slot, *entry);
             }
         }
     }
 }
 
 /// Puts a word in front of its set; what falls out of it moves to the neighbour if there is room.
-fn insert_entry(sets: &mut [Set], entry: Entry) {
-    let [low, high, ..] = entry;
-    let slot = slot(sets, [low, high]);
+fn insert_entry(sets: &mut [Set], slot: usize, entry: Entry) {
     let [first, last] = sets[slot];
     sets[slot] = [entry, first];
     if last[1] != 0 {
@@ -126,37 +117,57 @@ fn insert_entry(sets: &mut [Set], entry: Entry) {
 }
 
 /// Moves a word that is not in its set there from the neighbour, if it is in that.
-fn bring_back(sets: &mut [Set], key: [u64; 2]) -> bool {
-    let neighbour = slot(sets, key) ^ 1;
-    let Some(found) = sets[neighbour].iter_mut().find(|entry| is_same(entry, key)) else { return false };
+fn bring_back(sets: &mut [Set], slot: usize, key: [u64; 2]) -> Option<Packed> {
+    let found = sets[slot ^ 1].iter_mut().find(|entry| is_same(entry, key))?;
     let entry = std::mem::take(found);
-    insert_entry(sets, entry);
-    true
+    insert_entry(sets, slot, entry);
+    Some([entry[2], entry[3]])
 }
 
-/// Where the set of a word is.
-#[inline]
-fn slot(sets: &[Set], [low, high]: [u64; 2]) -> usize {
-    hash(low, high) as usize & (sets.len() - 1)
+/// Sets where words are looked up.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    sets: &'a [Set],
+}
+
+impl View<'_> {
+    /// Where the set of a word is.
+    #[inline]
+    pub(super) fn slot(self, [low, high]: [u64; 2]) -> usize {
+        hash(low, high) as usize & (self.sets.len() - 1)
+    }
+
+    /// Asks memory for a set.
+    #[inline]
+    pub(super) fn ask(self, slot: usize) {
+        ask(&self.sets[slot]);
+    }
+
+    /// Asks memory for the neighbour of a set.
+    #[inline]
+    pub(super) fn ask_neighbour(self, slot: usize) {
+        ask(&self.sets[slot ^ 1]);
+    }
+
+    /// The ids of a word, if it is in its set.
+    pub(super) fn find(self, slot: usize, key: [u64; 2]) -> Option<Packed> {
+        self.sets[slot].iter().find(|entry| is_same(entry, key)).map(|entry| [entry[2], entry[3]])
+    }
+
+    /// The ids of a word, or zeros. Both entries of its set are compared, without a choice between them.
+    #[inline]
+    pub(super) fn find_or_zeros(self, slot: usize, key: [u64; 2]) -> Packed {
+        let [first, second] = &self.sets[slot];
+        let [is_first, is_second] = [is_same(first, key), is_same(second, key)];
+        let is_known = (u64::from(is_first) | u64::from(is_second)).wrapping_neg();
+        let [.., low, high] = *select_unpredictable(is_first, first, second);
+        [low & is_known, high]
+    }
 }
 
 #[inline]
 fn is_same(entry: &Entry, [low, high]: [u64; 2]) -> bool {
     (entry[0] ^ low) | (entry[1] ^ high) == 0
-}
-
-/// Whether a word is in a set; both of its entries are compared, without a choice between them.
-#[inline]
-pub(super) fn is_in(set: &Set, key: [u64; 2]) -> bool {
-    is_same(&set[0], key) | is_same(&set[1], key)
-}
-
-/// The ids of a word of a set.
-#[inline]
-pub(super) fn find(set: &Set, key: [u64; 2]) -> Option<Packed> {
-    let is_first = is_same(&set[0], key);
-    let [_, _, first, second] = *select_unpredictable(is_first, &set[0], &set[1]);
-    (is_first | is_same(&set[1], key)).then_some([first, second])
 }
 
 /// Ids as an entry keeps them; `None` if there are too many.
@@ -208,11 +219,8 @@ mod tests {
     use super::*;
 
     fn known(cache: &mut Cache, key: [u64; 2]) -> Option<Vec<u32>> {
-        cache.is_known(key);
-        let slot = slot(cache.sets(), key);
-        let packed = find(&cache.sets()[slot], key)?;
         let mut ids = [9; WRITTEN_IDS];
-        let count = write(packed, &mut ids)?;
+        let count = write(cache.recall(key)?, &mut ids)?;
         Some(ids[..count].to_vec())
     }
 
@@ -226,10 +234,10 @@ mod tests {
         let mut cache = Cache::new(&[(5 | 8 << 120, pack(&[7, 8]).unwrap())]);
         assert_eq!(known(&mut cache, word_key(5)), Some(vec![7, 8]));
         for number in 1..3_000_000 {
-            cache.insert(word_key(number), pack(&[number as u32 % (1 << 20), 5]).unwrap());
+            cache.insert_packed(word_key(number), pack(&[number as u32 % (1 << 20), 5]).unwrap());
         }
         assert_eq!(known(&mut cache, word_key(2_999_999)), Some(vec![2_999_999 % (1 << 20), 5]));
-        let num_known = (1..3_000_000).filter(|number| cache.is_known(word_key(*number))).count();
+        let num_known = (1..3_000_000).filter(|number| cache.recall(word_key(*number)).is_some()).count();
         assert!((MAX_SETS..=2 * MAX_SETS).contains(&num_known), "{num_known}");
         assert_eq!(cache.sets.len(), MAX_SETS);
     }
@@ -238,7 +246,7 @@ mod tests {
     fn few_words_are_all_known_and_keep_the_cache_small() {
         let mut cache = Cache::new(&[]);
         for number in 1..2_000 {
-            cache.insert(word_key(number), pack(&[number as u32]).unwrap());
+            cache.insert_packed(word_key(number), pack(&[number as u32]).unwrap());
             assert!(known(&mut cache, word_key(number)).is_some());
         }
         assert_eq!(cache.sets.len(), MIN_SETS);

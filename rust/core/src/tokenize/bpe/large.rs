@@ -72,6 +72,20 @@ impl<T: Pod> Large<T> {
     }
 }
 
+/// Asks memory for an element that is used soon, and does not wait for it as a read would.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(super) fn ask<T>(element: &T) {
+    safe_arch::prefetch_t0(element);
+}
+
+/// Reads an element that is used soon: memory answers several reads at once.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub(super) fn ask<T: Copy>(element: &T) {
+    std::hint::black_box(*element);
+}
+
 /// A wish: where it is not granted, the pages are small.
 #[cfg(target_os = "linux")]
 fn ask_for_large_pages(map: &MmapMut) {

@@ -1,14 +1,14 @@
 //! A vocabulary with its merges: one word in, its ids out.
 
 use std::collections::HashMap;
-use std::hint::black_box;
 
-use super::super::words::{Span, BATCH_WORDS};
-use super::cache::{find, is_in, pack, write, Cache, Packed, WRITTEN_IDS};
-use super::key::{halves, hash, key, Key, MAX_BYTES};
-use super::pairs::{Merge, Pairs, Table, NO_MERGE};
+use super::super::words::Span;
+use super::batch::{Scratch, NO_KEY};
+use super::cache::{pack, write, Packed, WRITTEN_IDS};
+use super::key::{key, Key, MAX_BYTES};
+use super::pairs::{Pairs, Rank, Table, NO_MERGE};
+use super::short::Short;
 use super::symbols::Symbols;
-use super::together::{merge_together, Short, LANES};
 use super::word::Word;
 
 /// What a word is made of before it is merged.
@@ -25,50 +25,16 @@ pub(in crate::tokenize) enum Alphabet {
 pub(in crate::tokenize) struct Model {
     alphabet: Alphabet,
     pairs: Pairs,
-    /// The merges of all pairs of bytes, if words are bytes.
-    first_merges: Vec<Merge>,
+    /// The ranks of all pairs of bytes, if words are bytes.
+    first_ranks: Vec<Rank>,
     /// Words that are one token whatever the merges say (`ignore_merges`), as they stand in text.
     whole: HashMap<Box<[u8]>, u32>,
     /// The tokens that are short words, the rarest first, with their ids: what a cache begins with.
-    seed: Vec<(Key, Packed)>,
+    pub(super) seed: Vec<(Key, Packed)>,
 }
 
-/// A word that has a key has less symbols.
+/// A word that has a key has less symbols; half of the new ones have at most half as many.
 const KEY_SYMBOLS: usize = MAX_BYTES + 1;
-
-/// What stands for a word that is too long for a key: no entry has it.
-const NO_KEY: [u64; 2] = [1, 0];
-
-/// Memory of one thread for encoding words; the cache belongs to one model.
-#[derive(Debug)]
-pub(in crate::tokenize) struct Scratch {
-    cache: Cache,
-    word: Word,
-    batch: Box<Batch>,
-}
-
-/// A few words by their keys, and the ids of those that are known.
-#[derive(Debug)]
-struct Batch {
-    keys: [[u64; 2]; BATCH_WORDS],
-    hashes: [u64; BATCH_WORDS],
-    ids: [u32; BATCH_WORDS * WRITTEN_IDS],
-    /// Indices of those that are not known.
-    new: [usize; BATCH_WORDS],
-}
-
-impl Scratch {
-    /// For words of `model`.
-    pub(in crate::tokenize) fn new(model: &Model) -> Self {
-        let batch = Batch {
-            keys: [[0; 2]; BATCH_WORDS],
-            hashes: [0; BATCH_WORDS],
-            ids: [0; BATCH_WORDS * WRITTEN_IDS],
-            new: [0; BATCH_WORDS],
-        };
-        Self { cache: Cache::new(&model.seed), word: Word::default(), batch: Box::new(batch) }
-    }
-}
 
 impl Model {
     /// A model whose `tokens` are spelt as they stand in text, those first that are used most.
@@ -78,21 +44,19 @@ impl Model {
         whole: HashMap<Box<[u8]>, u32>,
         tokens: impl DoubleEndedIterator<Item = Box<[u8]>>,
     ) -> Self {
-        let first_merges = first_merges(&alphabet, pairs.table());
-        let mut model = Self { alphabet, pairs, first_merges, whole, seed: Vec::new() };
-        let with_key = |token: Box<[u8]>| Some((key(&token, 0, token.len())?, token));
-        let short: Vec<(Key, Box<[u8]>)> = tokens.rev().filter_map(with_key).collect();
-        let mut seed = Vec::with_capacity(short.len());
-        for few in short.chunks(LANES) {
-            model.merge_together(few.iter().map(|(_, word)| &**word), |lane, ids| {
-                seed.extend(pack(ids).map(|packed| (few[lane].0, packed)));
-            });
+        let first_ranks = first_ranks(&alphabet, pairs.table());
+        let mut model = Self { alphabet, pairs, first_ranks, whole, seed: Vec::new() };
+        let mut seed = Vec::new();
+        for token in tokens.rev() {
+            let key = key(&token, 0, token.len());
+            let ids = key.and_then(|_| pack(model.merged(&token, &mut [0; KEY_SYMBOLS])));
+            seed.extend(key.zip(ids));
         }
         model.seed = seed;
         model
     }
 
-    /// Appends the ids of words of `text`, at most [`BATCH_WORDS`], which begin and end with characters.
+    /// Appends the ids of words of `text`, at most a batch of them, which begin and end with characters.
     #[inline]
     pub(in crate::tokenize) fn push(
         &self,
@@ -102,77 +66,72 @@ impl Model {
         out: &mut Vec<u32>,
     ) {
         let text = text.as_bytes();
-        scratch.take_keys(text, words);
-        let num_new = scratch.find_new(words.len());
-        if num_new > 0 {
-            self.learn(text, words, num_new, scratch);
-        }
-        let (mut done, mut len) = (0, 0);
-        while let Some(other) = scratch.write_known(words.len(), &mut done, &mut len) {
-            out.extend_from_slice(&scratch.batch.ids[..len]);
-            len = 0;
-            let (start, end) = words[other];
-            self.push_other(&text[start..end], scratch, out);
-        }
-        out.extend_from_slice(&scratch.batch.ids[..len]);
-    }
-
-    /// Remembers the short words that are not known, a few at a time.
-    #[cold]
-    #[inline(never)]
-    fn learn(&self, text: &[u8], words: &[Span], num_new: usize, scratch: &mut Scratch) {
         let Scratch { cache, batch, .. } = scratch;
-        let Batch { keys, new, .. } = &mut **batch;
-        let word = |index: usize| &text[words[index].0..words[index].1];
-        cache.read_neighbours(new[..num_new].iter().map(|index| keys[*index]));
-        let mut num_short = 0;
-        for at in 0..num_new {
-            let index = new[at];
-            if keys[index] != NO_KEY && !cache.is_known(keys[index]) {
-                new[num_short] = index;
-                num_short += 1;
-            }
+        batch.ask(text, words, cache);
+        let (num_ids, num_gaps) = batch.find(words.len(), cache);
+        let mut done = 0;
+        for gap in 0..num_gaps {
+            let (index, before) = scratch.batch.gaps[gap];
+            out.extend_from_slice(&scratch.batch.ids[done..before]);
+            done = before;
+            self.push_gap(&text[words[index].0..words[index].1], scratch.batch.keys[index], scratch, out);
         }
-        for few in new[..num_short].chunks(LANES) {
-            self.merge_together(few.iter().map(|index| word(*index)), |lane, ids| {
-                cache.remember(keys[few[lane]], word(few[lane]), ids);
-            });
+        out.extend_from_slice(&scratch.batch.ids[done..num_ids]);
+    }
+
+    /// Appends the ids of a word that was not in its set: merged one at a time, since eight together waited less
+    /// for memory and took as long.
+    #[inline(never)]
+    fn push_gap(&self, text: &[u8], key: [u64; 2], scratch: &mut Scratch, out: &mut Vec<u32>) {
+        if key == NO_KEY {
+            return self.push_other(text, scratch, out);
+        }
+        let Some(packed) = scratch.cache.recall(key) else {
+            let mut ids = [0; KEY_SYMBOLS];
+            let ids = self.merged(text, &mut ids);
+            scratch.cache.insert(key, text, ids);
+            return out.extend_from_slice(ids);
+        };
+        let mut ids = [0; WRITTEN_IDS];
+        match write(packed, &mut ids) {
+            Some(count) => out.extend_from_slice(&ids[..count]),
+            None => self.push_other(text, scratch, out),
         }
     }
 
-    /// Calls `done` with each of up to [`LANES`] words and its ids.
-    fn merge_together<'a>(&self, words: impl Iterator<Item = &'a [u8]>, mut done: impl FnMut(usize, &[u32])) {
+    /// The ids of a word that has a key.
+    fn merged<'a>(&self, text: &[u8], ids: &'a mut [u32; KEY_SYMBOLS]) -> &'a [u32] {
+        let mut len = 0;
+        let each = |(to, id): (&mut u32, u32)| {
+            *to = id;
+            len += 1;
+        };
+        if text.len() <= KEY_SYMBOLS / 2 {
+            ids.iter_mut().zip(self.short::<{ KEY_SYMBOLS / 2 }>(text).ids()).for_each(each);
+        } else {
+            ids.iter_mut().zip(self.short::<KEY_SYMBOLS>(text).ids()).for_each(each);
+        }
+        &ids[..len]
+    }
+
+    /// A word of up to `N` bytes, merged.
+    #[inline]
+    fn short<const N: usize>(&self, word: &[u8]) -> Short<N> {
         let table = self.pairs.table();
-        let mut symbols = [0; KEY_SYMBOLS];
-        let mut lanes = [const { None }; LANES];
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane = Some(self.short(word, table));
-        }
-        merge_together(&mut lanes, table);
-        for (index, lane) in lanes.iter().flatten().enumerate() {
-            let mut len = 0;
-            lane.each(|id| {
-                symbols[len] = id;
-                len += 1;
-            });
-            done(index, &symbols[..len]);
-        }
-    }
-
-    /// A word that has a key, before its merges.
-    fn short(&self, word: &[u8], table: Table) -> Short<KEY_SYMBOLS> {
-        match (&self.alphabet, self.whole(word)) {
+        let mut short = match (&self.alphabet, self.whole(word)) {
             (_, Some(id)) => Short::new(std::iter::once(id), |_, _, _| NO_MERGE),
             (Alphabet::Bytes(ids), None) => {
                 let symbols = word.iter().map(|byte| ids[*byte as usize]);
-                Short::new(symbols, |at, _, _| self.first_merges[byte_pair(word[at], word[at + 1])])
+                Short::new(symbols, |at, _, _| self.first_ranks[byte_pair(word[at], word[at + 1])])
             }
             (Alphabet::Chars(_), None) => {
                 let mut symbols = Vec::with_capacity(KEY_SYMBOLS);
                 self.push_symbols(word, &mut symbols);
                 Short::new(symbols.into_iter(), |_, left, right| table.merge(left, right))
             }
-        }
+        };
+        short.merge(table);
+        short
     }
 
     /// The token that a word is, if the merges do not count.
@@ -214,65 +173,14 @@ impl Model {
     }
 }
 
-/// The merge of each pair of bytes; nothing if words are characters.
-fn first_merges(alphabet: &Alphabet, table: Table) -> Vec<Merge> {
+/// The rank of each pair of bytes; nothing if words are characters.
+fn first_ranks(alphabet: &Alphabet, table: Table) -> Vec<Rank> {
     let Alphabet::Bytes(ids) = alphabet else { return Vec::new() };
     ids.iter().flat_map(|left| ids.iter().map(|right| table.merge(*left, *right))).collect()
 }
 
-/// Where the merge of two bytes stands.
+/// Where the rank of two bytes stands.
 #[inline]
 fn byte_pair(left: u8, right: u8) -> usize {
     (left as usize) << 8 | right as usize
-}
-
-impl Scratch {
-    /// Makes the keys of words.
-    #[inline]
-    fn take_keys(&mut self, text: &[u8], words: &[Span]) {
-        let batch = &mut *self.batch;
-        for ((slot_key, slot_hash), (start, end)) in batch.keys.iter_mut().zip(&mut batch.hashes).zip(words) {
-            let [low, high] = key(text, *start, *end).map_or(NO_KEY, halves);
-            *slot_key = [low, high];
-            *slot_hash = hash(low, high);
-        }
-    }
-
-    /// Lists the words that are not known in front of the batch's `new`, and returns their number.
-    #[inline]
-    fn find_new(&mut self, num_words: usize) -> usize {
-        let sets = &*self.cache.sets();
-        let mask = sets.len() - 1;
-        let Batch { keys, hashes, new, .. } = &mut *self.batch;
-        let num_words = num_words.min(BATCH_WORDS);
-        // Their sets are read first with nothing in between: memory answers all at once.
-        let first = |hash: &u64| sets[*hash as usize & mask][0][0];
-        black_box(hashes[..num_words].iter().map(first).fold(0, |all, one| all ^ one));
-        let mut num_new = 0;
-        for index in 0..num_words {
-            new[num_new & (BATCH_WORDS - 1)] = index;
-            num_new += usize::from(!is_in(&sets[hashes[index] as usize & mask], keys[index]));
-        }
-        num_new
-    }
-
-    /// Writes the ids of the words from `done` on, up to the first that is not among the short ones.
-    #[inline]
-    fn write_known(&mut self, num_words: usize, done: &mut usize, len: &mut usize) -> Option<usize> {
-        let sets = &*self.cache.sets();
-        let mask = sets.len() - 1;
-        let Batch { keys, hashes, ids, .. } = &mut *self.batch;
-        let mut written = *len;
-        for index in *done..num_words.min(BATCH_WORDS) {
-            let entry = find(&sets[hashes[index] as usize & mask], keys[index]);
-            let room = ids[written..].first_chunk_mut()?; // as long as the words have room for all
-            let Some(count) = entry.and_then(|packed| write(packed, room)) else {
-                (*done, *len) = (index + 1, written);
-                return Some(index);
-            };
-            written += count;
-        }
-        *len = written;
-        None
-    }
 }

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use super::pairs::{Merge, NO_MERGE};
+use super::pairs::{Rank, NO_MERGE};
 
 /// Symbols from which lists are faster than a heap; in tests few enough for the slow twin.
 const MANY_SYMBOLS: usize = if cfg!(test) { 1 << 6 } else { 1 << 12 };
@@ -41,10 +41,9 @@ impl Queue {
         self.ranks.clear();
     }
 
-    /// Puts in a place with its merge, if it has one.
-    pub(super) fn push(&mut self, merge: Merge, place: u32) {
-        let rank = (merge >> 32) as u32;
-        if merge == NO_MERGE {
+    /// Puts in a place with the rank of its merge, if it has one.
+    pub(super) fn push(&mut self, rank: Rank, place: u32) {
+        if rank == NO_MERGE {
         } else if self.has_lists {
             let list = self.lists.entry(rank).or_default();
             if list.is_empty() {
@@ -108,13 +107,13 @@ mod tests {
     proptest! {
         #[test]
         fn lists_give_places_in_the_order_of_a_heap(
-            steps in proptest::collection::vec((0_u64..4, 0_u32..50, any::<bool>()), 0..200),
+            steps in proptest::collection::vec((0_u32..4, 0_u32..50, any::<bool>()), 0..200),
         ) {
             let mut queues = [Queue::default(), Queue::default()];
             queues[1].clear(MANY_SYMBOLS);
             for (rank, place, pops) in steps {
                 for queue in &mut queues {
-                    queue.push(rank << 32 | 7, place);
+                    queue.push(rank, place);
                 }
                 if pops {
                     prop_assert_eq!(queues[0].pop(), queues[1].pop());

@@ -1,8 +1,8 @@
 //! One word merged: the pair of lowest rank first, the leftmost of equal ones, until none is left.
 
-use super::pairs::{made, Merge, Pairs, Table, NO_MERGE};
+use super::pairs::{Pairs, Rank, Table, NO_MERGE};
 use super::queue::Queue;
-use super::together::Short;
+use super::short::Short;
 
 /// Symbols under which searching all ranks is faster than keeping a queue; a power of two.
 const SHORT_SYMBOLS: usize = 32;
@@ -12,8 +12,8 @@ const SHORT_SYMBOLS: usize = 32;
 pub(in crate::tokenize) struct Word {
     /// The symbols, and after [`Word::merge`] the tokens.
     pub(in crate::tokenize) ids: Vec<u32>,
-    /// The merge of each symbol with the one after it.
-    merges: Vec<Merge>,
+    /// The rank of the merge of each symbol with the one after it.
+    ranks: Vec<Rank>,
     /// Places of the symbols after and before.
     next: Vec<u32>,
     previous: Vec<u32>,
@@ -28,7 +28,7 @@ impl Word {
             let mut short = Short::<SHORT_SYMBOLS>::new(self.ids.iter().copied(), merge);
             short.merge(pairs.table());
             self.ids.clear();
-            short.each(|id| self.ids.push(id));
+            self.ids.extend(short.ids());
         } else {
             self.merge_long(pairs.table());
         }
@@ -37,20 +37,20 @@ impl Word {
     /// Merges rank by rank, from the left: what a merge outdates stays in its queue and is skipped.
     fn merge_long(&mut self, table: Table) {
         let len = self.ids.len() as u32;
-        self.merges.clear();
-        self.merges.extend(self.ids.windows(2).map(|two| table.merge(two[0], two[1])));
-        self.merges.push(NO_MERGE);
+        self.ranks.clear();
+        self.ranks.extend(self.ids.windows(2).map(|two| table.merge(two[0], two[1])));
+        self.ranks.push(NO_MERGE);
         self.next.clear();
         self.next.extend(1..=len);
         self.previous.clear();
         self.previous.extend((0..len).map(|at| at.wrapping_sub(1)));
         self.queue.clear(self.ids.len());
-        for (at, merge) in (0..).zip(&self.merges) {
-            self.queue.push(*merge, at);
+        for (at, rank) in (0..).zip(&self.ranks) {
+            self.queue.push(*rank, at);
         }
         while let Some((rank, at)) = self.queue.pop() {
             let at = at as usize;
-            if self.merges[at] >> 32 == u64::from(rank) && self.merges[at] != NO_MERGE {
+            if self.ranks[at] == rank {
                 self.merge_at(at, table);
             }
         }
@@ -60,8 +60,8 @@ impl Word {
     /// Merges the symbol at `at` with the next one.
     fn merge_at(&mut self, at: usize, table: Table) {
         let right = self.next[at] as usize;
-        self.ids[at] = made(self.merges[at]);
-        self.merges[right] = NO_MERGE;
+        self.ids[at] = table.made(self.ranks[at]);
+        self.ranks[right] = NO_MERGE;
         self.next[at] = self.next[right];
         let after = self.next[at] as usize;
         if after < self.ids.len() {
@@ -77,8 +77,8 @@ impl Word {
     /// Looks up the merge of the symbol at `at` with the next one again.
     fn refresh(&mut self, at: usize, table: Table) {
         let right = self.ids.get(self.next[at] as usize);
-        self.merges[at] = right.map_or(NO_MERGE, |right| table.merge(self.ids[at], *right));
-        self.queue.push(self.merges[at], at as u32);
+        self.ranks[at] = right.map_or(NO_MERGE, |right| table.merge(self.ids[at], *right));
+        self.queue.push(self.ranks[at], at as u32);
     }
 
     /// Moves the symbols that are left together.
