@@ -151,7 +151,8 @@ def test_arrays_have_the_ids_and_ends_of_lists(tokenizer):
         ids, ends = tokenizer.encode_arrays(some)
         lists = tokenizer.encode_batch(some)
         assert (ids.dtype, ends.dtype) == (np.uint32, np.uint64)
-        assert ids.flags.owndata and ids.flags.writeable
+        assert ids.flags.owndata
+        assert ids.flags.writeable
         assert ids.tolist() == [id for one in lists for id in one]
         assert ends.tolist() == np.cumsum([len(one) for one in lists]).tolist()
         assert lists == [tokenizer.encode(text) for text in some]

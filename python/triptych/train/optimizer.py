@@ -134,9 +134,7 @@ def _create_muon(model: nn.Module, config: OptimizerConfig, lr: float) -> Muon:
     )
 
 
-def create_adamw(
-    model: nn.Module, config: OptimizerConfig, lr: float
-) -> AdamW:
+def create_adamw(model: nn.Module, config: OptimizerConfig, lr: float) -> AdamW:
     """AdamW, fused where every tensor allows it."""
     groups = _groups(model, config, lr)
     kinds = {p.device.type for group in groups for p in group["params"]}
