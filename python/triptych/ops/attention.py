@@ -106,7 +106,9 @@ def _seed(q: Tensor) -> Tensor:
 def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
     """What each implementation lacks for these arguments."""
     dropout = "it has no dropout" if rules.dropout > 0.0 else ""
-    half = libraries.half_obstacle(q)
+    half = "it runs on CUDA only"  # where asking torch's would import torch._dynamo
+    if q.device.type == "cuda":
+        half = libraries.half_obstacle(q)
     if rules.softcap is not None:
         half = "it is not asked for a soft-cap"
     if rules.sinks is not None or rules.pairs is not None:
