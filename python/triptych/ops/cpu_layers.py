@@ -9,30 +9,39 @@ weights by 1.7e-5 of the largest, more than an export may be off.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+# Of x, cosines, sines and the sign of the angle.
+Turned = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 class _Context(FunctionCtx):
     """What is kept from a forward pass for its backward pass."""
 
     saved_tensors: tuple[Tensor, ...]
+    turned: Turned
 
 
 class _Turn(torch.autograd.Function):
     """Pairs turned by their angles; the gradient is turned back."""
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(
+        ctx: _Context, x: Tensor, cos: Tensor, sin: Tensor, turned: Turned
+    ) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin, 1.0)
+        ctx.turned = turned
+        return turned(x, cos, sin, 1.0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: _Context, upstream: Tensor) -> tuple[Tensor | None, ...]:
         cos, sin = ctx.saved_tensors
-        return _turned(upstream, cos, sin, -1.0), None, None
+        return ctx.turned(upstream, cos, sin, -1.0), None, None, None
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
@@ -43,7 +52,10 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
     return turned
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """X (..., heads, head_dim), pair i being dimensions i and i + head_dim / 2."""
-    turned: Tensor = _Turn.apply(x, cos, sin)
+def turn(x: Tensor, cos: Tensor, sin: Tensor, by: Turned = _turned) -> Tensor:
+    """X (..., heads, head_dim), pair i being dimensions i and i + head_dim / 2.
+
+    `by` turns x, by 1 forward and by -1 back.
+    """
+    turned: Tensor = _Turn.apply(x, cos, sin, by)
     return turned

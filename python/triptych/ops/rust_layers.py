@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from triptych import _core
+from triptych.ops import cpu_layers
 from triptych.ops.arrays import LANES, array, dtype_obstacle
 
 
@@ -85,21 +86,6 @@ def _autocast_is_bf16() -> bool:
     return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is bf16
 
 
-class _Turn(torch.autograd.Function):
-    """Pairs turned by their angles; the gradient is turned back."""
-
-    @staticmethod
-    def forward(ctx: _Context, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin, 1.0)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: _Context, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        cos, sin = ctx.saved_tensors
-        return _turned(upstream, cos, sin, -1.0), None, None
-
-
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
     x = x.contiguous()
     turned = torch.empty_like(x)
@@ -110,8 +96,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """X (..., heads, head_dim) by tables (..., 1, head_dim / 2) of float32."""
-    turned: Tensor = _Turn.apply(x, cos, sin)
-    return turned
+    return cpu_layers.turn(x, cos, sin, by=_turned)
 
 
 def turn_obstacle(x: Tensor, cos: Tensor, sin: Tensor) -> str:
