@@ -629,6 +629,11 @@ def swiglu(
 ) -> None:
     """Writes silu(gate) * up of inputs gate and up, whose lengths are multiples of 16."""
 
+def add_narrow(
+    sums: npt.NDArray[np.float32], numbers: npt.NDArray[np.uint16], num_threads: int
+) -> None:
+    """Adds numbers of bf16 to sums; lengths are equal, and multiples of 16."""
+
 def swiglu_slopes(
     inputs: Sequence[npt.NDArray[Any]],
     slopes: Sequence[npt.NDArray[Any]],

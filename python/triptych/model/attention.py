@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from triptych import ops
 from triptych.model.cache import KVCache
 from triptych.model.config import ModelConfig
+from triptych.model.matrices import Linear
 from triptych.model.norm import RMSNorm
 
 # cos and sin, each (..., 1, head_dim / 2) float32.
@@ -52,10 +53,10 @@ class Attention(nn.Module):
         width, bias = config.hidden_size, config.attention_bias
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(width, queries, bias=bias)
-        self.k_proj = nn.Linear(width, keys, bias=bias)
-        self.v_proj = nn.Linear(width, keys, bias=bias)
-        self.o_proj = nn.Linear(queries, width, bias=bias and config.family.output_bias)
+        self.q_proj = Linear(width, queries, bias=bias)
+        self.k_proj = Linear(width, keys, bias=bias)
+        self.v_proj = Linear(width, keys, bias=bias)
+        self.o_proj = Linear(queries, width, bias=bias and config.family.output_bias)
         # What tokens take up from each other; processes may share the work.
         self.mix: Callable[..., Tensor] = ops.attention
         self.qk_norm = config.family.qk_norm

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from triptych import ops
 from triptych.model.config import ModelConfig
+from triptych.model.matrices import Linear
 
 
 def gated(activation: str, gate: Tensor, up: Tensor) -> Tensor:
@@ -34,9 +35,9 @@ class MLP(nn.Module):
             config.intermediate_size,
             config.mlp_bias,
         )
-        self.gate_proj = nn.Linear(width, inner, bias=bias)
-        self.up_proj = nn.Linear(width, inner, bias=bias)
-        self.down_proj = nn.Linear(inner, width, bias=bias)
+        self.gate_proj = Linear(width, inner, bias=bias)
+        self.up_proj = Linear(width, inner, bias=bias)
+        self.down_proj = Linear(inner, width, bias=bias)
         self.activation = config.hidden_act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,9 +56,9 @@ class Expert(nn.Module):
         assert names is not None
         width = config.hidden_size
         inner = config.moe_intermediate_size or config.intermediate_size
-        self.add_module(names.gate, nn.Linear(width, inner, bias=False))
-        self.add_module(names.up, nn.Linear(width, inner, bias=False))
-        self.add_module(names.down, nn.Linear(inner, width, bias=False))
+        self.add_module(names.gate, Linear(width, inner, bias=False))
+        self.add_module(names.up, Linear(width, inner, bias=False))
+        self.add_module(names.down, Linear(inner, width, bias=False))
         self.names, self.activation = names, config.hidden_act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class Experts(nn.Module):
         assert config.num_experts_per_tok is not None
         self.num_chosen = config.num_experts_per_tok
         self.normalised = config.norm_topk_prob
-        self.gate = nn.Linear(config.hidden_size, config.num_experts, bias=False)
+        self.gate = Linear(config.hidden_size, config.num_experts, bias=False)
         self.experts = nn.ModuleList(Expert(config) for _ in range(config.num_experts))
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from triptych.model.attention import Attention, Rotary, Tables
 from triptych.model.cache import KVCache
 from triptych.model.config import ModelConfig
 from triptych.model.feedforward import MLP, Experts
+from triptych.model.matrices import Embedding, Linear
 from triptych.model.norm import RMSNorm
 from triptych.model.recompute import layer_call
 
@@ -102,7 +103,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             Layer(config, index) for index in range(config.num_hidden_layers)
         )
@@ -126,7 +127,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.model = Decoder(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         scaling = None if config.rope_scaling is None else dict(config.rope_scaling)

@@ -7,6 +7,7 @@ not. The environment variable `TRIPTYCH_OPS` forces the choice: `reference`, `cp
 cannot be had is an error.
 """
 
+from triptych.ops.accumulation import accumulating
 from triptych.ops.attention import attention
 from triptych.ops.choice import implementation
 from triptych.ops.decoding import decode_attention
@@ -26,6 +27,7 @@ from triptych.ops.linear_loss import (
     linear_logprobs,
     linear_statistics,
 )
+from triptych.ops.matrices import embedding, linear
 from triptych.ops.orthogonal import orthogonalize
 from triptych.ops.parallel_loss import (
     parallel_cross_entropy,
@@ -36,11 +38,14 @@ from triptych.ops.rotary import rotary_frequencies
 
 __all__ = [
     "IGNORE_INDEX",
+    "accumulating",
     "add_rms_norm",
     "attention",
     "decode_attention",
+    "embedding",
     "geglu",
     "implementation",
+    "linear",
     "linear_cross_entropy",
     "linear_logprobs",
     "linear_statistics",

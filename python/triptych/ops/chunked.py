@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from triptych import _core
+from triptych.ops.accumulation import Accumulation, add, current
 from triptych.ops.arrays import array
 
 CHUNK_TOKENS = 512
@@ -139,10 +140,12 @@ class _Chunk(NamedTuple):
     slope: Tensor | None  # (chunk, V) d logit / d raw logit, under a soft-cap
 
 
-def _chunks(hidden: Tensor, weight: Tensor, settings: Settings) -> Iterator[_Chunk]:
+def _chunks(
+    hidden: Tensor, weight: Tensor, settings: Settings, memory: Accumulation
+) -> Iterator[_Chunk]:
     """Logits chunk by chunk; `weight` is in the dtype of the matrix products."""
     shape = (min(CHUNK_TOKENS, hidden.shape[0]), weight.shape[0])
-    product = torch.empty(shape, dtype=weight.dtype, device=weight.device)
+    product = memory.borrow(weight, shape, weight.dtype)
     is_float = weight.dtype == torch.float32 or settings.by_engine
     buffer = product if is_float else torch.empty_like(product, dtype=torch.float32)
     for start in range(0, hidden.shape[0], CHUNK_TOKENS):
@@ -153,6 +156,7 @@ def _chunks(hidden: Tensor, weight: Tensor, settings: Settings) -> Iterator[_Chu
         if not is_float:
             logits.copy_(product[: part.shape[0]])
         yield _Chunk(span, part, logits, _cap(logits, settings))
+    memory.give_back(product)
 
 
 def _cap(logits: Tensor, settings: Settings) -> Tensor | None:
@@ -171,35 +175,58 @@ class _Gradients:
     """Gradients of hidden states and weight, summed chunk by chunk in float32."""
 
     def __init__(
-        self, hidden: Tensor, weight: Tensor, settings: Settings, needed: list[bool]
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        settings: Settings,
+        needed: list[bool],
+        memory: Accumulation,
     ) -> None:
-        self.weight, self.temperature = weight, settings.temperature
+        self.weight, self.settings, self.memory = weight, settings, memory
         self.of_hidden = torch.empty_like(hidden) if needed[0] else None
         self.of_weight: Tensor | None = None
+        self.product: Tensor | None = None  # of the last chunk, before it is added
         self.wants_weight = needed[1]
 
     def add(self, chunk: _Chunk, of_logits: Tensor) -> None:
         """Takes in d loss / d logits (chunk, V), which may be overwritten."""
         if chunk.slope is not None:
             of_logits.mul_(chunk.slope)
-        if self.temperature != 1.0:
-            of_logits.div_(self.temperature)
+        if self.settings.temperature != 1.0:
+            of_logits.div_(self.settings.temperature)
         narrow = of_logits.to(self.weight.dtype)
         if self.of_hidden is not None:
             self.of_hidden[chunk.span] = narrow @ self.weight
-        if not self.wants_weight:
-            return
+        if self.wants_weight:
+            self._add_to_weight(narrow.T, chunk.hidden)
+
+    def _add_to_weight(self, left: Tensor, right: Tensor) -> None:
+        is_first = self.of_weight is None
         if self.of_weight is None:
-            self.of_weight = (narrow.T @ chunk.hidden).float()
-        elif narrow.dtype == torch.float32:
-            self.of_weight.addmm_(narrow.T, chunk.hidden)
+            self.of_weight = self._matrix(torch.float32)
+        if left.dtype == torch.float32 and is_first:
+            torch.mm(left, right, out=self.of_weight)
+            return
+        if left.dtype == torch.float32:
+            self.of_weight.addmm_(left, right)
+            return
+        if self.product is None:
+            self.product = self._matrix(left.dtype)
+        torch.mm(left, right, out=self.product)
+        if is_first:
+            self.of_weight.copy_(self.product)
         else:
-            self.of_weight.add_(narrow.T @ chunk.hidden)
+            add(self.of_weight, self.product)
+
+    def _matrix(self, dtype: torch.dtype) -> Tensor:
+        return self.memory.borrow(self.weight, tuple(self.weight.shape), dtype)
 
     def weight_gradient(self) -> Tensor | None:
         """The sum for the weight; None if nobody asks."""
         if self.wants_weight and self.of_weight is None:  # there was no token
             return torch.zeros_like(self.weight, dtype=torch.float32)
+        if self.product is not None:
+            self.memory.give_back(self.product)
         return self.of_weight
 
 
@@ -208,8 +235,9 @@ class _Context(FunctionCtx):
 
     needs_input_grad: tuple[bool, ...]
     saved_tensors: tuple[Tensor, ...]
-    gradients: tuple[Tensor | None, Tensor | None]
-    weight_dtype: torch.dtype
+    gradients: tuple[Tensor | None, Tensor | None] | None
+    weight: Tensor
+    memory: Accumulation
     settings: Settings
 
 
@@ -227,28 +255,50 @@ class _SummedLoss(torch.autograd.Function):
         with_gradients: bool,
     ) -> Tensor:
         needed = [with_gradients and need for need in ctx.needs_input_grad[:2]]
+        memory = current()
         with torch.autocast(hidden.device.type, enabled=False):
-            narrow = weight.detach().to(settings.dtype)
-            gradients = _Gradients(hidden, narrow, settings, needed)
+            narrow = memory.narrow(weight, settings.dtype)
+            gradients = _Gradients(hidden, narrow, settings, needed, memory)
             total = torch.zeros((), dtype=torch.float64, device=hidden.device)
-            for chunk in _chunks(hidden, narrow, settings):
+            for chunk in _chunks(hidden, narrow, settings, memory):
                 part = targets[chunk.span], token_weights[chunk.span]
                 total += _loss_and_slope(chunk.logits, *part, settings)
                 if any(needed):
                     gradients.add(chunk, chunk.logits)
         ctx.gradients = gradients.of_hidden, gradients.weight_gradient()
-        ctx.weight_dtype = weight.dtype
+        ctx.weight, ctx.memory = weight, memory
         return total.float()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: _Context, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        of_hidden, of_weight = ctx.gradients
+        of_hidden, of_weight = _kept(ctx)
         if of_hidden is not None:
             of_hidden = of_hidden * upstream
         if of_weight is not None:
-            of_weight = (of_weight * upstream).to(ctx.weight_dtype)
+            of_weight = _scaled_or_added(ctx, of_weight, upstream)
         return of_hidden, of_weight, None, None, None, None
+
+
+def _kept(ctx: _Context) -> tuple[Tensor | None, Tensor | None]:
+    if ctx.gradients is None:
+        raise RuntimeError(
+            "expected one backward() for a loss within `accumulating`, found a second: "
+            "the memory of its gradient is in use again"
+        )
+    return ctx.gradients
+
+
+def _scaled_or_added(
+    ctx: _Context, of_weight: Tensor, upstream: Tensor
+) -> Tensor | None:
+    """The weight's gradient, or None if it is in `weight.grad` already."""
+    if not ctx.memory.adds(ctx.weight):
+        return (of_weight * upstream).to(ctx.weight.dtype)
+    ctx.memory.add(ctx.weight, of_weight, upstream)
+    ctx.memory.give_back(of_weight)
+    ctx.gradients = None
+    return None
 
 
 def _loss_and_slope(
@@ -312,9 +362,10 @@ class _TokenStatistics(torch.autograd.Function):
             torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
             for _ in range(3)
         )
+        ctx.memory = memory = current()
         with torch.autocast(hidden.device.type, enabled=False):
-            narrow = weight.detach().to(settings.dtype)
-            for chunk in _chunks(hidden, narrow, settings):
+            narrow = memory.narrow(weight, settings.dtype)
+            for chunk in _chunks(hidden, narrow, settings, memory):
                 ids = targets[chunk.span, None]
                 picked[chunk.span] = chunk.logits.gather(1, ids).squeeze(1)
                 means[chunk.span] = chunk.logits.mean(dim=1)
@@ -335,13 +386,13 @@ class _TokenStatistics(torch.autograd.Function):
         g_entropy: Tensor,
     ) -> tuple[Tensor | None, ...]:
         hidden, weight, targets, lse, entropy = ctx.saved_tensors
-        settings = ctx.settings
+        settings, memory = ctx.settings, ctx.memory
         with torch.autocast(hidden.device.type, enabled=False):
-            narrow = weight.detach().to(settings.dtype)
+            narrow = memory.narrow(weight, settings.dtype)
             needed = list(ctx.needs_input_grad[:2])
-            gradients = _Gradients(hidden, narrow, settings, needed)
+            gradients = _Gradients(hidden, narrow, settings, needed, memory)
             shares = g_mean / weight.shape[0]
-            for chunk in _chunks(hidden, narrow, settings):
+            for chunk in _chunks(hidden, narrow, settings, memory):
                 span, slope = chunk.span, chunk.logits
                 factors = (g_lse - g_logp)[span, None]
                 slope.sub_(lse[span, None])

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from triptych import ops
 from triptych.model.transformer import Transformer
 from triptych.train.adamw import AdamW
 from triptych.train.batch import Batch
@@ -80,10 +82,13 @@ class Launcher:
         every, device = not self.placement.may_skip, self.model.output_weight.device
         used = [b for b in batches if count and (every or self.objective.count(b))]
         self._prepare(used, count)
-        with self.precision.weights_cast_once():
+        with self.precision.weights_cast_once(), self._accumulating():
             for batch in used:
                 self._add(totals, self._pass(batch.to(device), count))
         return Launched(step, batches, count, totals, read, data_seconds)
+
+    def _accumulating(self) -> AbstractContextManager[None]:
+        return ops.accumulating() if self.placement.adds_gradients else nullcontext()
 
     def _pass(self, batch: Batch, count: float) -> dict[str, Tensor]:
         """Forward and backward; the loss sum and metrics."""

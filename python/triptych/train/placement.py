@@ -31,6 +31,8 @@ class Whole:
     may_skip = True
     # Whether its layers can be compiled.
     compiles = True
+    # Whether gradients may be added to `grad` past autograd, see `ops.accumulating`.
+    adds_gradients = True
 
     def __init__(self, model: Transformer, ranks: Ranks) -> None:
         self.model, self.ranks = model, ranks

@@ -44,6 +44,7 @@ class Sharded(Whole):
     may_skip = False
     # Layers gather their pieces in hooks, which compiled pieces of a layer would not call.
     compiles = False
+    adds_gradients = False  # torch moves them between processes
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ use crate::gated::{swiglu, swiglu_slopes};
 use crate::loss::{loss_and_slopes, Cost};
 use crate::norm::{rms_norm, rms_norm_slopes, Given, Weight};
 use crate::rope::{turn, Angles};
+use crate::sums;
 use crate::Element;
 
 /// Numbers that look random, and are the same each time.
@@ -148,4 +149,19 @@ fn a_norm_and_its_slopes_are_those_of_float64() {
     assert_close(&wide(&normed), wanted, 4e-3);
     assert_close(&of_x, wanted_x, 1e-5);
     assert_close(&of_weight, wanted_weight, 1e-5);
+}
+
+#[test]
+fn a_sum_of_bf16_is_that_of_float32_whatever_the_threads() {
+    if !u16::has_vectors() {
+        return;
+    }
+    let len = 4096 * 67 + 16;
+    let (mut sums, added) = (numbers(len, 1), bf16(&numbers(len, 2)));
+    let wanted: Vec<f32> = sums.iter().zip(wide(&added)).map(|(x, y)| x + y).collect();
+    let mut again = sums.clone();
+    sums::add(&mut sums, &added, 1);
+    sums::add(&mut again, &added, 3);
+    assert_eq!(sums, wanted);
+    assert_eq!(again, wanted);
 }

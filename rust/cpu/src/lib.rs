@@ -14,6 +14,7 @@ pub mod norm;
 mod product;
 pub mod rope;
 mod rows;
+pub mod sums;
 mod team;
 mod vector;
 

@@ -6,7 +6,7 @@ use triptych_core::Error;
 use triptych_cpu::loss::Cost;
 use triptych_cpu::norm::{Given, Weight};
 use triptych_cpu::rope::Angles;
-use triptych_cpu::{gated, loss, norm, rope, Element, Number};
+use triptych_cpu::{gated, loss, norm, rope, sums, Element, Number};
 
 use crate::border::{detached, to_py_err};
 
@@ -49,6 +49,18 @@ fn loss_of<E: Element + NumpyElement>(
     let logits = logits.as_slice_mut()?;
     fits("logits", cost.obstacle(logits.len()))?;
     detached(py, || PyResult::Ok(loss::loss_and_slopes(logits, cost, num_threads)))
+}
+
+/// Adds numbers of bf16 to sums.
+#[pyfunction]
+pub fn add_narrow(
+    py: Python<'_>,
+    mut sums: PyReadwriteArray1<'_, f32>,
+    numbers: PyReadonlyArray1<'_, u16>,
+    num_threads: usize,
+) -> PyResult<()> {
+    let (sums, numbers) = (sums.as_slice_mut()?, numbers.as_slice()?);
+    done(py, || sums::add(sums, numbers, num_threads))
 }
 
 /// Writes silu(gate) * up.
