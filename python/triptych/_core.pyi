@@ -21,6 +21,7 @@ __all__ = [
     "TextPreprocessor",
     "Tokenizer",
     "__version__",
+    "add_narrow",
     "attention_backward",
     "attention_forward",
     "cpu_has_vectors",

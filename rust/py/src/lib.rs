@@ -41,7 +41,9 @@ mod _core {
     use super::foreign::{export_megatron, import_tokens};
 
     #[pymodule_export]
-    use super::layers::{add_narrow, loss_and_slopes, rms_norm, rms_norm_slopes, swiglu, swiglu_slopes, turn};
+    use super::layers::{
+        add_narrow, loss_and_slopes, rms_norm, rms_norm_slopes, swiglu, swiglu_slopes, turn,
+    };
 
     #[pymodule_export]
     use super::order::{Batches, Order};
