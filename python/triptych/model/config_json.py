@@ -213,13 +213,18 @@ def _take_rope(values: dict[str, Any], family: Family) -> None:
     """`rope_scaling` of old files or `rope_parameters` of new ones, to our fields."""
     parameters = _mapping(values.pop("rope_parameters", None), "rope_parameters")
     scaling = _mapping(values.pop("rope_scaling", None), "rope_scaling")
-    if {FULL, SLIDING} & set(parameters):
-        parameters = _take_nested(parameters, values, family)
-    # transformers reads the older name first.
+    if "rope_local_base_freq" in family.options:
+        # transformers lays the older name over the newer one in this family.
+        scaling = {**_take_nested(parameters, values, family), **scaling}
+    elif {FULL, SLIDING} & set(parameters):
+        raise ConfigError(
+            f"rope_parameters: expected one set for all layers of "
+            f"`{family.model_type}`, found {sorted(parameters)}"
+        )
+    # In the others it reads the older name alone where both are there.
     scaling = scaling or parameters
-    theta = scaling.get("rope_theta", parameters.get("rope_theta"))
-    if theta is not None:
-        values["rope_theta"] = theta
+    if scaling.get("rope_theta") is not None:
+        values["rope_theta"] = scaling["rope_theta"]
     values["rope_scaling"] = _scaling(scaling, values)
 
 
@@ -234,10 +239,10 @@ def _take_nested(
 ) -> dict[str, Any]:
     """Gemma-3's parameters by kind of layer; returns those of full attention."""
     unknown = sorted(set(parameters) - {FULL, SLIDING})
-    if "rope_local_base_freq" not in family.options or unknown:
+    if unknown:
         raise ConfigError(
-            f"rope_parameters: expected one set for all layers of "
-            f"`{family.model_type}`, found {sorted(parameters)}"
+            f"rope_parameters: expected `{FULL}` and `{SLIDING}` with those of each, "
+            f"as `{family.model_type}` has them by kind of layer, found {unknown}"
         )
     local = _mapping(parameters.get(SLIDING), f"rope_parameters.{SLIDING}")
     if _scaling(local, values) is not None:

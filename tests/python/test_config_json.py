@@ -1,0 +1,65 @@
+"""`config.json` as others write it: read as transformers reads it, or refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from test_families import SHAPE, TOLERANCE, YARN, random_ids, relative
+from triptych.errors import ConfigError
+from triptych.model import ModelConfig
+from triptych.model.huggingface import load_model
+
+transformers = pytest.importorskip("transformers")
+transformers.logging.set_verbosity_error()
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def written(folder, values):
+    """A folder of random weights with exactly this `config.json`."""
+    folder.mkdir()
+    path = folder / "config.json"
+    path.write_text(json.dumps(values))
+    config = transformers.AutoConfig.from_pretrained(folder)
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    path.write_text(json.dumps(values))
+    return folder
+
+
+OTHER = {"rope_type": "default", "rope_theta": 50.0}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("model_type", "changes"),
+    [
+        ("llama", {"rope_scaling": YARN, "rope_parameters": OTHER}),
+        ("qwen2", {"rope_scaling": YARN, "rope_parameters": OTHER, "rope_theta": 1e3}),
+        ("olmo2", {"rope_scaling": OTHER, "rope_parameters": YARN}),
+        (
+            "gemma3_text",
+            {
+                "rope_scaling": YARN,
+                "rope_parameters": {"full_attention": OTHER, "sliding_attention": None},
+            },
+        ),
+    ],
+)
+def test_of_two_sets_of_rotary_parameters_that_one_holds_which_transformers_takes(
+    tmp_path, model_type, changes
+):
+    values = {**SHAPE, "model_type": model_type, "initializer_range": 0.2, **changes}
+    folder = written(tmp_path / "model", {**values, "head_dim": 8})
+    twin = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    model = load_model(folder)
+    ids = random_ids(model.config)
+    assert relative(model.logits(ids), twin(ids).logits) < TOLERANCE
+
+
+def test_rotary_parameters_that_transformers_would_not_read_are_refused():
+    values = {**SHAPE, "model_type": "gemma3_text", "rope_parameters": OTHER}
+    with pytest.raises(ConfigError, match=r"`full_attention` and .*'rope_theta'"):
+        ModelConfig.from_dict(values)
