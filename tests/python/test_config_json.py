@@ -6,11 +6,12 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from test_families import SHAPE, TOLERANCE, YARN, random_ids, relative
-from triptych.errors import ConfigError
-from triptych.model import ModelConfig
-from triptych.model.huggingface import load_model
+from triptych.errors import ConfigError, IntegrityError
+from triptych.model import ModelConfig, Transformer
+from triptych.model.huggingface import export, load_model
 
 transformers = pytest.importorskip("transformers")
 transformers.logging.set_verbosity_error()
@@ -63,3 +64,21 @@ def test_rotary_parameters_that_transformers_would_not_read_are_refused():
     values = {**SHAPE, "model_type": "gemma3_text", "rope_parameters": OTHER}
     with pytest.raises(ConfigError, match=r"`full_attention` and .*'rope_theta'"):
         ModelConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_tied_output_matrix_in_a_file_must_be_the_embedding(tmp_path, same):
+    values = {**SHAPE, "model_type": "llama", "tie_word_embeddings": True}
+    folder = written(tmp_path / "model", values)
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    embedding = tensors["model.embed_tokens.weight"]
+    tensors["lm_head.weight"] = embedding.clone() if same else embedding + 1
+    halves = {name: tensor.bfloat16() for name, tensor in tensors.items()}
+    save_file(halves, path, metadata={"format": "pt"})
+    if same:
+        head = load_model(folder).lm_head.weight
+        assert head.equal(embedding.bfloat16().float())
+        return
+    with pytest.raises(ConfigError, match=r"tie_word_embeddings: expected false"):
+        load_model(folder)

@@ -316,8 +316,24 @@ def load_weights(
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     expected = {name: tuple(t.shape) for name, t in weights_of(model).items()}
     _compare_shapes(shapes, expected, folder, model.config)
+    _check_tie(weights, folder, model.config)
     wanted = {name: weights[name].float() for name in expected}
     model.load_state_dict(wanted, strict=False, assign=assign)
+
+
+def _check_tie(
+    weights: Mapping[str, Tensor], folder: Path, config: ModelConfig
+) -> None:
+    """A tied output matrix may be in a file as well, if it is the embedding."""
+    head = weights.get("lm_head.weight") if config.tie_word_embeddings else None
+    if head is None:
+        return
+    embedding = weights["model.embed_tokens.weight"]
+    if not head.to(embedding.dtype).equal(embedding):
+        raise ConfigError(
+            f"`{folder}`: tie_word_embeddings: expected false, as `lm_head.weight` "
+            "differs from `model.embed_tokens.weight`, found true: correct config.json"
+        )
 
 
 def model_facts(config: ModelConfig) -> dict[str, Any]:
