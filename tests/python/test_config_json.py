@@ -66,6 +66,32 @@ def test_rotary_parameters_that_transformers_would_not_read_are_refused():
         ModelConfig.from_dict(values)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "changes"),
+    [
+        ("gemma2", {"final_logit_softcapping": 30, "attn_logit_softcapping": 50}),
+        ("gemma2", {"query_pre_attn_scalar": None, "head_dim": 8}),
+        ("gemma3_text", {"final_logit_softcapping": 20}),
+        ("mixtral", {"num_local_experts": 4, "router_aux_loss_coef": 0}),
+        ("llama", {"rms_norm_eps": 1, "initializer_range": 1}),
+        ("llama", {"max_position_embeddings": 1}),
+    ],
+)
+def test_whole_numbers_and_null_are_exported_as_transformers_takes_them(
+    tmp_path, model_type, changes
+):
+    values = {**SHAPE, "model_type": model_type, **changes}
+    model = Transformer(ModelConfig.from_dict(values))
+    export(model, tmp_path / "out")
+    assert load_model(tmp_path / "out").config == model.config
+
+
+def test_a_scalar_of_scores_that_transformers_cannot_read_is_refused():
+    values = {**SHAPE, "model_type": "gemma2", "query_pre_attn_scalar": 24.5}
+    with pytest.raises(ConfigError, match=r"query_pre_attn_scalar: .*integer.*24\.5"):
+        ModelConfig.from_dict(values)
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_a_tied_output_matrix_in_a_file_must_be_the_embedding(tmp_path, same):
     values = {**SHAPE, "model_type": "llama", "tie_word_embeddings": True}

@@ -198,6 +198,8 @@ def _take_heads(values: dict[str, Any]) -> None:
         values["num_key_value_heads"] = heads
     if values.get("head_dim") is None:
         values["head_dim"] = _share(values["hidden_size"], heads)
+    if values.get("query_pre_attn_scalar") is None:
+        values["query_pre_attn_scalar"] = values["head_dim"]
 
 
 def _share(hidden_size: Any, heads: int) -> int:
@@ -375,7 +377,7 @@ def _take_token_ids(values: dict[str, Any], foreign: bool) -> None:
 def write(config: ModelConfig) -> dict[str, Any]:
     """The `config.json` of a model, for transformers 4 and 5 alike."""
     family = config.family
-    values = config.to_dict()
+    values = _typed(config.to_dict())
     values |= {"rope_parameters": _rope_parameters(config)}
     if family.model_type == "mixtral":
         values["num_local_experts"] = values.pop("num_experts")
@@ -392,6 +394,22 @@ def write(config: ModelConfig) -> dict[str, Any]:
         "attention_dropout": 0.0,
         "dtype": "float32",
     }
+
+
+# Fields that transformers 5 takes as nothing but a float: not as 0 or 30.
+_FRACTIONS = (
+    "rms_norm_eps",
+    "initializer_range",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "router_aux_loss_coef",
+)
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of the types that transformers checks."""
+    given = {name for name in _FRACTIONS if values.get(name) is not None}
+    return {k: float(v) if k in given else v for k, v in values.items()}
 
 
 def _rope_parameters(config: ModelConfig) -> dict[str, Any]:
