@@ -92,6 +92,19 @@ def test_a_scalar_of_scores_that_transformers_cannot_read_is_refused():
         ModelConfig.from_dict(values)
 
 
+def test_an_export_that_transformers_does_not_read_is_a_sentence_and_not_committed(
+    tmp_path, tiny_model, monkeypatch
+):
+    def refuse(*_, **__):
+        raise TypeError("Field 'rms_norm_eps' expected float")
+
+    reader = transformers.AutoModelForCausalLM
+    monkeypatch.setattr(reader, "from_pretrained", refuse)
+    with pytest.raises(IntegrityError, match=r"that transformers reads.*rms_norm_eps"):
+        export(tiny_model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_a_tied_output_matrix_in_a_file_must_be_the_embedding(tmp_path, same):
     values = {**SHAPE, "model_type": "llama", "tie_word_embeddings": True}
