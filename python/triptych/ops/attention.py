@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.ops import libraries, rust_attention
-from triptych.ops.arrays import engine_obstacle
+from triptych.ops.arrays import engine_obstacle, widened
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
 
@@ -278,13 +278,14 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     repeats = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
     scale = 1.0 / math.sqrt(q.shape[-1]) if rules.scale is None else rules.scale
-    scores = (q.float() @ k.float().transpose(-1, -2)) * scale
+    scores = (widened(q) @ widened(k).transpose(-1, -2)) * scale
     if rules.softcap is not None:
         scores = rules.softcap * torch.tanh(scores / rules.softcap)
     hidden = ~_mask(q.shape[2], rules, q.device)
     scores = scores.masked_fill(hidden, -math.inf)
     if rules.sinks is not None:  # a last key, whose value would be zero
-        column = rules.sinks.float()[:, None, None].expand(*scores.shape[:-1], 1)
+        sinks = rules.sinks.to(scores.dtype)[:, None, None]
+        column = sinks.expand(*scores.shape[:-1], 1)
         scores = torch.cat((scores, column), dim=-1)
     weights = scores.softmax(-1)[..., : k.shape[2]]
     weights = F.dropout(weights, rules.dropout)

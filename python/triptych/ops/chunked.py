@@ -32,6 +32,11 @@ class Settings(NamedTuple):
     entropy: bool = False  # whether token statistics have it
     by_engine: bool = False  # whether the engine makes slopes of logits as they are
 
+    @property
+    def wide(self) -> torch.dtype:
+        """Type of losses and sums: float32, or that of products in float64."""
+        return torch.promote_types(self.dtype, torch.float32)
+
 
 class TokenStatistics(NamedTuple):
     """Four float32 numbers a token, (tokens,) each; 0 where it does not count."""
@@ -50,11 +55,11 @@ def summed_loss(
     weights: Tensor | None,
     settings: Settings,
 ) -> Tensor:
-    """Sum over counted tokens of weight * loss: a float32 scalar."""
+    """Sum over counted tokens of weight * loss: a float32 or float64 scalar."""
     rows = _rows(counted)
-    token_weights = torch.ones_like(targets, dtype=torch.float32)
+    token_weights = torch.ones_like(targets, dtype=settings.wide)
     if weights is not None:
-        token_weights = weights.detach().float()
+        token_weights = weights.detach().to(settings.wide)
     total: Tensor = _SummedLoss.apply(
         _pick(hidden, rows),
         weight,
@@ -143,14 +148,14 @@ def _chunks(hidden: Tensor, weight: Tensor, settings: Settings) -> Iterator[_Chu
     """Logits chunk by chunk; `weight` is in the dtype of the matrix products."""
     shape = (min(CHUNK_TOKENS, hidden.shape[0]), weight.shape[0])
     product = torch.empty(shape, dtype=weight.dtype, device=weight.device)
-    is_float = weight.dtype == torch.float32 or settings.by_engine
-    buffer = product if is_float else torch.empty_like(product, dtype=torch.float32)
+    is_wide = weight.dtype == settings.wide or settings.by_engine
+    buffer = product if is_wide else torch.empty_like(product, dtype=settings.wide)
     for start in range(0, hidden.shape[0], CHUNK_TOKENS):
         span = slice(start, min(start + CHUNK_TOKENS, hidden.shape[0]))
         part = hidden[span].to(weight.dtype)
         torch.mm(part, weight.T, out=product[: part.shape[0]])
         logits = buffer[: part.shape[0]]
-        if not is_float:
+        if not is_wide:
             logits.copy_(product[: part.shape[0]])
         yield _Chunk(span, part, logits, _cap(logits, settings))
 
@@ -168,12 +173,13 @@ def _cap(logits: Tensor, settings: Settings) -> Tensor | None:
 
 
 class _Gradients:
-    """Gradients of hidden states and weight, summed chunk by chunk in float32."""
+    """Gradients of hidden states and weight, summed chunk by chunk, wide."""
 
     def __init__(
         self, hidden: Tensor, weight: Tensor, settings: Settings, needed: list[bool]
     ) -> None:
         self.weight, self.temperature = weight, settings.temperature
+        self.wide = settings.wide
         self.of_hidden = torch.empty_like(hidden) if needed[0] else None
         self.of_weight: Tensor | None = None
         self.wants_weight = needed[1]
@@ -190,8 +196,8 @@ class _Gradients:
         if not self.wants_weight:
             return
         if self.of_weight is None:
-            self.of_weight = (narrow.T @ chunk.hidden).float()
-        elif narrow.dtype == torch.float32:
+            self.of_weight = (narrow.T @ chunk.hidden).to(self.wide)
+        elif narrow.dtype == self.wide:
             self.of_weight.addmm_(narrow.T, chunk.hidden)
         else:
             self.of_weight.add_(narrow.T @ chunk.hidden)
@@ -199,7 +205,7 @@ class _Gradients:
     def weight_gradient(self) -> Tensor | None:
         """The sum for the weight; None if nobody asks."""
         if self.wants_weight and self.of_weight is None:  # there was no token
-            return torch.zeros_like(self.weight, dtype=torch.float32)
+            return torch.zeros_like(self.weight, dtype=self.wide)
         return self.of_weight
 
 
@@ -238,7 +244,7 @@ class _SummedLoss(torch.autograd.Function):
                     gradients.add(chunk, chunk.logits)
         ctx.gradients = gradients.of_hidden, gradients.weight_gradient()
         ctx.weight_dtype = weight.dtype
-        return total.float()
+        return total.to(settings.wide)
 
     @staticmethod
     @once_differentiable
@@ -306,10 +312,10 @@ class _TokenStatistics(torch.autograd.Function):
         settings: Settings,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         entropy = targets.new_empty(
-            targets.shape if settings.entropy else 0, dtype=torch.float32
+            targets.shape if settings.entropy else 0, dtype=settings.wide
         )
         picked, lse, means = (
-            torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
+            torch.empty(targets.shape, dtype=settings.wide, device=hidden.device)
             for _ in range(3)
         )
         with torch.autocast(hidden.device.type, enabled=False):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triptych.ops.arrays import widened
 from triptych.ops.attention import kernel_obstacle
 from triptych.ops.choice import implementation, kernel
 
@@ -115,18 +116,18 @@ def _by_scores(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """What torch's kernel has no argument for, in float32."""
+    """What torch's kernel has no argument for, in float32 or float64."""
     batch, heads, head_dim = q.shape
-    grouped = q.float().view(batch, keys.shape[1], -1, head_dim)
-    scores = grouped @ keys.float().transpose(2, 3) * scale
+    grouped = widened(q).view(batch, keys.shape[1], -1, head_dim)
+    scores = grouped @ widened(keys).transpose(2, 3) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~seen[:, None, None], -math.inf).flatten(1, 2)
     if sinks is not None:
-        sink = sinks.float()[None, :, None].expand(batch, -1, 1)
+        sink = sinks.to(scores.dtype)[None, :, None].expand(batch, -1, 1)
         scores = torch.cat((scores, sink), dim=2)
     weights = scores.softmax(2)[:, :, : keys.shape[2]]
-    mixed = weights.view(*grouped.shape[:3], -1) @ values.float()
+    mixed = weights.view(*grouped.shape[:3], -1) @ widened(values)
     return mixed.view(batch, heads, head_dim).to(q.dtype)
 
 

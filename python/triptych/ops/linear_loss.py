@@ -47,7 +47,8 @@ def linear_cross_entropy(
             tokens that count, whatever their weights.
 
     Returns:
-        A float32 scalar, or (tokens,) float32 for "none", in nats.
+        A scalar, or (tokens,) for "none", in nats: float32, or float64 where the
+        products are, on a CPU.
     """
     _check(hidden, weight, targets, reduction)
     _check_filter(gradient_filter, label_smoothing)
