@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triptych.ops import checks
 from triptych.ops.arrays import widened
 from triptych.ops.attention import kernel_obstacle
 from triptych.ops.choice import implementation, kernel
@@ -48,6 +49,8 @@ def decode_attention(
         (B, heads, head_dim), without a gradient.
     """
     _check(q, keys, values, lengths)
+    checks.at_least_one_key(window)
+    checks.above_zero("softcap", softcap)
     obstacle = kernel_obstacle(q)
     obstacles = (("triton", obstacle),) if obstacle else ()
     name = implementation("decode_attention", q.device.type, obstacles)
@@ -81,6 +84,7 @@ def _masked(
 ) -> Tensor:
     """`decode_attention` in plain PyTorch."""
     keys, values = (_in_order(x, page_table, q.shape[0]) for x in (keys, values))
+    _check_lengths(lengths, keys.shape[2])
     slots = torch.arange(keys.shape[2], device=q.device)
     last = lengths[:, None].to(q.device)
     seen = slots < last
@@ -131,6 +135,15 @@ def _by_scores(
     return mixed.view(batch, heads, head_dim).to(q.dtype)
 
 
+def _check_lengths(lengths: Tensor, slots: int) -> None:
+    """Where the tensors are on a CPU; elsewhere reading them would stall the device."""
+    found = lengths.tolist() if lengths.device.type == "cpu" else []
+    if any(not 0 <= length <= slots for length in found):
+        raise ValueError(
+            f"lengths: expected from 0 to {slots}, as the pages hold, found {found!s:.100}"
+        )
+
+
 def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
     fits = q.dim() == 3 and keys.dim() == 4 and keys.shape == values.shape
     if not fits or q.shape[2] != keys.shape[3] or lengths.shape != q.shape[:1]:
@@ -139,7 +152,7 @@ def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
             f"page_size, kv_heads, head_dim) and lengths (B,), found {tuple(q.shape)}, "
             f"{tuple(keys.shape)}, {tuple(values.shape)} and {tuple(lengths.shape)}"
         )
-    if q.shape[1] % keys.shape[2]:
+    if keys.shape[2] == 0 or q.shape[1] % keys.shape[2]:
         raise ValueError(
             f"decode_attention: expected kv_heads to divide heads ({q.shape[1]}), found "
             f"{keys.shape[2]}"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.ops import cpu_layers, rust_layers
+from triptych.ops import checks, cpu_layers, rust_layers
 from triptych.ops.arrays import engine_obstacle, widened
 from triptych.ops.choice import Obstacles, implementation, kernel
 
@@ -46,6 +46,7 @@ def rms_norm(
         narrow: only matrix products read the result, so under autocast it may have
             their type, which they would round it to.
     """
+    _check_norm(x, weight, casting)
     no_rust = engine_obstacle(rust_layers.norm_obstacle, x, weight, casting, narrow)
     name = _who("rms_norm", x, (*_norm_obstacles(x), no_rust))
     if name == "rust":
@@ -60,6 +61,7 @@ def add_rms_norm(
     x: Tensor, residual: Tensor, weight: Tensor, eps: float, *, casting: str = "none"
 ) -> tuple[Tensor, Tensor]:
     """`rms_norm` of x + residual, and that sum in the residual's dtype."""
+    _check_norm(x, weight, casting)
     obstacles = (*_norm_obstacles(x), ("rust", "it adds nothing"))
     name = _who("rms_norm", x, obstacles)
     if name != "cpu":
@@ -79,9 +81,15 @@ def _plain_norm(x: Tensor, weight: Tensor, eps: float, casting: str) -> Tensor:
     normed = F.rms_norm(wide, shape, None, eps)
     if casting == "gemma":
         return (normed * (1.0 + weight.to(wide.dtype))).to(x.dtype)
-    if casting == "llama":
-        return (normed.to(x.dtype) * weight).to(x.dtype)
-    raise ValueError(f'casting: expected "none", "llama" or "gemma", found "{casting}"')
+    return (normed.to(x.dtype) * weight).to(x.dtype)
+
+
+def _check_norm(x: Tensor, weight: Tensor, casting: str) -> None:
+    checks.casting(casting)
+    if weight.shape != x.shape[-1:]:
+        raise ValueError(
+            f"weight: expected {tuple(x.shape[-1:])}, found {tuple(weight.shape)}"
+        )
 
 
 def _norm_obstacles(x: Tensor) -> Obstacles:

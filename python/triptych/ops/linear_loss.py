@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from triptych.ops import chunked
+from triptych.ops import checks, chunked
 from triptych.ops.arrays import dtype_obstacle, engine_obstacle
 from triptych.ops.choice import Obstacles, implementation, kernel
 
@@ -34,7 +34,7 @@ def linear_cross_entropy(
     Args:
         hidden: (tokens, hidden_size).
         weight: (vocab_size, hidden_size).
-        targets: (tokens,) int64 ids, or `ignore_index`: such tokens cost nothing.
+        targets: (tokens,) int64 or int32 ids, or `ignore_index`: such tokens cost nothing.
         weights: (tokens,) factor of each token's loss, by default 1.
         ignore_index: target of tokens that do not count.
         z_loss: adds z_loss * lse ** 2 a token (Chowdhery et al. 2022, section 5).
@@ -51,7 +51,10 @@ def linear_cross_entropy(
         products are, on a CPU.
     """
     _check(hidden, weight, targets, reduction)
+    targets = targets.long()
     _check_filter(gradient_filter, label_smoothing)
+    _check_costs(weights, targets, z_loss, label_smoothing)
+    checks.above_zero("softcap", softcap)
     settings = chunked.Settings(
         compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing
     )
@@ -134,7 +137,7 @@ def linear_logprobs(
     Args:
         hidden: (tokens, hidden_size).
         weight: (vocab_size, hidden_size).
-        targets: (tokens,) int64 ids; where it is -100 the result is 0.
+        targets: (tokens,) int64 or int32 ids; where it is -100 the result is 0.
         temperature: logits are divided by it, after any soft-cap.
         softcap: logits become softcap * tanh(logit / softcap).
         gradient_filter: as in `linear_cross_entropy`.
@@ -143,8 +146,9 @@ def linear_logprobs(
         (tokens,) float32; gradients are recomputed chunk by chunk.
     """
     _check(hidden, weight, targets, "none")
-    if temperature <= 0.0:
-        raise ValueError(f"temperature: expected above 0, found {temperature}")
+    targets = targets.long()
+    checks.above_zero("temperature", temperature)
+    checks.above_zero("softcap", softcap)
     _check_filter(gradient_filter)
     settings = chunked.Settings(compute_dtype(hidden), softcap, temperature)
     counted = targets != IGNORE_INDEX
@@ -178,13 +182,14 @@ def linear_statistics(
     Args:
         hidden: (tokens, hidden_size).
         weight: (vocab_size, hidden_size).
-        targets: (tokens,) int64 ids; where it is -100 all four are 0.
+        targets: (tokens,) int64 or int32 ids; where it is -100 all four are 0.
         temperature: logits are divided by it, after any soft-cap.
         softcap: logits become softcap * tanh(logit / softcap).
     """
     _check(hidden, weight, targets, "none")
-    if temperature <= 0.0:
-        raise ValueError(f"temperature: expected above 0, found {temperature}")
+    targets = targets.long()
+    checks.above_zero("temperature", temperature)
+    checks.above_zero("softcap", softcap)
     dtype = compute_dtype(hidden)
     name = implementation("linear_statistics", hidden.device.type)
     if name == "cpu":
@@ -232,10 +237,23 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str) -> N
             f"and targets (tokens,), found {tuple(hidden.shape)}, "
             f"{tuple(weight.shape)} and {tuple(targets.shape)}"
         )
+    checks.integers("targets", targets, "(tokens,)")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(
             f'reduction: expected "mean", "sum" or "none", found "{reduction}"'
         )
+
+
+def _check_costs(
+    weights: Tensor | None, targets: Tensor, z_loss: float, label_smoothing: float
+) -> None:
+    if weights is not None and weights.shape != targets.shape:
+        raise ValueError(
+            f"weights: expected {tuple(targets.shape)}, one a token, found "
+            f"{tuple(weights.shape)}"
+        )
+    checks.at_least_zero("z_loss", z_loss)
+    checks.share("label_smoothing", label_smoothing, whole=True)
 
 
 def _check_filter(gradient_filter: float, label_smoothing: float = 0.0) -> None:
