@@ -79,7 +79,7 @@ def export(
 
     Args:
         model: the weights; written as float32.
-        folder: replaced whole if it exists.
+        folder: new, or a former export, which is replaced whole.
         tokenizer_path: a `tokenizer.json` whose ids fit the model.
         chat_template: Jinja text for `tokenizer_config.json`.
         end_of_turn: token that ends generation, beside the end of a document.
@@ -90,8 +90,10 @@ def export(
         made_from: goes into the manifest.
 
     Raises:
+        ConfigError: the folder has something else in it.
         IntegrityError: what was read back does something else; nothing is written.
     """
+    _check_replaceable(Path(folder))
     with Draft(folder) as draft:
         if carried is not None:
             end_ids = _carry(model, draft, Path(carried))
@@ -104,6 +106,19 @@ def export(
         if verified:
             facts["verified"] = verify_folder(model, draft.folder, wanted)
         return draft.commit(EXPORT_FORMAT, made_from or {}, facts)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """A folder is replaced whole, so it must not be a run, say, or a home."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    manifest = folder / FILE_NAME
+    found = read_json(manifest).get("format") if manifest.is_file() else None
+    if found != EXPORT_FORMAT:
+        raise ConfigError(
+            "output: expected a new folder, or an export to be replaced, found "
+            f"`{folder}`, where something else is"
+        )
 
 
 def _surround(
