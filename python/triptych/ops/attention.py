@@ -11,13 +11,13 @@ import math
 from bisect import bisect_right
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.ops import checks, libraries, rust_attention
+from triptych.ops import checks, libraries, rust_attention, traced
 from triptych.ops.arrays import engine_obstacle, widened
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
@@ -75,6 +75,8 @@ def attention(
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
     checks.integers("cu_seqlens", cu_seqlens, "(documents + 1,)")
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
+    if name == "cpu" and _is_compiled(q, rules):
+        return _traced(q, k, v, cu_seqlens, rules)
     if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
     if name == "rust":
@@ -98,6 +100,54 @@ def attention(
         seed=_seed(q) if dropout > 0.0 else None,
     )
     return output
+
+
+def _is_compiled(q: Tensor, rules: Rules) -> bool:
+    """Whether a compiler is to be shown an operator; none drops the same twice."""
+    return (
+        torch.compiler.is_compiling()
+        and q.device.type == "cpu"
+        and rules.dropout == 0.0
+    )
+
+
+def _traced(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
+) -> Tensor:
+    dtype = rust_attention.compute_dtype(q)  # autocast does not reach into an operator
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    causal, window, softcap, scale = rules[:4]
+    mixed: Tensor = _TRACED(
+        q, k, v, cu_seqlens, rules.sinks, rules.pairs, causal, window, softcap, scale
+    )
+    return mixed
+
+
+def _eager(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    sinks: Tensor | None,
+    pairs: Tensor | None,
+    *numbers: Any,
+) -> Tensor:
+    names = ("causal", "window", "softcap", "scale")
+    rules = dict(zip(names, numbers, strict=True))
+    return attention(q, k, v, cu_seqlens=cu_seqlens, sinks=sinks, pairs=pairs, **rules)
+
+
+_TRACED = traced.traced(
+    "packed_attention",
+    "Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, Tensor? sinks, Tensor? pairs, "
+    "bool causal, int? window, float? softcap, float? scale",
+    1,
+    _eager,
+)
+traced.shapes_of(
+    _TRACED,
+    lambda q, *_: torch.empty_like(q, memory_format=torch.contiguous_format),
+)
 
 
 def _seed(q: Tensor) -> Tensor:

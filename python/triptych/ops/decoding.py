@@ -136,8 +136,10 @@ def _by_scores(
 
 
 def _check_lengths(lengths: Tensor, slots: int) -> None:
-    """Where the tensors are on a CPU; elsewhere reading them would stall the device."""
-    found = lengths.tolist() if lengths.device.type == "cpu" else []
+    """On a CPU alone: reading them would stall a device, and break a compiler's graph."""
+    if lengths.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    found = lengths.tolist()
     if any(not 0 <= length <= slots for length in found):
         raise ValueError(
             f"lengths: expected from 0 to {slots}, as the pages hold, found {found!s:.100}"

@@ -6,10 +6,12 @@ arithmetic for a CPU is in `chunked`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from triptych.ops import checks, chunked
+from triptych.ops import checks, chunked, traced
 from triptych.ops.arrays import dtype_obstacle, engine_obstacle
 from triptych.ops.choice import Obstacles, implementation, kernel
 
@@ -63,6 +65,11 @@ def linear_cross_entropy(
         engine_obstacle(_no_rust, hidden, settings, reduction),
     )
     name = implementation("linear_cross_entropy", hidden.device.type, obstacles)
+    if _is_compiled(hidden, name):
+        numbers = ignore_index, z_loss, label_smoothing, softcap, reduction
+        narrow = hidden.to(settings.dtype)
+        traced_loss: Tensor = _TRACED_LOSS(narrow, weight, targets, weights, *numbers)
+        return traced_loss
     if name in ("cpu", "rust"):
         settings = settings._replace(by_engine=name == "rust")
         return _on_cpu(
@@ -153,6 +160,10 @@ def linear_logprobs(
     settings = chunked.Settings(compute_dtype(hidden), softcap, temperature)
     counted = targets != IGNORE_INDEX
     name = implementation("linear_logprobs", hidden.device.type)
+    if _is_compiled(hidden, name):
+        narrow = hidden.to(settings.dtype)
+        found: Tensor = _TRACED_LOGPS(narrow, weight, targets, temperature, softcap)
+        return found
     if name == "cpu":
         _check_ids(targets, counted, weight.shape[0])
         return chunked.token_logps(hidden, weight, targets, counted, settings)
@@ -192,6 +203,10 @@ def linear_statistics(
     checks.above_zero("softcap", softcap)
     dtype = compute_dtype(hidden)
     name = implementation("linear_statistics", hidden.device.type)
+    if _is_compiled(hidden, name):
+        narrow = hidden.to(dtype)
+        found = _TRACED_STATISTICS(narrow, weight, targets, temperature, softcap)
+        return chunked.TokenStatistics(*found)
     if name == "cpu":
         settings = chunked.Settings(dtype, softcap, temperature, entropy=True)
         counted = targets != IGNORE_INDEX
@@ -205,6 +220,78 @@ def linear_statistics(
         softcap=softcap,
     )
     return chunked.TokenStatistics(*four)
+
+
+def _is_compiled(hidden: Tensor, name: str) -> bool:
+    """Whether a compiler is to be shown an operator."""
+    plain = name in ("cpu", "rust") and hidden.device.type == "cpu"
+    return plain and torch.compiler.is_compiling()
+
+
+def _loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    ignore_index: int,
+    z_loss: float,
+    label_smoothing: float,
+    softcap: float | None,
+    reduction: str,
+) -> Tensor:
+    return linear_cross_entropy(
+        hidden,
+        weight,
+        targets,
+        weights=weights,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        label_smoothing=label_smoothing,
+        softcap=softcap,
+        reduction=reduction,
+    )
+
+
+def _logps(hidden: Tensor, weight: Tensor, targets: Tensor, *numbers: Any) -> Tensor:
+    temperature, softcap = numbers
+    return linear_logprobs(
+        hidden, weight, targets, temperature=temperature, softcap=softcap
+    )
+
+
+def _statistics(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *numbers: Any
+) -> chunked.TokenStatistics:
+    temperature, softcap = numbers
+    return linear_statistics(
+        hidden, weight, targets, temperature=temperature, softcap=softcap
+    )
+
+
+def _rows_of(hidden: Tensor, weight: Tensor, targets: Tensor, *_: Any) -> Tensor:
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    return hidden.new_empty(targets.shape, dtype=wide)
+
+
+def _losses_of(hidden: Tensor, weight: Tensor, targets: Tensor, *others: Any) -> Tensor:
+    rows = _rows_of(hidden, weight, targets)
+    return rows if others[-1] == "none" else rows.new_empty(())
+
+
+_INPUTS = "Tensor hidden, Tensor weight, Tensor targets"
+_TRACED_LOSS = traced.traced(
+    "reduced_cross_entropy",
+    f"{_INPUTS}, Tensor? weights, int ignore_index, float z_loss, "
+    "float label_smoothing, float? softcap, str reduction",
+    1,
+    _loss,
+)
+_LOGITS = f"{_INPUTS}, float temperature, float? softcap"
+_TRACED_LOGPS = traced.traced("token_logprobs", _LOGITS, 1, _logps)
+_TRACED_STATISTICS = traced.traced("token_statistics", _LOGITS, 4, _statistics)
+traced.shapes_of(_TRACED_LOSS, _losses_of)
+traced.shapes_of(_TRACED_LOGPS, _rows_of)
+traced.shapes_of(_TRACED_STATISTICS, lambda *x: tuple(_rows_of(*x) for _ in range(4)))
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
