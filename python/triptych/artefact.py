@@ -25,6 +25,8 @@ FILE_NAME = "manifest.json"
 # What `sha256sum` writes of the manifest: without it a bit of the manifest that no file's
 # hash depends on, say in `made_from`, could turn over unseen.
 SUM_NAME = "manifest.sha256"
+# Formats of the engine in Rust, whose manifests have no sum.
+_ENGINE = ("triptych-documents/", "triptych-part/", "triptych-tokens/")
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,9 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
         raise damaged(path, expected, repr(error)) from error
     if manifest.format != format:
         raise damaged(path, f"format `{format}`", f"`{manifest.format}`")
+    sums = path.with_name(SUM_NAME)
+    if not format.startswith(_ENGINE) and not sums.exists():
+        raise damaged(sums, f"`{_sum_line(content).strip()}`", "no such file")
     return manifest
 
 
@@ -170,10 +175,20 @@ def _sum_line(content: bytes) -> str:
 
 
 def verify(folder: Path | str, format: str) -> Manifest:
-    """`read_manifest`, then the size and hash of every file."""
+    """`read_manifest`, then the size and hash of every file, and that these are all."""
     manifest = read_manifest(folder, format)
     manifest.verify(Path(folder))
+    if not format.startswith(_ENGINE):
+        _refuse_unlisted(Path(folder), manifest)
     return manifest
+
+
+def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
+    """Readers go by names, so a file of theirs that nobody hashed is not to be there."""
+    listed = {FILE_NAME, *manifest.files}
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".safetensors") and path.name not in listed:
+            raise damaged(path, "no such file, as the manifest lists none", "one")
 
 
 def damaged(path: Path | str, expected: str, found: str) -> IntegrityError:

@@ -224,10 +224,8 @@ def _plan(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="H100, A100, ...: plan for it, measure nothing",
     )
-    command.add_argument("--devices", type=int, default=1, help="of them (default: 1)")
-    command.add_argument(
-        "--mfu", type=float, default=0.4, help="share of their peak (default: 0.4)"
-    )
+    command.add_argument("--devices", type=int, help="of them (default: 1)")
+    command.add_argument("--mfu", type=float, help="share of their peak (default: 0.4)")
     command.add_argument("--price", type=float, help="of a device for an hour")
     command.add_argument(
         "--no-measure", action="store_true", help="run no steps here, say no time"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import sys
 import types
@@ -214,13 +215,23 @@ def _table(item: Any, value: Any, where: str, faults: list[str]) -> Any:
 
 def _plain(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = _as_float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     if not right:
         faults.append(f"{where}: expected {hint.__name__}, found {_show(value)}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        # TOML has both; every comparison with nan is false, so no bound would find it.
+        faults.append(f"{where}: expected a finite number, found {value}")
     return value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # more than 308 digits
+        return math.inf
 
 
 def _show(value: Any) -> str:

@@ -60,6 +60,24 @@ def test_a_damaged_checkpoint_names_file_expected_and_found(run, name, damage, m
         load_model(newest(run))
 
 
+@pytest.mark.parametrize("name", [*FILES, "manifest.sha256"])
+def test_a_checkpoint_without_one_of_its_files_names_it(run, name):
+    (newest(run) / name).unlink()
+    with pytest.raises(IntegrityError, match=rf"{name}` is damaged: .*[nN]o such file"):
+        verify(newest(run), CHECKPOINT_FORMAT)
+
+
+@pytest.mark.parametrize("name", ["raw.safetensors", "shards.json", "tokenizer.json"])
+def test_a_file_that_nobody_hashed_is_not_read(run, name):
+    shutil.copy(newest(run) / "model.safetensors", newest(run) / name)
+    model = tiny_model()
+    optimizer = create_optimizer(model, OptimizerConfig(), 1e-3)
+    with pytest.raises(IntegrityError, match=f"{name}` is damaged: expected no such"):
+        checkpoint.load(newest(run), model, optimizer)
+    (newest(run) / name).rename(newest(run) / "notes.txt")
+    checkpoint.load(newest(run), model, optimizer)
+
+
 def test_a_damaged_newest_checkpoint_is_named_and_passed_over(run, caplog):
     truncate(newest(run) / "model.safetensors")
     found = checkpoint.latest(run / "checkpoints")

@@ -88,3 +88,15 @@ def test_all_faults_are_reported_at_once(tmp_path):
 def test_a_missing_file_is_named():
     with pytest.raises(ConfigError, match=r"no configuration at `nowhere\.toml`"):
         config.load(Outer, "nowhere.toml")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1" + "0" * 400])
+def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(tmp_path, value):
+    path = tmp_path / "run.toml"
+    path.write_text(
+        f'name = "x"\nweights = {{ web = {value} }}\n[inner]\nrate = {value}\n'
+    )
+    with pytest.raises(ConfigError, match="expected a finite number") as refused:
+        config.load(Outer, path)
+    assert "run.toml:4: inner.rate: " in str(refused.value)
+    assert "weights.web: " in str(refused.value)

@@ -192,3 +192,21 @@ def test_a_family_with_our_tokenizer_and_template_passes_every_check(
     model = Transformer(ModelConfig.from_dict({**SHAPE, **shape}))
     huggingface.export(model, tmp_path / "out", tokenizer_path, CHAT_TEMPLATE)
     shutil.rmtree(tmp_path / "out")
+
+
+def test_an_export_replaces_an_export_and_nothing_else(tmp_path, tiny_model):
+    for name in ("empty", "run", "tokens"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}")
+    (tmp_path / "tokens" / "manifest.json").write_text(
+        '{"format": "triptych-tokens/1"}'
+    )
+    (tmp_path / "file").write_text("mine")
+    for name in ("run", "tokens", "file"):
+        with pytest.raises(ConfigError, match=rf"output: expected a new.*{name}`"):
+            huggingface.export(tiny_model, tmp_path / name, verified=False)
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+    assert (tmp_path / "tokens" / "manifest.json").exists()
+    for _ in range(2):
+        huggingface.export(tiny_model, tmp_path / "empty", verified=False)
+    assert (tmp_path / "empty" / "model.safetensors").exists()

@@ -263,3 +263,23 @@ def test_activations_are_those_that_a_whole_model_keeps():
     precision = Precision.choose("fp32", torch.device("cpu"))
     found = kept_by_layer(one.config, 0, tokens, "none", precision)
     assert found.of(tokens) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--devices", "2"], "--devices: expected --hardware NAME with it"),
+        (["--price", "2.5"], "--price: expected --hardware NAME with it"),
+        (["--hardware", "H100", "--devices", "0"], "at least 1 device"),
+        (["--hardware", "H100", "--mfu", "nan"], "an mfu in (0, 1]"),
+        (["--hardware", "H100", "--price", "-1"], "price: expected at least 0"),
+    ],
+)
+def test_hardware_that_cannot_be_is_a_sentence(folder, capsys, arguments, message):
+    assert main(["plan", "--config", str(folder / "run.toml"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_steps_are_measured_of_a_run_that_saves_at_every_one_of_them(settings):
+    often = dataclasses.replace(settings, checkpoint_every_steps=1, keep_checkpoints=9)
+    assert measure(often, steps=4).save_seconds > 0.0

@@ -13,6 +13,7 @@ from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.sft import SftConfig
 from triptych.curriculum import StageConfig
+from triptych.errors import ConfigError
 from triptych.settings_help import describe, documented
 from triptych.train import OptimizerConfig
 
@@ -90,3 +91,10 @@ def test_help_lists_every_key(verb, capsys):
 def test_help_names_keys_of_tables_in_lists():
     keys = {setting.key for setting in describe(PretrainConfig)}
     assert {"stage[].steps", "stage[].exit.loss_below", "model.size"} <= keys
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_fits_no_generator_is_refused_by_name(kind, seed):
+    with pytest.raises(ConfigError, match=rf"seed: expected from 0 .*found {seed}"):
+        config.from_mapping(kind, {**smallest(kind), "seed": seed})

@@ -69,6 +69,7 @@ class DpoConfig(TrainingSettings):
 
     def __post_init__(self) -> None:
         """A pair's tokens are summed in one process."""
+        super().__post_init__()
         if self.parallel.context > 1:
             raise ConfigError(
                 "parallel.context: expected 1 for `triptych dpo`, found "

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from triptych import config
 from triptych.commands.pretrain import PretrainConfig
+from triptych.errors import ConfigError
 from triptych.plan import Machine, Plan, plan_run
 from triptych.plan.planning import has_data
 from triptych.plan.probe import measure
@@ -20,14 +21,7 @@ from triptych.plan.probe import measure
 def run(options: argparse.Namespace) -> int:
     """The command's door from the shell."""
     settings = config.load(PretrainConfig, options.config, options.overrides)
-    machine = None
-    if options.hardware is not None:
-        machine = Machine(
-            name=options.hardware,
-            devices=options.devices,
-            mfu=options.mfu,
-            price=options.price,
-        )
+    machine = _machine(options)
     probe = None
     if machine is None and not options.no_measure and has_data(settings):
         probe = measure(settings)
@@ -37,6 +31,18 @@ def run(options: argparse.Namespace) -> int:
     else:
         show(plan, Console())
     return 0
+
+
+def _machine(options: argparse.Namespace) -> Machine | None:
+    """The hardware that is named, if any is."""
+    names = ("devices", "mfu", "price")
+    values = {name: getattr(options, name) for name in names}
+    given = {name: value for name, value in values.items() if value is not None}
+    if options.hardware is not None:
+        return Machine(name=options.hardware, **given)
+    for name in given:
+        raise ConfigError(f"--{name}: expected --hardware NAME with it, found none")
+    return None
 
 
 def show(plan: Plan, console: Console) -> None:

@@ -75,6 +75,7 @@ class PretrainConfig(TrainingSettings):
 
     def __post_init__(self) -> None:
         """Checks what no single field can."""
+        super().__post_init__()
         self._check_mup()
         stages = self.stages
         longest = max(stage.seq_len or self.seq_len for stage in stages)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from triptych.curriculum import StageConfig
 from triptych.device import DeviceName
+from triptych.errors import ConfigError
 from triptych.train import (
     AverageConfig,
     OptimizerConfig,
@@ -49,7 +50,7 @@ class TrainingSettings:
         keep_checkpoints: newest ones to keep.
         keep_every_steps: checkpoints of steps that it divides are never removed.
         async_checkpoints: write checkpoints beside the training, from a copy in memory.
-        seed: of the weights and of the data order.
+        seed: of the weights and of the data order; below 2^32.
         clip_norm: largest norm of the gradient; 0 leaves it as it is.
         spike_sigmas: a loss or gradient norm so many deviations above the mean of 128
             steps is not updated by; 0 for no such rule.
@@ -84,6 +85,12 @@ class TrainingSettings:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     threads: int | None = None
     device: DeviceName = "auto"
+
+    def __post_init__(self) -> None:
+        """Checks the seed, from which data are ordered before there is a Trainer."""
+        # (seed, step) makes one number of 64 bits, see `gradient.step_seed`.
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed: expected from 0 to 2^32 - 1, found {self.seed}")
 
 
 def train_config(

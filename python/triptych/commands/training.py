@@ -135,7 +135,7 @@ class ModelShape:
     layer_types: tuple[str, ...] | None = None
     no_rope_layers: tuple[int, ...] | None = None
     rope_local_base_freq: float | None = None
-    query_pre_attn_scalar: float | None = None
+    query_pre_attn_scalar: int | None = None
     attn_logit_softcapping: float | None = None
     final_logit_softcapping: float | None = None
     num_experts: int | None = None

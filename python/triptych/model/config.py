@@ -40,10 +40,10 @@ _OPTIONAL_COUNTS = (
     "num_experts",
     "num_experts_per_tok",
     "moe_intermediate_size",
+    "query_pre_attn_scalar",
 )
 _OPTIONAL_POSITIVE = (
     "rope_local_base_freq",
-    "query_pre_attn_scalar",
     "attn_logit_softcapping",
     "final_logit_softcapping",
 )
@@ -101,7 +101,7 @@ class ModelConfig:
     sliding_window: int | None = None
     layer_types: tuple[str, ...] | None = None
     no_rope_layers: tuple[int, ...] | None = None
-    query_pre_attn_scalar: float | None = None
+    query_pre_attn_scalar: int | None = None
     attn_logit_softcapping: float | None = None
     final_logit_softcapping: float | None = None
     num_experts: int | None = None

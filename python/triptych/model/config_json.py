@@ -198,6 +198,8 @@ def _take_heads(values: dict[str, Any]) -> None:
         values["num_key_value_heads"] = heads
     if values.get("head_dim") is None:
         values["head_dim"] = _share(values["hidden_size"], heads)
+    if values.get("query_pre_attn_scalar") is None:
+        values["query_pre_attn_scalar"] = values["head_dim"]
 
 
 def _share(hidden_size: Any, heads: int) -> int:
@@ -213,13 +215,18 @@ def _take_rope(values: dict[str, Any], family: Family) -> None:
     """`rope_scaling` of old files or `rope_parameters` of new ones, to our fields."""
     parameters = _mapping(values.pop("rope_parameters", None), "rope_parameters")
     scaling = _mapping(values.pop("rope_scaling", None), "rope_scaling")
-    if {FULL, SLIDING} & set(parameters):
-        parameters = _take_nested(parameters, values, family)
-    # transformers reads the older name first.
+    if "rope_local_base_freq" in family.options:
+        # transformers lays the older name over the newer one in this family.
+        scaling = {**_take_nested(parameters, values, family), **scaling}
+    elif {FULL, SLIDING} & set(parameters):
+        raise ConfigError(
+            f"rope_parameters: expected one set for all layers of "
+            f"`{family.model_type}`, found {sorted(parameters)}"
+        )
+    # In the others it reads the older name alone where both are there.
     scaling = scaling or parameters
-    theta = scaling.get("rope_theta", parameters.get("rope_theta"))
-    if theta is not None:
-        values["rope_theta"] = theta
+    if scaling.get("rope_theta") is not None:
+        values["rope_theta"] = scaling["rope_theta"]
     values["rope_scaling"] = _scaling(scaling, values)
 
 
@@ -234,10 +241,10 @@ def _take_nested(
 ) -> dict[str, Any]:
     """Gemma-3's parameters by kind of layer; returns those of full attention."""
     unknown = sorted(set(parameters) - {FULL, SLIDING})
-    if "rope_local_base_freq" not in family.options or unknown:
+    if unknown:
         raise ConfigError(
-            f"rope_parameters: expected one set for all layers of "
-            f"`{family.model_type}`, found {sorted(parameters)}"
+            f"rope_parameters: expected `{FULL}` and `{SLIDING}` with those of each, "
+            f"as `{family.model_type}` has them by kind of layer, found {unknown}"
         )
     local = _mapping(parameters.get(SLIDING), f"rope_parameters.{SLIDING}")
     if _scaling(local, values) is not None:
@@ -370,7 +377,7 @@ def _take_token_ids(values: dict[str, Any], foreign: bool) -> None:
 def write(config: ModelConfig) -> dict[str, Any]:
     """The `config.json` of a model, for transformers 4 and 5 alike."""
     family = config.family
-    values = config.to_dict()
+    values = _typed(config.to_dict())
     values |= {"rope_parameters": _rope_parameters(config)}
     if family.model_type == "mixtral":
         values["num_local_experts"] = values.pop("num_experts")
@@ -387,6 +394,22 @@ def write(config: ModelConfig) -> dict[str, Any]:
         "attention_dropout": 0.0,
         "dtype": "float32",
     }
+
+
+# Fields that transformers 5 takes as nothing but a float: not as 0 or 30.
+_FRACTIONS = (
+    "rms_norm_eps",
+    "initializer_range",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "router_aux_loss_coef",
+)
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of the types that transformers checks."""
+    given = {name for name in _FRACTIONS if values.get(name) is not None}
+    return {k: float(v) if k in given else v for k, v in values.items()}
 
 
 def _rope_parameters(config: ModelConfig) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def export(
 
     Args:
         model: the weights; written as float32.
-        folder: replaced whole if it exists.
+        folder: new, or a former export, which is replaced whole.
         tokenizer_path: a `tokenizer.json` whose ids fit the model.
         chat_template: Jinja text for `tokenizer_config.json`.
         end_of_turn: token that ends generation, beside the end of a document.
@@ -90,8 +90,10 @@ def export(
         made_from: goes into the manifest.
 
     Raises:
+        ConfigError: the folder has something else in it.
         IntegrityError: what was read back does something else; nothing is written.
     """
+    _check_replaceable(Path(folder))
     with Draft(folder) as draft:
         if carried is not None:
             end_ids = _carry(model, draft, Path(carried))
@@ -104,6 +106,19 @@ def export(
         if verified:
             facts["verified"] = verify_folder(model, draft.folder, wanted)
         return draft.commit(EXPORT_FORMAT, made_from or {}, facts)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """A folder is replaced whole, so it must not be a run, say, or a home."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    manifest = folder / FILE_NAME
+    found = read_json(manifest).get("format") if manifest.is_file() else None
+    if found != EXPORT_FORMAT:
+        raise ConfigError(
+            "output: expected a new folder, or an export to be replaced, found "
+            f"`{folder}`, where something else is"
+        )
 
 
 def _surround(
@@ -316,8 +331,24 @@ def load_weights(
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     expected = {name: tuple(t.shape) for name, t in weights_of(model).items()}
     _compare_shapes(shapes, expected, folder, model.config)
+    _check_tie(weights, folder, model.config)
     wanted = {name: weights[name].float() for name in expected}
     model.load_state_dict(wanted, strict=False, assign=assign)
+
+
+def _check_tie(
+    weights: Mapping[str, Tensor], folder: Path, config: ModelConfig
+) -> None:
+    """A tied output matrix may be in a file as well, if it is the embedding."""
+    head = weights.get("lm_head.weight") if config.tie_word_embeddings else None
+    if head is None:
+        return
+    embedding = weights["model.embed_tokens.weight"]
+    if not head.to(embedding.dtype).equal(embedding):
+        raise ConfigError(
+            f"`{folder}`: tie_word_embeddings: expected false, as `lm_head.weight` "
+            "differs from `model.embed_tokens.weight`, found true: correct config.json"
+        )
 
 
 def model_facts(config: ModelConfig) -> dict[str, Any]:

@@ -26,6 +26,11 @@ def array(x: Tensor) -> npt.NDArray[Any]:
     return found
 
 
+def widened(x: Tensor) -> Tensor:
+    """X in the type that sums are made in: float32, or its own float64."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def engine_obstacle(why: Callable[..., str], *arguments: Any) -> tuple[str, str]:
     """`rust` and why it cannot serve: what `why` says of the arguments, or a compiler."""
     if torch.compiler.is_compiling():

@@ -11,14 +11,14 @@ import math
 from bisect import bisect_right
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.ops import libraries, rust_attention
-from triptych.ops.arrays import engine_obstacle
+from triptych.ops import checks, libraries, rust_attention, traced
+from triptych.ops.arrays import engine_obstacle, widened
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
 
@@ -63,7 +63,8 @@ def attention(
     Returns:
         (tokens, heads, head_dim).
     """
-    _check_shapes(q, k, v, window)
+    _check_shapes(q, k, v)
+    _check_numbers(window, softcap, scale, dropout)
     if sinks is not None and sinks.shape != q.shape[1:2]:
         raise ValueError(f"sinks: expected ({q.shape[1]},), found {tuple(sinks.shape)}")
     causal = causal or window is not None
@@ -72,7 +73,10 @@ def attention(
     rules = Rules(causal, window, softcap, scale, dropout, sinks, pairs)
     if cu_seqlens is None:
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
+    checks.integers("cu_seqlens", cu_seqlens, "(documents + 1,)")
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
+    if name == "cpu" and _is_compiled(q, rules):
+        return _traced(q, k, v, cu_seqlens, rules)
     if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
     if name == "rust":
@@ -96,6 +100,54 @@ def attention(
         seed=_seed(q) if dropout > 0.0 else None,
     )
     return output
+
+
+def _is_compiled(q: Tensor, rules: Rules) -> bool:
+    """Whether a compiler is to be shown an operator; none drops the same twice."""
+    return (
+        torch.compiler.is_compiling()
+        and q.device.type == "cpu"
+        and rules.dropout == 0.0
+    )
+
+
+def _traced(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
+) -> Tensor:
+    dtype = rust_attention.compute_dtype(q)  # autocast does not reach into an operator
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    causal, window, softcap, scale = rules[:4]
+    mixed: Tensor = _TRACED(
+        q, k, v, cu_seqlens, rules.sinks, rules.pairs, causal, window, softcap, scale
+    )
+    return mixed
+
+
+def _eager(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    sinks: Tensor | None,
+    pairs: Tensor | None,
+    *numbers: Any,
+) -> Tensor:
+    names = ("causal", "window", "softcap", "scale")
+    rules = dict(zip(names, numbers, strict=True))
+    return attention(q, k, v, cu_seqlens=cu_seqlens, sinks=sinks, pairs=pairs, **rules)
+
+
+_TRACED = traced.traced(
+    "packed_attention",
+    "Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, Tensor? sinks, Tensor? pairs, "
+    "bool causal, int? window, float? softcap, float? scale",
+    1,
+    _eager,
+)
+traced.shapes_of(
+    _TRACED,
+    lambda q, *_: torch.empty_like(q, memory_format=torch.contiguous_format),
+)
 
 
 def _seed(q: Tensor) -> Tensor:
@@ -132,20 +184,28 @@ def kernel_obstacle(q: Tensor) -> str:
     return ""
 
 
-def _check_shapes(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> None:
+def _check_numbers(
+    window: int | None, softcap: float | None, scale: float | None, dropout: float
+) -> None:
+    checks.at_least_one_key(window)
+    checks.above_zero("softcap", softcap)
+    if scale is not None and not math.isfinite(scale):
+        raise ValueError(f"scale: expected a number, found {scale}")
+    checks.share("dropout", dropout, whole=False)
+
+
+def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
     if q.dim() != 3 or k.shape != v.shape or q.shape[::2] != k.shape[::2]:
         raise ValueError(
             "attention: expected q (tokens, heads, head_dim) and k, v (tokens, "
             f"kv_heads, head_dim), found {tuple(q.shape)}, {tuple(k.shape)} and "
             f"{tuple(v.shape)}"
         )
-    if q.shape[1] % k.shape[1]:
+    if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
         raise ValueError(
             f"attention: expected kv_heads to divide heads ({q.shape[1]}), found "
             f"{k.shape[1]}"
         )
-    if window is not None and window < 1:
-        raise ValueError(f"window: expected at least 1 key, found {window}")
 
 
 class Group(NamedTuple):
@@ -183,11 +243,7 @@ def _by_document(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
 ) -> Tensor:
     boundaries = tuple(cu_seqlens.tolist())
-    if boundaries[0] != 0 or boundaries[-1] != q.shape[0]:
-        raise ValueError(
-            f"cu_seqlens: expected to run from 0 to {q.shape[0]} tokens, found "
-            f"{boundaries[0]} to {boundaries[-1]}"
-        )
+    checks.boundaries(boundaries, q.shape[0])
     groups = _groups(boundaries)
     if not groups:
         return torch.zeros_like(q)
@@ -212,7 +268,15 @@ def _of_group(rules: Rules, group: Group, boundaries: tuple[int, ...]) -> Rules:
     # An empty document shares its start with the next: the last of them is meant.
     documents = [bisect_right(boundaries, start) - 1 for start in group.starts]
     starts = torch.tensor(group.starts, device=rules.pairs.device)
-    return rules._replace(pairs=rules.pairs[documents] - starts[:, None])
+    places = rules.pairs[documents] - starts[:, None]
+    chosen, rejected = places.unbind(1)
+    if bool(((chosen < 0) | (chosen > rejected) | (rejected > group.length)).any()):
+        raise ValueError(
+            "pairs: expected two tokens in order, within their document and counted "
+            f"along the row, found {rules.pairs[documents].tolist()!s:.100} in documents "
+            f"of {group.length} that start at {list(group.starts)!s:.100}"
+        )
+    return rules._replace(pairs=places)
 
 
 def _group_attention(
@@ -278,13 +342,14 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     repeats = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
     scale = 1.0 / math.sqrt(q.shape[-1]) if rules.scale is None else rules.scale
-    scores = (q.float() @ k.float().transpose(-1, -2)) * scale
+    scores = (widened(q) @ widened(k).transpose(-1, -2)) * scale
     if rules.softcap is not None:
         scores = rules.softcap * torch.tanh(scores / rules.softcap)
     hidden = ~_mask(q.shape[2], rules, q.device)
     scores = scores.masked_fill(hidden, -math.inf)
     if rules.sinks is not None:  # a last key, whose value would be zero
-        column = rules.sinks.float()[:, None, None].expand(*scores.shape[:-1], 1)
+        sinks = rules.sinks.to(scores.dtype)[:, None, None]
+        column = sinks.expand(*scores.shape[:-1], 1)
         scores = torch.cat((scores, column), dim=-1)
     weights = scores.softmax(-1)[..., : k.shape[2]]
     weights = F.dropout(weights, rules.dropout)

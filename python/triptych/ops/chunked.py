@@ -33,6 +33,11 @@ class Settings(NamedTuple):
     entropy: bool = False  # whether token statistics have it
     by_engine: bool = False  # whether the engine makes slopes of logits as they are
 
+    @property
+    def wide(self) -> torch.dtype:
+        """Type of losses and sums: float32, or that of products in float64."""
+        return torch.promote_types(self.dtype, torch.float32)
+
 
 class TokenStatistics(NamedTuple):
     """Four float32 numbers a token, (tokens,) each; 0 where it does not count."""
@@ -51,11 +56,11 @@ def summed_loss(
     weights: Tensor | None,
     settings: Settings,
 ) -> Tensor:
-    """Sum over counted tokens of weight * loss: a float32 scalar."""
+    """Sum over counted tokens of weight * loss: a float32 or float64 scalar."""
     rows = _rows(counted)
-    token_weights = torch.ones_like(targets, dtype=torch.float32)
+    token_weights = torch.ones_like(targets, dtype=settings.wide)
     if weights is not None:
-        token_weights = weights.detach().float()
+        token_weights = weights.detach().to(settings.wide)
     total: Tensor = _SummedLoss.apply(
         _pick(hidden, rows),
         weight,
@@ -146,14 +151,14 @@ def _chunks(
     """Logits chunk by chunk; `weight` is in the dtype of the matrix products."""
     shape = (min(CHUNK_TOKENS, hidden.shape[0]), weight.shape[0])
     product = memory.borrow(weight, shape, weight.dtype)
-    is_float = weight.dtype == torch.float32 or settings.by_engine
-    buffer = product if is_float else torch.empty_like(product, dtype=torch.float32)
+    is_wide = weight.dtype == settings.wide or settings.by_engine
+    buffer = product if is_wide else torch.empty_like(product, dtype=settings.wide)
     for start in range(0, hidden.shape[0], CHUNK_TOKENS):
         span = slice(start, min(start + CHUNK_TOKENS, hidden.shape[0]))
         part = hidden[span].to(weight.dtype)
         torch.mm(part, weight.T, out=product[: part.shape[0]])
         logits = buffer[: part.shape[0]]
-        if not is_float:
+        if not is_wide:
             logits.copy_(product[: part.shape[0]])
         yield _Chunk(span, part, logits, _cap(logits, settings))
     memory.give_back(product)
@@ -172,7 +177,7 @@ def _cap(logits: Tensor, settings: Settings) -> Tensor | None:
 
 
 class _Gradients:
-    """Gradients of hidden states and weight, summed chunk by chunk in float32."""
+    """Gradients of hidden states and weight, summed chunk by chunk, wide."""
 
     def __init__(
         self,
@@ -203,11 +208,11 @@ class _Gradients:
     def _add_to_weight(self, left: Tensor, right: Tensor) -> None:
         is_first = self.of_weight is None
         if self.of_weight is None:
-            self.of_weight = self._matrix(torch.float32)
-        if left.dtype == torch.float32 and is_first:
+            self.of_weight = self._matrix(self.settings.wide)
+        if left.dtype == self.settings.wide and is_first:
             torch.mm(left, right, out=self.of_weight)
             return
-        if left.dtype == torch.float32:
+        if left.dtype == self.settings.wide:
             self.of_weight.addmm_(left, right)
             return
         if self.product is None:
@@ -224,7 +229,7 @@ class _Gradients:
     def weight_gradient(self) -> Tensor | None:
         """The sum for the weight; None if nobody asks."""
         if self.wants_weight and self.of_weight is None:  # there was no token
-            return torch.zeros_like(self.weight, dtype=torch.float32)
+            return torch.zeros_like(self.weight, dtype=self.settings.wide)
         if self.product is not None:
             self.memory.give_back(self.product)
         return self.of_weight
@@ -267,7 +272,7 @@ class _SummedLoss(torch.autograd.Function):
                     gradients.add(chunk, chunk.logits)
         ctx.gradients = gradients.of_hidden, gradients.weight_gradient()
         ctx.weight, ctx.memory = weight, memory
-        return total.float()
+        return total.to(settings.wide)
 
     @staticmethod
     @once_differentiable
@@ -356,10 +361,10 @@ class _TokenStatistics(torch.autograd.Function):
         settings: Settings,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         entropy = targets.new_empty(
-            targets.shape if settings.entropy else 0, dtype=torch.float32
+            targets.shape if settings.entropy else 0, dtype=settings.wide
         )
         picked, lse, means = (
-            torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
+            torch.empty(targets.shape, dtype=settings.wide, device=hidden.device)
             for _ in range(3)
         )
         ctx.memory = memory = current()

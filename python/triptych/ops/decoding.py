@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triptych.ops import checks
+from triptych.ops.arrays import widened
 from triptych.ops.attention import kernel_obstacle
 from triptych.ops.choice import implementation, kernel
 
@@ -47,6 +49,8 @@ def decode_attention(
         (B, heads, head_dim), without a gradient.
     """
     _check(q, keys, values, lengths)
+    checks.at_least_one_key(window)
+    checks.above_zero("softcap", softcap)
     obstacle = kernel_obstacle(q)
     obstacles = (("triton", obstacle),) if obstacle else ()
     name = implementation("decode_attention", q.device.type, obstacles)
@@ -80,6 +84,7 @@ def _masked(
 ) -> Tensor:
     """`decode_attention` in plain PyTorch."""
     keys, values = (_in_order(x, page_table, q.shape[0]) for x in (keys, values))
+    _check_lengths(lengths, keys.shape[2])
     slots = torch.arange(keys.shape[2], device=q.device)
     last = lengths[:, None].to(q.device)
     seen = slots < last
@@ -115,19 +120,30 @@ def _by_scores(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """What torch's kernel has no argument for, in float32."""
+    """What torch's kernel has no argument for, in float32 or float64."""
     batch, heads, head_dim = q.shape
-    grouped = q.float().view(batch, keys.shape[1], -1, head_dim)
-    scores = grouped @ keys.float().transpose(2, 3) * scale
+    grouped = widened(q).view(batch, keys.shape[1], -1, head_dim)
+    scores = grouped @ widened(keys).transpose(2, 3) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~seen[:, None, None], -math.inf).flatten(1, 2)
     if sinks is not None:
-        sink = sinks.float()[None, :, None].expand(batch, -1, 1)
+        sink = sinks.to(scores.dtype)[None, :, None].expand(batch, -1, 1)
         scores = torch.cat((scores, sink), dim=2)
     weights = scores.softmax(2)[:, :, : keys.shape[2]]
-    mixed = weights.view(*grouped.shape[:3], -1) @ values.float()
+    mixed = weights.view(*grouped.shape[:3], -1) @ widened(values)
     return mixed.view(batch, heads, head_dim).to(q.dtype)
+
+
+def _check_lengths(lengths: Tensor, slots: int) -> None:
+    """On a CPU alone: reading them would stall a device, and break a compiler's graph."""
+    if lengths.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    found = lengths.tolist()
+    if any(not 0 <= length <= slots for length in found):
+        raise ValueError(
+            f"lengths: expected from 0 to {slots}, as the pages hold, found {found!s:.100}"
+        )
 
 
 def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
@@ -138,7 +154,7 @@ def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
             f"page_size, kv_heads, head_dim) and lengths (B,), found {tuple(q.shape)}, "
             f"{tuple(keys.shape)}, {tuple(values.shape)} and {tuple(lengths.shape)}"
         )
-    if q.shape[1] % keys.shape[2]:
+    if keys.shape[2] == 0 or q.shape[1] % keys.shape[2]:
         raise ValueError(
             f"decode_attention: expected kv_heads to divide heads ({q.shape[1]}), found "
             f"{keys.shape[2]}"

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triptych.ops import cpu_layers, rust_layers
-from triptych.ops.arrays import engine_obstacle
+from triptych.ops import checks, cpu_layers, rust_layers
+from triptych.ops.arrays import engine_obstacle, widened
 from triptych.ops.choice import Obstacles, implementation, kernel
 
 KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -33,7 +33,7 @@ def rms_norm(
     casting: str = "none",
     narrow: bool = False,
 ) -> Tensor:
-    """X / rms(x) * weight over the last dimension, computed in float32.
+    """X / rms(x) * weight over the last dimension, in float32 or for such x float64.
 
     Zhang & Sennrich 2019, eq. 4. The result has the dtype of x.
 
@@ -46,6 +46,7 @@ def rms_norm(
         narrow: only matrix products read the result, so under autocast it may have
             their type, which they would round it to.
     """
+    _check_norm(x, weight, casting)
     no_rust = engine_obstacle(rust_layers.norm_obstacle, x, weight, casting, narrow)
     name = _who("rms_norm", x, (*_norm_obstacles(x), no_rust))
     if name == "rust":
@@ -60,6 +61,7 @@ def add_rms_norm(
     x: Tensor, residual: Tensor, weight: Tensor, eps: float, *, casting: str = "none"
 ) -> tuple[Tensor, Tensor]:
     """`rms_norm` of x + residual, and that sum in the residual's dtype."""
+    _check_norm(x, weight, casting)
     obstacles = (*_norm_obstacles(x), ("rust", "it adds nothing"))
     name = _who("rms_norm", x, obstacles)
     if name != "cpu":
@@ -73,15 +75,21 @@ def add_rms_norm(
 
 def _plain_norm(x: Tensor, weight: Tensor, eps: float, casting: str) -> Tensor:
     """Its result has x's dtype."""
-    wide, shape = x.float(), weight.shape
+    wide, shape = widened(x), weight.shape
     if casting == "none":
-        return F.rms_norm(wide, shape, weight.float(), eps).to(x.dtype)
+        return F.rms_norm(wide, shape, weight.to(wide.dtype), eps).to(x.dtype)
     normed = F.rms_norm(wide, shape, None, eps)
     if casting == "gemma":
-        return (normed * (1.0 + weight.float())).to(x.dtype)
-    if casting == "llama":
-        return (normed.to(x.dtype) * weight).to(x.dtype)
-    raise ValueError(f'casting: expected "none", "llama" or "gemma", found "{casting}"')
+        return (normed * (1.0 + weight.to(wide.dtype))).to(x.dtype)
+    return (normed.to(x.dtype) * weight).to(x.dtype)
+
+
+def _check_norm(x: Tensor, weight: Tensor, casting: str) -> None:
+    checks.casting(casting)
+    if weight.shape != x.shape[-1:]:
+        raise ValueError(
+            f"weight: expected {tuple(x.shape[-1:])}, found {tuple(weight.shape)}"
+        )
 
 
 def _norm_obstacles(x: Tensor) -> Obstacles:
@@ -143,8 +151,8 @@ def _rotate_both(
 
 def _plain_rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     if not torch.compiler.is_compiling() and x.device.type == "cpu":
-        return cpu_layers.turn(x.float(), cos, sin).to(x.dtype)
-    first, second = x.float().chunk(2, dim=-1)
+        return cpu_layers.turn(widened(x), cos, sin).to(x.dtype)
+    first, second = widened(x).chunk(2, dim=-1)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), -1)
     return turned.to(x.dtype)
 

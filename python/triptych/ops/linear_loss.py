@@ -6,10 +6,12 @@ arithmetic for a CPU is in `chunked`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from triptych.ops import chunked
+from triptych.ops import checks, chunked, traced
 from triptych.ops.arrays import dtype_obstacle, engine_obstacle
 from triptych.ops.choice import Obstacles, implementation, kernel
 
@@ -34,7 +36,7 @@ def linear_cross_entropy(
     Args:
         hidden: (tokens, hidden_size).
         weight: (vocab_size, hidden_size).
-        targets: (tokens,) int64 ids, or `ignore_index`: such tokens cost nothing.
+        targets: (tokens,) int64 or int32 ids, or `ignore_index`: such tokens cost nothing.
         weights: (tokens,) factor of each token's loss, by default 1.
         ignore_index: target of tokens that do not count.
         z_loss: adds z_loss * lse ** 2 a token (Chowdhery et al. 2022, section 5).
@@ -47,10 +49,14 @@ def linear_cross_entropy(
             tokens that count, whatever their weights.
 
     Returns:
-        A float32 scalar, or (tokens,) float32 for "none", in nats.
+        A scalar, or (tokens,) for "none", in nats: float32, or float64 where the
+        products are, on a CPU.
     """
     _check(hidden, weight, targets, reduction)
+    targets = targets.long()
     _check_filter(gradient_filter, label_smoothing)
+    _check_costs(weights, targets, z_loss, label_smoothing)
+    checks.above_zero("softcap", softcap)
     settings = chunked.Settings(
         compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing
     )
@@ -59,6 +65,11 @@ def linear_cross_entropy(
         engine_obstacle(_no_rust, hidden, settings, reduction),
     )
     name = implementation("linear_cross_entropy", hidden.device.type, obstacles)
+    if _is_compiled(hidden, name):
+        numbers = ignore_index, z_loss, label_smoothing, softcap, reduction
+        narrow = hidden.to(settings.dtype)
+        traced_loss: Tensor = _TRACED_LOSS(narrow, weight, targets, weights, *numbers)
+        return traced_loss
     if name in ("cpu", "rust"):
         settings = settings._replace(by_engine=name == "rust")
         return _on_cpu(
@@ -133,7 +144,7 @@ def linear_logprobs(
     Args:
         hidden: (tokens, hidden_size).
         weight: (vocab_size, hidden_size).
-        targets: (tokens,) int64 ids; where it is -100 the result is 0.
+        targets: (tokens,) int64 or int32 ids; where it is -100 the result is 0.
         temperature: logits are divided by it, after any soft-cap.
         softcap: logits become softcap * tanh(logit / softcap).
         gradient_filter: as in `linear_cross_entropy`.
@@ -142,12 +153,17 @@ def linear_logprobs(
         (tokens,) float32; gradients are recomputed chunk by chunk.
     """
     _check(hidden, weight, targets, "none")
-    if temperature <= 0.0:
-        raise ValueError(f"temperature: expected above 0, found {temperature}")
+    targets = targets.long()
+    checks.above_zero("temperature", temperature)
+    checks.above_zero("softcap", softcap)
     _check_filter(gradient_filter)
     settings = chunked.Settings(compute_dtype(hidden), softcap, temperature)
     counted = targets != IGNORE_INDEX
     name = implementation("linear_logprobs", hidden.device.type)
+    if _is_compiled(hidden, name):
+        narrow = hidden.to(settings.dtype)
+        found: Tensor = _TRACED_LOGPS(narrow, weight, targets, temperature, softcap)
+        return found
     if name == "cpu":
         _check_ids(targets, counted, weight.shape[0])
         return chunked.token_logps(hidden, weight, targets, counted, settings)
@@ -177,15 +193,20 @@ def linear_statistics(
     Args:
         hidden: (tokens, hidden_size).
         weight: (vocab_size, hidden_size).
-        targets: (tokens,) int64 ids; where it is -100 all four are 0.
+        targets: (tokens,) int64 or int32 ids; where it is -100 all four are 0.
         temperature: logits are divided by it, after any soft-cap.
         softcap: logits become softcap * tanh(logit / softcap).
     """
     _check(hidden, weight, targets, "none")
-    if temperature <= 0.0:
-        raise ValueError(f"temperature: expected above 0, found {temperature}")
+    targets = targets.long()
+    checks.above_zero("temperature", temperature)
+    checks.above_zero("softcap", softcap)
     dtype = compute_dtype(hidden)
     name = implementation("linear_statistics", hidden.device.type)
+    if _is_compiled(hidden, name):
+        narrow = hidden.to(dtype)
+        found = _TRACED_STATISTICS(narrow, weight, targets, temperature, softcap)
+        return chunked.TokenStatistics(*found)
     if name == "cpu":
         settings = chunked.Settings(dtype, softcap, temperature, entropy=True)
         counted = targets != IGNORE_INDEX
@@ -199,6 +220,78 @@ def linear_statistics(
         softcap=softcap,
     )
     return chunked.TokenStatistics(*four)
+
+
+def _is_compiled(hidden: Tensor, name: str) -> bool:
+    """Whether a compiler is to be shown an operator."""
+    plain = name in ("cpu", "rust") and hidden.device.type == "cpu"
+    return plain and torch.compiler.is_compiling()
+
+
+def _loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    ignore_index: int,
+    z_loss: float,
+    label_smoothing: float,
+    softcap: float | None,
+    reduction: str,
+) -> Tensor:
+    return linear_cross_entropy(
+        hidden,
+        weight,
+        targets,
+        weights=weights,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        label_smoothing=label_smoothing,
+        softcap=softcap,
+        reduction=reduction,
+    )
+
+
+def _logps(hidden: Tensor, weight: Tensor, targets: Tensor, *numbers: Any) -> Tensor:
+    temperature, softcap = numbers
+    return linear_logprobs(
+        hidden, weight, targets, temperature=temperature, softcap=softcap
+    )
+
+
+def _statistics(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *numbers: Any
+) -> chunked.TokenStatistics:
+    temperature, softcap = numbers
+    return linear_statistics(
+        hidden, weight, targets, temperature=temperature, softcap=softcap
+    )
+
+
+def _rows_of(hidden: Tensor, weight: Tensor, targets: Tensor, *_: Any) -> Tensor:
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    return hidden.new_empty(targets.shape, dtype=wide)
+
+
+def _losses_of(hidden: Tensor, weight: Tensor, targets: Tensor, *others: Any) -> Tensor:
+    rows = _rows_of(hidden, weight, targets)
+    return rows if others[-1] == "none" else rows.new_empty(())
+
+
+_INPUTS = "Tensor hidden, Tensor weight, Tensor targets"
+_TRACED_LOSS = traced.traced(
+    "reduced_cross_entropy",
+    f"{_INPUTS}, Tensor? weights, int ignore_index, float z_loss, "
+    "float label_smoothing, float? softcap, str reduction",
+    1,
+    _loss,
+)
+_LOGITS = f"{_INPUTS}, float temperature, float? softcap"
+_TRACED_LOGPS = traced.traced("token_logprobs", _LOGITS, 1, _logps)
+_TRACED_STATISTICS = traced.traced("token_statistics", _LOGITS, 4, _statistics)
+traced.shapes_of(_TRACED_LOSS, _losses_of)
+traced.shapes_of(_TRACED_LOGPS, _rows_of)
+traced.shapes_of(_TRACED_STATISTICS, lambda *x: tuple(_rows_of(*x) for _ in range(4)))
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -231,10 +324,23 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str) -> N
             f"and targets (tokens,), found {tuple(hidden.shape)}, "
             f"{tuple(weight.shape)} and {tuple(targets.shape)}"
         )
+    checks.integers("targets", targets, "(tokens,)")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(
             f'reduction: expected "mean", "sum" or "none", found "{reduction}"'
         )
+
+
+def _check_costs(
+    weights: Tensor | None, targets: Tensor, z_loss: float, label_smoothing: float
+) -> None:
+    if weights is not None and weights.shape != targets.shape:
+        raise ValueError(
+            f"weights: expected {tuple(targets.shape)}, one a token, found "
+            f"{tuple(weights.shape)}"
+        )
+    checks.at_least_zero("z_loss", z_loss)
+    checks.share("label_smoothing", label_smoothing, whole=True)
 
 
 def _check_filter(gradient_filter: float, label_smoothing: float = 0.0) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from triptych import _core
+from triptych.ops import checks
 from triptych.ops.arrays import LANES, array, dtype_obstacle
 from triptych.ops.libraries import Rules
 
@@ -171,9 +172,11 @@ def _rules(
     window: int | None,
     scale: float,
 ) -> dict[str, Any]:
+    boundaries = cu_seqlens.tolist()
+    checks.boundaries(boundaries, q.shape[0])
     return {
         "bf16": q.dtype == torch.bfloat16,
-        "boundaries": cu_seqlens.tolist(),
+        "boundaries": boundaries,
         "heads": q.shape[1],
         "kv_heads": k.shape[1],
         "head_dim": q.shape[2],

@@ -53,6 +53,8 @@ class Machine:
                 "hardware: expected at least 1 device and an mfu in (0, 1], found "
                 f"{self.devices} and {self.mfu}"
             )
+        if self.price is not None and not 0.0 <= self.price < math.inf:
+            raise ConfigError(f"price: expected at least 0, found {self.price}")
 
     def seconds(self, flops: float) -> float:
         """Time for so many operations in bf16."""

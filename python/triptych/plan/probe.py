@@ -87,7 +87,8 @@ def _read(output: Path, memory_mib: float) -> Probe:
     def median(key: str) -> float:
         return float(statistics.median(line[key] for line in warm))
 
-    (saved,) = (output / "checkpoints").glob(f"step-*/{FILE_NAME}")
+    # The last one: a run may save, or end a stage, within these steps as well.
+    saved = max((output / "checkpoints").glob(f"step-*/{FILE_NAME}"))
     written = (output / STATUS).stat().st_mtime  # the last thing before saving
     return Probe(
         step_seconds=median("step_seconds"),

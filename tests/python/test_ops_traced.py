@@ -1,0 +1,87 @@
+"""torch.compile takes attention and losses of a CPU whole, and gets the eager numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from triptych import ops
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TARGETS = torch.tensor([1, 2, -100, 6, 0, 3])
+DOCUMENTS = torch.tensor([0, 2, 2, 5, 6], dtype=torch.int32)
+
+CASES = {
+    "attention": lambda q, k, v, *_: ops.attention(q, k, v, cu_seqlens=DOCUMENTS),
+    "a window": lambda q, k, v, *_: ops.attention(q, k, v, window=2),
+    "a cap and sinks": lambda q, k, v, sinks, *_: ops.attention(
+        q, k, v, cu_seqlens=DOCUMENTS, softcap=3.0, sinks=sinks
+    ),
+    "a mean": lambda *x: ops.linear_cross_entropy(*x[4:], TARGETS),
+    "a sum": lambda *x: ops.linear_cross_entropy(
+        *x[4:], TARGETS, z_loss=0.1, label_smoothing=0.1, reduction="sum"
+    ),
+    "each token": lambda *x: ops.linear_cross_entropy(
+        *x[4:], TARGETS, softcap=2.0, weights=torch.arange(6.0), reduction="none"
+    ),
+    "log-probabilities": lambda *x: ops.linear_logprobs(
+        *x[4:], TARGETS, temperature=0.7
+    ),
+    "statistics": lambda *x: torch.stack(ops.linear_statistics(*x[4:], TARGETS)),
+}
+
+
+def drawn():
+    torch.manual_seed(0)
+    shapes = (6, 4, 16), (6, 2, 16), (6, 2, 16), (4,), (6, 16), (9, 16)
+    return [torch.randn(shape, requires_grad=True) for shape in shapes]
+
+
+def result(function, autocast):
+    """What a function gives, and the gradients of its inputs."""
+    inputs = drawn()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = function(*inputs)
+    upstream = torch.linspace(-1.0, 2.0, found.numel()).view(found.shape)
+    found.backward(upstream.to(found.dtype))
+    return found, [x.grad for x in inputs]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_a_compiled_operator_is_one_graph_with_the_eager_numbers(name, autocast):
+    function = CASES[name]
+    expected, gradients = result(function, autocast)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    found, others = result(compiled, autocast)
+    tolerance = 2e-2 if autocast else 1e-6
+    assert found.dtype == expected.dtype
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+    for gradient, other in zip(gradients, others, strict=True):
+        assert (gradient is None) == (other is None)
+        if gradient is not None:
+            torch.testing.assert_close(other, gradient, atol=tolerance, rtol=tolerance)
+
+
+def test_the_operators_are_such_as_torch_can_check():
+    q, k, v, sinks, hidden, weight = drawn()
+    numbers = (True, None, 3.0, None)
+    packed = torch.ops.triptych.packed_attention.default
+    torch.library.opcheck(packed, (q, k, v, DOCUMENTS, sinks, None, *numbers))
+    losses = torch.ops.triptych.reduced_cross_entropy.default
+    costs = (None, -100, 0.1, 0.1, None, "mean")
+    torch.library.opcheck(losses, (hidden, weight, TARGETS, *costs))
+    statistics = torch.ops.triptych.token_statistics.default
+    torch.library.opcheck(statistics, (hidden, weight, TARGETS, 0.7, None))
+
+
+def test_the_newest_token_is_one_graph_too():
+    q, k, v, *_ = (x.detach() for x in drawn())
+
+    def newest(q, k, v, lengths):
+        return ops.decode_attention(q[-1:], k[None], v[None], lengths)
+
+    compiled = torch.compile(newest, fullgraph=True, backend="aot_eager")
+    inputs = q, k, v, torch.tensor([5])
+    torch.testing.assert_close(compiled(*inputs), newest(*inputs))
