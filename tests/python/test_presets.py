@@ -113,3 +113,21 @@ def row_of(size: str) -> str:
     tokens, batch = f"{p.tokens / 1e9:,.2f}", f"{p.batch_tokens:,}"
     cells = (*map(str, numbers), f"{p.intermediate_size}", millions, tokens, batch)
     return " | ".join((*cells, f"{p.learning_rate:.3g}"))
+
+
+@pytest.mark.parametrize("model_type", [None, "qwen2", "qwen3", "qwen3_moe"])
+def test_a_window_that_is_asked_for_is_there_however_few_the_layers(
+    tokenizer, model_type
+):
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
+    shape = {
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "model_type": model_type,
+        **(experts if model_type == "qwen3_moe" else {}),
+    }
+    found = ModelShape(**shape, sliding_window=7).model_config(tokenizer)
+    assert [found.window(layer) for layer in range(3)] == [7, 7, 7]
+    with pytest.raises(ConfigError, match=r"sliding_window: expected .*found -1"):
+        ModelShape(**shape, sliding_window=-1).model_config(tokenizer)

@@ -193,7 +193,8 @@ class ModelShape:
         shape.setdefault("num_key_value_heads", shape["num_attention_heads"])
         shape.setdefault("head_dim", None)
         if self.sliding_window is not None and self.layer_types is None:
-            shape["use_sliding_window"] = True
+            # In all layers: in a config.json of Qwen it is from the 28th on.
+            shape |= {"use_sliding_window": True, "max_window_layers": 0}
         markers = {
             "bos_token_id": tokenizer.bos_id,
             "eos_token_id": tokenizer.eos_id,
