@@ -1,6 +1,6 @@
 //! How a number is written: groups of digits and what parts them.
 
-use super::super::bytes::{before, byte, run_before};
+use super::super::bytes::{before, byte, mark_at, run_before};
 
 const MAX_GROUPS: usize = 8;
 const MAX_DIGITS: usize = 20; // E.164 allows 15, after a prefix of up to four
@@ -234,15 +234,4 @@ fn marks_at(text: &str, at: usize) -> (usize, u8) {
         return (first + second + third, inner);
     }
     (first, mark)
-}
-
-/// Width and ASCII stand-in of a mark that parts groups; width 0 if there is none.
-fn mark_at(text: &str, at: usize) -> (usize, u8) {
-    match text.as_bytes().get(at..).unwrap_or_default() {
-        [mark @ (b' ' | b'-' | b'.' | b'/'), ..] => (1, *mark),
-        [0xC2, 0xA0, ..] => (2, b' '),
-        [0xE2, 0x80, 0x89 | 0xAF, ..] => (3, b' '),
-        [0xE2, 0x80, 0x90 | 0x91 | 0x93, ..] => (3, b'-'),
-        _ => (0, 0),
-    }
 }
