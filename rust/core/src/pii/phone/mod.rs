@@ -30,7 +30,7 @@ enum Verdict {
 /// Start and end of a number whose first digit, `+` and brackets aside, stands at `digit`.
 pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usize, usize)> {
     let shape = Shape::read(text, digit)?;
-    if !may_start(text, shape.start) {
+    if !may_start(text, shape.outer) {
         return None;
     }
     let context = Context::new(text, shape.start);
@@ -156,7 +156,8 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
         [5, 5] if digits[0] > 5 => Verdict::Yes,
         [2, 3, 2, 2] | [3, 2, 2, 2] | [3, 3, 3] if shape.follows_digits => Verdict::IfNamed,
         [2, 3, 2, 2] | [3, 2, 2, 2] | [2, 3, 4] => Verdict::Yes,
-        [4, 3, 3 | 4] if digits[0] == 1 => Verdict::Yes, // 1300 and 1800 of Australia and India
+        // 1300 and 1800 of Australia and India
+        [4, 3, 3 | 4] if digits[0] == 1 && matches!(digits[1], 3 | 8) => Verdict::Yes,
         _ if shape.paren && long => Verdict::Yes,
         _ => Verdict::IfNamed,
     }
