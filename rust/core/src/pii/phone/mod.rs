@@ -50,7 +50,8 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
             }
             _ => true,
         };
-        let denied = context.denies() || shape.is_postcode(count) && context.follows_state() || !named;
+        let other = context.denies() && !is_planned_abroad(&shape, count);
+        let denied = other || shape.is_postcode(count) && context.follows_state() || !named;
         return (!denied).then(|| (shape.start, extension_end(text, end)));
     }
     None
@@ -100,6 +101,12 @@ fn international(shape: &Shape, count: usize) -> Verdict {
         (true, _, _) => Verdict::IfNamed,
         _ => Verdict::No,
     }
+}
+
+/// A `+` and a number of some country: no order or account is written so, whatever words stand before it.
+fn is_planned_abroad(shape: &Shape, count: usize) -> bool {
+    let (digits, length) = shape.digits_abroad(count);
+    shape.plus && plan::is_number(&digits[..length])
 }
 
 /// Digits in a row that are a number of some country without its `+`, as messages write it: `447700900123`.
