@@ -49,11 +49,12 @@ impl<'d> Sink<'d> {
         journal: Journal,
         progress: &'d dyn Progress,
     ) -> Result<Self> {
+        let is_part = config.shard.is_part();
+        let format = if is_part { config.format.of_parts() } else { config.format };
         let shards: Vec<String> =
-            (0..journal.num_shards).map(|number| write::shard_name(number, config.format)).collect();
+            (0..journal.num_shards).map(|number| write::shard_name(number, format)).collect();
         let lists = [QUARANTINE_NAME, BLOCKS_NAME, journal::FILE_NAME];
         draft.remove_all_but(|name| lists.contains(&name) || shards.iter().any(|shard| shard == name))?;
-        let is_part = config.shard.is_part();
         let mut index = (!is_part).then(|| NgramIndex::spilling(draft.path("")));
         if let (Some(index), Some(n)) = (&mut index, ngram) {
             for name in &shards {
@@ -67,7 +68,7 @@ impl<'d> Sink<'d> {
             draft,
             is_resumable: true,
             index,
-            writer: ShardWriter::resume(draft, (config.format, config.shard_bytes), written, num_packers)?,
+            writer: ShardWriter::resume(draft, (format, config.shard_bytes), written, num_packers)?,
             quarantine: List::open(draft.path(QUARANTINE_NAME), journal.quarantine_bytes)?,
             block_list: is_part.then(blocks).transpose()?,
             journal,
