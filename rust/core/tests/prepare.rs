@@ -305,3 +305,22 @@ fn a_sample_is_spread_over_the_inputs_and_its_intervals_hold_what_the_run_finds(
     assert!((told.share + sample.kept.share - 1.0).abs() < 1e-12);
     assert!(!dir.path().join("out").exists() && !dir.path().join(".tmp-out").exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn files_of_which_the_names_are_no_utf8_go_through_a_run_and_are_known_again() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in");
+    fs::create_dir(&input).unwrap();
+    for name in [&b"x\xfe.jsonl"[..], b"x\xff.jsonl"] {
+        fs::write(input.join(OsStr::from_bytes(name)), "{\"text\": \"one two three\"}\n").unwrap();
+    }
+    let mut config = config(&[input], &dir.path().join("out"));
+    config.profile = "clean".to_owned();
+    let ledger = run(&config).unwrap().ledger;
+    assert_eq!((ledger.files.len(), ledger.total.kept), (2, 2));
+    assert!(ledger.files[0].file.ends_with("x\u{fffd}.jsonl"), "{:?}", ledger.files);
+    assert!(run(&config).unwrap().already_done);
+}
