@@ -130,7 +130,8 @@ fn only(fields: &[Field], name: &str) -> Result<Option<usize>, Fault> {
     }
 }
 
-fn missing(name: &str) -> Fault {
+/// What [`Record::parse`] says of a record without the text field `name`.
+pub(crate) fn missing(name: &str) -> Fault {
     fault(format!("no field `{name}`"))
 }
 

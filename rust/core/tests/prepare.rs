@@ -324,3 +324,24 @@ fn files_of_which_the_names_are_no_utf8_go_through_a_run_and_are_known_again() {
     assert!(ledger.files[0].file.ends_with("x\u{fffd}.jsonl"), "{:?}", ledger.files);
     assert!(run(&config).unwrap().already_done);
 }
+
+#[test]
+fn a_corpus_of_which_the_text_has_another_field_stops_the_run_with_the_fields_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wrong, right) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
+    fs::write(&wrong, "{\"content\": \"some words\", \"url\": \"u\"}\n".repeat(1500)).unwrap();
+    for threads in [1, 2] {
+        let config =
+            PrepConfig { threads, ..config(std::slice::from_ref(&wrong), &dir.path().join("stopped")) };
+        let error = run(&config).unwrap_err();
+        assert_eq!(error.exit_status(), 1);
+        for part in ["a.jsonl", "none of the first", "`content`, `url`", "text_field"] {
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+    }
+    fs::write(&right, "{\"text\": \"one two three four\"}\n").unwrap();
+    let mut both = config(&[wrong, right], &dir.path().join("both"));
+    both.profile = "clean".to_owned();
+    let total = run(&both).unwrap().ledger.total;
+    assert_eq!((total.kept, total.quarantined), (1, 1500));
+}

@@ -10,6 +10,7 @@ use super::outline;
 use super::part::{BlockEntry, BLOCKS_NAME};
 use super::remember::remember;
 use super::samples::{self, Samples};
+use super::without_text::Watch;
 use super::{outside, OutsideRules, Progress, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::dedup::{NgramIndex, Verdict};
@@ -37,6 +38,8 @@ pub(super) struct Sink<'d> {
     samples: Samples,
     progress: &'d dyn Progress,
     rules: Option<&'d dyn OutsideRules>,
+    /// Looks for the text field, unless others see records that this run does not.
+    watch: Watch,
 }
 
 impl<'d> Sink<'d> {
@@ -63,6 +66,10 @@ impl<'d> Sink<'d> {
         }
         let num_packers = flow::num_helpers(config.threads);
         let written = (journal.num_shards, journal.documents, journal.text_bytes);
+        let mut watch = Watch::new(&config.text_field, journal.files.len());
+        if is_part || journal.units > 0 {
+            watch.end();
+        }
         let blocks = || List::open(draft.path(BLOCKS_NAME), journal.block_list_bytes);
         Ok(Self {
             draft,
@@ -75,6 +82,7 @@ impl<'d> Sink<'d> {
             samples: Samples::new()?,
             progress,
             rules: None,
+            watch,
         })
     }
 
@@ -102,6 +110,7 @@ impl<'d> Sink<'d> {
     /// # Errors
     /// The disk; `Interrupted` if whoever watches the run wants it to stop.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<()> {
+        self.watch.see(batch, &self.journal.files[batch.file].file)?;
         let mut counts = batch.counts.clone();
         counts.reopen(); // what a part counted as kept is decided here
         let mut own = Step::named(outside::STEP);
