@@ -345,3 +345,13 @@ fn a_corpus_of_which_the_text_has_another_field_stops_the_run_with_the_fields_th
     let total = run(&both).unwrap().ledger.total;
     assert_eq!((total.kept, total.quarantined), (1, 1500));
 }
+
+#[test]
+fn a_folder_that_expands_beyond_the_limit_for_inputs_is_verified_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out"));
+    fs::write(&input, format!("{{\"text\": \"{}\"}}\n", "a ".repeat(1 << 19)).repeat(70)).unwrap();
+    let mut config = config(&[input], &output);
+    config.profile = "clean".to_owned();
+    assert_eq!((run(&config).unwrap().documents, verify(&output).unwrap()), (70, 70));
+}
