@@ -1,11 +1,11 @@
 //! Options of the verbs that prepare, and the configuration they make.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
 use triptych_core::config::PrepConfig;
-use triptych_core::Result;
+use triptych_core::{Error, Result};
 
 /// What decides about a document.
 #[derive(Debug, Args)]
@@ -90,6 +90,7 @@ impl Options {
     /// The configuration that these options and their file make.
     pub(crate) fn config(&self, profile: Option<&str>) -> Result<PrepConfig> {
         let mut config = self.rules.config()?;
+        self.input.iter().chain(&self.output).try_for_each(|path| check_utf8(path))?;
         for (key, value) in self.named() {
             config.set(key, value)?;
         }
@@ -112,5 +113,33 @@ impl Options {
             ("overwrite", self.overwrite.then_some(Value::from(true))),
         ];
         keys.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+/// Refuses a path that a configuration cannot hold: it is text.
+fn check_utf8(path: &Path) -> Result<()> {
+    if path.to_str().is_some() {
+        return Ok(());
+    }
+    Err(Error::InvalidValue {
+        what: format!("path `{}`", path.display()),
+        expected: "UTF-8; a file of another name is read if its folder or a glob is given".to_owned(),
+        found: "other bytes".to_owned(),
+    })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_no_utf8_is_refused_and_not_a_panic() {
+        let path = Path::new(OsStr::from_bytes(b"x\xff.jsonl"));
+        let error = check_utf8(path).unwrap_err();
+        assert_eq!(error.exit_status(), 2);
+        assert!(check_utf8(Path::new("x\u{ff}.jsonl")).is_ok());
     }
 }

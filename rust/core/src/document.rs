@@ -29,7 +29,12 @@ impl<'l> Record<'l> {
     /// Reads the record of one line; its text stands in the field `text_field`.
     pub fn parse(line: &'l [u8], text_field: &str) -> Result<Self, Fault> {
         let line = utf8(line)?;
-        let fields = json::object(line)?;
+        let mut fields = json::object(line)?;
+        for name in ["id", "source"] {
+            if let Some(index) = only(&fields, name)? {
+                fields[index].0 = name; // however it is escaped
+            }
+        }
         let text_index = only(&fields, text_field)?.ok_or_else(|| missing(text_field))?;
         let shadowed = text_field != "text" && only(&fields, "text")?.is_some();
         let raw = fields[text_index].1;
@@ -125,7 +130,8 @@ fn only(fields: &[Field], name: &str) -> Result<Option<usize>, Fault> {
     }
 }
 
-fn missing(name: &str) -> Fault {
+/// What [`Record::parse`] says of a record without the text field `name`.
+pub(crate) fn missing(name: &str) -> Fault {
     fault(format!("no field `{name}`"))
 }
 
@@ -161,6 +167,7 @@ mod tests {
             "{\"text\":\"\",\"id\":\"a.jsonl:7\",\"source\":\"a\"}\n"
         );
         assert!(rewritten(r#"{"id":12,"text":""}"#, None).starts_with(r#"{"id":"12","#));
+        assert!(rewritten(r#"{"i\u0064":"x","text":""}"#, None).starts_with(r#"{"id":"x","text""#));
         assert!(rewritten(r#"{"id":null,"text":""}"#, None).contains(r#""id":"a.jsonl:7""#));
     }
 }

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::manifest::Manifest;
 use crate::pipeline::FORMAT;
-use crate::read;
+use crate::read::{self, Limits};
 
 /// Checks a documents folder; returns how many documents it holds.
 ///
@@ -37,8 +36,7 @@ fn count_documents(folder: &Path, manifest: &Manifest) -> Result<u64> {
 
 /// Lines of a shard; every document is one.
 fn count_lines(path: &Path) -> Result<u64> {
-    let limits = PrepConfig::default().limits();
-    let mut reader = read::open(path, "text", limits)?;
+    let mut reader = read::open(path, "text", Limits::of_own_files())?;
     let mut count = 0;
     while let Some(block) = reader.next_block()? {
         count += memchr::memchr_iter(b'\n', &block.bytes).count() as u64;

@@ -305,3 +305,53 @@ fn a_sample_is_spread_over_the_inputs_and_its_intervals_hold_what_the_run_finds(
     assert!((told.share + sample.kept.share - 1.0).abs() < 1e-12);
     assert!(!dir.path().join("out").exists() && !dir.path().join(".tmp-out").exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn files_of_which_the_names_are_no_utf8_go_through_a_run_and_are_known_again() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in");
+    fs::create_dir(&input).unwrap();
+    for name in [&b"x\xfe.jsonl"[..], b"x\xff.jsonl"] {
+        fs::write(input.join(OsStr::from_bytes(name)), "{\"text\": \"one two three\"}\n").unwrap();
+    }
+    let mut config = config(&[input], &dir.path().join("out"));
+    config.profile = "clean".to_owned();
+    let ledger = run(&config).unwrap().ledger;
+    assert_eq!((ledger.files.len(), ledger.total.kept), (2, 2));
+    assert!(ledger.files[0].file.ends_with("x\u{fffd}.jsonl"), "{:?}", ledger.files);
+    assert!(run(&config).unwrap().already_done);
+}
+
+#[test]
+fn a_corpus_of_which_the_text_has_another_field_stops_the_run_with_the_fields_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wrong, right) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
+    fs::write(&wrong, "{\"content\": \"some words\", \"url\": \"u\"}\n".repeat(1500)).unwrap();
+    for threads in [1, 2] {
+        let config =
+            PrepConfig { threads, ..config(std::slice::from_ref(&wrong), &dir.path().join("stopped")) };
+        let error = run(&config).unwrap_err();
+        assert_eq!(error.exit_status(), 1);
+        for part in ["a.jsonl", "none of the first", "`content`, `url`", "text_field"] {
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+    }
+    fs::write(&right, "{\"text\": \"one two three four\"}\n").unwrap();
+    let mut both = config(&[wrong, right], &dir.path().join("both"));
+    both.profile = "clean".to_owned();
+    let total = run(&both).unwrap().ledger.total;
+    assert_eq!((total.kept, total.quarantined), (1, 1500));
+}
+
+#[test]
+fn a_folder_that_expands_beyond_the_limit_for_inputs_is_verified_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out"));
+    fs::write(&input, format!("{{\"text\": \"{}\"}}\n", "a ".repeat(1 << 19)).repeat(70)).unwrap();
+    let mut config = config(&[input], &output);
+    config.profile = "clean".to_owned();
+    assert_eq!((run(&config).unwrap().documents, verify(&output).unwrap()), (70, 70));
+}

@@ -170,6 +170,21 @@ fn parts_merge_into_the_same_bytes_as_one_run() {
 }
 
 #[test]
+fn parts_of_a_run_that_writes_parquet_merge_into_its_rows_with_all_their_fields() {
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = write_corpus(dir.path());
+    let line = "{\"text\": \"one two three four\", \"url\": \"u\", \"n\": [1, 2.50], \"fields\": \"own\"}\n";
+    fs::write(&inputs[3], line).unwrap();
+    let whole = config(inputs, dir.path().join("whole"));
+    let whole = PrepConfig { format: OutputFormat::Parquet, ..whole };
+    pipeline::run(&whole, &Silent).unwrap();
+    let parts = run_parts(&whole, dir.path(), 3);
+    let merged = PrepConfig { output: dir.path().join("merged"), ..whole.clone() };
+    pipeline::merge(&parts, &merged, &Silent).unwrap();
+    assert_eq!(files(&merged.output), files(&whole.output));
+}
+
+#[test]
 fn parts_are_merged_where_the_model_that_made_them_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model.ftz");

@@ -75,14 +75,14 @@ fn most_urgent(shares: &[u128], done: &[u128], period: u128, slot: u128) -> usiz
 
 /// Weights as integers in the same proportion: their shortest decimals, scaled and reduced.
 ///
-/// `None` if that takes more than 18 digits.
+/// `None` if that takes more than 28 digits: their products with [`MAX_SLOTS`] fit in an integer.
 fn integers(weights: &[f64]) -> Option<Vec<u128>> {
     let decimals: Vec<(u128, u32)> = weights.iter().map(|weight| decimal(*weight)).collect::<Option<_>>()?;
     let most = decimals.iter().map(|(_, places)| *places).max()?;
     let scaled: Option<Vec<u128>> = decimals
         .iter()
         .map(|(digits, places)| {
-            digits.checked_mul(10u128.pow(most - places)).filter(|value| *value < 10u128.pow(18))
+            digits.checked_mul(10u128.pow(most - places)).filter(|value| *value < 10u128.pow(28))
         })
         .collect();
     let scaled = scaled?;
@@ -95,7 +95,7 @@ fn decimal(weight: f64) -> Option<(u128, u32)> {
     let text = format!("{weight}");
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let digits = format!("{whole}{fraction}").parse().ok()?;
-    (fraction.len() <= 18).then_some((digits, fraction.len() as u32))
+    (fraction.len() <= 28).then_some((digits, fraction.len() as u32))
 }
 
 fn gcd(a: u128, b: u128) -> u128 {
@@ -160,5 +160,7 @@ mod tests {
         let fine = [0.123_456_789_123, 1.0];
         assert_eq!(Interleave::new(&fine, 1000).unwrap().counts(1000).iter().sum::<u64>(), 1000);
         assert!(matches!(Interleave::new(&fine, 1 << 40), Err(Error::InvalidValue { .. })));
+        let far_apart = [0.137_118_960_908_009_82, 900.0, 2e-9];
+        assert_eq!(Interleave::new(&far_apart, 2000).unwrap().counts(2000), [0, 2000, 0]);
     }
 }

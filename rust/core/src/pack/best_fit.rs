@@ -4,11 +4,13 @@
 //! In each window the pieces are sorted by length, and each goes to the open row with the
 //! least room that holds it: `O(log seq_len)` a piece. Rows left open stay open for later
 //! windows. A document longer than a row is cut at row length and its rest is packed like
-//! any other; what fits is never cut. A pair stays together, or is dropped.
+//! any other; what fits is never cut. A pair stays together, or is dropped. Where this fills
+//! less than 99.5 % of the slots, rests are cut once more ([`level`]).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::level::level;
 use super::{PackReport, Packing, Segment, Strategy};
 
 /// Packs documents (or pairs, with two `documents_per_unit`) in windows of `window` units.
@@ -18,6 +20,9 @@ pub(super) fn pack(lengths: &[u32], documents_per_unit: usize, seq_len: u32, win
     for (index, documents) in lengths.chunks(per_window).enumerate() {
         let pieces = packer.pieces(documents, (index * per_window) as u32, documents_per_unit);
         packer.place(pieces);
+    }
+    if documents_per_unit == 1 {
+        packer.report.cuts += level(&mut packer.loose, &mut packer.row_of, lengths, seq_len);
     }
     packer.finish()
 }
@@ -129,6 +134,10 @@ impl Packer {
             *slot += 1;
         }
         ends.pop();
+        ends.dedup(); // rows that were dissolved
+        if ends.first() == Some(&0) {
+            ends.remove(0);
+        }
         Packing::counted(segments, ends, self.report)
     }
 }

@@ -8,6 +8,7 @@
 mod best_fit;
 mod bos_aligned;
 mod concat;
+mod level;
 
 use serde::Serialize;
 
@@ -31,7 +32,7 @@ pub struct Segment {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// Best-fit decreasing: only documents longer than a row are cut.
+    /// Best-fit decreasing: only documents longer than a row are cut, and these as often as 99.5 % of the slots need.
     #[default]
     BestFit,
     /// Documents one after another, cut at the end of every row (GPT-3 and most pre-training since).

@@ -37,9 +37,17 @@ proptest! {
         lengths in proptest::collection::vec(1u32..100, 1..100), seq_len in 1usize..120,
     ) {
         let packing = best_fit(&lengths, 1, seq_len, 16);
-        let expected: u64 = lengths.iter().map(|length| u64::from((length - 1) / seq_len as u32)).sum();
-        prop_assert_eq!(packing.report().cuts, expected);
-        prop_assert_eq!(packing.report().segments, lengths.len() as u64 + expected);
+        let fewest: u64 = lengths.iter().map(|length| u64::from((length - 1) / seq_len as u32)).sum();
+        let report = packing.report();
+        prop_assert!(report.cuts >= fewest && report.short_cuts == 0);
+        prop_assert_eq!(report.segments, lengths.len() as u64 + report.cuts);
+        for segment in (0..packing.num_rows()).flat_map(|row| packing.row(row)) {
+            let length = lengths[segment.document as usize];
+            prop_assert!(length > seq_len as u32 || segment.length == length);
+        }
+        // Cuts that need not be are made only to fill what cannot be filled without them.
+        let slots = (lengths.iter().sum::<u32>() as usize).div_ceil(seq_len) * seq_len;
+        prop_assert!(report.cuts == fewest || report.tokens as f64 >= 0.995 * slots as f64);
     }
 
     #[test]
@@ -71,6 +79,17 @@ fn short_documents_fill_2048_slots_to_99_5_percent() {
     let report = best_fit(&lengths, 1, 2048, WINDOW_UNITS).report().clone();
     assert!(report.fill_fraction >= 0.995, "{report:?}");
     assert_eq!(report.cuts, 0);
+}
+
+#[test]
+fn few_long_documents_fill_2048_slots_to_99_5_percent_too() {
+    for (count, longest) in [(180u32, 10_000), (150, 5_000), (60, 30_000), (900, 3_000)] {
+        let lengths: Vec<u32> = (0..count).map(|i| 900 + i.wrapping_mul(2_654_435_761) % longest).collect();
+        let report = best_fit(&lengths, 1, 2048, WINDOW_UNITS).report().clone();
+        let rows = report.tokens.div_ceil(2048);
+        let best = report.tokens as f64 / (rows * 2048) as f64;
+        assert!(report.fill_fraction >= best.min(0.995), "{best} {report:?}");
+    }
 }
 
 proptest! {

@@ -45,6 +45,17 @@ pub(super) fn run_before(text: &str, at: usize, most: usize, accepts: impl Fn(u8
     text.as_bytes()[..at].iter().rev().take(most).take_while(|byte| accepts(**byte)).count()
 }
 
+/// Width and ASCII stand-in of a mark that parts groups of digits, those of print too; width 0 if there is none.
+pub(super) fn mark_at(text: &str, at: usize) -> (usize, u8) {
+    match text.as_bytes().get(at..).unwrap_or_default() {
+        [mark @ (b' ' | b'-' | b'.' | b'/'), ..] => (1, *mark),
+        [0xC2, 0xA0, ..] => (2, b' '),
+        [0xE2, 0x80, 0x89 | 0xAF, ..] => (3, b' '),
+        [0xE2, 0x80, 0x90 | 0x91 | 0x93, ..] => (3, b'-'),
+        _ => (0, 0),
+    }
+}
+
 /// Luhn's check of decimal digits, given as numbers from left to right (ISO/IEC 7812-1).
 pub(super) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits.iter().rev().enumerate().map(|(index, digit)| luhn_term(index, *digit)).sum();

@@ -4,7 +4,7 @@
 //! run of 13, of 12 or of more than 16 digits is more often something else (an article
 //! number, a time, an id), so it is a card only where the words around speak of one.
 
-use super::bytes::{before, byte, ends_word, is_one_of, luhn, starts_word, words_before};
+use super::bytes::{before, byte, ends_word, is_one_of, luhn, mark_at, starts_word, words_before};
 
 /// First and last prefix of a range, fewest and most digits.
 #[rustfmt::skip]
@@ -90,12 +90,12 @@ impl Number {
         loop {
             let group = self.read_group(text, at)?;
             at += group;
-            let next = byte(text, at);
-            let parts = matches!(next, b' ' | b'-') && byte(text, at + 1).is_ascii_digit();
+            let (width, next) = mark_at(text, at);
+            let parts = matches!(next, b' ' | b'-') && byte(text, at + width).is_ascii_digit();
             if !parts || separator != 0 && next != separator {
                 return Some(at);
             }
-            (separator, at) = (next, at + 1);
+            (separator, at) = (next, at + width);
         }
     }
 

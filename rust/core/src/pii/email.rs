@@ -135,7 +135,7 @@ fn label_end(text: &str, start: usize, label: usize, end: usize) -> Option<usize
         return None; // a host alone is no domain of an address
     }
     let name = &text[label..end];
-    if is_top_level(name) {
+    if is_top_level(name) || is_local_level(&text[start..label], name) {
         return Some(end);
     }
     let bytes = name.as_bytes();
@@ -157,6 +157,14 @@ fn is_top_level(name: &str) -> bool {
         return TOP_LEVEL.binary_search_by(|each| each.as_bytes().cmp(lower)).is_ok();
     }
     TOP_LEVEL.binary_search(&name).is_ok() || TOP_LEVEL.binary_search(&name.to_lowercase().as_str()).is_ok()
+}
+
+/// True for a name beyond ASCII after a label beyond ASCII: `例え.テスト`, `例子.广告`. The root zone does not have
+/// all that are in use and in examples, and no file or handle looks so.
+fn is_local_level(labels: &str, name: &str) -> bool {
+    let parent = labels.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let whole = name.chars().all(|char| !char.is_ascii());
+    whole && (2..=12).contains(&name.chars().count()) && !parent.is_ascii()
 }
 
 fn is_local(char: char) -> bool {

@@ -3,7 +3,7 @@
 //! Countries and lengths are those of the IBAN registry (SWIFT, release 98). Printed
 //! in groups of four or of any length, by spaces or hyphens, in either case.
 
-use super::bytes::{before, byte, ends_word, starts_word};
+use super::bytes::{before, byte, ends_word, mark_at, starts_word};
 
 /// Country and length in characters.
 #[rustfmt::skip]
@@ -55,12 +55,8 @@ fn checked_end(text: &str, start: usize, length: usize) -> Option<usize> {
 }
 
 fn skip_separator(text: &str, at: usize) -> Option<usize> {
-    let width = match text.as_bytes().get(at..)? {
-        [b' ' | b'-', ..] => 1,
-        [0xC2, 0xA0, ..] => 2, // no-break space
-        _ => return None,
-    };
-    byte(text, at + width).is_ascii_alphanumeric().then_some(at + width)
+    let (width, mark) = mark_at(text, at);
+    (matches!(mark, b' ' | b'-') && byte(text, at + width).is_ascii_alphanumeric()).then_some(at + width)
 }
 
 /// The remainder modulo 97 after one more character; letters count from 10.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use memchr::memchr_iter;
 
 use super::samples::{self, Sample};
+use super::without_text::WithoutText;
 use crate::config::PrepConfig;
 use crate::document::{Fallback, Record};
 use crate::funnel::Size;
@@ -44,6 +45,8 @@ pub(super) struct Batch {
     pub(super) measured: Vec<(Values, bool)>,
     /// The first documents rejected for each reason; not masked yet.
     pub(super) samples: Vec<Sample>,
+    /// Records that lack the text field.
+    pub(super) without_text: WithoutText,
     /// Lines of the documents that may be kept, one after the other.
     lines: Vec<u8>,
     ngrams: Vec<u128>,
@@ -71,6 +74,7 @@ impl Batch {
         (self.disk_bytes, self.content) = (std::mem::take(&mut block.disk_bytes), block.content);
         (self.counts, self.bad) = (Counts::default(), Vec::new());
         self.samples.clear();
+        self.without_text = WithoutText::default();
         self.measured.clear();
         self.lines.clear();
         self.lines.reserve(block.bytes.len() + block.bytes.len() / 16);
@@ -129,6 +133,7 @@ impl Preparer {
         for line in lines(block).filter(|line| !line.is_blank()) {
             batch.counts.read += 1;
             if let Err(fault) = self.prepare_line(&line, scratch, batch) {
+                batch.without_text.see(&line, &fault, &self.text_field);
                 batch.bad.push(bad_record(&line, &fault));
             }
         }

@@ -46,8 +46,10 @@ pub(super) struct Journal {
 
 /// What two runs must agree in for one to go on where the other stopped.
 pub(super) fn made_from(config: &PrepConfig, inputs: &[Input]) -> Value {
-    let files: Vec<Value> =
-        inputs.iter().map(|input| json!({"file": input.path, "bytes": input.bytes})).collect();
+    let files: Vec<Value> = inputs
+        .iter()
+        .map(|input| json!({"file": input.path.display().to_string(), "bytes": input.bytes}))
+        .collect();
     let mut table = config.made_from();
     table["inputs"] = json!(files);
     table["triptych"] = json!(crate::VERSION);

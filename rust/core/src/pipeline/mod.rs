@@ -19,6 +19,7 @@ mod share;
 mod sink;
 mod source;
 mod status;
+mod without_text;
 
 use std::fs;
 use std::path::PathBuf;

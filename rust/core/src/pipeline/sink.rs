@@ -10,6 +10,7 @@ use super::outline;
 use super::part::{BlockEntry, BLOCKS_NAME};
 use super::remember::remember;
 use super::samples::{self, Samples};
+use super::without_text::Watch;
 use super::{outside, OutsideRules, Progress, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::dedup::{NgramIndex, Verdict};
@@ -37,6 +38,8 @@ pub(super) struct Sink<'d> {
     samples: Samples,
     progress: &'d dyn Progress,
     rules: Option<&'d dyn OutsideRules>,
+    /// Looks for the text field, unless others see records that this run does not.
+    watch: Watch,
 }
 
 impl<'d> Sink<'d> {
@@ -49,11 +52,12 @@ impl<'d> Sink<'d> {
         journal: Journal,
         progress: &'d dyn Progress,
     ) -> Result<Self> {
+        let is_part = config.shard.is_part();
+        let format = if is_part { config.format.of_parts() } else { config.format };
         let shards: Vec<String> =
-            (0..journal.num_shards).map(|number| write::shard_name(number, config.format)).collect();
+            (0..journal.num_shards).map(|number| write::shard_name(number, format)).collect();
         let lists = [QUARANTINE_NAME, BLOCKS_NAME, journal::FILE_NAME];
         draft.remove_all_but(|name| lists.contains(&name) || shards.iter().any(|shard| shard == name))?;
-        let is_part = config.shard.is_part();
         let mut index = (!is_part).then(|| NgramIndex::spilling(draft.path("")));
         if let (Some(index), Some(n)) = (&mut index, ngram) {
             for name in &shards {
@@ -62,18 +66,23 @@ impl<'d> Sink<'d> {
         }
         let num_packers = flow::num_helpers(config.threads);
         let written = (journal.num_shards, journal.documents, journal.text_bytes);
+        let mut watch = Watch::new(&config.text_field, journal.files.len());
+        if is_part || journal.units > 0 {
+            watch.end();
+        }
         let blocks = || List::open(draft.path(BLOCKS_NAME), journal.block_list_bytes);
         Ok(Self {
             draft,
             is_resumable: true,
             index,
-            writer: ShardWriter::resume(draft, (config.format, config.shard_bytes), written, num_packers)?,
+            writer: ShardWriter::resume(draft, (format, config.shard_bytes), written, num_packers)?,
             quarantine: List::open(draft.path(QUARANTINE_NAME), journal.quarantine_bytes)?,
             block_list: is_part.then(blocks).transpose()?,
             journal,
             samples: Samples::new()?,
             progress,
             rules: None,
+            watch,
         })
     }
 
@@ -101,6 +110,7 @@ impl<'d> Sink<'d> {
     /// # Errors
     /// The disk; `Interrupted` if whoever watches the run wants it to stop.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<()> {
+        self.watch.see(batch, &self.journal.files[batch.file].file)?;
         let mut counts = batch.counts.clone();
         counts.reopen(); // what a part counted as kept is decided here
         let mut own = Step::named(outside::STEP);

@@ -108,11 +108,20 @@ pub(super) fn decoder(
 }
 
 /// What stands in for a decoder where there is nothing to decode.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
 pub(super) struct Undecodable(pub(super) String);
+
+impl Undecodable {
+    /// True if the error is of a file that is of another kind, so that nothing in it is damaged.
+    pub(super) fn is_behind(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
 
 impl Read for Undecodable {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(io::Error::new(io::ErrorKind::InvalidData, self.0.clone()))
+        Err(io::Error::new(io::ErrorKind::InvalidData, self.clone()))
     }
 }
 

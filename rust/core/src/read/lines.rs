@@ -44,7 +44,6 @@ impl LineReader {
         }
         if let Piece::Damaged(reason) = piece {
             bytes.truncate(end);
-            let reason = format!("the compressed data ends early or is damaged: {reason}");
             block.bad.push(BadRecord { line: self.line, byte: first_byte + end as u64, reason });
         }
         block.bytes = bytes;

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use ::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
-use ::parquet::file::metadata::RowGroupMetaData;
+use ::parquet::basic::Compression;
+use ::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, FieldRef, Fields, Schema};
 
@@ -67,11 +68,28 @@ pub(super) fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Box<
         }
     };
     rows::check_text(path, "Parquet", metadata.schema(), text_field)?;
+    if let Some(codec) = unread_codec(metadata.metadata()) {
+        let reason = format!("pages compressed by {codec}, which is not read: write them by zstd or snappy");
+        return Ok(Box::new(LostFile::new(path, reason)));
+    }
     let (text_field, cuts, batches) = (text_field.to_owned(), None, None);
     let (group, given, before) = (0, 0, 0);
     let reader =
         ParquetReader { file, pages, text_field, limits, metadata, group, cuts, batches, given, before };
     Ok(Box::new(reader))
+}
+
+/// The codec of a file of which no row group can be decoded, since it is not built in.
+fn unread_codec(metadata: &ParquetMetaData) -> Option<&'static str> {
+    let codec = |group: &RowGroupMetaData| {
+        group.columns().iter().find_map(|column| match column.compression() {
+            Compression::BROTLI(_) => Some("Brotli"),
+            Compression::LZO => Some("LZO"),
+            _ => None,
+        })
+    };
+    let groups = metadata.row_groups();
+    groups.iter().all(|group| codec(group).is_some()).then(|| groups.first().and_then(codec)).flatten()
 }
 
 /// Reads the footer. Strings are to be views: rows that share a value of a dictionary share its memory.

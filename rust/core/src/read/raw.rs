@@ -121,7 +121,7 @@ pub(super) enum Piece {
     More,
     /// The file ended well.
     End,
-    /// The compressed data ended early or is damaged, as the message says.
+    /// The compressed data ended early or is damaged, or the file is of another kind, as the message says.
     Damaged(String),
 }
 
@@ -186,7 +186,10 @@ impl RawFile {
                 Err(Error::Io { action: "read", path: self.path.clone(), source })
             }
             Err(error) if decompress::is_over_window(&error) => Err(self.over_window(&error)),
-            Err(error) => Ok(Piece::Damaged(error.to_string())),
+            Err(error) if Undecodable::is_behind(&error) => Ok(Piece::Damaged(error.to_string())),
+            Err(error) => {
+                Ok(Piece::Damaged(format!("the compressed data ends early or is damaged: {error}")))
+            }
         }
     }
 

@@ -97,7 +97,7 @@ impl Document {
 /// Why a file that was read to its end, or to one byte beyond the limit, is no document.
 fn check_whole(bytes: &[u8], piece: Piece, max_bytes: usize) -> std::result::Result<(), String> {
     match piece {
-        Piece::Damaged(reason) => Err(format!("the compressed data ends early or is damaged: {reason}")),
+        Piece::Damaged(reason) => Err(reason),
         _ if bytes.len() > max_bytes => Err(format!("the file is too long: at most {max_bytes} bytes")),
         _ => Ok(()),
     }

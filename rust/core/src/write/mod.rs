@@ -37,6 +37,15 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
+    /// The format of the parts of a run: rows of Parquet are not the lines that are to be merged.
+    pub(crate) fn of_parts(self) -> Self {
+        if self == Self::Parquet {
+            Self::JsonlZst
+        } else {
+            self
+        }
+    }
+
     fn extension(self) -> &'static str {
         match self {
             Self::JsonlZst => "jsonl.zst",

@@ -56,6 +56,14 @@ fn compressed_files_are_read_whole_and_damaged_ones_up_to_the_damage() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_named_without_a_word_of_damage() {
+    let found = |name: &str, bytes: &[u8]| feed(name, bytes).unwrap().bad[0].reason.clone();
+    assert!(found("a.jsonl", b"PK\x03\x04 and so on").starts_with("found a zip archive"));
+    assert!(found("a.md", b"\xff\xfe#\0").starts_with("found text in UTF-16"));
+    assert!(found("a.jsonl.gz", b"\0\x01\x02\x03").starts_with("the file does not begin as gzip does"));
+}
+
+#[test]
 fn a_window_of_two_gib_is_read_or_refused_for_its_size_but_never_takes_the_process() {
     match feed("a.jsonl.zst", &zstd_with_window(31, LINES.as_bytes())) {
         Ok(given) => assert_eq!(given.texts(), ALL),

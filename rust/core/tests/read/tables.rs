@@ -6,7 +6,7 @@ use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
 
 use crate::case::case;
 use crate::feed::feed;
-use crate::sample::{arrow_file, arrow_stream, gzip, parquet, text_columns, LINES};
+use crate::sample::{arrow_file, arrow_stream, gzip, parquet, text_columns, unhex, BROTLI_PARQUET, LINES};
 
 #[test]
 fn text_columns_of_every_type_are_read_and_nulls_cost_their_row_only() {
@@ -53,4 +53,11 @@ fn damaged_tables_give_what_stands_before_the_damage() {
     let cut = &stream[..stream.len() - 20];
     case("a cut stream", "a.arrow", cut).texts(&["one", "three"]).bad(&["null", "ends early"]).check();
     case("lines under a name of Parquet", "a.parquet", LINES).bad(&["not Parquet"]).check();
+}
+
+#[test]
+fn a_codec_that_is_not_read_is_named_and_not_called_damage() {
+    let given = feed("a.parquet", &unhex(BROTLI_PARQUET)).unwrap();
+    let reasons: Vec<&str> = given.bad.iter().map(|bad| bad.reason.as_str()).collect();
+    assert_eq!(reasons, ["pages compressed by Brotli, which is not read: write them by zstd or snappy"]);
 }

@@ -99,7 +99,10 @@ impl<'t> Context<'t> {
                 if owned || is_one_of(&word, NAMES) {
                     return Some((true, index));
                 }
-                let denies = || !ends_sentence(&self.text[after..self.start]);
+                let denies = || {
+                    let between = &self.text[after..self.start];
+                    !ends_sentence(between) && !(word == "customer" && begins_service(between))
+                };
                 (index < 3 && is_one_of(&word, OTHERS) && denies()).then_some((false, index))
             })
         })
@@ -115,6 +118,13 @@ fn ends_sentence(between: &str) -> bool {
             && word.starts_with(char::is_uppercase)
             && !is_one_of(word, &["no", "nr", "num", "number"])
     })
+}
+
+/// True after `customer` in `customer service: 1-800-…`: who answers there has a telephone.
+fn begins_service(between: &str) -> bool {
+    let services = ["service", "services", "support", "care", "relations", "helpline", "hotline", "line"];
+    let word = between.split(|char: char| !char.is_alphabetic()).find(|word| !word.is_empty());
+    word.is_some_and(|word| is_one_of(word, &services))
 }
 
 /// Whose number it is: `my number` is a telephone's.

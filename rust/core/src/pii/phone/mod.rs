@@ -30,7 +30,7 @@ enum Verdict {
 /// Start and end of a number whose first digit, `+` and brackets aside, stands at `digit`.
 pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usize, usize)> {
     let shape = Shape::read(text, digit)?;
-    if !may_start(text, shape.start) {
+    if !may_start(text, shape.outer) {
         return None;
     }
     let context = Context::new(text, shape.start);
@@ -50,7 +50,8 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
             }
             _ => true,
         };
-        let denied = context.denies() || shape.is_postcode(count) && context.follows_state() || !named;
+        let other = context.denies() && !is_planned_abroad(&shape, count);
+        let denied = other || shape.is_postcode(count) && context.follows_state() || !named;
         return (!denied).then(|| (shape.start, extension_end(text, end)));
     }
     None
@@ -100,6 +101,12 @@ fn international(shape: &Shape, count: usize) -> Verdict {
         (true, _, _) => Verdict::IfNamed,
         _ => Verdict::No,
     }
+}
+
+/// A `+` and a number of some country: no order or account is written so, whatever words stand before it.
+fn is_planned_abroad(shape: &Shape, count: usize) -> bool {
+    let (digits, length) = shape.digits_abroad(count);
+    shape.plus && plan::is_number(&digits[..length])
 }
 
 /// Digits in a row that are a number of some country without its `+`, as messages write it: `447700900123`.
@@ -156,7 +163,8 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
         [5, 5] if digits[0] > 5 => Verdict::Yes,
         [2, 3, 2, 2] | [3, 2, 2, 2] | [3, 3, 3] if shape.follows_digits => Verdict::IfNamed,
         [2, 3, 2, 2] | [3, 2, 2, 2] | [2, 3, 4] => Verdict::Yes,
-        [4, 3, 3 | 4] if digits[0] == 1 => Verdict::Yes, // 1300 and 1800 of Australia and India
+        // 1300 and 1800 of Australia and India
+        [4, 3, 3 | 4] if digits[0] == 1 && matches!(digits[1], 3 | 8) => Verdict::Yes,
         _ if shape.paren && long => Verdict::Yes,
         _ => Verdict::IfNamed,
     }

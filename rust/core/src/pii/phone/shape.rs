@@ -1,6 +1,6 @@
 //! How a number is written: groups of digits and what parts them.
 
-use super::super::bytes::{before, byte, run_before};
+use super::super::bytes::{before, byte, mark_at, run_before};
 
 const MAX_GROUPS: usize = 8;
 const MAX_DIGITS: usize = 20; // E.164 allows 15, after a prefix of up to four
@@ -10,6 +10,8 @@ const MAX_DIGITS: usize = 20; // E.164 allows 15, after a prefix of up to four
 pub(super) struct Shape {
     /// Byte of the first character: a bracket, a plus or a digit.
     pub start: usize,
+    /// The same, or the bracket before it that opens around the whole number.
+    pub outer: usize,
     /// True after `+`.
     pub plus: bool,
     /// True if the word before is a group of digits, one space away.
@@ -33,25 +35,38 @@ impl Shape {
     /// Reads from the first digit; `None` if there are too few digits or too many.
     pub(super) fn read(text: &str, digit: usize) -> Option<Self> {
         let mut shape = Self { start: digit, ..Self::default() };
-        let mut open = shape.read_start(text);
+        let (mut open, mut opened) = (shape.read_start(text), 0);
         let mut at = digit;
         loop {
             at = shape.read_group(text, at, open)?;
             match separator(text, at, open) {
                 Some((next, opens, mark)) if shape.may_go_on(mark) => {
                     shape.separators[shape.len] = mark;
+                    let closes = open && byte(text, at) == b')';
                     shape.paren |=
-                        open && shape.lengths[shape.len - 1] < 6 && Some(shape.len - 1) != shape.trunk;
-                    (open, at) = (opens, next);
+                        closes && shape.lengths[shape.len - 1] < 6 && Some(shape.len - 1) != shape.trunk;
+                    opened = if opens { shape.len } else { opened };
+                    (open, at) = (opens || open && !closes, next);
                 }
                 _ => break,
             }
         }
-        if open && byte(text, at) != b')' {
-            shape.len -= 1; // a bracket that nothing closes begins something else
+        if open {
+            shape.leave_open(text, opened, byte(text, at) == b')');
         }
-        shape.closed = usize::from(open && byte(text, at) == b')');
         (shape.num_digits(shape.len) > 5).then_some(shape)
+    }
+
+    /// What a bracket before the group `opened` means if it is open after the last: around the whole number
+    /// it is no part of it, and one that nothing closes begins something else.
+    fn leave_open(&mut self, text: &str, opened: usize, closes: bool) {
+        if opened == 0 {
+            self.start += usize::from(byte(text, self.start) == b'(');
+        } else if closes {
+            self.closed = 1;
+        } else {
+            self.len = opened;
+        }
     }
 
     /// True if one more group may follow this mark: slashes part only the first, dots stand alone.
@@ -76,6 +91,7 @@ impl Shape {
                 _ => break,
             }
         }
+        self.outer = self.start;
         self.follows_digits = before(text, self.start, 1) == b' ' && ends_number(text, self.start - 1);
         open
     }
@@ -211,9 +227,6 @@ fn is_pairs(lengths: &[usize]) -> bool {
 /// Start of the next group, whether it stands in brackets, and the mark before it.
 fn separator(text: &str, at: usize, open: bool) -> Option<(usize, bool, u8)> {
     let closed = usize::from(open && byte(text, at) == b')');
-    if open && closed == 0 && byte(text, at) != b' ' {
-        return None;
-    }
     let (width, mark) = marks_at(text, at + closed);
     let next = at + closed + width;
     let opens = byte(text, next) == b'(' && (!open || closed == 1);
@@ -234,15 +247,4 @@ fn marks_at(text: &str, at: usize) -> (usize, u8) {
         return (first + second + third, inner);
     }
     (first, mark)
-}
-
-/// Width and ASCII stand-in of a mark that parts groups; width 0 if there is none.
-fn mark_at(text: &str, at: usize) -> (usize, u8) {
-    match text.as_bytes().get(at..).unwrap_or_default() {
-        [mark @ (b' ' | b'-' | b'.' | b'/'), ..] => (1, *mark),
-        [0xC2, 0xA0, ..] => (2, b' '),
-        [0xE2, 0x80, 0x89 | 0xAF, ..] => (3, b' '),
-        [0xE2, 0x80, 0x90 | 0x91 | 0x93, ..] => (3, b'-'),
-        _ => (0, 0),
-    }
 }

@@ -54,7 +54,7 @@ impl WarcReader {
         let byte = self.window.offset();
         if self.window.bytes().is_empty() {
             self.is_done = true;
-            let reason = self.window.damage().map(damaged);
+            let reason = self.window.damage().map(str::to_owned);
             return Ok(reason.map(|reason| Cut { byte, record: Err(reason) }));
         }
         let record = match self.next_header(byte)? {
@@ -169,7 +169,7 @@ impl WarcReader {
         match self.window.damage() {
             Some(damage) if self.window.bytes().is_empty() => {
                 self.is_done = true; // the damage was told; once is enough
-                damaged(damage)
+                damage.to_owned()
             }
             _ => reason,
         }
@@ -254,8 +254,4 @@ fn find_mark(bytes: &[u8]) -> Option<usize> {
 fn skip_line_ends(bytes: &[u8]) -> &[u8] {
     let count = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     &bytes[count..]
-}
-
-fn damaged(reason: &str) -> String {
-    format!("the compressed data ends early or is damaged: {reason}")
 }
