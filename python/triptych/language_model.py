@@ -24,6 +24,8 @@ from triptych.model.huggingface import load_model as load_transformer
 
 # Where a demo keeps its result, best first.
 RESULTS = ("export", "dpo", "sft", "pretrain")
+# Beyond any machine's cores; torch would try to start so many.
+MAX_THREADS = 4096
 MARKERS = ("pad", "bos", "eos", "system", "user", "assistant", "end")
 
 
@@ -165,12 +167,14 @@ def use_threads(threads: int | None) -> int:
     By default all cores, or this process's part of them where `torchrun` started more.
 
     Raises:
-        ConfigError: for a number below 1.
+        ConfigError: for a number below 1, or beyond any machine's cores.
     """
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     own_cores = max(1, (os.cpu_count() or 1) // beside)
     count = own_cores if threads is None else threads
-    if count < 1:
-        raise ConfigError(f"threads: expected at least 1, found {count}")
+    if not 1 <= count <= MAX_THREADS:
+        raise ConfigError(
+            f"threads: expected at least 1 and at most {MAX_THREADS}, found {count}"
+        )
     torch.set_num_threads(count)
     return count

@@ -403,6 +403,7 @@ def test_a_copy_in_another_process_reads_the_same(folders):
         ({"weights": {"web": "much"}}, "table of numbers"),
         ({"steps": 0}, "at least 1"),
         ({"steps": -1}, "at least 1"),
+        ({"rows_per_step": 10**12}, "at most 16777216 rows"),
         ({"seq_len": 0}, "seq_len"),
         ({"sequence_length": 5}, "sequence_length"),
     ],

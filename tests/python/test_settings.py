@@ -14,6 +14,7 @@ from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.sft import SftConfig
 from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
+from triptych.language_model import use_threads
 from triptych.settings_help import describe, documented
 from triptych.train import OptimizerConfig
 
@@ -98,3 +99,9 @@ def test_help_names_keys_of_tables_in_lists():
 def test_a_seed_that_fits_no_generator_is_refused_by_name(kind, seed):
     with pytest.raises(ConfigError, match=rf"seed: expected from 0 .*found {seed}"):
         config.from_mapping(kind, {**smallest(kind), "seed": seed})
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**12])
+def test_threads_that_no_machine_has_are_refused_by_name(threads):
+    with pytest.raises(ConfigError, match=f"threads: .* found {threads}"):
+        use_threads(threads)

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Error, Result};
 use crate::pack::Strategy;
 
+/// Most rows of a step: 2^24, far beyond any batch that trains; each takes some memory before it is read.
+pub const MAX_ROWS_PER_STEP: u64 = 1 << 24;
+
 /// One stage of training, as far as data is concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stage {
@@ -43,6 +46,10 @@ impl Stage {
         {
             let found = format!("{} and {}", self.steps, self.rows_per_step);
             return Err(invalid(what("steps` and `rows_per_step"), "at least 1 each", &found));
+        }
+        if self.rows_per_step > MAX_ROWS_PER_STEP {
+            let expected = format!("at most {MAX_ROWS_PER_STEP} rows");
+            return Err(invalid(what("rows_per_step"), &expected, &self.rows_per_step.to_string()));
         }
         if self.seq_len == 0 || self.seq_len > u32::MAX as usize {
             return Err(invalid(what("seq_len"), "at least 1 token, under 2^32", &self.seq_len.to_string()));

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Segment;
 
-/// Share of the slots that is to be filled.
-const FILL: f64 = 0.995;
+/// Thousandths of the slots that are to be filled.
+const FILL: u64 = 995;
 
 /// Pieces are at least this share of a row, so that no rest becomes crumbs.
 const PIECES_A_ROW: u32 = 32;
@@ -19,7 +19,7 @@ const PIECES_A_ROW: u32 = 32;
 pub(super) fn level(loose: &mut Vec<Segment>, row_of: &mut Vec<u32>, lengths: &[u32], seq_len: u32) -> u64 {
     let tokens: u64 = loose.iter().map(|segment| u64::from(segment.length)).sum();
     let mut rows = row_of.iter().max().map_or(0, |last| u64::from(*last) + 1);
-    let most = (tokens as f64 / (FILL * f64::from(seq_len))) as u64;
+    let most = 1000 * tokens / (FILL * u64::from(seq_len));
     let is_reachable = tokens.div_ceil(u64::from(seq_len)) <= most;
     if rows <= most || !is_reachable || lengths.iter().all(|length| *length <= seq_len) {
         return 0;

@@ -115,7 +115,7 @@ pub(super) struct Undecodable(pub(super) String);
 impl Undecodable {
     /// True if the error is of a file that is of another kind, so that nothing in it is damaged.
     pub(super) fn is_behind(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+        error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
     }
 }
 

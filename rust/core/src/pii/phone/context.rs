@@ -101,7 +101,7 @@ impl<'t> Context<'t> {
                 }
                 let denies = || {
                     let between = &self.text[after..self.start];
-                    !ends_sentence(between) && !(word == "customer" && begins_service(between))
+                    !(ends_sentence(between) || word == "customer" && begins_service(between))
                 };
                 (index < 3 && is_one_of(&word, OTHERS) && denies()).then_some((false, index))
             })
