@@ -20,6 +20,9 @@ from triptych.ops.accumulation import Accumulation, add, current
 from triptych.ops.arrays import array
 
 CHUNK_TOKENS = 512
+# Rows of the weight's gradient that are multiplied at a time in a narrow type: as fast as all of
+# 32,768 at a width of 576, in 5 MB instead of 38.
+SLICE_ROWS = 4096
 
 
 class Settings(NamedTuple):
@@ -190,7 +193,7 @@ class _Gradients:
         self.weight, self.settings, self.memory = weight, settings, memory
         self.of_hidden = torch.empty_like(hidden) if needed[0] else None
         self.of_weight: Tensor | None = None
-        self.product: Tensor | None = None  # of the last chunk, before it is added
+        self.product: Tensor | None = None  # of some rows, before it is added
         self.wants_weight = needed[1]
 
     def add(self, chunk: _Chunk, of_logits: Tensor) -> None:
@@ -208,23 +211,31 @@ class _Gradients:
     def _add_to_weight(self, left: Tensor, right: Tensor) -> None:
         is_first = self.of_weight is None
         if self.of_weight is None:
-            self.of_weight = self._matrix(self.settings.wide)
+            self.of_weight = self._matrix(self.settings.wide, self.weight.shape[0])
         if left.dtype == self.settings.wide and is_first:
             torch.mm(left, right, out=self.of_weight)
             return
         if left.dtype == self.settings.wide:
             self.of_weight.addmm_(left, right)
             return
-        if self.product is None:
-            self.product = self._matrix(left.dtype)
-        torch.mm(left, right, out=self.product)
-        if is_first:
-            self.of_weight.copy_(self.product)
-        else:
-            add(self.of_weight, self.product)
+        for start in range(0, left.shape[0], SLICE_ROWS):
+            rows = slice(start, start + SLICE_ROWS)
+            self._add_rows(self.of_weight[rows], left[rows], right, is_first)
 
-    def _matrix(self, dtype: torch.dtype) -> Tensor:
-        return self.memory.borrow(self.weight, tuple(self.weight.shape), dtype)
+    def _add_rows(
+        self, sums: Tensor, left: Tensor, right: Tensor, is_first: bool
+    ) -> None:
+        if self.product is None:
+            self.product = self._matrix(left.dtype, left.shape[0])
+        product = torch.mm(left, right, out=self.product[: left.shape[0]])
+        if is_first:
+            sums.copy_(product)
+        else:
+            add(sums, product)
+
+    def _matrix(self, dtype: torch.dtype, num_rows: int) -> Tensor:
+        shape = num_rows, self.weight.shape[1]
+        return self.memory.borrow(self.weight, shape, dtype)
 
     def weight_gradient(self) -> Tensor | None:
         """The sum for the weight; None if nobody asks."""
