@@ -114,13 +114,16 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
 
 
 def _explain(error: Exception) -> int:
-    from triptych.errors import InternalError, Interrupted, exit_status
+    """Prints what is wrong and what to do, a line each."""
+    from triptych.errors import InternalError, Interrupted, code, exit_status
 
     expected = isinstance(error, (ValueError, OSError, InternalError, Interrupted))
     name = "" if expected else f"{type(error).__name__}: "
-    print(f"error: {name}{error}", file=sys.stderr)
-    if not expected:
-        print("hint: add --debug for the traceback", file=sys.stderr)
+    hint = getattr(error, "hint", None) if expected else "add --debug for the traceback"
+    message = str(error).removesuffix(f" (hint: {hint})")
+    print(f"error[{code(error)}] {name}{message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
     return exit_status(error)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Interrupted",
     "ResourceError",
     "RuleError",
+    "code",
     "exit_status",
 ]
 
@@ -48,3 +49,21 @@ def exit_status(error: BaseException) -> int:
     return next(
         (EXIT_STATUS[kind] for kind in type(error).__mro__ if kind in EXIT_STATUS), 1
     )
+
+
+CODES: dict[type[BaseException], str] = {
+    ConfigError: "config",
+    IntegrityError: "integrity",
+    ResourceError: "resource",
+    Interrupted: "interrupted",
+    InternalError: "internal",
+    InputError: "input",
+    OSError: "io",
+    ValueError: "value",
+}
+
+
+def code(error: BaseException) -> str:
+    """Kind of error in a word, as messages have it in `error[…]`."""
+    found = (CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+    return next(found, "internal")

@@ -124,10 +124,48 @@ def test_a_panic_is_an_exception_that_says_what_to_report(capfd):
     assert triptych.TextPreprocessor(1, 9).process(["aaa bbb"]) == []
 
 
-def test_a_panic_of_the_command_line_is_one_line_and_a_status(monkeypatch, capsys):
+def test_a_panic_of_the_command_line_is_a_line_with_a_hint_and_a_status(
+    monkeypatch, capsys
+):
     monkeypatch.setattr(_core, "main", lambda _: _core.provoke_panic("upside down"))
     monkeypatch.setattr("signal.signal", lambda *_: None)
     assert cli.main(["prep", "run"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: a fault of triptych")
-    assert said.count("\n") == 1
+    assert said.startswith("error[internal] a fault of triptych")
+    error, hint = said.splitlines()
+    assert (
+        hint
+        == "hint: report this text and triptych's version, with the input if you may"
+    )
+    assert "hint" not in error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.ConfigError("x"), "config"),
+        (errors.InputError("x"), "input"),
+        (errors.RuleError("x"), "input"),
+        (errors.IntegrityError("x"), "integrity"),
+        (errors.ResourceError("x"), "resource"),
+        (FileNotFoundError("x"), "io"),
+        (ValueError("x"), "value"),
+        (KeyError("x"), "internal"),
+    ],
+)
+def test_an_error_has_a_word_for_its_kind(error, code):
+    assert errors.code(error) == code
+
+
+def test_both_command_lines_say_an_error_in_one_form(tmp_path, capfd):
+    missing = str(tmp_path / "missing")
+    prep = ["prep", "run", "--input", missing, "--output", str(tmp_path / "out")]
+    for arguments in (prep, ["pretrain", "--config", missing]):
+        assert cli.main(arguments) == 2
+        said = capfd.readouterr().err
+        assert said.startswith("error[config] no ")
+        assert said.count("\n") == 1
+    assert cli.main([*prep, "--profile", "sede"]) == 2
+    error, hint = capfd.readouterr().err.splitlines()
+    assert error.startswith("error[config] unknown profile `sede`")
+    assert hint == "hint: did you mean `seed`?"

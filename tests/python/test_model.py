@@ -236,6 +236,16 @@ def test_an_export_is_read_back_before_it_is_committed(tmp_path, monkeypatch, re
     assert proof["max_logit_difference"] < 1e-5
 
 
+def test_an_export_shows_no_bars_of_transformers_and_leaves_them_on(tmp_path, capfd):
+    pytest.importorskip("transformers")
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    export(tiny_model(), tmp_path / "out")
+    assert "Loading" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled()
+
+
 def test_an_export_that_computes_something_else_is_not_committed(tmp_path, monkeypatch):
     def halved(model):
         return {name: tensor / 2 for name, tensor in weights_of(model).items()}

@@ -7,7 +7,8 @@ in use: the ids that end a text, the tokenizer, the chat template.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
@@ -189,7 +190,10 @@ def transformers_model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        twin: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        with _without_bars():
+            twin: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32
+            )
     except Exception as error:  # of any kind: what it checks raises errors of its own
         raise IntegrityError(
             f"`{folder}`: expected a model that transformers reads, found "
@@ -198,6 +202,20 @@ def transformers_model(folder: Path) -> Any:
     if hasattr(twin.config, "num_experts_per_tok"):
         twin.set_experts_implementation("eager")
     return twin.eval()
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Whoever exports has not asked transformers to load anything."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _as_list(value: Any) -> list[int]:

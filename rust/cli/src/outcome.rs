@@ -9,7 +9,7 @@ pub(crate) const TOO_MANY_BAD: u8 = 3;
 
 /// Prints the error with its hint and gives its exit status.
 pub(crate) fn failed(error: &Error) -> u8 {
-    eprintln!("error: {error}");
+    eprintln!("error[{}] {error}", error.code());
     if let Some(hint) = error.hint() {
         eprintln!("hint: {hint}");
     }
@@ -22,7 +22,7 @@ pub(crate) fn failed(error: &Error) -> u8 {
 pub(crate) fn print_line(line: &str, status: u8) -> u8 {
     match writeln!(io::stdout().lock(), "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("error: cannot write to standard output: {error}");
+            eprintln!("error[io] cannot write to standard output: {error}");
             1
         }
         _ => status,

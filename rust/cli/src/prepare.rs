@@ -32,7 +32,10 @@ pub(crate) fn report(config: &PrepConfig, summary: &Summary, as_json: bool) -> u
     if status == TOO_MANY_BAD {
         let (bad, read) = (summary.ledger.total.quarantined, summary.ledger.total.read);
         let list = summary.output.join(QUARANTINE_NAME);
-        eprintln!("error: {bad} of {read} records are bad: expected at most a share of {}", config.max_bad);
+        eprintln!(
+            "error[input] {bad} of {read} records are bad: expected at most a share of {}",
+            config.max_bad
+        );
         eprintln!("hint: `{}` names each; the good documents are written", list.display());
     }
     if as_json {

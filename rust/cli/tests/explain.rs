@@ -61,7 +61,7 @@ fn a_record_that_cannot_be_read_says_so_and_one_that_is_not_there_is_a_usage_err
     {
         let (out, errors, status) = said(&prep(dir.path(), &[&["explain"], place].concat()));
         assert_eq!((out.as_str(), status), ("", Some(2)), "{place:?}");
-        assert!(errors.starts_with("error: "), "{errors}");
+        assert!(errors.starts_with("error["), "{errors}");
     }
 }
 

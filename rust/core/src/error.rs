@@ -204,6 +204,17 @@ impl Error {
         }
     }
 
+    /// Kind of error in a word, as messages have it in `error[…]`.
+    pub fn code(&self) -> &'static str {
+        match self.exit_status() {
+            2 => "config",
+            4 => "integrity",
+            5 => "resource",
+            75 => "interrupted",
+            _ => "input",
+        }
+    }
+
     /// What the reader can do next, if that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -216,8 +227,8 @@ impl Error {
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
-    use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull};
-    matches!(error.kind(), OutOfMemory | QuotaExceeded | StorageFull)
+    use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull};
+    matches!(error.kind(), FileTooLarge | OutOfMemory | QuotaExceeded | StorageFull)
 }
 
 /// The valid name within a third of its length in edits, if there is one.

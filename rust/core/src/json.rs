@@ -34,7 +34,10 @@ pub fn object(line: &str) -> Scanned<Vec<Field<'_>>> {
     let mut scanner = Scanner { line, bytes: line.as_bytes(), at: 0, has_control };
     scanner.skip_space();
     if scanner.peek() != Some(b'{') {
-        return scanner.fault("not a JSON object");
+        return scanner.fault(not_an_object(line));
+    }
+    if line.trim() == "{" {
+        return scanner.fault("a JSON object of many lines: `jq -c .` writes one on each line");
     }
     let mut fields = Vec::with_capacity(8);
     scanner.members(1, |key, value| fields.push((key, value)))?;
@@ -42,6 +45,14 @@ pub fn object(line: &str) -> Scanned<Vec<Field<'_>>> {
     match scanner.peek() {
         None => Ok(fields),
         Some(_) => scanner.fault("invalid JSON: more than one value on the line"),
+    }
+}
+
+fn not_an_object(line: &str) -> &'static str {
+    if line.trim_start().starts_with('[') {
+        "a JSON array, not an object: `jq -c '.[]'` makes lines of a file that is one array"
+    } else {
+        "not a JSON object"
     }
 }
 

@@ -68,11 +68,11 @@ pub fn to_py_err(error: Error) -> PyErr {
         Some(hint) => format!("{error} (hint: {hint})"),
         None => error.to_string(),
     };
-    let raised = match error.exit_status() {
-        2 => ConfigError::new_err(message),
-        4 => IntegrityError::new_err(message),
-        5 => ResourceError::new_err(message),
-        75 => Interrupted::new_err(message),
+    let raised = match error.code() {
+        "config" => ConfigError::new_err(message),
+        "integrity" => IntegrityError::new_err(message),
+        "resource" => ResourceError::new_err(message),
+        "interrupted" => Interrupted::new_err(message),
         _ => InputError::new_err(message),
     };
     Python::attach(|py| set_attributes(raised.value(py), &error)).map_or_else(|failed| failed, |()| raised)
