@@ -1,10 +1,10 @@
 """Fast operators: the one place that chooses who computes them.
 
-On a CPU: plain PyTorch arranged for memory and speed. On CUDA: Triton kernels, and for
-attention flash-attn where it is installed, or torch's `varlen_attn` where Triton is
-not. The environment variable `TRIPTYCH_OPS` forces the choice: `reference`, `cpu` or
-`triton` for all, `attention=varlen` or `rms_norm=cpu` for one, commas between. What
-cannot be had is an error.
+On a CPU: kernels of the engine where the processor has the instructions, else plain
+PyTorch arranged for memory and speed. On CUDA: Triton kernels, and for attention flash-attn
+where it is installed, or torch's `varlen_attn` where Triton is not. The environment variable
+`TRIPTYCH_OPS` forces the choice: `reference`, `cpu` or `triton` for all, `attention=varlen`
+or `rms_norm=cpu` for one, commas between. What cannot be had is an error.
 """
 
 from triptych.ops.accumulation import accumulating
