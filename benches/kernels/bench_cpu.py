@@ -4,7 +4,8 @@
 
 Two rows of 512 tokens of a 13.8M Llama (d 384, 6 heads of 64, inner 1,024, vocabulary 8,192),
 which is what `bench_speed.py` trains. `cpu` is the path of `triptych.ops` without the engine:
-for attention torch's SDPA with `is_causal`, for the loss chunks, else a few operators.
+for attention torch's SDPA with `is_causal`, with a mask, or written out where it has no such rule;
+for the loss chunks, else a few operators.
 Milliseconds, forward + backward, and peak MiB beside inputs.
 """
 
@@ -66,6 +67,8 @@ def cases(dtype: torch.dtype) -> dict[str, Case]:
 
     heads = [random(TOKENS, HEADS, WIDTH // HEADS) for _ in range(3)]
     halves = torch.tensor([0, TOKENS // 2, TOKENS], dtype=torch.int32)
+    # Half a document is the prompt, a quarter each response.
+    responses = torch.tensor([[256, 384], [768, 896]], dtype=torch.int32)
     tables = ops.rotary_tables(torch.arange(TOKENS), WIDTH // HEADS, 10_000.0)
     targets = torch.randint(VOCAB_SIZE, (TOKENS,))
     hidden = [random(TOKENS, WIDTH), random(VOCAB_SIZE, WIDTH)]
@@ -74,8 +77,12 @@ def cases(dtype: torch.dtype) -> dict[str, Case]:
         with torch.autocast("cpu", torch.bfloat16, dtype is torch.bfloat16):
             return ops.rms_norm(x, weight, 1e-5, narrow=True)
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return ops.attention(q, k, v, cu_seqlens=halves)
+    def attention(**rules: Any) -> Case:
+        def attend(q: Tensor, k: Tensor, v: Tensor, *sinks: Tensor) -> Tensor:
+            given = dict(zip(("sinks",), sinks, strict=False)) | rules
+            return ops.attention(q, k, v, cu_seqlens=halves, **given)
+
+        return attend, heads, {}
 
     def loss(hidden: Tensor, weight: Tensor) -> Tensor:
         return ops.linear_cross_entropy(hidden, weight, targets)
@@ -87,7 +94,10 @@ def cases(dtype: torch.dtype) -> dict[str, Case]:
     rows += [random(WIDTH, dtype=torch.float32)]
     gates = [random(TOKENS, INNER), random(TOKENS, INNER)]
     return {
-        "attention": (attend, heads, {}),
+        "attention": attention(),
+        "attention, soft-cap": attention(softcap=50.0),
+        "attention, sinks": (*attention()[:1], [*heads, random(HEADS)], {}),
+        "attention, pairs": attention(pairs=responses),
         "loss": (loss, hidden, {"cross_entropy": logits}),
         "rms_norm": (norm, rows, {}),
         "rope": (lambda x: ops.rotate(x, *tables), heads[:1], {}),

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from triptych import _core, ops
 from triptych.errors import ConfigError
 from triptych.ops import choice
+from triptych_kernels import reference
 
 BF16 = _core.cpu_has_vectors(True)
 DTYPES = [torch.float32, torch.bfloat16] if BF16 else [torch.float32]
@@ -109,6 +110,43 @@ def test_attention_and_its_gradients_are_those_of_float64(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"softcap": 3.0},
+        {"softcap": 50.0, "window": 70, "scale": 0.2},
+        {"sinks": (0.5, -3.0, 4.0, 0.0)},
+        {"pairs": [(0, 0), (5, 5), (40, 110), (136, 170)]},
+        {
+            "softcap": 4.0,
+            "sinks": (1.0,) * 4,
+            "pairs": [(0, 3), (5, 5), (5, 90), (140, 190)],
+        },
+    ],
+)
+def test_caps_sinks_and_pairs_and_their_gradients_are_those_of_float64(dtype, rules):
+    bounds = torch.tensor([0, 5, 5, 135, 198], dtype=torch.int32)
+    q = numbers(198, 4, 32, seed=1, dtype=dtype)
+    k, v = (numbers(198, 2, 32, seed=seed, dtype=dtype) for seed in (2, 3))
+    given = {name: x for name, x in rules.items() if name != "sinks"}
+    if "pairs" in given:
+        given["pairs"] = torch.tensor(given["pairs"], dtype=torch.int32)
+    sinks = [torch.tensor(rules["sinks"])] if "sinks" in rules else []
+
+    def computed(function):
+        def call(q, k, v, *sinks):
+            options = given | ({"sinks": sinks[0]} if sinks else {})
+            return function(q, k, v, cu_seqlens=bounds, **options)
+
+        return call
+
+    found = results(computed(ops.attention), q, k, v, *sinks)
+    exact = computed(reference.attention)
+    wanted = results(exact, *(x.double() for x in (q, k, v, *sinks)))
+    assert_close(found, wanted, dtype, most=3.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_document_has_the_same_bits_wherever_it_is_and_on_any_threads(dtype):
     q, k, v = (numbers(170, 2, 32, seed=i, dtype=dtype) for i in range(3))
     before = torch.tensor([0, 70, 170], dtype=torch.int32)
@@ -163,7 +201,11 @@ def test_attention_is_an_operator_that_torch_can_check():
     q, k, v = (numbers(20, 2, 16, seed=i).requires_grad_() for i in range(3))
     cu_seqlens = torch.tensor([0, 8, 20], dtype=torch.int32)
     operator = torch.ops.triptych.rust_attention.default
-    torch.library.opcheck(operator, (q, k, v, cu_seqlens, True, None, 0.25))
+    sinks = numbers(2, seed=4).requires_grad_()
+    pairs = torch.tensor([[3, 5], [8, 8]])
+    for extras in ((None, None), (sinks, pairs)):
+        rules = (cu_seqlens, *extras, True, None, 20.0, 0.25)
+        torch.library.opcheck(operator, (q, k, v, *rules))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -260,8 +302,8 @@ def test_what_does_not_fit_is_a_sentence():
     x = numbers(32).numpy()
     rules = {
         "bf16": False, "boundaries": [0, 2], "heads": 2, "kv_heads": 1,
-        "head_dim": 16, "causal": True, "window": None, "scale": 1.0,
-        "num_threads": 1,
+        "head_dim": 16, "causal": True, "window": None, "softcap": None,
+        "scale": 1.0, "sinks": [], "pairs": [], "num_threads": 1,
     }  # fmt: skip
     with pytest.raises(_core.ConfigError, match="elements: expected"):
         _core.attention_forward([x, x, x], x.copy(), numbers(4).numpy(), rules)

@@ -21,6 +21,7 @@ from triptych.ops import checks, libraries, rust_attention, traced
 from triptych.ops.arrays import engine_obstacle, widened
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
+from triptych.ops.pairs import within_documents
 
 KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_KERNEL_HEAD_DIM = 256
@@ -245,6 +246,8 @@ def _by_document(
     boundaries = tuple(cu_seqlens.tolist())
     checks.boundaries(boundaries, q.shape[0])
     groups = _groups(boundaries)
+    if rules.pairs is not None:
+        rules = rules._replace(pairs=within_documents(rules.pairs, boundaries))
     if not groups:
         return torch.zeros_like(q)
     pieces = [
@@ -257,26 +260,12 @@ def _by_document(
 
 
 def _of_group(rules: Rules, group: Group, boundaries: tuple[int, ...]) -> Rules:
-    """The rules with only the pairs of a group, counted from each document's start."""
+    """The rules with only the pairs of a group."""
     if rules.pairs is None:
         return rules
-    if rules.pairs.shape != (len(boundaries) - 1, 2):
-        raise ValueError(
-            f"pairs: expected ({len(boundaries) - 1}, 2), found "
-            f"{tuple(rules.pairs.shape)}"
-        )
     # An empty document shares its start with the next: the last of them is meant.
     documents = [bisect_right(boundaries, start) - 1 for start in group.starts]
-    starts = torch.tensor(group.starts, device=rules.pairs.device)
-    places = rules.pairs[documents] - starts[:, None]
-    chosen, rejected = places.unbind(1)
-    if bool(((chosen < 0) | (chosen > rejected) | (rejected > group.length)).any()):
-        raise ValueError(
-            "pairs: expected two tokens in order, within their document and counted "
-            f"along the row, found {rules.pairs[documents].tolist()!s:.100} in documents "
-            f"of {group.length} that start at {list(group.starts)!s:.100}"
-        )
-    return rules._replace(pairs=places)
+    return rules._replace(pairs=rules.pairs[documents])
 
 
 def _group_attention(

@@ -17,14 +17,13 @@ from triptych import _core
 from triptych.ops import checks
 from triptych.ops.arrays import LANES, array, dtype_obstacle
 from triptych.ops.libraries import Rules
+from triptych.ops.pairs import within_documents
 
 MAX_HEAD_DIM = 256
 
 
 def obstacle(q: Tensor, rules: Rules) -> str:
     """Why the engine cannot take such a query; empty if it can."""
-    if rules.softcap is not None or rules.sinks is not None or rules.pairs is not None:
-        return "it has no soft-cap, no sinks and no pairs"
     if rules.dropout > 0.0:
         return "it has no dropout"
     if rules.scale is not None and not 0.0 < rules.scale < math.inf:
@@ -53,8 +52,11 @@ def attention(
     mixed, _ = _attend(
         *(x.to(dtype) for x in (q, k, v)),
         cu_seqlens,
+        rules.sinks,
+        rules.pairs,
         rules.causal,
         rules.window,
+        rules.softcap,
         scale,
     )
     return mixed
@@ -81,15 +83,18 @@ def _launch(
     k: Tensor,
     v: Tensor,
     cu_seqlens: Tensor,
+    sinks: Tensor | None,
+    pairs: Tensor | None,
     causal: bool,
     window: int | None,
+    softcap: float | None,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """What each query takes up, and (heads, tokens) logarithms of its sums."""
+    rules = _rules(q, k, cu_seqlens, sinks, pairs, (causal, window, softcap, scale))
     q, k, v = (x.contiguous() for x in (q, k, v))
     mixed = torch.empty_like(q)
     log_sums = torch.empty(q.shape[1::-1], dtype=torch.float32)
-    rules = _rules(q, k, cu_seqlens, causal, window, scale)
     _core.attention_forward(
         [array(x) for x in (q, k, v)], array(mixed), array(log_sums), rules
     )
@@ -106,17 +111,20 @@ def _launch_backward(
     k: Tensor,
     v: Tensor,
     cu_seqlens: Tensor,
+    sinks: Tensor | None,
+    pairs: Tensor | None,
     mixed: Tensor,
     log_sums: Tensor,
     upstream: Tensor,
     causal: bool,
     window: int | None,
+    softcap: float | None,
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of queries, keys and values."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys, values and sinks; (0,) of sinks that are none."""
+    rules = _rules(q, k, cu_seqlens, sinks, pairs, (causal, window, softcap, scale))
     q, k, v, upstream = (x.contiguous() for x in (q, k, v, upstream))
     gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    rules = _rules(q, k, cu_seqlens, causal, window, scale)
     _core.attention_backward(
         [array(x) for x in (q, k, v)],
         [array(mixed), array(upstream)],
@@ -124,12 +132,27 @@ def _launch_backward(
         [array(x) for x in gradients],
         rules,
     )
-    return gradients
+    return *gradients, _of_sinks(sinks, mixed, log_sums, upstream)
 
 
-def _shapes_backward(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, ...]:
+def _of_sinks(
+    sinks: Tensor | None, mixed: Tensor, log_sums: Tensor, upstream: Tensor
+) -> Tensor:
+    """A sink is a key whose value is zero: its slope is -weight * (dO . O)."""
+    if sinks is None:
+        return torch.empty(0)
+    inner = (mixed.float() * upstream.float()).sum(-1).T  # (heads, tokens)
+    weights = torch.exp2(sinks.float()[:, None] / math.log(2.0) - log_sums)
+    return -(weights * inner).sum(1).to(sinks.dtype)
+
+
+def _shapes_backward(
+    q: Tensor, k: Tensor, v: Tensor, _: Tensor, sinks: Tensor | None, *__: Any
+) -> tuple[Tensor, ...]:
     contiguous = torch.contiguous_format
-    return tuple(torch.empty_like(x, memory_format=contiguous) for x in (q, k, v))
+    of_sinks = q.new_empty(0) if sinks is None else torch.empty_like(sinks)
+    inputs = (torch.empty_like(x, memory_format=contiguous) for x in (q, k, v))
+    return *inputs, of_sinks
 
 
 _attend = _operator("rust_attention", _launch, _shapes)
@@ -144,16 +167,17 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         output: tuple[Tensor, Tensor] = _undifferentiated(*inputs)
-        q, k, v, cu_seqlens, *ctx.rules = inputs
-        ctx.save_for_backward(q, k, v, cu_seqlens, *output)
+        ctx.rules = inputs[6:]
+        ctx.save_for_backward(*inputs[:6], *output)
         ctx.mark_non_differentiable(output[1])
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = _attend_backward(*ctx.saved_tensors, upstream, *ctx.rules)
-        return (*gradients, None, None, None, None)
+        found = _attend_backward(*ctx.saved_tensors, upstream, *ctx.rules)
+        sinks = found[3] if ctx.needs_input_grad[4] else None
+        return (*found[:3], None, sinks, None, None, None, None, None)
 
 
 def _undifferentiated(*inputs: Any) -> Any:
@@ -168,20 +192,20 @@ def _rules(
     q: Tensor,
     k: Tensor,
     cu_seqlens: Tensor,
-    causal: bool,
-    window: int | None,
-    scale: float,
+    sinks: Tensor | None,
+    pairs: Tensor | None,
+    numbers: tuple[bool, int | None, float | None, float],
 ) -> dict[str, Any]:
     boundaries = cu_seqlens.tolist()
     checks.boundaries(boundaries, q.shape[0])
-    return {
+    names = ("causal", "window", "softcap", "scale")
+    return dict(zip(names, numbers, strict=True)) | {
         "bf16": q.dtype == torch.bfloat16,
         "boundaries": boundaries,
         "heads": q.shape[1],
         "kv_heads": k.shape[1],
         "head_dim": q.shape[2],
-        "causal": causal,
-        "window": window,
-        "scale": scale,
+        "sinks": [] if sinks is None else sinks.tolist(),
+        "pairs": [] if pairs is None else within_documents(pairs, boundaries).tolist(),
         "num_threads": torch.get_num_threads(),
     }

@@ -19,14 +19,18 @@ pub struct Rules {
     head_dim: usize,
     causal: bool,
     window: Option<usize>,
+    softcap: Option<f32>,
     scale: f32,
+    sinks: Vec<f32>,
+    pairs: Vec<[usize; 2]>,
     num_threads: usize,
 }
 
 impl Rules {
     fn problem(self) -> Problem {
-        let Self { boundaries, heads, kv_heads, head_dim, causal, window, scale, .. } = self;
-        Problem { boundaries, heads, kv_heads, head_dim, causal, window, scale }
+        let Self { boundaries, heads, kv_heads, head_dim, causal, window, softcap, scale, .. } = self;
+        let Self { sinks, pairs, .. } = self;
+        Problem { boundaries, heads, kv_heads, head_dim, causal, window, scale, softcap, sinks, pairs }
     }
 }
 

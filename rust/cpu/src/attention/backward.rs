@@ -5,7 +5,7 @@
 
 use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
 use super::problem::{own, Inputs, Problem, Unit};
-use super::tile::{exponent_scale, products, scores, Place, Tile};
+use super::tile::{products, scores, steepness, Place, Tile};
 use super::BLOCK;
 use crate::element::{Element, Kernel};
 use crate::product::{multiply_add, Left};
@@ -158,13 +158,13 @@ impl<E: Copy> Backward<'_, E> {
         room.restart(len, dim);
         self.pack(unit, room);
         self.rows(unit, room);
-        let num_blocks = len.div_ceil(BLOCK);
+        let (mask, num_blocks) = (&unit.mask, unit.mask.num_blocks());
         for key_block in 0..num_blocks {
             room.k.fill(0.0);
             room.v.fill(0.0);
             for block in 0..num_blocks {
-                if self.problem.blocks_seen(block, len).contains(&key_block) {
-                    self.tile(Place { block, key_block, len }, room);
+                if mask.sees_any(block, key_block) {
+                    self.tile(Place { mask, block, key_block }, room);
                 }
             }
             self.write_keys(unit, key_block, room);
@@ -214,7 +214,7 @@ impl<E: Copy> Backward<'_, E> {
         scores::<V>(&mut room.weights, p, place, room.query_rows.get(block), room.key_columns.get(key_block));
         products::<V>(&mut room.slopes, room.upstream_rows.get(block), room.value_columns.get(key_block));
         for group in 0..BLOCK / V::PER_WORD {
-            slopes(group, block * BLOCK, exponent_scale(p), room);
+            slopes(group, block * BLOCK, p, room);
         }
         let transposed = Left::columns(&room.weight_groups, BLOCK);
         multiply_add::<V>(&mut room.v, transposed, room.upstream_groups.get(block), dim);
@@ -257,18 +257,21 @@ impl<E: Copy> Backward<'_, E> {
 ///
 /// Closures would not be inlined here, and be compiled without the vectors' features.
 #[inline(always)]
-fn slopes<V: Vector>(group: usize, first: usize, scale: f32, room: &mut Room<V>) {
+fn slopes<V: Vector>(group: usize, first: usize, problem: &Problem, room: &mut Room<V>) {
+    let scale = V::splat(problem.exponent_scale());
     for c in (0..BLOCK).step_by(V::LANES) {
         let mut weights = [V::splat(0.0); MOST_PER_WORD];
         let mut slopes = weights;
         for part in 0..V::PER_WORD {
             let row = group * V::PER_WORD + part;
             let (at, row) = (row * BLOCK + c, first + row);
-            let exponent =
-                V::fma(V::load(&room.weights[at..]), V::splat(scale), V::splat(-room.log_sums[row]));
-            weights[part] = V::exp2(exponent);
+            let scores = V::load(&room.weights[at..]);
+            weights[part] = V::exp2(V::fma(scores, scale, V::splat(-room.log_sums[row])));
             let slope = V::sub(V::load(&room.slopes[at..]), V::splat(room.inner[row]));
             slopes[part] = V::mul(weights[part], slope);
+            if let Some(softcap) = problem.softcap {
+                slopes[part] = V::mul(slopes[part], steepness::<V>(scores, softcap));
+            }
             V::words_of_row(slopes[part], &mut room.slope_rows[at / V::PER_WORD..]);
         }
         V::words_of_rows(weights, &mut room.weight_groups[group * BLOCK + c..]);

@@ -2,12 +2,12 @@
 
 use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
 use super::problem::{own, Inputs, Problem, Unit};
-use super::tile::{exponent_scale, scores, Place, Tile};
+use super::tile::{scores, Place, Tile};
 use super::{BLOCK, NOTHING_SEEN};
 use crate::element::{Element, Kernel};
 use crate::product::{multiply_add, Left};
 use crate::team::{on_threads, Parts, Queue};
-use crate::vector::Vector;
+use crate::vector::{Vector, LOG2_E};
 
 /// What a forward pass writes.
 pub struct Output<'a, E> {
@@ -75,11 +75,14 @@ impl<V: Vector> Room<V> {
         }
     }
 
+    /// Rows that have seen nothing yet but the sink of their head, if it has one.
     #[inline(always)]
-    fn restart(&mut self) {
+    fn restart(&mut self, sink: Option<&f32>) {
+        let exponent = sink.map_or(f32::NEG_INFINITY, |sink| sink * LOG2_E);
+        let maximum = exponent.max(NOTHING_SEEN);
         self.mixed.fill(0.0);
-        self.maxima.fill(NOTHING_SEEN);
-        self.sums.fill(0.0);
+        self.maxima.fill(maximum);
+        self.sums.fill((exponent - maximum).exp2());
     }
 }
 
@@ -100,10 +103,13 @@ impl<'a, E> Forward<'a, E> {
         as_rows::<V>(&mut room.queries, p.rows(self.inputs.q, unit, unit.head, p.heads), len, dim);
         as_columns::<V>(&mut room.keys, p.rows(self.inputs.k, unit, kv_head, p.kv_heads), len, dim);
         as_row_groups::<V>(&mut room.values, p.rows(self.inputs.v, unit, kv_head, p.kv_heads), len, dim);
-        for block in 0..len.div_ceil(BLOCK) {
-            room.restart();
-            for key_block in p.blocks_seen(block, len) {
-                self.tile(Place { block, key_block, len }, room);
+        let (mask, num_blocks) = (&unit.mask, unit.mask.num_blocks());
+        for block in 0..num_blocks {
+            room.restart(p.sinks.get(unit.head));
+            for key_block in 0..num_blocks {
+                if mask.sees_any(block, key_block) {
+                    self.tile(Place { mask, block, key_block }, room);
+                }
             }
             self.write(unit, block, room);
         }
@@ -113,7 +119,7 @@ impl<'a, E> Forward<'a, E> {
     fn tile<V: Vector<Element = E>>(&self, place: Place, room: &mut Room<V>) {
         let (queries, keys) = (room.queries.get(place.block), room.keys.get(place.key_block));
         scores::<V>(&mut room.tile, self.problem, place, queries, keys);
-        let scale = exponent_scale(self.problem);
+        let scale = self.problem.exponent_scale();
         for i in 0..BLOCK {
             soften(i, scale, room);
         }

@@ -10,6 +10,7 @@
 
 mod backward;
 mod forward;
+mod mask;
 mod packed;
 mod problem;
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::mask::Mask;
 use super::packed::MOST_HEAD_DIM;
-use super::BLOCK;
 use crate::team::Parts;
+use crate::vector::LOG2_E;
 
 /// Shapes and rules of one attention.
 #[derive(Debug, Clone)]
@@ -23,6 +24,13 @@ pub struct Problem {
     pub window: Option<usize>,
     /// Factor of scores, above 0.
     pub scale: f32,
+    /// Scores become `softcap * tanh(score / softcap)`.
+    pub softcap: Option<f32>,
+    /// A logit for each head that joins the sums of its rows alone; or none.
+    pub sinks: Vec<f32>,
+    /// For each document where two responses begin, from its start: the second, to the end, does not see
+    /// the first; or none.
+    pub pairs: Vec<[usize; 2]>,
 }
 
 /// Queries (tokens, heads, `head_dim`), keys and values (tokens, `kv_heads`, `head_dim`).
@@ -41,6 +49,8 @@ pub struct Inputs<'a, E> {
 pub(super) struct Unit {
     /// Its tokens.
     pub tokens: Range<usize>,
+    /// Which of them see which.
+    pub mask: Mask,
     /// Of queries.
     pub head: usize,
 }
@@ -82,26 +92,55 @@ impl Problem {
                 self.head_dim
             ));
         }
-        if !(self.scale > 0.0 && self.scale.is_finite()) {
-            return Some(format!("scale: expected a finite number above 0, found {}", self.scale));
+        let above_zero = |x: f32| x > 0.0 && x.is_finite();
+        if !above_zero(self.scale) || self.softcap.is_some_and(|softcap| !above_zero(softcap)) {
+            let found = (self.scale, self.softcap);
+            return Some(format!("scale, softcap: expected finite numbers above 0, found {found:?}"));
+        }
+        if !self.sinks.is_empty() && self.sinks.len() != self.heads {
+            return Some(format!("sinks: expected {} or none, found {}", self.heads, self.sinks.len()));
+        }
+        if !self.pairs_fit() {
+            return Some("pairs: expected two places in order within each document, or none".to_owned());
         }
         let of = |heads: usize| self.num_tokens() * heads * self.head_dim;
         let expected = [of(self.heads), of(self.kv_heads), of(self.kv_heads)];
         (lens != expected).then(|| format!("elements: expected {expected:?}, found {lens:?}"))
     }
 
+    fn pairs_fit(&self) -> bool {
+        let mut documents = self.boundaries.windows(2).zip(&self.pairs);
+        let num = self.boundaries.len() - 1;
+        (self.pairs.is_empty() || self.pairs.len() == num)
+            && documents.all(|(edges, pair)| pair[0] <= pair[1] && pair[1] <= edges[1] - edges[0])
+    }
+
     /// Every head of every document, longest documents first: threads end together.
     pub(super) fn units(&self) -> Vec<Unit> {
-        let mut documents: Vec<Range<usize>> = self
-            .boundaries
-            .windows(2)
-            .map(|edges| edges[0]..edges[1])
-            .filter(|tokens| !tokens.is_empty())
-            .collect();
-        documents.sort_by_key(|tokens| std::cmp::Reverse(tokens.len()));
-        let of_heads =
-            |tokens: Range<usize>| (0..self.heads).map(move |head| Unit { tokens: tokens.clone(), head });
+        let edges = self.boundaries.windows(2).map(|edges| edges[0]..edges[1]).enumerate();
+        let mut documents: Vec<(usize, Range<usize>)> =
+            edges.filter(|(_, tokens)| !tokens.is_empty()).collect();
+        documents.sort_by_key(|(_, tokens)| std::cmp::Reverse(tokens.len()));
+        let of_heads = |(document, tokens): (usize, Range<usize>)| {
+            let mask = self.mask(document, tokens.len());
+            (0..self.heads).map(move |head| Unit { tokens: tokens.clone(), mask: mask.clone(), head })
+        };
         documents.into_iter().flat_map(of_heads).collect()
+    }
+
+    /// Who sees whom in a document of `len` tokens.
+    pub(super) fn mask(&self, document: usize, len: usize) -> Mask {
+        let gap = self.pairs.get(document).map_or(0..0, |pair| pair[0]..pair[1]);
+        Mask { len, causal: self.causal, window: self.window, gap }
+    }
+
+    /// Factor of scores that makes them exponents of 2.
+    pub(super) fn exponent_scale(&self) -> f32 {
+        if self.softcap.is_some() {
+            LOG2_E // they were scaled when they were capped
+        } else {
+            self.scale * LOG2_E
+        }
     }
 
     /// The head of keys that a head of queries reads.
@@ -124,30 +163,6 @@ impl Problem {
     ) -> HeadRows<'a, E> {
         let start = self.at(unit.tokens.start, head, heads);
         HeadRows { elements: &elements[start..], row: heads * self.head_dim, head_dim: self.head_dim }
-    }
-
-    /// Keys that query `i` of a document of `len` tokens sees.
-    #[inline(always)]
-    pub(super) fn seen(&self, i: usize, len: usize) -> Range<usize> {
-        let i = i.min(len - 1); // rows that fill a block up are as the last
-        let start = self.window.map_or(0, |window| (i + 1).saturating_sub(window));
-        start..if self.causal { i + 1 } else { len }
-    }
-
-    /// Blocks of keys that some query of block `block` sees.
-    #[inline(always)]
-    pub(super) fn blocks_seen(&self, block: usize, len: usize) -> Range<usize> {
-        let first = self.seen(block * BLOCK, len).start / BLOCK;
-        let last = self.seen(block * BLOCK + BLOCK - 1, len).end;
-        first..last.div_ceil(BLOCK)
-    }
-
-    /// Whether every query of `block` sees every key of `key_block`.
-    #[inline(always)]
-    pub(super) fn sees_all(&self, block: usize, key_block: usize, len: usize) -> bool {
-        let keys = key_block * BLOCK..(key_block + 1) * BLOCK;
-        let (first, last) = (self.seen(block * BLOCK, len), self.seen(block * BLOCK + BLOCK - 1, len));
-        first.end >= keys.end && last.start <= keys.start
     }
 }
 

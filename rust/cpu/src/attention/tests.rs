@@ -7,7 +7,7 @@ use super::{backward, forward, Given, Gradients, Inputs, Output, Problem};
 use crate::element::{run, Kernel};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::Avx2;
-use crate::vector::{Scalar, Vector};
+use crate::vector::{tanh, Scalar, Vector};
 use crate::Element;
 
 /// A type of elements in tests.
@@ -94,37 +94,52 @@ impl<E: Number> Case<E> {
     /// By the definition, a query at a time.
     fn expected(&self) -> Results {
         let mut found = [self.q.len(), self.q.len(), self.k.len(), self.v.len()].map(|len| vec![0.0; len]);
-        for edges in self.problem.boundaries.windows(2) {
+        for (document, edges) in self.problem.boundaries.windows(2).enumerate() {
             for head in 0..self.problem.heads {
                 for i in 0..edges[1] - edges[0] {
-                    self.query(edges[0], edges[1] - edges[0], i, head, &mut found);
+                    let seen = (0..edges[1] - edges[0]).filter(|j| self.sees(document, i, *j)).collect();
+                    self.query(edges[0], i, seen, head, &mut found);
                 }
             }
         }
         found
     }
 
-    fn query(&self, start: usize, len: usize, i: usize, head: usize, found: &mut Results) {
+    fn sees(&self, document: usize, i: usize, j: usize) -> bool {
+        let p = &self.problem;
+        let [chosen, rejected] = p.pairs.get(document).copied().unwrap_or([0, 0]);
+        (!p.causal || j <= i)
+            && p.window.is_none_or(|window| i - j < window)
+            && !(i >= rejected && (chosen..rejected).contains(&j))
+    }
+
+    /// A score as it goes into the softmax, and what it changes by for each unit of the product.
+    fn score(&self, product: f64) -> (f64, f64) {
+        let (product, scale) = (product * f64::from(self.problem.scale), f64::from(self.problem.scale));
+        self.problem.softcap.map_or((product, scale), |softcap| {
+            let share = (product / f64::from(softcap)).tanh();
+            (share * f64::from(softcap), scale * (1.0 - share * share))
+        })
+    }
+
+    fn query(&self, start: usize, i: usize, seen: Vec<usize>, head: usize, found: &mut Results) {
         let p = &self.problem;
         let (dim, kv_head) = (p.head_dim, p.kv_head(head));
-        let seen = p.seen(i, len);
         let at = p.at(start + i, head, p.heads);
         let key = |j: usize| p.at(start + j, kv_head, p.kv_heads);
         let dot = |a: &[E], b: &[E]| -> f64 { a.iter().zip(b).map(|(x, y)| x.value() * y.value()).sum() };
-        let scale = f64::from(p.scale);
-        let scores: Vec<f64> =
-            seen.clone().map(|j| scale * dot(&self.q[at..at + dim], &self.k[key(j)..key(j) + dim])).collect();
-        let largest = scores.iter().copied().fold(f64::MIN, f64::max);
-        let exps: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-        let sum: f64 = exps.iter().sum();
+        let scores: Vec<(f64, f64)> =
+            seen.iter().map(|j| self.score(dot(&self.q[at..at + dim], &self.k[key(*j)..][..dim]))).collect();
+        let sink = p.sinks.get(head).map_or(f64::MIN, |sink| f64::from(*sink));
+        let largest = scores.iter().map(|score| score.0).fold(sink, f64::max);
+        let exps: Vec<f64> = scores.iter().map(|score| (score.0 - largest).exp()).collect();
+        let sum: f64 = exps.iter().sum::<f64>() + (sink - largest).exp();
         let upstream = &self.upstream[at..at + dim];
-        let inner: f64 = seen
-            .clone()
-            .map(|j| exps[j - seen.start] / sum * dot(upstream, &self.v[key(j)..key(j) + dim]))
-            .sum();
-        for j in seen.clone() {
-            let weight = exps[j - seen.start] / sum;
-            let slope = weight * (dot(upstream, &self.v[key(j)..key(j) + dim]) - inner) * scale;
+        let upstream_of = |j: usize| dot(upstream, &self.v[key(j)..][..dim]);
+        let inner: f64 = seen.iter().zip(&exps).map(|(j, exp)| exp / sum * upstream_of(*j)).sum();
+        for ((j, exp), (_, steepness)) in seen.into_iter().zip(exps).zip(scores) {
+            let weight = exp / sum;
+            let slope = weight * (upstream_of(j) - inner) * steepness;
             for c in 0..dim {
                 found[0][at + c] += weight * self.v[key(j) + c].value();
                 found[1][at + c] += slope * self.k[key(j) + c].value();
@@ -163,7 +178,9 @@ fn problem(lens: &[usize], group: usize, kv_heads: usize, head_dim: usize) -> Pr
         boundaries.push(boundaries[boundaries.len() - 1] + len);
     }
     let heads = kv_heads * group;
-    Problem { boundaries, heads, kv_heads, head_dim, causal: true, window: None, scale: 0.3 }
+    let (sinks, pairs) = (Vec::new(), Vec::new());
+    let (causal, window, softcap, scale) = (true, None, None, 0.3);
+    Problem { boundaries, heads, kv_heads, head_dim, causal, window, scale, softcap, sinks, pairs }
 }
 
 proptest! {
@@ -180,6 +197,37 @@ proptest! {
         (problem.causal, problem.window) = (causal || window.is_some(), window);
         Case::<f32>::new(problem.clone()).check(1.0);
         Case::<u16>::new(problem).check(1.0);
+    }
+
+    #[test]
+    fn caps_sinks_and_pairs_are_those_of_float64(
+        lens in prop::collection::vec(0_usize..200, 1..4),
+        (group, kv_heads, lanes) in (1_usize..3, 1_usize..3, 1_usize..5),
+        softcap in prop::option::of(0.5_f32..60.0),
+        sinks in prop::option::of(prop::collection::vec(-9.0_f32..9.0, 4)),
+        percents in prop::option::of((0_usize..=100, 0_usize..=100)),
+    ) {
+        let mut problem = problem(&lens, group, kv_heads, 16 * lanes);
+        problem.softcap = softcap;
+        problem.sinks = sinks.map_or_else(Vec::new, |sinks| sinks[..problem.heads].to_vec());
+        problem.pairs = percents.map_or_else(Vec::new, |(first, rest)| pairs(&lens, first, rest));
+        Case::<f32>::new(problem.clone()).check(2.0);
+        Case::<u16>::new(problem).check(1.0);
+    }
+}
+
+/// Two responses in each document, at a percentage of it and at one of the rest.
+fn pairs(lens: &[usize], first: usize, rest: usize) -> Vec<[usize; 2]> {
+    let places = lens.iter().map(|len| (len, len * first / 100));
+    places.map(|(len, at)| [at, at + (len - at) * rest / 100]).collect()
+}
+
+#[test]
+fn blocks_that_a_pair_hides_are_left_out_and_nothing_else() {
+    let mut problem = problem(&[1000], 1, 1, 16);
+    for pair in [[100, 600], [64, 512], [0, 0], [1000, 1000], [0, 999], [500, 500]] {
+        problem.pairs = vec![pair];
+        Case::<f32>::new(problem.clone()).check(1.0);
     }
 }
 
@@ -227,6 +275,12 @@ fn what_does_not_fit_is_a_sentence() {
     wrong = problem(&[4], 1, 2, 16);
     wrong.scale = -1.0;
     assert!(wrong.obstacle([128, 128, 128]).is_some_and(|why| why.starts_with("scale")));
+    wrong = problem(&[4], 1, 2, 16);
+    wrong.sinks = vec![0.0];
+    assert!(wrong.obstacle([128, 128, 128]).is_some_and(|why| why.starts_with("sinks")));
+    wrong = problem(&[4], 1, 2, 16);
+    wrong.pairs = vec![[3, 5]];
+    assert!(wrong.obstacle([128, 128, 128]).is_some_and(|why| why.starts_with("pairs")));
     wrong.boundaries = vec![0, 4, 2];
     assert!(wrong.obstacle([0, 0, 0]).is_some_and(|why| why.starts_with("documents")));
 }
@@ -264,6 +318,39 @@ impl Kernel<f32> for Powers<'_> {
     fn compute<V: Vector<Element = f32>>(self) {
         for (from, to) in self.0.chunks_exact(V::LANES).zip(self.1.chunks_exact_mut(V::LANES)) {
             V::store(V::exp2(V::load(from)), to);
+        }
+    }
+}
+
+#[test]
+fn tangents_are_exact_to_a_few_units_and_keep_what_is_not_a_number() {
+    let exact = |x: f32| f64::from(x).tanh();
+    let numbers: Vec<f32> = (-4000..4000)
+        .map(|i| i as f32 / 317.0)
+        .chain((0..32).map(|i| 0.5_f32.powi(i)))
+        .chain([f32::NEG_INFINITY; 16])
+        .chain([f32::NAN; 16])
+        .collect();
+    let mut found = vec![0.0; numbers.len()];
+    <f32 as Element>::with_vectors(Tangents(&numbers, &mut found));
+    assert!(found[found.len() - 1].is_nan());
+    for (x, tangent) in numbers.iter().zip(&found).filter(|(x, _)| !x.is_nan()) {
+        let wanted = exact(*x);
+        assert!(
+            (f64::from(*tangent) - wanted).abs() <= 5e-7 * wanted.abs(),
+            "tanh({x}): {tangent} for {wanted}"
+        );
+    }
+}
+
+/// Hyperbolic tangents as vectors have them.
+struct Tangents<'a>(&'a [f32], &'a mut [f32]);
+
+impl Kernel<f32> for Tangents<'_> {
+    #[inline(always)]
+    fn compute<V: Vector<Element = f32>>(self) {
+        for (from, to) in self.0.chunks_exact(V::LANES).zip(self.1.chunks_exact_mut(V::LANES)) {
+            V::store(tanh::<V>(V::load(from)), to);
         }
     }
 }

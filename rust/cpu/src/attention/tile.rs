@@ -1,19 +1,20 @@
 //! Scores of a block of queries and a block of keys.
 
+use super::mask::Mask;
 use super::problem::Problem;
 use super::BLOCK;
 use crate::product::{multiply_add, Left};
-use crate::vector::{Vector, LOG2_E};
+use crate::vector::{tanh, Vector};
 
 /// (queries, keys) of a block each.
 pub(super) type Tile = [f32; BLOCK * BLOCK];
 
-/// Where a tile is: its block of queries and of keys, in a document of `len` tokens.
+/// Where a tile is: its block of queries and of keys, in a document of that mask.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Place<'a> {
+    pub mask: &'a Mask,
     pub block: usize,
     pub key_block: usize,
-    pub len: usize,
 }
 
 /// Products of rows and columns, in place of what `tile` held.
@@ -24,7 +25,7 @@ pub(super) fn products<V: Vector>(tile: &mut Tile, rows: &[V::Word], columns: &[
     multiply_add::<V>(tile, Left::rows(rows, width), columns, BLOCK);
 }
 
-/// Products of queries and keys, those hidden by the rules being minus infinity.
+/// Products of queries and keys, capped if they are to be, those hidden by the mask being minus infinity.
 #[inline(always)]
 pub(super) fn scores<V: Vector>(
     tile: &mut Tile,
@@ -34,24 +35,40 @@ pub(super) fn scores<V: Vector>(
     keys: &[V::Word],
 ) {
     products::<V>(tile, queries, keys);
-    if !problem.sees_all(place.block, place.key_block, place.len) {
-        hide(tile, problem, place);
+    if let Some(softcap) = problem.softcap {
+        cap::<V>(tile, problem.scale, softcap);
+    }
+    if !place.mask.sees_all(place.block, place.key_block) {
+        hide(tile, place);
     }
 }
 
 #[inline(always)]
-fn hide(tile: &mut Tile, problem: &Problem, place: Place) {
-    let first_key = place.key_block * BLOCK;
-    let within = |key: usize| key.saturating_sub(first_key).min(BLOCK);
-    for (i, row) in tile.chunks_exact_mut(BLOCK).enumerate() {
-        let seen = problem.seen(place.block * BLOCK + i, place.len);
-        let (start, end) = (within(seen.start), within(seen.end));
-        row[..start].fill(f32::NEG_INFINITY);
-        row[end.max(start)..].fill(f32::NEG_INFINITY);
+fn cap<V: Vector>(tile: &mut Tile, scale: f32, softcap: f32) {
+    let (factor, softcap) = (V::splat(scale / softcap), V::splat(softcap));
+    for scores in tile.chunks_exact_mut(V::LANES) {
+        let share = tanh::<V>(V::mul(V::load(scores), factor));
+        V::store(V::mul(share, softcap), scores);
     }
 }
 
-/// Factor of products that makes them exponents of 2.
-pub(super) fn exponent_scale(problem: &Problem) -> f32 {
-    problem.scale * LOG2_E
+/// What a capped score changes by for each unit of the uncapped: 1 - (score / softcap)^2; 0 for hidden ones.
+#[inline(always)]
+pub(super) fn steepness<V: Vector>(scores: V::Floats, softcap: f32) -> V::Floats {
+    let share = V::max(V::splat(-1.0), V::mul(scores, V::splat(1.0 / softcap)));
+    V::sub(V::splat(1.0), V::mul(share, share))
+}
+
+#[inline(always)]
+fn hide(tile: &mut Tile, place: Place) {
+    let first_key = place.key_block * BLOCK;
+    let within = |key: usize| key.saturating_sub(first_key).min(BLOCK);
+    for (i, row) in tile.chunks_exact_mut(BLOCK).enumerate() {
+        let i = place.block * BLOCK + i;
+        let (seen, hidden) = (place.mask.seen(i), place.mask.hidden(i));
+        let (start, end) = (within(seen.start), within(seen.end));
+        row[..start].fill(f32::NEG_INFINITY);
+        row[end.max(start)..].fill(f32::NEG_INFINITY);
+        row[within(hidden.start)..within(hidden.end)].fill(f32::NEG_INFINITY);
+    }
 }

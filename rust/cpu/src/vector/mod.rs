@@ -99,3 +99,38 @@ pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
 #[cfg(target_arch = "x86_64")]
 const POWERS: [f32; 7] =
     [1.0, std::f32::consts::LN_2, 0.240_226_5, 0.055_504_11, 0.009_618_129, 0.001_333_356, 0.000_154_035_3];
+
+/// Beyond it tanh is 1 in float32, and the series below leaves it.
+const MOST_TANH: f32 = 7.905_311;
+
+/// tanh(x) = x P(x^2) / Q(x^2): the minimax fit that Eigen and XLA use, coefficients of the least powers last.
+const TANH_OVER: [f32; 7] = [
+    -2.760_768_5e-16,
+    2.000_188e-13,
+    -8.604_672e-11,
+    5.122_297e-8,
+    1.485_722_4e-5,
+    6.372_619_3e-4,
+    4.893_524_6e-3,
+];
+const TANH_UNDER: [f32; 4] = [1.198_258_4e-6, 1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3];
+
+/// Hyperbolic tangent of each lane, to 5e-7 of it; NaN stays NaN.
+#[inline(always)]
+pub fn tanh<V: Vector>(x: V::Floats) -> V::Floats {
+    let (zero, bound) = (V::splat(0.0), V::splat(-MOST_TANH));
+    let x = V::max(bound, x);
+    let x = V::sub(zero, V::max(bound, V::sub(zero, x))); // the less of x and the bound
+    let square = V::mul(x, x);
+    let over = V::mul(x, polynomial::<V>(square, &TANH_OVER));
+    V::div(over, polynomial::<V>(square, &TANH_UNDER))
+}
+
+#[inline(always)]
+fn polynomial<V: Vector>(x: V::Floats, coefficients: &[f32]) -> V::Floats {
+    let mut sum = V::splat(coefficients[0]);
+    for coefficient in &coefficients[1..] {
+        sum = V::fma(sum, x, V::splat(*coefficient));
+    }
+    sum
+}

@@ -41,7 +41,12 @@ impl Vector for Scalar {
         x / y
     }
     fn max(x: f32, y: f32) -> f32 {
-        x.max(y)
+        // As of the instructions: `y` where one is not a number.
+        if x > y {
+            x
+        } else {
+            y
+        }
     }
     fn fma(x: f32, y: f32, z: f32) -> f32 {
         x * y + z
