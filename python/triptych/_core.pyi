@@ -28,6 +28,8 @@ __all__ = [
     "export_megatron",
     "import_tokens",
     "local_token_shards",
+    "logit_slopes",
+    "logit_statistics",
     "loss_and_slopes",
     "main",
     "measure_fertility",
@@ -610,6 +612,7 @@ def loss_and_slopes(
     targets: npt.NDArray[np.int64],
     weights: npt.NDArray[np.float32],
     costs: tuple[float, float],
+    shape: tuple[float | None, float],
     num_threads: int,
 ) -> float:
     """Weighted sum of the cross-entropy of logits (rows, size), which become its gradient.
@@ -619,10 +622,54 @@ def loss_and_slopes(
         targets: (rows,) ids below size.
         weights: (rows,).
         costs: z-loss and label smoothing, as in `ops.linear_cross_entropy`.
+        shape: soft-cap and temperature, of numbers that are not shaped yet.
         num_threads: at most so many.
 
     Raises:
         ConfigError: lengths do not fit, or a target is outside.
+    """
+
+def logit_statistics(
+    logits: npt.NDArray[Any],
+    targets: npt.NDArray[np.int64],
+    shape: tuple[float | None, float],
+    found: Sequence[npt.NDArray[np.float32]],
+    num_threads: int,
+) -> None:
+    """What losses on logits (rows, size) are made of.
+
+    Args:
+        logits: read.
+        targets: (rows,) ids below size.
+        shape: as of `loss_and_slopes`.
+        found: written, (rows,) each: log-probability of the target, log-sum-exp, mean
+            and entropy in nats; (0,) of entropy that nobody asks for.
+        num_threads: at most so many.
+
+    Raises:
+        ConfigError: as of `loss_and_slopes`.
+    """
+
+def logit_slopes(
+    logits: npt.NDArray[Any],
+    targets: npt.NDArray[np.int64],
+    shape: tuple[float | None, float],
+    known: Sequence[npt.NDArray[np.float32]],
+    upstream: Sequence[npt.NDArray[np.float32]],
+    num_threads: int,
+) -> None:
+    """Turns logits into the gradient of a loss that is made of their statistics.
+
+    Args:
+        logits: as `logit_statistics` read them; overwritten.
+        targets: as there.
+        shape: as there.
+        known: its log-sum-exp and entropy.
+        upstream: what the loss changes by for each unit of its four.
+        num_threads: at most so many.
+
+    Raises:
+        ConfigError: as of `loss_and_slopes`.
     """
 
 def swiglu(

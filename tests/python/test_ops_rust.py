@@ -270,7 +270,12 @@ def test_a_norm_stays_float32_where_something_else_reads_it(monkeypatch):
     assert ops.rms_norm(x, weight, 1e-5, narrow=True).dtype == torch.float32
 
 
-COSTS = [{}, {"z_loss": 1e-2, "label_smoothing": 0.1}]
+COSTS = [
+    {},
+    {"z_loss": 1e-2, "label_smoothing": 0.1},
+    {"softcap": 3.0},
+    {"reduction": "none", "softcap": 20.0, "label_smoothing": 0.2},
+]
 
 
 @pytest.mark.parametrize("costs", COSTS)
@@ -287,13 +292,37 @@ def test_a_loss_and_its_gradients_are_those_of_plain_pytorch(
 
     def loss(hidden, weight):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            return ops.linear_cross_entropy(
-                hidden, weight, targets, weights=weights, reduction="sum", **costs
-            )
+            options = {"weights": weights, "reduction": "sum"} | costs
+            return ops.linear_cross_entropy(hidden, weight, targets, **options)
 
     found = results(loss, hidden, weight)
     plainly(monkeypatch)
     assert_close(found, results(loss, hidden, weight), dtype)
+
+
+@pytest.mark.parametrize(
+    "shape", [{}, {"temperature": 0.7}, {"temperature": 2, "softcap": 3}]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("vocab_size", [1, 64, 515])
+def test_statistics_of_tokens_and_their_gradients_are_those_of_plain_pytorch(
+    monkeypatch, dtype, vocab_size, shape
+):
+    hidden = numbers(600, 32, seed=1)
+    weight = numbers(vocab_size, 32, seed=2)
+    targets = torch.randint(vocab_size, (600,), generator=torch.manual_seed(0))
+    targets[::9] = -100
+
+    def statistics(hidden, weight):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            four = ops.linear_statistics(hidden, weight, targets, **shape)
+            logps = ops.linear_logprobs(hidden, weight, targets, **shape)
+        return torch.stack((*four, logps))
+
+    found = results(statistics, hidden, weight)
+    assert found[0].dtype == torch.float32
+    plainly(monkeypatch)
+    assert_close(found, results(statistics, hidden, weight), dtype)
 
 
 def test_what_does_not_fit_is_a_sentence():
@@ -309,7 +338,7 @@ def test_what_does_not_fit_is_a_sentence():
         _core.attention_forward([x, x, x], x.copy(), numbers(4).numpy(), rules)
     targets = torch.tensor([0, 9]).numpy()
     with pytest.raises(_core.ConfigError, match="a target of 9 in 8 logits"):
-        _core.loss_and_slopes(x[:16].copy(), targets, x[:2], (0.0, 0.0), 1)
+        _core.loss_and_slopes(x[:16].copy(), targets, x[:2], (0.0, 0.0), (None, 1.0), 1)
 
 
 def test_training_by_the_engine_gives_the_losses_of_plain_pytorch(monkeypatch):

@@ -36,6 +36,8 @@ OPERATORS = (
 ALTERNATIVES = {
     "attention": (*LIBRARIES, "rust"),
     "linear_cross_entropy": ("chunked", "rust"),
+    "linear_logprobs": ("rust",),
+    "linear_statistics": ("rust",),
     "rms_norm": ("rust",),
     "rope": ("rust",),
     "swiglu": ("rust",),
@@ -47,7 +49,15 @@ PREFERRED = {
     "linear_cross_entropy": ("chunked", "triton", "cpu"),
 }
 # What the engine has kernels for, on a CPU.
-BY_ENGINE = ("attention", "linear_cross_entropy", "rms_norm", "rope", "swiglu")
+BY_ENGINE = (
+    "attention",
+    "linear_cross_entropy",
+    "linear_logprobs",
+    "linear_statistics",
+    "rms_norm",
+    "rope",
+    "swiglu",
+)
 # Where torch.compile is at work it fuses these with what stands beside them, and does
 # not look into a kernel of ours.
 FUSED_BY_COMPILER = ("geglu", "relu2", "rms_norm", "rope", "swiglu")

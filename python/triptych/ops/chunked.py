@@ -34,7 +34,7 @@ class Settings(NamedTuple):
     z_loss: float = 0.0
     label_smoothing: float = 0.0
     entropy: bool = False  # whether token statistics have it
-    by_engine: bool = False  # whether the engine makes slopes of logits as they are
+    by_engine: bool = False  # whether the engine reads logits as they are multiplied
 
     @property
     def wide(self) -> torch.dtype:
@@ -144,8 +144,12 @@ class _Chunk(NamedTuple):
 
     span: slice
     hidden: Tensor  # (chunk, hidden_size), in the dtype of the matrix products
-    logits: Tensor  # (chunk, V) float32 or as multiplied, to be overwritten
-    slope: Tensor | None  # (chunk, V) d logit / d raw logit, under a soft-cap
+    logits: (
+        Tensor  # (chunk, V), to be overwritten: wide, or for the engine as multiplied
+    )
+    slope: (
+        Tensor | None
+    )  # (chunk, V) d logit / d raw logit, under a soft-cap of PyTorch
 
 
 def _chunks(
@@ -163,7 +167,8 @@ def _chunks(
         logits = buffer[: part.shape[0]]
         if not is_wide:
             logits.copy_(product[: part.shape[0]])
-        yield _Chunk(span, part, logits, _cap(logits, settings))
+        slope = None if settings.by_engine else _cap(logits, settings)
+        yield _Chunk(span, part, logits, slope)
     memory.give_back(product)
 
 
@@ -200,7 +205,7 @@ class _Gradients:
         """Takes in d loss / d logits (chunk, V), which may be overwritten."""
         if chunk.slope is not None:
             of_logits.mul_(chunk.slope)
-        if self.settings.temperature != 1.0:
+        if self.settings.temperature != 1.0 and not self.settings.by_engine:
             of_logits.div_(self.settings.temperature)
         narrow = of_logits.to(self.weight.dtype)
         if self.of_hidden is not None:
@@ -350,6 +355,7 @@ def _by_engine(
         array(targets.contiguous()),
         array(token_weights.contiguous()),
         (settings.z_loss, settings.label_smoothing),
+        (settings.softcap, settings.temperature),
         torch.get_num_threads(),
     )
     return torch.tensor(total, dtype=torch.float64)
@@ -371,26 +377,17 @@ class _TokenStatistics(torch.autograd.Function):
         targets: Tensor,
         settings: Settings,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        entropy = targets.new_empty(
-            targets.shape if settings.entropy else 0, dtype=settings.wide
-        )
-        picked, lse, means = (
-            torch.empty(targets.shape, dtype=settings.wide, device=hidden.device)
-            for _ in range(3)
-        )
+        found = _empty_statistics(targets, settings)
         ctx.memory = memory = current()
         with torch.autocast(hidden.device.type, enabled=False):
             narrow = memory.narrow(weight, settings.dtype)
             for chunk in _chunks(hidden, narrow, settings, memory):
-                ids = targets[chunk.span, None]
-                picked[chunk.span] = chunk.logits.gather(1, ids).squeeze(1)
-                means[chunk.span] = chunk.logits.mean(dim=1)
-                if settings.entropy:
-                    entropy[chunk.span] = _entropy(chunk.logits)
-                lse[chunk.span] = _logsumexp(chunk.logits)
+                part = [x[chunk.span] for x in found]
+                _fill(part, chunk.logits, targets[chunk.span], settings)
+        logps, lse, means, entropy = found
         ctx.save_for_backward(hidden, weight, targets, lse, entropy)
         ctx.settings = settings
-        return picked - lse, lse, means, entropy
+        return logps, lse, means, entropy
 
     @staticmethod
     @once_differentiable
@@ -407,21 +404,76 @@ class _TokenStatistics(torch.autograd.Function):
             narrow = memory.narrow(weight, settings.dtype)
             needed = list(ctx.needs_input_grad[:2])
             gradients = _Gradients(hidden, narrow, settings, needed, memory)
-            shares = g_mean / weight.shape[0]
             for chunk in _chunks(hidden, narrow, settings, memory):
-                span, slope = chunk.span, chunk.logits
-                factors = (g_lse - g_logp)[span, None]
-                slope.sub_(lse[span, None])
-                if settings.entropy:
-                    surprise = slope + entropy[span, None]
-                    factors = surprise.mul_(-g_entropy[span, None]).add_(factors)
-                slope.exp_().mul_(factors).add_(shares[span, None])
-                slope.scatter_add_(1, targets[span, None], g_logp[span, None])
-                gradients.add(chunk, slope)
+                known, given = (
+                    [x[chunk.span] for x in numbers]
+                    for numbers in ((lse, entropy), (g_logp, g_lse, g_mean, g_entropy))
+                )
+                ids = targets[chunk.span]
+                _into_slopes(chunk.logits, ids, known, given, settings)
+                gradients.add(chunk, chunk.logits)
         of_weight = gradients.weight_gradient()
         if of_weight is not None:
             of_weight = of_weight.to(weight.dtype)
         return gradients.of_hidden, of_weight, None, None
+
+
+def _empty_statistics(targets: Tensor, settings: Settings) -> tuple[Tensor, ...]:
+    """Memory for four numbers a token; none for an entropy that nobody asks for."""
+    num = targets.shape[0]
+    sizes = (num, num, num, num if settings.entropy else 0)
+    return tuple(targets.new_empty(size, dtype=settings.wide) for size in sizes)
+
+
+def _fill(
+    found: list[Tensor], logits: Tensor, targets: Tensor, settings: Settings
+) -> None:
+    """Writes the statistics of a chunk, whose logits may be overwritten."""
+    if settings.by_engine:
+        _core.logit_statistics(
+            array(logits),
+            array(targets.contiguous()),
+            (settings.softcap, settings.temperature),
+            [array(x) for x in found],
+            torch.get_num_threads(),
+        )
+        return
+    logps, lse, means, entropy = found
+    torch.mean(logits, dim=1, out=means)
+    if settings.entropy:
+        entropy.copy_(_entropy(logits))
+    picked = logits.gather(1, targets[:, None]).squeeze(1)
+    lse.copy_(_logsumexp(logits))
+    torch.sub(picked, lse, out=logps)
+
+
+def _into_slopes(
+    logits: Tensor,
+    targets: Tensor,
+    known: list[Tensor],
+    upstream: list[Tensor],
+    settings: Settings,
+) -> None:
+    """Logits become d loss / d logits in place, for `upstream` of their statistics."""
+    if settings.by_engine:
+        _core.logit_slopes(
+            array(logits),
+            array(targets.contiguous()),
+            (settings.softcap, settings.temperature),
+            [array(x) for x in known],
+            [array(x.contiguous()) for x in upstream],
+            torch.get_num_threads(),
+        )
+        return
+    lse, entropy = known
+    g_logp, g_lse, g_mean, g_entropy = (x[:, None] for x in upstream)
+    factors = g_lse - g_logp
+    logits.sub_(lse[:, None])
+    if settings.entropy:
+        surprise = logits + entropy[:, None]
+        factors = surprise.mul_(-g_entropy).add_(factors)
+    logits.exp_().mul_(factors).add_(g_mean / logits.shape[1])
+    logits.scatter_add_(1, targets[:, None], g_logp)
 
 
 def _logsumexp(logits: Tensor) -> Tensor:

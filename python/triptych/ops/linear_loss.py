@@ -62,7 +62,7 @@ def linear_cross_entropy(
     )
     obstacles = (
         *_chunked_obstacles(reduction, gradient_filter),
-        engine_obstacle(_no_rust, hidden, settings, reduction),
+        engine_obstacle(dtype_obstacle, hidden, settings.dtype),
     )
     name = implementation("linear_cross_entropy", hidden.device.type, obstacles)
     if _is_compiled(hidden, name):
@@ -104,12 +104,6 @@ def _chunked_obstacles(reduction: str, gradient_filter: float) -> Obstacles:
     if gradient_filter:
         return (("chunked", "it has no gradient filter"),)
     return ()
-
-
-def _no_rust(hidden: Tensor, settings: chunked.Settings, reduction: str) -> str:
-    if reduction == "none" or settings.softcap is not None:
-        return "it keeps no token's loss and has no soft-cap"
-    return dtype_obstacle(hidden, settings.dtype)
 
 
 def _on_cpu(
@@ -159,12 +153,14 @@ def linear_logprobs(
     _check_filter(gradient_filter)
     settings = chunked.Settings(compute_dtype(hidden), softcap, temperature)
     counted = targets != IGNORE_INDEX
-    name = implementation("linear_logprobs", hidden.device.type)
+    no_rust = engine_obstacle(dtype_obstacle, hidden, settings.dtype)
+    name = implementation("linear_logprobs", hidden.device.type, (no_rust,))
     if _is_compiled(hidden, name):
         narrow = hidden.to(settings.dtype)
         found: Tensor = _TRACED_LOGPS(narrow, weight, targets, temperature, softcap)
         return found
-    if name == "cpu":
+    if name in ("cpu", "rust"):
+        settings = settings._replace(by_engine=name == "rust")
         _check_ids(targets, counted, weight.shape[0])
         return chunked.token_logps(hidden, weight, targets, counted, settings)
     logps: Tensor = kernel("linear_logprobs", name)(
@@ -202,13 +198,17 @@ def linear_statistics(
     checks.above_zero("temperature", temperature)
     checks.above_zero("softcap", softcap)
     dtype = compute_dtype(hidden)
-    name = implementation("linear_statistics", hidden.device.type)
+    no_rust = engine_obstacle(dtype_obstacle, hidden, dtype)
+    name = implementation("linear_statistics", hidden.device.type, (no_rust,))
     if _is_compiled(hidden, name):
         narrow = hidden.to(dtype)
         found = _TRACED_STATISTICS(narrow, weight, targets, temperature, softcap)
         return chunked.TokenStatistics(*found)
-    if name == "cpu":
-        settings = chunked.Settings(dtype, softcap, temperature, entropy=True)
+    if name in ("cpu", "rust"):
+        by_engine = name == "rust"
+        settings = chunked.Settings(
+            dtype, softcap, temperature, entropy=True, by_engine=by_engine
+        )
         counted = targets != IGNORE_INDEX
         _check_ids(targets, counted, weight.shape[0])
         return chunked.token_statistics(hidden, weight, targets, counted, settings)

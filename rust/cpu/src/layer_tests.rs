@@ -2,9 +2,11 @@
 #![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss)] // ids of a few hundred
 
 use crate::gated::{swiglu, swiglu_slopes};
+use crate::logits::Shape;
 use crate::loss::{loss_and_slopes, Cost};
 use crate::norm::{rms_norm, rms_norm_slopes, Given, Weight};
 use crate::rope::{turn, Angles};
+use crate::statistics::{statistics, statistics_slopes, Known, Statistics};
 use crate::sums;
 use crate::Element;
 
@@ -38,41 +40,116 @@ fn wide64(x: &[f32]) -> impl Iterator<Item = f64> + '_ {
     x.iter().map(|x| f64::from(*x))
 }
 
+const SHAPES: [Shape; 3] = [
+    Shape { softcap: None, temperature: 1.0 },
+    Shape { softcap: None, temperature: 0.7 },
+    Shape { softcap: Some(1.5), temperature: 1.3 },
+];
+
 #[test]
 fn a_row_of_logits_becomes_its_gradient_whatever_its_length() {
-    for size in [1, 5, 16, 33, 1000] {
+    for (size, shape) in [1, 5, 16, 33, 1000].into_iter().flat_map(|size| SHAPES.map(|shape| (size, shape))) {
         let logits = numbers(70 * size, 1);
         let targets: Vec<i64> = (0..70).map(|row| (row * 7 % size) as i64).collect();
         let weights = numbers(70, 2);
         let cost = Cost { targets: &targets, weights: &weights, z_loss: 0.01, label_smoothing: 0.1 };
         assert_eq!(cost.obstacle(logits.len()), None);
         let mut slopes = logits.clone();
-        let loss = loss_and_slopes(&mut slopes, cost, 1);
-        let (wanted_loss, wanted) = plain_loss(&logits, cost, size);
+        let loss = loss_and_slopes(&mut slopes, cost, shape, 1);
+        let (wanted_loss, wanted) = plain_loss(&logits, cost, shape, size);
         assert!((loss - wanted_loss).abs() < 1e-5 * (1.0 + wanted_loss.abs()), "{loss} for {wanted_loss}");
         assert_close(&slopes, wanted, 2e-6);
         let mut again = logits.clone();
-        assert_eq!(loss.to_bits(), loss_and_slopes(&mut again, cost, 3).to_bits());
+        assert_eq!(loss.to_bits(), loss_and_slopes(&mut again, cost, shape, 3).to_bits());
         assert_eq!(slopes, again);
     }
 }
 
-fn plain_loss(logits: &[f32], cost: Cost, size: usize) -> (f64, Vec<f64>) {
+fn plain_loss(logits: &[f32], cost: Cost, shape: Shape, size: usize) -> (f64, Vec<f64>) {
     let (mut total, mut slopes) = (0.0, Vec::new());
     let (z_loss, smoothing) = (f64::from(cost.z_loss), f64::from(cost.label_smoothing));
     for (row, (target, weight)) in logits.chunks(size).zip(cost.targets.iter().zip(cost.weights)) {
-        let sum: f64 = wide64(row).map(f64::exp).sum();
-        let (log_sum, weight) = (sum.ln(), f64::from(*weight));
-        let mean = wide64(row).sum::<f64>() / size as f64;
-        let picked = f64::from(row[*target as usize]);
+        let row = PlainRow::of(row, shape, *target as usize);
+        let weight = f64::from(*weight);
+        let spread = row.log_sum - row.mean;
         total +=
-            weight * (log_sum - (1.0 - smoothing) * picked - smoothing * mean + z_loss * log_sum * log_sum);
-        slopes.extend(wide64(row).enumerate().map(|(id, x)| {
-            let share = smoothing / size as f64 + if id as i64 == *target { 1.0 - smoothing } else { 0.0 };
-            weight * ((1.0 + 2.0 * z_loss * log_sum) * x.exp() / sum - share)
-        }));
+            weight * (smoothing * spread - (1.0 - smoothing) * row.logp + z_loss * row.log_sum * row.log_sum);
+        let of = [-(1.0 - smoothing), smoothing + 2.0 * z_loss * row.log_sum, -smoothing, 0.0];
+        slopes.extend(row.slopes(of.map(|slope| weight * slope)));
     }
     (total, slopes)
+}
+
+/// A row's statistics, by their definitions.
+struct PlainRow {
+    logits: Vec<f64>,
+    steepness: Vec<f64>,
+    target: usize,
+    logp: f64,
+    log_sum: f64,
+    mean: f64,
+    entropy: f64,
+}
+
+impl PlainRow {
+    fn of(row: &[f32], shape: Shape, target: usize) -> Self {
+        let temperature = f64::from(shape.temperature);
+        let shaped = |x: f64| {
+            shape
+                .softcap
+                .map(f64::from)
+                .map_or((x, 1.0), |cap| (cap * (x / cap).tanh(), 1.0 - (x / cap).tanh().powi(2)))
+        };
+        let (logits, steepness): (Vec<f64>, Vec<f64>) =
+            wide64(row).map(shaped).map(|(x, slope)| (x / temperature, slope / temperature)).unzip();
+        let log_sum = logits.iter().map(|x| x.exp()).sum::<f64>().ln();
+        let mean = logits.iter().sum::<f64>() / row.len() as f64;
+        let entropy = logits.iter().map(|x| (log_sum - x) * (x - log_sum).exp()).sum();
+        Self { logp: logits[target] - log_sum, logits, steepness, target, log_sum, mean, entropy }
+    }
+
+    /// For the slopes of log-probability, log-sum, mean and entropy.
+    fn slopes(&self, of: [f64; 4]) -> Vec<f64> {
+        let slope = |(id, (x, steepness)): (usize, (&f64, &f64))| {
+            let logp = x - self.log_sum;
+            let share = of[1] - of[0] - of[3] * (logp + self.entropy);
+            let of_target = if id == self.target { of[0] } else { 0.0 };
+            (logp.exp() * share + of[2] / self.logits.len() as f64 + of_target) * steepness
+        };
+        self.logits.iter().zip(&self.steepness).enumerate().map(slope).collect()
+    }
+}
+
+#[test]
+fn statistics_of_rows_and_the_gradient_of_all_four_are_those_of_float64() {
+    for (size, shape) in [1, 21, 1000].into_iter().flat_map(|size| SHAPES.map(|shape| (size, shape))) {
+        let logits: Vec<f32> = numbers(40 * size, 1).iter().map(|x| 8.0 * x).collect();
+        let targets: Vec<i64> = (0..40).map(|row| (row * 7 % size) as i64).collect();
+        let mut four = [(); 4].map(|()| vec![0.0; 40]);
+        let [logps, log_sums, means, entropies] = &mut four;
+        statistics(&logits, &targets, shape, Statistics { logps, log_sums, means, entropies }, 2);
+        let upstream = [3, 4, 5, 6].map(|seed| numbers(40, seed));
+        let rows: Vec<PlainRow> = logits
+            .chunks(size)
+            .zip(&targets)
+            .map(|(row, id)| PlainRow::of(row, shape, *id as usize))
+            .collect();
+        let wanted: [fn(&PlainRow) -> f64; 4] = [|r| r.logp, |r| r.log_sum, |r| r.mean, |r| r.entropy];
+        for (found, wanted) in four.iter().zip(wanted) {
+            assert_close(found, rows.iter().map(wanted), 1e-6);
+        }
+        let mut slopes = logits.clone();
+        let known = Known { log_sums: &four[1], entropies: &four[3] };
+        let [logps, log_sums, means, entropies] = &upstream;
+        let given = Statistics { logps: &logps[..], log_sums, means, entropies };
+        assert_eq!(given.obstacle(logits.len(), &targets), None);
+        statistics_slopes(&mut slopes, &targets, shape, known, &given, 2);
+        let wanted = rows
+            .iter()
+            .enumerate()
+            .flat_map(|(row, r)| r.slopes([0, 1, 2, 3].map(|i| f64::from(upstream[i][row]))));
+        assert_close(&slopes, wanted, 2e-6);
+    }
 }
 
 #[test]

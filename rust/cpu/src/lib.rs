@@ -9,11 +9,13 @@ mod element;
 pub mod gated;
 #[cfg(test)]
 mod layer_tests;
+pub mod logits;
 pub mod loss;
 pub mod norm;
 mod product;
 pub mod rope;
 mod rows;
+pub mod statistics;
 pub mod sums;
 mod team;
 mod vector;

@@ -3,15 +3,14 @@
 use numpy::{Element as NumpyElement, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 use triptych_core::Error;
-use triptych_cpu::loss::Cost;
 use triptych_cpu::norm::{Given, Weight};
 use triptych_cpu::rope::Angles;
-use triptych_cpu::{gated, loss, norm, rope, sums, Element, Number};
+use triptych_cpu::{gated, norm, rope, sums, Element, Number};
 
 use crate::border::{detached, to_py_err};
 
-type Any<'a, 'py> = &'a Bound<'py, PyAny>;
-type Floats<'py> = PyReadonlyArray1<'py, f32>;
+pub(crate) type Any<'a, 'py> = &'a Bound<'py, PyAny>;
+pub(crate) type Floats<'py> = PyReadonlyArray1<'py, f32>;
 
 /// Calls a function for the elements that an array has.
 macro_rules! by_elements {
@@ -23,33 +22,7 @@ macro_rules! by_elements {
         }
     };
 }
-
-/// Weighted sum of the losses of rows of logits, which become its gradient.
-#[pyfunction]
-pub fn loss_and_slopes(
-    py: Python<'_>,
-    logits: Any<'_, '_>,
-    targets: PyReadonlyArray1<'_, i64>,
-    weights: Floats<'_>,
-    costs: (f32, f32),
-    num_threads: usize,
-) -> PyResult<f64> {
-    let (z_loss, label_smoothing) = costs;
-    let cost = Cost { targets: targets.as_slice()?, weights: weights.as_slice()?, z_loss, label_smoothing };
-    by_elements!(logits, loss_of(py, logits, cost, num_threads))
-}
-
-fn loss_of<E: Element + NumpyElement>(
-    py: Python<'_>,
-    logits: Any<'_, '_>,
-    cost: Cost<'_>,
-    num_threads: usize,
-) -> PyResult<f64> {
-    let mut logits = logits.extract::<PyReadwriteArray1<'_, E>>()?;
-    let logits = logits.as_slice_mut()?;
-    fits("logits", cost.obstacle(logits.len()))?;
-    detached(py, || PyResult::Ok(loss::loss_and_slopes(logits, cost, num_threads)))
-}
+pub(crate) use by_elements;
 
 /// Adds numbers of bf16 to sums.
 #[pyfunction]
@@ -197,18 +170,18 @@ fn norm_slopes_of<X: Number + NumpyElement>(
     done(py, || norm::rms_norm_slopes(given, of_x, of_weight, num_threads))
 }
 
-fn read<'py, E: NumpyElement>(array: Any<'_, 'py>) -> PyResult<PyReadonlyArray1<'py, E>> {
+pub(crate) fn read<'py, E: NumpyElement>(array: Any<'_, 'py>) -> PyResult<PyReadonlyArray1<'py, E>> {
     array.extract()
 }
 
-fn done(py: Python<'_>, work: impl FnOnce() + Send) -> PyResult<()> {
+pub(crate) fn done(py: Python<'_>, work: impl FnOnce() + Send) -> PyResult<()> {
     detached(py, || {
         work();
         PyResult::Ok(())
     })
 }
 
-fn fits(what: &str, obstacle: Option<String>) -> PyResult<()> {
+pub(crate) fn fits(what: &str, obstacle: Option<String>) -> PyResult<()> {
     obstacle.map_or(Ok(()), |found| {
         let expected = "arrays of lengths that fit each other".to_owned();
         Err(to_py_err(Error::InvalidValue { what: what.to_owned(), expected, found }))

@@ -11,6 +11,7 @@ mod clean;
 mod fertility;
 mod foreign;
 mod layers;
+mod logits;
 mod order;
 mod prep;
 mod remote;
@@ -41,9 +42,9 @@ mod _core {
     use super::foreign::{export_megatron, import_tokens};
 
     #[pymodule_export]
-    use super::layers::{
-        add_narrow, loss_and_slopes, rms_norm, rms_norm_slopes, swiglu, swiglu_slopes, turn,
-    };
+    use super::layers::{add_narrow, rms_norm, rms_norm_slopes, swiglu, swiglu_slopes, turn};
+    #[pymodule_export]
+    use super::logits::{logit_slopes, logit_statistics, loss_and_slopes};
 
     #[pymodule_export]
     use super::order::{Batches, Order};
