@@ -1,7 +1,7 @@
 """Cross-entropy and log-probabilities straight from hidden states.
 
 The public functions of the room: they choose who computes, weigh and reduce. The
-arithmetic for a CPU is in `chunked`.
+arithmetic for a CPU is in `summed_loss` and `token_losses`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from triptych.ops import checks, chunked, traced
+from triptych.ops import checks, traced
 from triptych.ops.arrays import dtype_obstacle, engine_obstacle
 from triptych.ops.choice import Obstacles, implementation, kernel
+from triptych.ops.chunked import Settings
+from triptych.ops.summed_loss import summed_loss
+from triptych.ops.token_losses import (
+    TokenStatistics,
+    token_logps,
+    token_losses,
+    token_statistics,
+)
 
 IGNORE_INDEX = -100
 
@@ -57,9 +65,7 @@ def linear_cross_entropy(
     _check_filter(gradient_filter, label_smoothing)
     _check_costs(weights, targets, z_loss, label_smoothing)
     checks.above_zero("softcap", softcap)
-    settings = chunked.Settings(
-        compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing
-    )
+    settings = Settings(compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing)
     obstacles = (
         *_chunked_obstacles(reduction, gradient_filter),
         engine_obstacle(dtype_obstacle, hidden, settings.dtype),
@@ -112,15 +118,15 @@ def _on_cpu(
     targets: Tensor,
     weights: Tensor | None,
     ignore_index: int,
-    settings: chunked.Settings,
+    settings: Settings,
     reduction: str,
 ) -> Tensor:
     counted = targets != ignore_index
     _check_ids(targets, counted, weight.shape[0])
     if reduction == "none":
-        losses = chunked.token_losses(hidden, weight, targets, counted, settings)
+        losses = token_losses(hidden, weight, targets, counted, settings)
         return losses if weights is None else losses * weights
-    total = chunked.summed_loss(hidden, weight, targets, counted, weights, settings)
+    total = summed_loss(hidden, weight, targets, counted, weights, settings)
     return total if reduction == "sum" else total / _count(counted)
 
 
@@ -151,7 +157,7 @@ def linear_logprobs(
     checks.above_zero("temperature", temperature)
     checks.above_zero("softcap", softcap)
     _check_filter(gradient_filter)
-    settings = chunked.Settings(compute_dtype(hidden), softcap, temperature)
+    settings = Settings(compute_dtype(hidden), softcap, temperature)
     counted = targets != IGNORE_INDEX
     no_rust = engine_obstacle(dtype_obstacle, hidden, settings.dtype)
     name = implementation("linear_logprobs", hidden.device.type, (no_rust,))
@@ -162,7 +168,7 @@ def linear_logprobs(
     if name in ("cpu", "rust"):
         settings = settings._replace(by_engine=name == "rust")
         _check_ids(targets, counted, weight.shape[0])
-        return chunked.token_logps(hidden, weight, targets, counted, settings)
+        return token_logps(hidden, weight, targets, counted, settings)
     logps: Tensor = kernel("linear_logprobs", name)(
         hidden.to(settings.dtype),
         weight.to(settings.dtype),
@@ -181,7 +187,7 @@ def linear_statistics(
     *,
     temperature: float = 1.0,
     softcap: float | None = None,
-) -> chunked.TokenStatistics:
+) -> TokenStatistics:
     """What losses on `hidden @ weight.T` are made of, all of it differentiable.
 
     Log-probability of the target, log-sum-exp, entropy and mean logit of each token.
@@ -203,15 +209,15 @@ def linear_statistics(
     if _is_compiled(hidden, name):
         narrow = hidden.to(dtype)
         found = _TRACED_STATISTICS(narrow, weight, targets, temperature, softcap)
-        return chunked.TokenStatistics(*found)
+        return TokenStatistics(*found)
     if name in ("cpu", "rust"):
         by_engine = name == "rust"
-        settings = chunked.Settings(
+        settings = Settings(
             dtype, softcap, temperature, entropy=True, by_engine=by_engine
         )
         counted = targets != IGNORE_INDEX
         _check_ids(targets, counted, weight.shape[0])
-        return chunked.token_statistics(hidden, weight, targets, counted, settings)
+        return token_statistics(hidden, weight, targets, counted, settings)
     four = kernel("linear_statistics", name)(
         hidden.to(dtype),
         weight.to(dtype),
@@ -219,7 +225,7 @@ def linear_statistics(
         temperature=temperature,
         softcap=softcap,
     )
-    return chunked.TokenStatistics(*four)
+    return TokenStatistics(*four)
 
 
 def _is_compiled(hidden: Tensor, name: str) -> bool:
@@ -261,7 +267,7 @@ def _logps(hidden: Tensor, weight: Tensor, targets: Tensor, *numbers: Any) -> Te
 
 def _statistics(
     hidden: Tensor, weight: Tensor, targets: Tensor, *numbers: Any
-) -> chunked.TokenStatistics:
+) -> TokenStatistics:
     temperature, softcap = numbers
     return linear_statistics(
         hidden, weight, targets, temperature=temperature, softcap=softcap

@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from triptych.ops.chunked import TokenStatistics
 from triptych.ops.linear_loss import IGNORE_INDEX, linear_statistics
+from triptych.ops.token_losses import TokenStatistics
 
 
 def parallel_statistics(
