@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -12,12 +15,14 @@ from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
 from triptych.commands.ladder import _finite_ends, compare, ladder
 from triptych.commands.pretrain import PretrainConfig
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, Interrupted
+from triptych.ladder.division import divide, wait_for
 from triptych.ladder.drawing import ladder_page, ladder_svg
 from triptych.ladder.points import plan_points
 from triptych.ladder.running import HeldOut, train_point
 from triptych.ladder.shapes import SHARES, default_sizes
 from triptych.model.presets import preset
+from triptych.train.ranks import alone, is_first_process
 
 STAGES = """
 [[stage]]
@@ -272,6 +277,57 @@ def _check_result(found, settings, folder):
     assert "Trained, it came to" in page
     for point in found["points"]:
         assert point["name"] in page
+
+
+def test_processes_train_runs_of_their_own_and_predict_what_one_does(folder, tmp_path):
+    command = [sys.executable, "-m", "triptych", "ladder", "--json"]
+    command += ["--config", str(folder / "run.toml")]
+    command += ["--set", f"output={tmp_path / 'two'}"]
+    several = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (first, said), (second, also_said) = (one.communicate() for one in several)
+    assert [one.returncode for one in several] == [0, 0], (said, also_said)
+    assert second == ""  # the first one speaks for all
+    command[-1] = f"output={tmp_path / 'one'}"
+    alone = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(alone.stdout) == json.loads(first)
+    points = tmp_path / "two" / "ladder" / "points"
+    assert [_starts(path) for path in points.iterdir()] == [1] * 9
+
+
+def test_runs_are_divided_by_their_work_and_each_is_trained_once(settings):
+    points, _ = plan_points(settings)
+    for processes in (1, 2, 4, 12):
+        shares = divide(points, processes)
+        assert len(shares) == processes
+        names = [point.name for share in shares for point in share]
+        assert sorted(names) == sorted(point.name for point in points)
+        most = max(sum(point.flops for point in share) for share in shares)
+        total = sum(point.flops for point in points)
+        assert most <= 4 / 3 * max(total / processes, points[-1].flops) + 1
+
+
+def test_who_waits_for_others_can_be_stopped(settings, tmp_path):
+    points, _ = plan_points(dataclasses.replace(settings, output=str(tmp_path)))
+    with pytest.raises(Interrupted, match="9 of 9 runs were"):
+        wait_for(points, lambda: True)
+
+
+def test_a_process_alone_sees_no_others_and_then_does_again(monkeypatch):
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with alone() as place:
+        assert place == (2, 4)
+        assert is_first_process()
+    assert not is_first_process()
 
 
 def test_a_finished_run_of_other_settings_is_refused(settings, tmp_path):

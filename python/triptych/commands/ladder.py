@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -17,13 +18,16 @@ from triptych import artefact, config
 from triptych.commands.plan import duration
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.shell import StepProgress
+from triptych.commands.stopping import TerminationNotice
 from triptych.commands.training import require_fixed, require_one_process
+from triptych.ladder.division import divide, wait_for
 from triptych.ladder.drawing import ladder_page, ladder_svg, sentence
 from triptych.ladder.fit import LadderFit, fit_law
 from triptych.ladder.points import Point, plan_points, warnings
 from triptych.ladder.running import HeldOut, train_point
 from triptych.plan.probe import measure
 from triptych.train.health import finite
+from triptych.train.ranks import alone, is_first_process, num_processes
 
 LEVEL = 0.9
 RESULT = "ladder.json"
@@ -40,7 +44,8 @@ def ladder(
     """Trains the ladder of a run, or goes on, and predicts the run.
 
     What it returns also stands in `ladder.json`, `ladder.svg` and `ladder.html` of the
-    `ladder` folder in the run's, which is not otherwise touched.
+    `ladder` folder in the run's, which is not otherwise touched. Of several processes by
+    `torchrun` each trains runs of its own; the first one writes, and trains the target.
 
     Args:
         settings: of the run to predict, as `triptych pretrain` takes them.
@@ -52,33 +57,22 @@ def ladder(
         InputError: the losses of the runs cannot be fitted.
         Interrupted: SIGTERM came; the same call goes on.
     """
-    require_one_process("ladder")
     require_fixed(settings.parallel, "ladder")
     folder = Path(settings.output) / "ladder"
     points, target = plan_points(dataclasses.replace(settings, output=str(folder)))
-    bits = [
-        _train(point, f"{number}/{len(points)} {point.name}", progress)
-        for number, point in enumerate(points, start=1)
-    ]
-    held_out = HeldOut(settings)
-    losses = [held_out.nats_per_bit * value for value in bits]
-    fit = fit_law(
-        [point.parameters for point in points],
-        [point.tokens for point in points],
-        losses,
-        seed=settings.seed,
-    )
-    result = _result(points, target, bits, losses, fit)
-    result["held_out"] = {"tokens": held_out.tokens, "bytes": held_out.bytes}
-    result["prediction"]["bits_per_byte"] = (
-        result["prediction"]["loss"] / held_out.nats_per_bit
-    )
-    _write(folder, result)
-    if with_target:
-        found = _train(target, "predicted run", progress)
-        result["target"] = compare(found * held_out.nats_per_bit, result["prediction"])
-        result["target"]["bits_per_byte"] = found
+    with alone() as (number, count):
+        bits = _train_all(points, number, count, progress)
+        held_out = HeldOut(settings)
+        result = _predict(points, target, bits, held_out)
+        if number > 0:
+            return result
         _write(folder, result)
+        if with_target:
+            found = _train(target, "predicted run", progress)
+            loss = found * held_out.nats_per_bit
+            result["target"] = compare(loss, result["prediction"])
+            result["target"]["bits_per_byte"] = found
+            _write(folder, result)
     return result
 
 
@@ -91,9 +85,39 @@ def compare(loss: float, prediction: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _train_all(
+    points: list[Point], number: int, count: int, progress: Progress
+) -> list[float]:
+    """Trains this process's runs, waits for the others'; bits a byte of all."""
+    own = divide(points, count)[number]
+    for place, point in enumerate(points, start=1):
+        if point in own:
+            _train(point, f"{place}/{len(points)} {point.name}", progress)
+    with TerminationNotice() as notice:
+        return wait_for(points, notice.received)
+
+
 def _train(point: Point, title: str, progress: Progress) -> float:
     with progress(title, point.steps) as shown:
         return train_point(point, shown.step)
+
+
+def _predict(
+    points: list[Point], target: Point, bits: list[float], held_out: HeldOut
+) -> dict[str, Any]:
+    losses = [held_out.nats_per_bit * value for value in bits]
+    fit = fit_law(
+        [point.parameters for point in points],
+        [point.tokens for point in points],
+        losses,
+        seed=held_out.settings.seed,
+    )
+    result = _result(points, target, bits, losses, fit)
+    result["held_out"] = {"tokens": held_out.tokens, "bytes": held_out.bytes}
+    result["prediction"]["bits_per_byte"] = (
+        result["prediction"]["loss"] / held_out.nats_per_bit
+    )
+    return result
 
 
 def _result(
@@ -161,6 +185,7 @@ def dry_run(settings: PretrainConfig, *, measured: bool = True) -> dict[str, Any
     The first steps of the shortest run of each size are measured, as by `plan`; time
     goes as operations do.
     """
+    require_one_process("ladder --dry-run")
     folder = str(Path(settings.output) / "ladder")
     points, target = plan_points(dataclasses.replace(settings, output=folder))
     rates: dict[int, float] = {}
@@ -193,7 +218,11 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         found, show = dry_run(settings, measured=not options.no_measure), _show_plan
     else:
-        found, show = ladder(settings, with_target=options.with_target), _show_result
+        bar = functools.partial(StepProgress, bar=num_processes() == 1)
+        found = ladder(settings, with_target=options.with_target, progress=bar)
+        show = _show_result
+    if not is_first_process():
+        return 0
     if options.json:
         print(json.dumps(found))
     else:

@@ -55,12 +55,17 @@ def finish(
 
 
 class StepProgress:
-    """A bar on a terminal; elsewhere a line every ten seconds, on standard error."""
+    """A bar on a terminal; elsewhere a line every ten seconds, on standard error.
 
-    def __init__(self, title: str, total: int | None = None) -> None:
+    Without `bar`, for processes that share a terminal, lines there too.
+    """
+
+    def __init__(
+        self, title: str, total: int | None = None, *, bar: bool = True
+    ) -> None:
         self.title, self.total = title, total
         self.bar = step_bar()
-        self.terminal = sys.stderr.isatty()
+        self.terminal = bar and sys.stderr.isatty()
         self.task = (
             self.bar.add_task(title, total=total, loss="") if self.terminal else None
         )

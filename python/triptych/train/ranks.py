@@ -232,6 +232,26 @@ def is_first_process() -> bool:
 
 
 @contextmanager
+def alone() -> Iterator[tuple[int, int]]:
+    """Within, this process trains by itself, whichever `torchrun` started beside it.
+
+    Yields:
+        Its number, from 0, and how many there are.
+    """
+    own = {"RANK": os.environ.get("RANK"), "WORLD_SIZE": os.environ.get("WORLD_SIZE")}
+    number, count = int(own["RANK"] or 0), num_processes()
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1"}
+    try:
+        yield number, count
+    finally:
+        for name, value in own.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def joined() -> Iterator[None]:
     """Joins the processes that `torchrun` started, where it did; leaves them at the end.
 
