@@ -141,7 +141,7 @@ def _start(model: Any, data: Any, settings: Settings) -> float:
     """Begins the model as `[model] start` says; CPU seconds of it."""
     from triptych.bigrams import count_bigrams
     from triptych.data import TokenShards
-    from triptych.model.bigram_start import start_from_bigrams
+    from triptych.train.bigram_start import start_from_bigrams
 
     started = time.process_time()
     if settings["start"] == "bigram":

@@ -1,6 +1,6 @@
 """How often one token follows another in token shards.
 
-What `model.bigram_start` begins a model from. A pair counts where both tokens are of one
+What `train.bigram_start` begins a model from. A pair counts where both tokens are of one
 document; sources weigh as much as the run will read of them.
 """
 

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from triptych.curriculum import StageConfig
 from triptych.data import TokenShards
 from triptych.errors import ConfigError
 from triptych.model import Transformer
-from triptych.model.bigram_start import (
+from triptych.train.bigram_start import (
     SMOOTHING,
     fit_bigrams,
     normed,
@@ -314,3 +316,19 @@ def test_a_head_is_left_to_look_anywhere():
         )
         assert torch.equal(found[16:], before[16:])
         assert not torch.equal(found[:16], before[:16])
+
+
+def test_a_start_from_counts_loads_no_compiler():
+    program = """
+import sys
+import numpy as np, torch
+from triptych.bigrams import BigramCounts
+from triptych.train.bigram_start import fit_bigrams
+ids = np.arange(20)
+counts = BigramCounts(vocab_size=20, previous=ids, following=ids[::-1].copy(), counts=ids + 1)
+fit_bigrams(counts, 8, torch.Generator())
+print("torch._dynamo" in sys.modules)
+"""
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == "False\n"

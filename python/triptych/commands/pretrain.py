@@ -24,8 +24,8 @@ from triptych.evaluate import bits_per_byte
 from triptych.ladder.table import LadderTable
 from triptych.language_model import use_threads
 from triptych.model import Transformer
-from triptych.model.bigram_start import start_from_bigrams
 from triptych.train import PretrainObjective, TrainConfig, TrainResult, checkpoint
+from triptych.train.bigram_start import start_from_bigrams
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
 from triptych.train.mup import narrow_rates, narrow_start
 from triptych.train.ranks import is_first_process

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from triptych.bigrams import BigramCounts
 from triptych.errors import ConfigError
 from triptych.model.near_heads import look_back
 from triptych.model.transformer import Transformer
+from triptych.train.adamw import AdamW
 
 # K: a row of c_i pairs is mixed with K of the unigram model. On held-out English, V = 8,192,
 # 22.9 million pairs: 10 gives 5.124 nats a token, 30 5.074, 100 5.031, 300 5.020.
@@ -201,25 +203,28 @@ def _refined(
 ) -> tuple[Tensor, Tensor]:
     """Step 2: cross-entropy of the rows, each weighing as it is frequent."""
     embedding, head = embedding.requires_grad_(), head.requires_grad_()
-    groups = [
-        {"params": [embedding], "lr": EMBEDDING_RATE},
-        {"params": [head], "lr": HEAD_RATE},
-    ]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95), fused=True)
+    groups = [{"params": [embedding]}, {"params": [head]}]
+    optimizer = AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     frequent = table.rows.argsort(descending=True, stable=True)[:MOST_ROWS]
     size = max(1, min(ROWS, MOST_ENTRIES // table.size))
     steps = PASSES * math.ceil(len(frequent) / size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, 1.05 - (step + 1) / steps)
-    )
-    for _ in range(PASSES):
-        order = torch.randperm(len(frequent), generator=generator)
-        for rows in torch.split(frequent[order], size):
-            optimizer.zero_grad()
-            torch.autograd.backward(_loss(table, rows, embedding, head))
-            optimizer.step()
-            schedule.step()
+    for step, rows in enumerate(_batches(frequent, size, generator)):
+        for group, rate in zip(
+            optimizer.param_groups, (EMBEDDING_RATE, HEAD_RATE), strict=True
+        ):
+            group["lr"] = rate * min(1.0, 1.05 - (step + 1) / steps)
+        optimizer.zero_grad()
+        torch.autograd.backward(_loss(table, rows, embedding, head))
+        optimizer.step()
     return normed(embedding.detach()), head.detach()
+
+
+def _batches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows of each step, in another order each pass."""
+    for _ in range(PASSES):
+        yield from torch.split(
+            rows[torch.randperm(len(rows), generator=generator)], size
+        )
 
 
 def _loss(table: _Table, rows: Tensor, embedding: Tensor, head: Tensor) -> Tensor:
