@@ -33,6 +33,7 @@ __all__ = [
     "loss_and_slopes",
     "main",
     "measure_fertility",
+    "multiply_few",
     "provoke_panic",
     "rms_norm",
     "rms_norm_slopes",
@@ -670,6 +671,26 @@ def logit_slopes(
 
     Raises:
         ConfigError: as of `loss_and_slopes`.
+    """
+
+def multiply_few(
+    x: npt.NDArray[Any],
+    weight: npt.NDArray[Any],
+    product: npt.NDArray[Any],
+    num_rows: int,
+    num_threads: int,
+) -> None:
+    """Product of x (rows, width) with the transpose of weight (outputs, width).
+
+    Args:
+        x: of 1 to 8 rows, of a width that is a multiple of 32.
+        weight: read once, from the first row to the last.
+        product: written, (rows, outputs).
+        num_rows: of x.
+        num_threads: at most so many.
+
+    Raises:
+        ConfigError: lengths do not fit.
     """
 
 def swiglu(

@@ -325,6 +325,36 @@ def test_statistics_of_tokens_and_their_gradients_are_those_of_plain_pytorch(
     assert_close(found, results(statistics, hidden, weight), dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_of_few_rows_are_those_of_torch_and_of_each_row_alone(dtype):
+    weight = numbers(77, 96, seed=1, dtype=dtype).requires_grad_()
+    bias = numbers(77, seed=2, dtype=dtype)
+    for num_rows in range(1, 10):
+        x = numbers(num_rows, 96, seed=3, dtype=dtype)
+        with ops.decoding():
+            product = ops.linear(x, weight, bias)
+            assert not product.requires_grad
+            one_by_one = [ops.linear(row[None], weight, bias) for row in x]
+        assert_close(
+            [product], [F.linear(*(y.double() for y in (x, weight, bias)))], dtype
+        )
+        if num_rows <= 8:
+            assert torch.equal(product, torch.cat(one_by_one))
+    assert ops.linear(x, weight).requires_grad
+
+
+def test_what_the_kernel_for_few_rows_cannot_take_is_multiplied_by_torch(monkeypatch):
+    monkeypatch.delenv("TRIPTYCH_OPS")
+    weight = numbers(8, 40, seed=1)  # no multiple of 32
+    wide = numbers(8, 32, seed=2, dtype=torch.float64)
+    with ops.decoding():
+        assert torch.equal(ops.linear(weight[:2], weight), weight[:2] @ weight.T)
+        assert torch.equal(ops.linear(wide[:2], wide), F.linear(wide[:2], wide))
+        with torch.autocast("cpu", torch.bfloat16):
+            product = ops.linear(wide[:2].float(), wide.float())
+    assert product.dtype == torch.bfloat16
+
+
 def test_what_does_not_fit_is_a_sentence():
     with pytest.raises(ConfigError, match=r"head dim of 20 is no multiple of 16"):
         ops.attention(*(numbers(4, 2, 20) for _ in range(3)))

@@ -1,4 +1,4 @@
-"""Weight matrices whose gradients are added in place during a step, see `ops.accumulating`."""
+"""Weight matrices that are multiplied as `ops` does it within `accumulating` and `decoding`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,4 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Input (..., inputs) to (..., outputs)."""
-        if self.bias is not None:
-            return super().forward(input)
-        return ops.linear(input, self.weight)
+        return ops.linear(input, self.weight, self.bias)

@@ -227,7 +227,7 @@ class Transformer(nn.Module):
             self.config, batch_size, capacity, device=weight.device, dtype=weight.dtype
         )
 
-    @torch.no_grad()
+    @ops.decoding()
     def decode(
         self, input_ids: Tensor, cache: KVCache, lengths: Tensor | None = None
     ) -> Tensor:
@@ -257,7 +257,7 @@ class Transformer(nn.Module):
         cache.lengths = cache.lengths + lengths
         rows = torch.arange(batch_size, device=x.device)
         last = self.model.norm(x[rows, lengths.to(x.device) - 1])
-        return self._capped(F.linear(last, self.output_weight))
+        return self._capped(ops.linear(last, self.output_weight))
 
     def _tables(self, position_ids: Tensor) -> list[Tables | None]:
         """What each layer turns by: None for those that do not turn."""

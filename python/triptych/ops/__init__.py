@@ -27,7 +27,7 @@ from triptych.ops.linear_loss import (
     linear_logprobs,
     linear_statistics,
 )
-from triptych.ops.matrices import embedding, linear
+from triptych.ops.matrices import decoding, embedding, linear
 from triptych.ops.orthogonal import orthogonalize
 from triptych.ops.parallel_loss import (
     parallel_cross_entropy,
@@ -42,6 +42,7 @@ __all__ = [
     "add_rms_norm",
     "attention",
     "decode_attention",
+    "decoding",
     "embedding",
     "geglu",
     "implementation",

@@ -23,6 +23,7 @@ OPERATORS = (
     "attention",
     "decode_attention",
     "geglu",
+    "linear",
     "linear_cross_entropy",
     "linear_logprobs",
     "linear_statistics",
@@ -35,6 +36,7 @@ OPERATORS = (
 # Names that only one operator knows, beside `NAMES`.
 ALTERNATIVES = {
     "attention": (*LIBRARIES, "rust"),
+    "linear": ("rust",),
     "linear_cross_entropy": ("chunked", "rust"),
     "linear_logprobs": ("rust",),
     "linear_statistics": ("rust",),
@@ -51,6 +53,7 @@ PREFERRED = {
 # What the engine has kernels for, on a CPU.
 BY_ENGINE = (
     "attention",
+    "linear",
     "linear_cross_entropy",
     "linear_logprobs",
     "linear_statistics",
@@ -191,6 +194,8 @@ def _load(name: str) -> None:
         _FUNCTIONS["linear_cross_entropy", name] = functions.summed_cross_entropy
         return
     for operator in OPERATORS:
+        if operator == "linear":  # torch's, where it is not the engine's
+            continue
         _FUNCTIONS[operator, name] = getattr(functions, operator)
 
 

@@ -1,16 +1,28 @@
-"""Products and rows of weight matrices, whose gradients are added in place where they may.
+"""Products and rows of weight matrices.
 
-Outside of `accumulating` they are torch's own.
+Within `accumulating` their gradients are added in place where they may be, within `decoding`
+products of a few rows read the matrix as fast as memory gives it; else they are torch's own.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from triptych import _core
 from triptych.ops.accumulation import Accumulation, current
+from triptych.ops.arrays import array, dtype_obstacle, engine_obstacle
+from triptych.ops.choice import implementation
+
+# As of rust/cpu/src/few.rs.
+MOST_FEW_ROWS = 8
+WIDTH_STEP = 32
 
 
 class _Context(FunctionCtx):
@@ -86,11 +98,64 @@ def embedding(ids: Tensor, weight: Tensor) -> Tensor:
     return rows
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """X (..., inputs) times the transpose of weight (outputs, inputs): (..., outputs)."""
+_DECODES = ContextVar("decodes", default=False)
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Lets a kernel for few rows make products on a CPU, without gradients.
+
+    It looks at weights as arrays, whose memory torch can then no longer resize: not for
+    those that FSDP gathers.
+    """
+    before = _DECODES.set(True)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        _DECODES.reset(before)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """X (..., inputs) times the transpose of weight (outputs, inputs), plus a bias.
+
+    Returns:
+        (..., outputs).
+    """
+    if _DECODES.get() and _is_few(x, weight):
+        few = _few(x, weight)
+        return few if bias is None else few + bias
+    if bias is not None:
+        return F.linear(x, weight, bias)
     accumulation, kind = current(), x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     if not accumulation.adds(weight) or (dtype is None and x.dtype != weight.dtype):
         return F.linear(x, weight)
     product: Tensor = _Linear.apply(x, weight, dtype or x.dtype, accumulation)
+    return product
+
+
+def _is_few(x: Tensor, weight: Tensor) -> bool:
+    kind = x.device.type
+    num_rows = x.shape[:-1].numel()
+    if kind != "cpu" or not 0 < num_rows <= MOST_FEW_ROWS:
+        return False
+    if x.dtype != weight.dtype or torch.is_autocast_enabled(kind):
+        return False
+    obstacle = engine_obstacle(dtype_obstacle, x)
+    return not x.shape[-1] % WIDTH_STEP and (
+        implementation("linear", kind, (obstacle,)) == "rust"
+    )
+
+
+def _few(x: Tensor, weight: Tensor) -> Tensor:
+    product = x.new_empty((*x.shape[:-1], weight.shape[0]))
+    num_rows = x.shape[:-1].numel()
+    _core.multiply_few(
+        array(x.contiguous()),
+        array(weight.contiguous()),
+        array(product),
+        num_rows,
+        torch.get_num_threads(),
+    )
     return product

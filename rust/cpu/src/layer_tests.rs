@@ -1,6 +1,7 @@
 //! The layers beside their formulas in float64, on ragged lengths and several threads.
 #![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss)] // ids of a few hundred
 
+use crate::few;
 use crate::gated::{swiglu, swiglu_slopes};
 use crate::logits::Shape;
 use crate::loss::{loss_and_slopes, Cost};
@@ -160,6 +161,38 @@ fn a_target_outside_of_the_logits_is_named() {
     assert!(cost(&[0, 4]).obstacle(8).is_some_and(|why| why.contains("a target of 4 in 4 logits")));
     assert!(cost(&[0, -1]).obstacle(8).is_some());
     assert!(cost(&[0, 1]).obstacle(7).is_some());
+}
+
+#[test]
+fn products_of_few_rows_are_those_of_float64_and_of_each_row_alone() {
+    let (width, outputs) = (96, 37);
+    let weight = numbers(outputs * width, 2);
+    for num_rows in 1..=few::MOST_ROWS {
+        let x = numbers(num_rows * width, 1);
+        let dot = |a: &[f32], b: &[f32]| -> f64 { wide64(a).zip(wide64(b)).map(|(x, y)| x * y).sum() };
+        let mut product = vec![0.0; num_rows * outputs];
+        few::multiply(&x, &weight, &mut product, num_rows, 2);
+        let wanted = x.chunks(width).flat_map(|x| weight.chunks(width).map(move |w| dot(x, w)));
+        assert_close(&product, wanted, 1e-6);
+        let mut alone = vec![0.0; outputs];
+        few::multiply(&x[..width], &weight, &mut alone, 1, 1);
+        assert_eq!(product[..outputs], alone);
+        if u16::has_vectors() {
+            let (x, weight) = (bf16(&x), bf16(&weight));
+            let mut product = vec![0; num_rows * outputs];
+            few::multiply(&x, &weight, &mut product, num_rows, 2);
+            let (x, weight) = (wide(&x), wide(&weight));
+            let wanted: Vec<f64> = x
+                .chunks(width)
+                .flat_map(|x| weight.chunks(width).map(|w| dot(x, w)).collect::<Vec<_>>())
+                .collect();
+            assert_close(&wide(&product), wanted, 4e-3);
+        }
+    }
+    assert_eq!(few::obstacle([64, 320, 20], 2), None);
+    for (lens, rows) in [([288, 320, 90], 9), ([64, 320, 20], 0), ([48, 240, 20], 2), ([64, 300, 20], 2)] {
+        assert!(few::obstacle(lens, rows).is_some());
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 pub mod attention;
 mod element;
+pub mod few;
 pub mod gated;
 #[cfg(test)]
 mod layer_tests;

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use triptych_core::Error;
 use triptych_cpu::norm::{Given, Weight};
 use triptych_cpu::rope::Angles;
-use triptych_cpu::{gated, norm, rope, sums, Element, Number};
+use triptych_cpu::{few, gated, norm, rope, sums, Element, Number};
 
 use crate::border::{detached, to_py_err};
 
@@ -34,6 +34,34 @@ pub fn add_narrow(
 ) -> PyResult<()> {
     let (sums, numbers) = (sums.as_slice_mut()?, numbers.as_slice()?);
     done(py, || sums::add(sums, numbers, num_threads))
+}
+
+/// Writes the product of few rows with the transpose of a weight matrix.
+#[pyfunction]
+pub fn multiply_few(
+    py: Python<'_>,
+    x: Any<'_, '_>,
+    weight: Any<'_, '_>,
+    product: Any<'_, '_>,
+    num_rows: usize,
+    num_threads: usize,
+) -> PyResult<()> {
+    by_elements!(x, multiply_few_of(py, x, weight, product, num_rows, num_threads))
+}
+
+fn multiply_few_of<E: Element + NumpyElement>(
+    py: Python<'_>,
+    x: Any<'_, '_>,
+    weight: Any<'_, '_>,
+    product: Any<'_, '_>,
+    num_rows: usize,
+    num_threads: usize,
+) -> PyResult<()> {
+    let (x, weight) = (read::<E>(x)?, read::<E>(weight)?);
+    let mut product = product.extract::<PyReadwriteArray1<'_, E>>()?;
+    let (x, weight, product) = (x.as_slice()?, weight.as_slice()?, product.as_slice_mut()?);
+    fits("rows", few::obstacle([x.len(), weight.len(), product.len()], num_rows))?;
+    done(py, || few::multiply(x, weight, product, num_rows, num_threads))
 }
 
 /// Writes silu(gate) * up.

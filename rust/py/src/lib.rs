@@ -42,7 +42,7 @@ mod _core {
     use super::foreign::{export_megatron, import_tokens};
 
     #[pymodule_export]
-    use super::layers::{add_narrow, rms_norm, rms_norm_slopes, swiglu, swiglu_slopes, turn};
+    use super::layers::{add_narrow, multiply_few, rms_norm, rms_norm_slopes, swiglu, swiglu_slopes, turn};
     #[pymodule_export]
     use super::logits::{logit_slopes, logit_statistics, loss_and_slopes};
 

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
     _MM_FROUND_TO_NEAREST_INT,
 };
 
-use super::{Vector, Work, MOST_PER_WORD, POWERS};
+use super::{prefetch, Vector, Work, MOST_PER_WORD, POWERS};
 
 const LANES: usize = 8;
 
@@ -45,6 +45,7 @@ impl Vector for Avx2 {
     type Element = f32;
     type Word = f32;
     type Floats = __m256;
+    type Elements = __m256;
     const LANES: usize = LANES;
     const PER_WORD: usize = 1;
 
@@ -120,6 +121,18 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn multiply_add(to: __m256, word: f32, words: &[f32]) -> __m256 {
         Self::fma(Self::splat(word), Self::load(words), to)
+    }
+    #[inline(always)]
+    fn elements(from: &[f32]) -> __m256 {
+        Self::load(from)
+    }
+    #[inline(always)]
+    fn dot(to: __m256, x: __m256, y: __m256) -> __m256 {
+        Self::fma(x, y, to)
+    }
+    #[inline(always)]
+    fn ask(from: &[f32]) {
+        prefetch(from);
     }
     #[inline(always)]
     fn word(part: impl Fn(usize) -> f32) -> f32 {

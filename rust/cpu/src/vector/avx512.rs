@@ -14,7 +14,7 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::{Vector, Work, MOST_LANES, MOST_PER_WORD, POWERS};
+use super::{prefetch, Vector, Work, MOST_LANES, MOST_PER_WORD, POWERS};
 
 const LANES: usize = MOST_LANES;
 
@@ -102,6 +102,7 @@ impl Vector for Avx512 {
     type Element = f32;
     type Word = f32;
     type Floats = __m512;
+    type Elements = __m512;
     const LANES: usize = LANES;
     const PER_WORD: usize = 1;
 
@@ -123,6 +124,18 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn multiply_add(to: __m512, word: f32, words: &[f32]) -> __m512 {
         Self::fma(Self::splat(word), Self::load(words), to)
+    }
+    #[inline(always)]
+    fn elements(from: &[f32]) -> __m512 {
+        Self::load(from)
+    }
+    #[inline(always)]
+    fn dot(to: __m512, x: __m512, y: __m512) -> __m512 {
+        Self::fma(x, y, to)
+    }
+    #[inline(always)]
+    fn ask(from: &[f32]) {
+        prefetch(from);
     }
     #[inline(always)]
     fn word(part: impl Fn(usize) -> f32) -> f32 {
@@ -158,6 +171,7 @@ impl Vector for Avx512Bf16 {
     type Element = u16;
     type Word = u32;
     type Floats = __m512;
+    type Elements = __m512i;
     const LANES: usize = LANES;
     const PER_WORD: usize = 2;
 
@@ -183,6 +197,18 @@ impl Vector for Avx512Bf16 {
             let one = _mm512_set1_epi32(word.cast_signed());
             _mm512_dpbf16_ps(to, transmute::<__m512i, __m512bh>(one), transmute::<__m512i, __m512bh>(many))
         }
+    }
+    #[inline(always)]
+    fn elements(from: &[u16]) -> __m512i {
+        unsafe { _mm512_loadu_si512(from[..2 * LANES].as_ptr().cast()) }
+    }
+    #[inline(always)]
+    fn dot(to: __m512, x: __m512i, y: __m512i) -> __m512 {
+        unsafe { _mm512_dpbf16_ps(to, transmute::<__m512i, __m512bh>(x), transmute::<__m512i, __m512bh>(y)) }
+    }
+    #[inline(always)]
+    fn ask(from: &[u16]) {
+        prefetch(from);
     }
     #[inline(always)]
     fn word(part: impl Fn(usize) -> u16) -> u32 {

@@ -30,6 +30,8 @@ pub trait Vector: Copy + Send + Sync + 'static {
     type Word: Copy + Default + Send + Sync + 'static;
     /// `LANES` of float32.
     type Floats: Copy;
+    /// `LANES` words.
+    type Elements: Copy;
     /// Numbers in a vector; divides [`MOST_LANES`].
     const LANES: usize;
     /// Elements in a word.
@@ -70,6 +72,13 @@ pub trait Vector: Copy + Send + Sync + 'static {
     /// `to + word * words`, lane by lane; a word's products are summed.
     fn multiply_add(to: Self::Floats, word: Self::Word, words: &[Self::Word]) -> Self::Floats;
 
+    /// Reads `LANES * PER_WORD` elements, to be multiplied by `dot`.
+    fn elements(from: &[Self::Element]) -> Self::Elements;
+    /// `to + x * y`; a word's products are summed.
+    fn dot(to: Self::Floats, x: Self::Elements, y: Self::Elements) -> Self::Floats;
+    /// Asks memory for the first of some elements, which are read later.
+    fn ask(from: &[Self::Element]);
+
     /// The word of elements `part(0)`, and `part(1)` if there are two.
     fn word(part: impl Fn(usize) -> Self::Element) -> Self::Word;
     /// An element's number.
@@ -84,6 +93,16 @@ pub trait Vector: Copy + Send + Sync + 'static {
     fn words_of_row(x: Self::Floats, to: &mut [Self::Word]);
     /// `LANES` numbers of the first `PER_WORD` rows as words, a row's number being one part of each.
     fn words_of_rows(x: [Self::Floats; MOST_PER_WORD], to: &mut [Self::Word]);
+}
+
+/// Asks the second nearest cache for a number.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+#[inline(always)]
+fn prefetch<T>(from: &[T]) {
+    use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T1};
+    // Sound: the instruction reads nothing, wherever it points.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().cast()) }
 }
 
 /// Lanes of the widest vectors there are.

@@ -10,6 +10,7 @@ impl Vector for Scalar {
     type Element = f32;
     type Word = f32;
     type Floats = f32;
+    type Elements = f32;
     const LANES: usize = 1;
     const PER_WORD: usize = 1;
 
@@ -63,6 +64,13 @@ impl Vector for Scalar {
     fn multiply_add(to: f32, word: f32, words: &[f32]) -> f32 {
         to + word * words[0]
     }
+    fn elements(from: &[f32]) -> f32 {
+        from[0]
+    }
+    fn dot(to: f32, x: f32, y: f32) -> f32 {
+        to + x * y
+    }
+    fn ask(_: &[f32]) {}
     fn word(part: impl Fn(usize) -> f32) -> f32 {
         part(0)
     }
