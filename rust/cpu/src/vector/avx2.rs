@@ -7,11 +7,11 @@ use std::arch::x86_64::{
     __m256, _mm256_add_epi32, _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtps_epi32,
     _mm256_div_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
     _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps,
-    _mm256_sub_ps, _mm_add_ps, _mm_cvtss_f32, _mm_max_ps, _mm_movehl_ps, _mm_shuffle_ps, _MM_FROUND_NO_EXC,
-    _MM_FROUND_TO_NEAREST_INT,
+    _mm256_sub_ps, _mm_add_ps, _mm_cvtss_f32, _mm_max_ps, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps,
+    _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1,
 };
 
-use super::{prefetch, Vector, Work, MOST_PER_WORD, POWERS};
+use super::{Vector, Work, MOST_PER_WORD, POWERS};
 
 const LANES: usize = 8;
 
@@ -62,46 +62,11 @@ impl Vector for Avx2 {
         unsafe { with_features(work) }
     }
 
-    #[inline(always)]
-    fn splat(x: f32) -> __m256 {
-        unsafe { _mm256_set1_ps(x) }
-    }
-    #[inline(always)]
-    fn load(from: &[f32]) -> __m256 {
-        unsafe { _mm256_loadu_ps(from[..LANES].as_ptr()) }
-    }
-    #[inline(always)]
-    fn store(x: __m256, to: &mut [f32]) {
-        unsafe { _mm256_storeu_ps(to[..LANES].as_mut_ptr(), x) }
-    }
-    #[inline(always)]
-    fn add(x: __m256, y: __m256) -> __m256 {
-        unsafe { _mm256_add_ps(x, y) }
-    }
-    #[inline(always)]
-    fn sub(x: __m256, y: __m256) -> __m256 {
-        unsafe { _mm256_sub_ps(x, y) }
-    }
-    #[inline(always)]
-    fn mul(x: __m256, y: __m256) -> __m256 {
-        unsafe { _mm256_mul_ps(x, y) }
-    }
-    #[inline(always)]
-    fn div(x: __m256, y: __m256) -> __m256 {
-        unsafe { _mm256_div_ps(x, y) }
-    }
-    #[inline(always)]
-    fn max(x: __m256, y: __m256) -> __m256 {
-        unsafe { _mm256_max_ps(x, y) }
-    }
-    #[inline(always)]
-    fn fma(x: __m256, y: __m256, z: __m256) -> __m256 {
-        unsafe { _mm256_fmadd_ps(x, y, z) }
-    }
-    #[inline(always)]
-    fn exp2(x: __m256) -> __m256 {
-        exp2(x)
-    }
+    arithmetic!(__m256: _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps
+        _mm256_div_ps _mm256_max_ps _mm256_fmadd_ps);
+    float32_elements!(__m256);
+    ask!(f32);
+
     #[inline(always)]
     fn sum(x: __m256) -> f32 {
         unsafe {
@@ -117,49 +82,5 @@ impl Vector for Avx2 {
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ps(two, _mm_shuffle_ps::<1>(two, two)))
         }
-    }
-    #[inline(always)]
-    fn multiply_add(to: __m256, word: f32, words: &[f32]) -> __m256 {
-        Self::fma(Self::splat(word), Self::load(words), to)
-    }
-    #[inline(always)]
-    fn elements(from: &[f32]) -> __m256 {
-        Self::load(from)
-    }
-    #[inline(always)]
-    fn dot(to: __m256, x: __m256, y: __m256) -> __m256 {
-        Self::fma(x, y, to)
-    }
-    #[inline(always)]
-    fn ask(from: &[f32]) {
-        prefetch(from);
-    }
-    #[inline(always)]
-    fn word(part: impl Fn(usize) -> f32) -> f32 {
-        part(0)
-    }
-    #[inline(always)]
-    fn number(x: f32) -> f32 {
-        x
-    }
-    #[inline(always)]
-    fn element(x: f32) -> f32 {
-        x
-    }
-    #[inline(always)]
-    fn widen(from: &[f32]) -> __m256 {
-        Self::load(from)
-    }
-    #[inline(always)]
-    fn narrow(x: __m256, to: &mut [f32]) {
-        Self::store(x, to);
-    }
-    #[inline(always)]
-    fn words_of_row(x: __m256, to: &mut [f32]) {
-        Self::store(x, to);
-    }
-    #[inline(always)]
-    fn words_of_rows(x: [__m256; MOST_PER_WORD], to: &mut [f32]) {
-        Self::store(x[0], to);
     }
 }

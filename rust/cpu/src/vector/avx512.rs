@@ -10,11 +10,12 @@ use std::arch::x86_64::{
     _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_div_ps, _mm512_dpbf16_ps,
     _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512,
     _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
+    _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm_prefetch,
+    _MM_HINT_T1,
 };
 use std::mem::transmute;
 
-use super::{prefetch, Vector, Work, MOST_LANES, MOST_PER_WORD, POWERS};
+use super::{Vector, Work, MOST_LANES, MOST_PER_WORD, POWERS};
 
 const LANES: usize = MOST_LANES;
 
@@ -26,49 +27,11 @@ pub struct Avx512;
 #[derive(Clone, Copy)]
 pub struct Avx512Bf16;
 
-/// What both share: arithmetic of float32.
+/// What both share.
 macro_rules! float_arithmetic {
     () => {
-        #[inline(always)]
-        fn splat(x: f32) -> __m512 {
-            unsafe { _mm512_set1_ps(x) }
-        }
-        #[inline(always)]
-        fn load(from: &[f32]) -> __m512 {
-            unsafe { _mm512_loadu_ps(from[..LANES].as_ptr()) }
-        }
-        #[inline(always)]
-        fn store(x: __m512, to: &mut [f32]) {
-            unsafe { _mm512_storeu_ps(to[..LANES].as_mut_ptr(), x) }
-        }
-        #[inline(always)]
-        fn add(x: __m512, y: __m512) -> __m512 {
-            unsafe { _mm512_add_ps(x, y) }
-        }
-        #[inline(always)]
-        fn sub(x: __m512, y: __m512) -> __m512 {
-            unsafe { _mm512_sub_ps(x, y) }
-        }
-        #[inline(always)]
-        fn mul(x: __m512, y: __m512) -> __m512 {
-            unsafe { _mm512_mul_ps(x, y) }
-        }
-        #[inline(always)]
-        fn div(x: __m512, y: __m512) -> __m512 {
-            unsafe { _mm512_div_ps(x, y) }
-        }
-        #[inline(always)]
-        fn max(x: __m512, y: __m512) -> __m512 {
-            unsafe { _mm512_max_ps(x, y) }
-        }
-        #[inline(always)]
-        fn fma(x: __m512, y: __m512, z: __m512) -> __m512 {
-            unsafe { _mm512_fmadd_ps(x, y, z) }
-        }
-        #[inline(always)]
-        fn exp2(x: __m512) -> __m512 {
-            exp2(x)
-        }
+        arithmetic!(__m512: _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps
+            _mm512_mul_ps _mm512_div_ps _mm512_max_ps _mm512_fmadd_ps);
         #[inline(always)]
         fn sum(x: __m512) -> f32 {
             unsafe { _mm512_reduce_add_ps(x) }
@@ -120,51 +83,8 @@ impl Vector for Avx512 {
     }
 
     float_arithmetic!();
-
-    #[inline(always)]
-    fn multiply_add(to: __m512, word: f32, words: &[f32]) -> __m512 {
-        Self::fma(Self::splat(word), Self::load(words), to)
-    }
-    #[inline(always)]
-    fn elements(from: &[f32]) -> __m512 {
-        Self::load(from)
-    }
-    #[inline(always)]
-    fn dot(to: __m512, x: __m512, y: __m512) -> __m512 {
-        Self::fma(x, y, to)
-    }
-    #[inline(always)]
-    fn ask(from: &[f32]) {
-        prefetch(from);
-    }
-    #[inline(always)]
-    fn word(part: impl Fn(usize) -> f32) -> f32 {
-        part(0)
-    }
-    #[inline(always)]
-    fn number(x: f32) -> f32 {
-        x
-    }
-    #[inline(always)]
-    fn element(x: f32) -> f32 {
-        x
-    }
-    #[inline(always)]
-    fn widen(from: &[f32]) -> __m512 {
-        Self::load(from)
-    }
-    #[inline(always)]
-    fn narrow(x: __m512, to: &mut [f32]) {
-        Self::store(x, to);
-    }
-    #[inline(always)]
-    fn words_of_row(x: __m512, to: &mut [f32]) {
-        Self::store(x, to);
-    }
-    #[inline(always)]
-    fn words_of_rows(x: [__m512; MOST_PER_WORD], to: &mut [f32]) {
-        Self::store(x[0], to);
-    }
+    float32_elements!(__m512);
+    ask!(f32);
 }
 
 impl Vector for Avx512Bf16 {
@@ -206,10 +126,7 @@ impl Vector for Avx512Bf16 {
     fn dot(to: __m512, x: __m512i, y: __m512i) -> __m512 {
         unsafe { _mm512_dpbf16_ps(to, transmute::<__m512i, __m512bh>(x), transmute::<__m512i, __m512bh>(y)) }
     }
-    #[inline(always)]
-    fn ask(from: &[u16]) {
-        prefetch(from);
-    }
+    ask!(u16);
     #[inline(always)]
     fn word(part: impl Fn(usize) -> u16) -> u32 {
         u32::from(part(0)) | u32::from(part(1)) << 16

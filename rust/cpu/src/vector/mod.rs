@@ -4,6 +4,9 @@
 //! elements. All of it is inlined into [`Vector::run`], the only function that has the
 //! instructions' target features.
 
+#[macro_use]
+mod shared;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -93,16 +96,6 @@ pub trait Vector: Copy + Send + Sync + 'static {
     fn words_of_row(x: Self::Floats, to: &mut [Self::Word]);
     /// `LANES` numbers of the first `PER_WORD` rows as words, a row's number being one part of each.
     fn words_of_rows(x: [Self::Floats; MOST_PER_WORD], to: &mut [Self::Word]);
-}
-
-/// Asks the second nearest cache for a number.
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
-#[inline(always)]
-fn prefetch<T>(from: &[T]) {
-    use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T1};
-    // Sound: the instruction reads nothing, wherever it points.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().cast()) }
 }
 
 /// Lanes of the widest vectors there are.

@@ -61,35 +61,6 @@ impl Vector for Scalar {
     fn greatest(x: f32) -> f32 {
         x
     }
-    fn multiply_add(to: f32, word: f32, words: &[f32]) -> f32 {
-        to + word * words[0]
-    }
-    fn elements(from: &[f32]) -> f32 {
-        from[0]
-    }
-    fn dot(to: f32, x: f32, y: f32) -> f32 {
-        to + x * y
-    }
     fn ask(_: &[f32]) {}
-    fn word(part: impl Fn(usize) -> f32) -> f32 {
-        part(0)
-    }
-    fn number(x: f32) -> f32 {
-        x
-    }
-    fn element(x: f32) -> f32 {
-        x
-    }
-    fn widen(from: &[f32]) -> f32 {
-        from[0]
-    }
-    fn narrow(x: f32, to: &mut [f32]) {
-        to[0] = x;
-    }
-    fn words_of_row(x: f32, to: &mut [f32]) {
-        to[0] = x;
-    }
-    fn words_of_rows(x: [f32; MOST_PER_WORD], to: &mut [f32]) {
-        to[0] = x[0];
-    }
+    float32_elements!(f32);
 }
