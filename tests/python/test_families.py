@@ -386,6 +386,16 @@ def test_flops_count_the_chosen_experts_and_the_keys_of_a_window():
 REFUSED = [
     ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
     ("gemma2", {"hidden_activation": "mish"}, "hidden_activation: expected one of"),
+    (
+        "mixtral",
+        {"router_aux_loss_coef": []},
+        "router_aux_loss_coef: expected a number",
+    ),
+    (
+        "mixtral",
+        {"router_aux_loss_coef": -0.1},
+        "router_aux_loss_coef: expected a number",
+    ),
     ("mixtral", {"router_jitter_noise": 0.1}, "router_jitter_noise: expected 0.0"),
     ("mixtral", {"norm_topk_prob": False}, "norm_topk_prob: expected True.*`mixtral`"),
     ("mixtral", {"output_router_logits": True}, "output_router_logits: expected False"),

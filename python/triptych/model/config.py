@@ -126,6 +126,10 @@ class ModelConfig:
             _check_optional(self, name, is_count, "an integer above 0 or null")
         for name in _OPTIONAL_POSITIVE:
             _check_optional(self, name, _is_positive, "a number above 0 or null")
+        router = self.router_aux_loss_coef
+        _check(
+            "router_aux_loss_coef", router, _is_at_least_zero, "a number of at least 0"
+        )
         for name in _FLAGS:
             _check(name, getattr(self, name), is_bool, "true or false")
         self._check_activation()
@@ -339,6 +343,10 @@ def is_bool(value: object) -> bool:
 def _is_positive(value: object) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and value > 0  # type: ignore[arg-type,operator]
+
+
+def _is_at_least_zero(value: object) -> bool:
+    return _is_positive(value) or (value == 0 and not isinstance(value, bool))
 
 
 def _check(name: str, value: object, test: _Test, expected: str) -> None:
