@@ -25,6 +25,7 @@ __all__ = [
     "attention_backward",
     "attention_forward",
     "cpu_has_vectors",
+    "decode_attention",
     "export_megatron",
     "import_tokens",
     "local_token_shards",
@@ -606,6 +607,25 @@ def attention_backward(
 
     Raises:
         ConfigError: shapes and rules do not fit.
+    """
+
+def decode_attention(
+    inputs: Sequence[npt.NDArray[Any]],
+    mixed: npt.NDArray[Any],
+    rules: Mapping[str, Any],
+) -> None:
+    """Attention of the newest token of each sequence over its stored keys and values.
+
+    Args:
+        inputs: queries (sequences, heads, head_dim); keys and values, from the first
+            number on to the last that counts.
+        mixed: written, shaped as the queries.
+        rules: `lengths` of the sequences, at least 1; `heads`, `kv_heads`, `head_dim`, a
+            multiple of 32; `window`, `scale`, `softcap`, `sinks`; `strides` of keys and
+            of values, each of a sequence, a slot and a head; `num_threads`.
+
+    Raises:
+        ConfigError: what the rules name is not there.
     """
 
 def loss_and_slopes(

@@ -326,6 +326,43 @@ def test_statistics_of_tokens_and_their_gradients_are_those_of_plain_pytorch(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {},
+        {"window": 5, "scale": -0.3},
+        {"softcap": 2.0},
+        {"window": 70, "softcap": 9.0, "sinks": torch.tensor([1.0, -9.0, 0.0, 5.0])},
+    ],
+)
+def test_the_newest_token_sees_what_it_sees_in_plain_pytorch(monkeypatch, dtype, rules):
+    cache = numbers(2, 3, 2, 150, 64, seed=1, dtype=dtype)  # as of `KVCache`
+    keys, values = (x.transpose(1, 2)[:, :140] for x in cache)
+    q, lengths = numbers(3, 4, 64, seed=2, dtype=dtype), torch.tensor([1, 140, 65])
+    found = ops.decode_attention(q, keys, values, lengths, **rules)
+    alone = ops.decode_attention(q[1:2], keys[1:2], values[1:2], lengths[1:2], **rules)
+    assert torch.equal(found[1:2], alone)
+    plainly(monkeypatch)
+    wide = (x.double() for x in (q, keys, values))
+    exact = ops.decode_attention(*wide, lengths, **rules)
+    assert_close([found], [exact], dtype)
+
+
+def test_the_newest_token_needs_slots_that_are_there_and_pages_that_are_none(
+    monkeypatch,
+):
+    pages, q = numbers(1, 4, 1, 32), numbers(1, 1, 32)
+    with pytest.raises(ValueError, match="lengths: expected from 0 to 4"):
+        ops.decode_attention(q, pages, pages, torch.tensor([5]))
+    table = torch.zeros(1, 1, dtype=torch.int32)
+    with pytest.raises(ConfigError, match="it has no pages"):
+        ops.decode_attention(q, pages, pages, torch.tensor([4]), page_table=table)
+    monkeypatch.delenv("TRIPTYCH_OPS")
+    nothing = ops.decode_attention(q, pages, pages, torch.tensor([0]))
+    assert torch.equal(nothing, torch.zeros_like(q))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_products_of_few_rows_are_those_of_torch_and_of_each_row_alone(dtype):
     weight = numbers(77, 96, seed=1, dtype=dtype).requires_grad_()
     bias = numbers(77, seed=2, dtype=dtype)

@@ -120,11 +120,24 @@ class Attention(nn.Module):
         )
         if positions.shape[1] == 1:
             mixed = self._newest(query, keys, values, positions)
+        elif cache.is_empty:
+            mixed = self._first(query, key, value)
         else:
             visible = cache.visible(positions, self.window)
             mixed = self._mix(query.transpose(1, 2), keys, values, visible)
             mixed = mixed.transpose(1, 2)
         return self.merge(mixed)
+
+    def _first(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attention of prompts (B, S, heads, head_dim) before which nothing was read."""
+        batch_size, num_new = query.shape[:2]
+        edges = torch.arange(batch_size + 1, dtype=torch.int32) * num_new
+        query_rows, key_rows, value_rows = (
+            x.flatten(0, 1) for x in (query, key, value)
+        )
+        edges = edges.to(query.device)
+        mixed = self.attend(query_rows, key_rows, value_rows, edges)
+        return mixed.reshape(query.shape)
 
     def _newest(
         self, query: Tensor, keys: Tensor, values: Tensor, positions: Tensor

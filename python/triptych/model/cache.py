@@ -40,6 +40,11 @@ class KVCache:
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was read yet."""
+        return not bool(self.lengths.any())
+
     def positions(self, num_new: int) -> Tensor:
         """(B, num_new) slot, which is also the position, of each coming token."""
         return (self.lengths[:, None] + torch.arange(num_new)).to(self.keys.device)

@@ -36,6 +36,7 @@ OPERATORS = (
 # Names that only one operator knows, beside `NAMES`.
 ALTERNATIVES = {
     "attention": (*LIBRARIES, "rust"),
+    "decode_attention": ("rust",),
     "linear": ("rust",),
     "linear_cross_entropy": ("chunked", "rust"),
     "linear_logprobs": ("rust",),
@@ -53,6 +54,7 @@ PREFERRED = {
 # What the engine has kernels for, on a CPU.
 BY_ENGINE = (
     "attention",
+    "decode_attention",
     "linear",
     "linear_cross_entropy",
     "linear_logprobs",

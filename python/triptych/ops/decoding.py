@@ -1,20 +1,25 @@
 """Attention of the newest token of each sequence over its cached ones, for generation.
 
-On a CPU: torch's fused kernel with a mask, over pages put one behind the other.
+On a CPU: a kernel of the engine that reads the cache where it is, or torch's fused kernel with
+a mask, over pages put one behind the other.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triptych import _core
 from triptych.ops import checks
-from triptych.ops.arrays import widened
+from triptych.ops.arrays import array, dtype_obstacle, engine_obstacle, widened
 from triptych.ops.attention import kernel_obstacle
 from triptych.ops.choice import implementation, kernel
+
+HEAD_DIM_STEP = 32  # as of rust/cpu/src/attention/decode.rs
 
 
 def decode_attention(
@@ -51,10 +56,13 @@ def decode_attention(
     _check(q, keys, values, lengths)
     checks.at_least_one_key(window)
     checks.above_zero("softcap", softcap)
-    obstacle = kernel_obstacle(q)
-    obstacles = (("triton", obstacle),) if obstacle else ()
+    found = {"triton": kernel_obstacle(q)}
+    by_engine = engine_obstacle(_no_rust, q, keys, values, lengths, page_table)
+    found |= dict([by_engine])
+    obstacles = tuple((name, why) for name, why in found.items() if why)
     name = implementation("decode_attention", q.device.type, obstacles)
-    compute = _masked if name == "cpu" else kernel("decode_attention", name)
+    ours = {"cpu": _masked, "rust": _by_engine}
+    compute = ours[name] if name in ours else kernel("decode_attention", name)
     with torch.no_grad():
         mixed: Tensor = compute(
             q,
@@ -68,6 +76,65 @@ def decode_attention(
             sinks=sinks,
         )
     return mixed
+
+
+def _no_rust(
+    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, page_table: Tensor | None
+) -> str:
+    """Why the engine cannot serve these arguments; empty if it can."""
+    found = dtype_obstacle(q)
+    if found:
+        return found
+    if page_table is not None:
+        return "it has no pages"
+    if q.shape[2] % HEAD_DIM_STEP:
+        return f"a head dim of {q.shape[2]} is no multiple of {HEAD_DIM_STEP}"
+    if keys.stride(-1) != 1 or values.stride(-1) != 1:
+        return "numbers of a head are not one behind the other"
+    if not lengths.numel() or int(lengths.min()) < 1:
+        return "a sequence has no token"
+    return ""
+
+
+def _by_engine(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor,
+    *,
+    page_table: Tensor | None,
+    window: int | None,
+    softcap: float | None,
+    scale: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """`decode_attention` of the engine, without pages."""
+    _check_lengths(lengths, keys.shape[1])
+    q = q.contiguous()
+    mixed = torch.empty_like(q)
+    rules: dict[str, Any] = {
+        "lengths": lengths.tolist(),
+        "heads": q.shape[1],
+        "kv_heads": keys.shape[2],
+        "head_dim": q.shape[2],
+        "window": window,
+        "scale": 1.0 / math.sqrt(q.shape[2]) if scale is None else scale,
+        "softcap": softcap,
+        "sinks": [] if sinks is None else sinks.tolist(),
+        "strides": [list(x.stride()[:3]) for x in (keys, values)],
+        "num_threads": torch.get_num_threads(),
+    }
+    stored = (array(_memory(x)) for x in (keys, values))
+    _core.decode_attention([array(q), *stored], array(mixed), rules)
+    return mixed
+
+
+def _memory(x: Tensor) -> Tensor:
+    """All numbers from the first of x to its last, those between among them."""
+    last = sum(
+        (size - 1) * step for size, step in zip(x.shape, x.stride(), strict=True)
+    )
+    return x.detach().as_strided((last + 1,), (1,))
 
 
 def _masked(

@@ -3,7 +3,9 @@
 use numpy::{Element as NumpyElement, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 use triptych_core::Error;
-use triptych_cpu::attention::{backward, forward, Given, Gradients, Inputs, Output, Problem};
+use triptych_cpu::attention::{
+    backward, decode, forward, Decoding, Given, Gradients, Inputs, Output, Problem, Stored,
+};
 use triptych_cpu::Element;
 
 use crate::border::{detached, to_py_err};
@@ -134,12 +136,70 @@ fn checked<'a, E: NumpyElement>(
 ) -> PyResult<(Inputs<'a, E>, Problem)> {
     let inputs = Inputs { q: arrays[0].as_slice()?, k: arrays[1].as_slice()?, v: arrays[2].as_slice()? };
     let problem = rules.problem();
-    match problem.obstacle([inputs.q, inputs.k, inputs.v].map(<[E]>::len)) {
-        None => Ok((inputs, problem)),
-        Some(found) => Err(to_py_err(Error::InvalidValue {
-            what: "attention".to_owned(),
-            expected: "arrays of the shapes that the rules name".to_owned(),
-            found,
-        })),
+    fits(problem.obstacle([inputs.q, inputs.k, inputs.v].map(<[E]>::len)))?;
+    Ok((inputs, problem))
+}
+
+/// Shapes and rules of a new token of each sequence.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct DecodeRules {
+    lengths: Vec<usize>,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    window: Option<usize>,
+    scale: f32,
+    softcap: Option<f32>,
+    sinks: Vec<f32>,
+    strides: [[usize; 3]; 2],
+    num_threads: usize,
+}
+
+impl DecodeRules {
+    fn decoding(self) -> Decoding {
+        let Self { lengths, heads, kv_heads, head_dim, window, scale, softcap, sinks, .. } = self;
+        Decoding { lengths, heads, kv_heads, head_dim, window, scale, softcap, sinks }
     }
+}
+
+#[pyfunction]
+pub fn decode_attention(
+    py: Python<'_>,
+    inputs: Three<'_>,
+    mixed: Bound<'_, PyAny>,
+    rules: DecodeRules,
+) -> PyResult<()> {
+    if mixed.extract::<PyReadonlyArray1<'_, u16>>().is_ok() {
+        decode_of::<u16>(py, &inputs, &mixed, rules)
+    } else {
+        decode_of::<f32>(py, &inputs, &mixed, rules)
+    }
+}
+
+fn decode_of<E: Element + NumpyElement>(
+    py: Python<'_>,
+    inputs: &Three<'_>,
+    mixed: &Bound<'_, PyAny>,
+    rules: DecodeRules,
+) -> PyResult<()> {
+    let arrays = read::<E, 3>(inputs)?;
+    let mut mixed = mixed.extract::<PyReadwriteArray1<'_, E>>()?;
+    let (q, mixed) = (arrays[0].as_slice()?, mixed.as_slice_mut()?);
+    let [of_keys, of_values] = rules.strides;
+    let keys = Stored { numbers: arrays[1].as_slice()?, strides: of_keys };
+    let values = Stored { numbers: arrays[2].as_slice()?, strides: of_values };
+    let (num_threads, decoding) = (rules.num_threads, rules.decoding());
+    fits(decoding.obstacle(q.len(), [keys, values]))?;
+    detached(py, || {
+        decode(&decoding, q, keys, values, mixed, num_threads);
+        PyResult::Ok(())
+    })
+}
+
+fn fits(obstacle: Option<String>) -> PyResult<()> {
+    let expected = "arrays of the shapes that the rules name".to_owned();
+    obstacle.map_or(Ok(()), |found| {
+        Err(to_py_err(Error::InvalidValue { what: "attention".to_owned(), expected, found }))
+    })
 }

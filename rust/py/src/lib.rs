@@ -27,7 +27,7 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::attention::{attention_backward, attention_forward, cpu_has_vectors};
+    use super::attention::{attention_backward, attention_forward, cpu_has_vectors, decode_attention};
 
     #[pymodule_export]
     use super::border::{ConfigError, InputError, IntegrityError, InternalError, Interrupted, ResourceError};

@@ -9,6 +9,9 @@
 //! neither on threads nor on what it is packed with. The backward pass computes scores again.
 
 mod backward;
+mod decode;
+#[cfg(test)]
+mod decode_tests;
 mod forward;
 mod mask;
 mod packed;
@@ -18,6 +21,7 @@ mod tests;
 mod tile;
 
 pub use backward::{backward, Given, Gradients};
+pub use decode::{decode, Decoding, Stored};
 pub use forward::{forward, Output};
 pub use problem::{Inputs, Problem};
 
