@@ -540,7 +540,7 @@ class Order:
         Args:
             first_step: the first step.
             batch_rows: rows of a batch; the last of a step may have fewer.
-            depth: batches that wait at a time, at least 1.
+            depth: batches that wait at a time, 1 to 65,536.
             memory: as for `batch`.
         """
 
