@@ -424,6 +424,12 @@ def test_a_step_or_row_out_of_range_is_a_config_error(folders):
         lambda: order.rows(2),
         lambda: order.batch(0, 2, 2),
         lambda: order.step_hash(9),
+        lambda: order.rows(-1),
+        lambda: order.batch(0, -1),
+        lambda: order.batch(1 << 64),
+        lambda: order.document_id(0, -1),
+        lambda: Order(folders, [stage(2, 3, web=1)], -1),
+        lambda: Order(folders, [stage(2, 3, web=1)], 0, skip=[(-1, 2)]),
     ]:
         with pytest.raises(ConfigError, match="expected"):
             call()
