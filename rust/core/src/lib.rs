@@ -10,6 +10,7 @@ pub mod document;
 pub mod draft;
 pub mod error;
 pub mod funnel;
+mod guard;
 pub mod inspect;
 mod json;
 pub mod language;
