@@ -73,6 +73,11 @@ impl Manifest {
         })
     }
 
+    /// The names of its shards, which begin with a digit: what lies beside them holds no documents.
+    pub fn shards(&self) -> impl Iterator<Item = &String> {
+        self.files.keys().filter(|name| name.starts_with(|first: char| first.is_ascii_digit()))
+    }
+
     /// Checks the size and hash of every file listed; the first that differs is the error.
     pub fn verify(&self, folder: &Path) -> Result<()> {
         self.files.iter().try_for_each(|(name, expected)| verify_file(&folder.join(name), expected))

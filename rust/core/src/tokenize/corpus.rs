@@ -77,15 +77,9 @@ impl Corpus {
     fn add_folder(&mut self, folder: &Path) -> Result<()> {
         let listed = Manifest::read(folder, DOCUMENTS_FORMAT)?;
         listed.verify(folder)?;
-        let documents = listed.files.keys().filter(|name| name.as_str() != "quarantine.jsonl");
-        let files: Vec<PathBuf> =
-            documents.map(|name| folder.join(name)).filter(|path| read::is_readable(path)).collect();
-        if files.is_empty() {
-            return Err(Error::NoInput { path: folder.to_owned(), expected: EXPECTED.to_owned() });
-        }
         let hash = manifest::sha256_file(&folder.join(manifest::FILE_NAME))?;
         self.inputs.insert(file_name(folder), json!(hash));
-        self.files.extend(files);
+        self.files.extend(listed.shards().map(|name| folder.join(name)));
         Ok(())
     }
 
