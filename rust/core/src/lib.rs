@@ -23,6 +23,7 @@ pub mod pipeline;
 pub mod profile;
 pub mod quality;
 pub mod read;
+mod setting;
 pub mod shard;
 pub mod text;
 pub mod tokenize;
