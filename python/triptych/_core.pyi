@@ -207,8 +207,8 @@ def run_prep(config_json: str, rule: Callable[[Any], Any] | None = None) -> str:
         rule: as for `BatchCleaner`.
 
     Returns:
-        The summary as JSON: `output`, `already_done`, `documents`, `bad_fraction`
-        and `ledger`.
+        The summary as JSON: `output`, `already_done`, `documents`, `bad_fraction`,
+        `warning` and `ledger`.
     """
 
 # Tokens: tokenizer, token shards, order.
