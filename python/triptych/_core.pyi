@@ -211,8 +211,8 @@ def run_prep(config_json: str, rule: Callable[[Any], Any] | None = None) -> str:
         rule: as for `BatchCleaner`.
 
     Returns:
-        The summary as JSON: `output`, `already_done`, `documents`, `bad_fraction`
-        and `ledger`.
+        The summary as JSON: `output`, `already_done`, `documents`, `bad_fraction`,
+        `warning` and `ledger`.
     """
 
 # Tokens: tokenizer, token shards, order.
@@ -544,7 +544,7 @@ class Order:
         Args:
             first_step: the first step.
             batch_rows: rows of a batch; the last of a step may have fewer.
-            depth: batches that wait at a time, at least 1.
+            depth: batches that wait at a time, 1 to 65,536.
             memory: as for `batch`.
         """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
@@ -131,7 +132,8 @@ def run(settings: PrepConfig, *, rules: Sequence[Rule] = ()) -> dict[str, Any]:
     """Prepares files into a documents folder and returns what became of them.
 
     The result has `output`, `already_done` (the folder stood there, made from the
-    same inputs and configuration), `documents`, `bad_fraction` and `ledger`.
+    same inputs and configuration), `documents`, `bad_fraction`, `warning` (of inputs
+    without a document; it is also given as one) and `ledger`.
 
     Args:
         settings: inputs, output and what happens between.
@@ -144,7 +146,10 @@ def run(settings: PrepConfig, *, rules: Sequence[Rule] = ()) -> dict[str, Any]:
             add up; ResourceError if disk or memory ran out; RuleError if a rule failed.
     """
     table = {**to_mapping(settings), "python_rule": [_identity(rule) for rule in rules]}
-    return dict(json.loads(_core.run_prep(json.dumps(table), _asking(rules))))
+    summary = dict(json.loads(_core.run_prep(json.dumps(table), _asking(rules))))
+    if summary["warning"] is not None:
+        warnings.warn(summary["warning"], stacklevel=2)
+    return summary
 
 
 def clean(

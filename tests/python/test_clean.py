@@ -381,6 +381,19 @@ def test_an_exception_of_the_source_is_raised_after_what_came_before_it():
         list(prep.clean(reader, {"profile": "clean"}))
 
 
+def test_a_source_that_asks_its_own_stream_gets_an_error_and_no_standstill():
+    def batches(ask):
+        yield pa.record_batch({"text": ["a"]})
+        ask(streams[-1])
+
+    streams = []
+    for ask in [next, lambda stream: stream.ledger, lambda stream: stream.schema]:
+        streams.append(prep.clean(batches(ask), {"profile": "clean"}))
+        with pytest.raises(InputError, match="this stream is at work"):
+            list(streams[-1])
+        assert streams[-1].ledger["read"] == 1
+
+
 # Rules of one's own.
 
 

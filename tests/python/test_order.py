@@ -378,8 +378,13 @@ def test_batches_may_be_made_ahead_and_given_up_at_any_time(folders):
     order = Order(folders, [stage(500, 6, web=2, code=1)], 1)
     for _ in range(50):
         assert next(order.prefetch(0, 2, 2))[0] == 0
-    with pytest.raises(ConfigError, match="depth: expected at least 1"):
-        order.prefetch(0, 2, 0)
+
+
+@pytest.mark.parametrize("depth", [0, 1 << 40])
+def test_no_more_batches_wait_than_have_room(folders, depth):
+    order = Order(folders, [stage(5, 6, web=2, code=1)], 1)
+    with pytest.raises(ConfigError, match="depth: expected 1 to 65536"):
+        order.prefetch(0, 2, depth)
 
 
 def test_a_copy_in_another_process_reads_the_same(folders):
@@ -419,6 +424,12 @@ def test_a_step_or_row_out_of_range_is_a_config_error(folders):
         lambda: order.rows(2),
         lambda: order.batch(0, 2, 2),
         lambda: order.step_hash(9),
+        lambda: order.rows(-1),
+        lambda: order.batch(0, -1),
+        lambda: order.batch(1 << 64),
+        lambda: order.document_id(0, -1),
+        lambda: Order(folders, [stage(2, 3, web=1)], -1),
+        lambda: Order(folders, [stage(2, 3, web=1)], 0, skip=[(-1, 2)]),
     ]:
         with pytest.raises(ConfigError, match="expected"):
             call()

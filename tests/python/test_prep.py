@@ -141,7 +141,6 @@ BAD_CALLS = [
     (["--output", "x"], 2, "`input`: expected at least one file"),
     (["--input", "in.jsonl"], 2, "`output`: expected a folder to write to"),
     (["--input", "in.pdf", "--output", "x"], 2, "found `.pdf`"),
-    (["--input", "empty.jsonl", "--output", "x"], 1, "no documents in `empty.jsonl`"),
     (["--input", "in.jsonl", "--set", "min_lenght=3"], 2, "did you mean `min_length`?"),
     (["--input", "in.jsonl", "--profile", "sede"], 2, "did you mean `seed`?"),
     (["--input", "in.jsonl", "--set", "ngram=0"], 2, "`ngram`: expected at least 1"),
@@ -157,17 +156,27 @@ def test_a_wrong_call_gets_a_sentence_and_its_status(
 ):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "in.jsonl", corpus(5))
-    (tmp_path / "empty.jsonl").touch()
     (tmp_path / "in.pdf").touch()
     result = run(door, "run", *options)
     assert result.returncode == status
     assert message in result.stderr
     assert "panicked" not in result.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "empty.jsonl",
-        "in.jsonl",
-        "in.pdf",
-    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "in.pdf"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_an_input_without_documents_is_a_warning(tmp_path, monkeypatch, door, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").write_text(text)
+    result = run(door, "run", "--input", "empty.jsonl", "--output", "x", "--json")
+    assert result.returncode == 0
+    assert "warning: no documents in `empty.jsonl`" in result.stderr
+    summary = json.loads(result.stdout)
+    assert (summary["documents"], summary["ledger"]["total"]["read"]) == (0, 0)
+    assert run(door, "verify", "x").returncode == 0
+    with pytest.warns(UserWarning, match="no documents in `empty.jsonl`"):
+        prep.run(prep.PrepConfig(input=("empty.jsonl",), output="y"))
 
 
 def test_too_many_bad_records_end_with_status_3_and_the_good_ones_written(tmp_path):

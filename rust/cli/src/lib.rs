@@ -64,6 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
+    signals::outlive_file_limits();
     match arguments.verb {
         Verb::Run(options) => prepare::run(&options, None),
         Verb::Clean(options) => prepare::run(&options, Some("clean")),

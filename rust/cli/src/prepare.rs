@@ -29,6 +29,9 @@ pub(crate) fn report(config: &PrepConfig, summary: &Summary, as_json: bool) -> u
     if !as_json {
         eprint!("{}", table(summary));
     }
+    if let Some(warning) = &summary.warning {
+        eprintln!("warning: {warning}");
+    }
     if status == TOO_MANY_BAD {
         let (bad, read) = (summary.ledger.total.quarantined, summary.ledger.total.read);
         let list = summary.output.join(QUARANTINE_NAME);

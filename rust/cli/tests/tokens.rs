@@ -37,6 +37,34 @@ fn prepared() -> tempfile::TempDir {
 }
 
 #[test]
+fn of_a_documents_folder_the_shards_alone_are_tokenized() {
+    let dir = prepared();
+    let long = (0..200).map(|number| format!("word{number}")).collect::<Vec<_>>().join(" ");
+    let lines = [json!({"text": long}), json!({"text": "too short"})];
+    fs::write(dir.path().join("b.jsonl"), lines.map(|line| line.to_string()).join("\n")).unwrap();
+    for (format, profile, documents) in [("jsonl.zst", "clean", 2), ("parquet", "seed", 1)] {
+        let format = format!("format={format}");
+        let prepare = ["run", "--input", "b.jsonl", "--overwrite", "--profile", profile, "--set", &format];
+        let (status, _, stderr) = run(dir.path(), &[&prepare[..], &["--output", "d"]].concat());
+        assert_eq!(status, 0, "{stderr}");
+        let options = ["--tokenizer", "tokenizer.json", "--output", profile, "--json"];
+        let told = json_of(dir.path(), &[&["tokenize", "--input", "d"], &options[..]].concat());
+        assert_eq!(told["content"]["num_documents"], documents, "{told}");
+        assert_eq!(told["fertility"]["sources"].as_object().unwrap().keys().collect::<Vec<_>>(), ["b"]);
+    }
+}
+
+#[test]
+fn tokenizing_a_folder_without_a_document_says_so() {
+    let dir = prepared();
+    fs::write(dir.path().join("b.jsonl"), json!({"text": "too short"}).to_string()).unwrap();
+    assert_eq!(run(dir.path(), &["run", "--input", "b.jsonl", "--profile", "seed", "--output", "d"]).0, 0);
+    let options = ["tokenize", "--input", "d", "--tokenizer", "tokenizer.json", "--output", "t"];
+    let (status, _, stderr) = run(dir.path(), &options);
+    assert!((status, stderr.starts_with("error[input] no documents in")) == (1, true), "{status}: {stderr}");
+}
+
+#[test]
 fn tokenizing_reports_bytes_a_token_by_source_and_language() {
     let dir = prepared();
     let options = ["tokenize", "--input", "a.jsonl", "--tokenizer", "tokenizer.json", "--output", "t"];

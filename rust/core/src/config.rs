@@ -15,6 +15,7 @@ use crate::pipeline::{num_helpers, Share};
 use crate::profile::Profile;
 use crate::quality::{Bound, PhraseList, PhraseListConfig, RuleConfig, SeedRules};
 use crate::read::Limits;
+use crate::setting;
 use crate::write::OutputFormat;
 
 /// Everything a run of preparation depends on.
@@ -117,13 +118,10 @@ impl PrepConfig {
             let keys: Vec<&str> = table.keys().map(String::as_str).collect();
             return Err(Error::unknown_name("key", key, &keys));
         }
-        let found = format!("`{value}`");
+        let found = value.to_string();
         table.insert(key.to_owned(), value);
-        *self = serde_json::from_value(Value::Object(table)).map_err(|error| Error::InvalidValue {
-            what: format!("key `{key}`"),
-            expected: error.to_string(),
-            found,
-        })?;
+        *self = serde_json::from_value(Value::Object(table))
+            .map_err(|error| setting::wrong(key, &found, &error.to_string()))?;
         Ok(())
     }
 

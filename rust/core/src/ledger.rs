@@ -64,6 +64,9 @@ pub struct Ledger {
     pub total: Counts,
 }
 
+/// Files that a sentence names.
+const MAX_NAMES: usize = 5;
+
 impl Counts {
     /// Documents and records that have a fate.
     pub fn accounted(&self) -> u64 {
@@ -218,6 +221,18 @@ impl Ledger {
         Err(Error::NotConserved { file: "all files".into(), read: self.total.read, accounted: sum.read })
     }
 
+    /// A sentence that names the files without a document, good or bad; `None` if there is none.
+    pub fn without_documents(&self) -> Option<String> {
+        let empty = self.files.iter().filter(|file| file.counts.expected_documents() == 0);
+        let names: Vec<String> = empty.map(|file| format!("`{}`", file.file)).collect();
+        let shown = names.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(", ");
+        let others = match names.len().saturating_sub(MAX_NAMES) {
+            0 => String::new(),
+            count => format!(" and {count} other inputs"),
+        };
+        (!names.is_empty()).then(|| format!("no documents in {shown}{others}"))
+    }
+
     /// Reads the ledger of a documents folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE_NAME);
@@ -267,6 +282,21 @@ mod tests {
             change(&mut counts);
             assert!(counts.check("a").is_err(), "{index}");
         }
+    }
+
+    #[test]
+    fn files_without_a_document_are_named_the_first_few() {
+        let file = |name: &str, read, requests| {
+            let mut counts = Counts { read, ..Counts::default() };
+            counts.skip("request", requests);
+            FileCounts { file: name.to_owned(), counts }
+        };
+        let told = |files: &[FileCounts]| Ledger::new(files.to_vec()).without_documents();
+        assert_eq!(told(&[file("a", 2, 1)]), None);
+        let some = told(&[file("a", 0, 0), file("b", 1, 0), file("c", 2, 2)]);
+        assert_eq!(some.as_deref(), Some("no documents in `a`, `c`"));
+        let many = told(&vec![file("a", 0, 0); 7]);
+        assert_eq!(many.as_deref(), Some("no documents in `a`, `a`, `a`, `a`, `a` and 2 other inputs"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -73,6 +73,11 @@ impl Manifest {
         })
     }
 
+    /// The names of its shards, which begin with a digit: what lies beside them holds no documents.
+    pub fn shards(&self) -> impl Iterator<Item = &String> {
+        self.files.keys().filter(|name| name.starts_with(|first: char| first.is_ascii_digit()))
+    }
+
     /// Checks the size and hash of every file listed; the first that differs is the error.
     pub fn verify(&self, folder: &Path) -> Result<()> {
         self.files.iter().try_for_each(|(name, expected)| verify_file(&folder.join(name), expected))
@@ -82,6 +87,17 @@ impl Manifest {
     pub fn verify_sizes(&self, folder: &Path) -> Result<()> {
         self.files.iter().try_for_each(|(name, expected)| verify_size(&folder.join(name), expected))
     }
+}
+
+/// Adds the hash of an input under its name; of one name, each has a number.
+pub(crate) fn note_input(inputs: &mut Map<String, Value>, name: &str, sha256: String) {
+    let mut key = name.to_owned();
+    let mut number = 2;
+    while inputs.contains_key(&key) {
+        key = format!("{name} ({number})");
+        number += 1;
+    }
+    inputs.insert(key, Value::String(sha256));
 }
 
 /// SHA-256 of a file's content in hexadecimal, read in pieces of 1 MiB.

@@ -30,8 +30,7 @@ pub fn verify(folder: &Path) -> Result<u64> {
 }
 
 fn count_documents(folder: &Path, manifest: &Manifest) -> Result<u64> {
-    let names = manifest.files.keys().filter(|name| name.as_bytes()[0].is_ascii_digit());
-    names.map(|name| count_lines(&folder.join(name))).sum()
+    manifest.shards().map(|name| count_lines(&folder.join(name))).sum()
 }
 
 /// Lines of a shard; every document is one.

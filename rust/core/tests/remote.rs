@@ -263,8 +263,12 @@ fn damage_on_the_way_is_fetched_again_and_damage_at_the_source_is_an_integrity_e
 fn a_folder_of_the_cache_that_was_cut_is_fetched_again() {
     let (_dir, server, cache) = served();
     let folder = fetched(&server, &cache);
-    fs::write(folder.join("00000.bin"), b"cut").unwrap();
-    assert_eq!(fetched(&server, &cache), folder);
+    for name in ["00000.bin", "manifest.json"] {
+        fs::write(folder.join(name), b"cut").unwrap();
+        assert_eq!(fetched(&server, &cache), folder);
+        fs::remove_file(folder.join(name)).unwrap();
+        assert_eq!(fetched(&server, &cache), folder);
+    }
 }
 
 #[test]

@@ -193,6 +193,13 @@ fn character_shapes() -> Vec<(String, Value)> {
         .unwrap()
         .retain(|token, _| token != "<0xE6>" && token != "<0x50>");
     shapes.push(("llama2 without two bytes".to_owned(), partial));
+    let strips = json!({"type": "Strip", "strip_left": true, "strip_right": false});
+    shapes.push(("strips, metaspace first".to_owned(), file(strips, metaspace("first", true))));
+    let joins = json!({"type": "Replace", "pattern": {"Regex": " +"}, "content": "▁"});
+    shapes.push(("joins, metaspace first".to_owned(), file(joins, metaspace("first", false))));
+    let mut spaced = file(Value::Null, metaspace("always", true));
+    spaced["added_tokens"].as_array_mut().unwrap().extend([added(" ", "lr"), added("\n", "lrn")]);
+    shapes.push(("white space as added tokens".to_owned(), spaced));
     shapes
 }
 

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pyo3::exceptions::{PyException, PyOSError, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use triptych_core::Error;
@@ -21,6 +21,9 @@ pyo3::create_exception!(triptych, InternalError, PyException);
 
 /// What every exception of the engine has, `None` where it is not known.
 const ATTRIBUTES: [&str; 4] = ["file", "line", "byte", "hint"];
+
+/// Characters of an argument in a message; a list of ids may be long.
+const MAX_SHOWN_CHARS: usize = 80;
 
 /// What can become a Python exception.
 pub trait Fault {
@@ -76,6 +79,21 @@ pub fn to_py_err(error: Error) -> PyErr {
         _ => InputError::new_err(message),
     };
     Python::attach(|py| set_attributes(raised.value(py), &error)).map_or_else(|failed| failed, |()| raised)
+}
+
+/// Reads an argument of numbers: what Python itself raises for one out of range is no `ValueError`.
+pub fn numbers<'a, 'py, T: FromPyObject<'a, 'py>>(value: &'a Bound<'py, PyAny>) -> PyResult<T> {
+    value.extract::<T>().map_err(|error| {
+        let error: PyErr = error.into();
+        if !error.is_instance_of::<PyOverflowError>(value.py()) {
+            return error;
+        }
+        to_py_err(Error::InvalidValue {
+            what: "a number".to_owned(),
+            expected: "0 or more, and no more than its type holds".to_owned(),
+            found: value.to_string().chars().take(MAX_SHOWN_CHARS).collect(),
+        })
+    })
 }
 
 fn set_attributes(raised: &Bound<'_, PyAny>, error: &Error) -> PyResult<()> {

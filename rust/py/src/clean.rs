@@ -1,6 +1,8 @@
 //! Arrow batches through the engine: pulls from Python, asks Python's rules, listens for Ctrl-C.
 
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
@@ -21,6 +23,8 @@ pub const TICK: Duration = Duration::from_millis(50);
 #[pyclass(frozen, module = "triptych._core")]
 pub struct BatchCleaner {
     state: Mutex<State>,
+    /// The thread that has the state: what it calls of Python cannot have it too.
+    holder: Mutex<Option<ThreadId>>,
 }
 
 struct State {
@@ -53,7 +57,8 @@ impl BatchCleaner {
         });
         let work = work.transpose()?;
         let process = std::process::id();
-        Ok(Self { state: Mutex::new(State { source, work, rule, features, process, is_broken: false }) })
+        let state = State { source, work, rule, features, process, is_broken: false };
+        Ok(Self { state: Mutex::new(state), holder: Mutex::default() })
     }
 
     #[getter]
@@ -73,11 +78,12 @@ impl BatchCleaner {
     }
 
     #[getter]
-    fn ledger_json(&self, py: Python<'_>) -> String {
+    fn ledger_json(&self, py: Python<'_>) -> PyResult<String> {
         py.detach(|| {
-            let state = self.state();
-            let counts = state.work.as_ref().map(|(cleaner, _)| cleaner.counts().clone());
-            serde_json::json!(counts.unwrap_or_default()).to_string()
+            self.held(|state| {
+                let counts = state.work.as_ref().map(|(cleaner, _)| cleaner.counts().clone());
+                Ok(serde_json::json!(counts.unwrap_or_default()).to_string())
+            })
         })
     }
 
@@ -86,21 +92,37 @@ impl BatchCleaner {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let batch = detached(py, || self.state().next())?;
+        let batch = detached(py, || self.held(State::next))?;
         batch.map(|batch| PyRecordBatch::new(batch).into_pyarrow(py)).transpose()
     }
 }
 
 impl BatchCleaner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Works with the state, which one thread has at a time.
+    fn held<T>(&self, work: impl FnOnce(&mut State) -> PyResult<T>) -> PyResult<T> {
+        let this_thread = std::thread::current().id();
+        if *lock(&self.holder) == Some(this_thread) {
+            return Err(InputError::new_err(
+                "this stream is at work: its source and its rules cannot ask it",
+            ));
+        }
+        let mut state = lock(&self.state);
+        *lock(&self.holder) = Some(this_thread);
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut state)));
+        *lock(&self.holder) = None;
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     fn known_schema(&self, py: Python<'_>) -> PyResult<SchemaRef> {
-        let schema = py.detach(|| self.state().work.as_ref().map(|(_, schema)| schema.clone()));
+        let schema_of = |state: &mut State| Ok(state.work.as_ref().map(|(_, schema)| schema.clone()));
+        let schema = py.detach(|| self.held(schema_of))?;
         let missing = "no batches: an iterable without any has no schema either";
         schema.ok_or_else(|| InputError::new_err(missing))
     }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The batches for who knows Arrow, not Python.
@@ -113,7 +135,7 @@ impl Iterator for Exported {
     type Item = Result<RecordBatch, ArrowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = || self.cleaner.get().state().next();
+        let next = || self.cleaner.get().held(State::next);
         Python::attach(|py| detached(py, next).map_err(|error| to_arrow_error(py, error))).transpose()
     }
 }

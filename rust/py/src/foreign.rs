@@ -8,7 +8,7 @@ use triptych_core::shard::foreign::{self, Boundary, ForeignFormat, IdType, Impor
 use triptych_core::shard::TokenShards;
 use triptych_core::{Error, Result};
 
-use crate::border::detached;
+use crate::border::{detached, numbers};
 use crate::tokens::Tokenizer;
 
 #[pyfunction]
@@ -21,8 +21,8 @@ pub fn import_tokens(
     tokenizer: &Bound<'_, Tokenizer>,
     output: PathBuf,
     dtype: Option<&str>,
-    eos_id: Option<u32>,
-    bos_id: Option<u32>,
+    #[pyo3(from_py_with = numbers)] eos_id: Option<u32>,
+    #[pyo3(from_py_with = numbers)] bos_id: Option<u32>,
     source: Option<String>,
 ) -> PyResult<String> {
     let tokenizer = tokenizer.get().inner();

@@ -11,7 +11,7 @@ use triptych_core::pack::Strategy;
 use triptych_core::{Error, Result};
 
 use crate::arrays::to_arrays;
-use crate::border::{detached, detached_across, to_py_err};
+use crate::border::{detached, detached_across, numbers, to_py_err};
 use crate::tokens::to_json;
 
 #[pyclass(frozen, module = "triptych._core")]
@@ -34,8 +34,8 @@ impl Order {
         py: Python<'_>,
         sources: Vec<(String, PathBuf)>,
         stages: Vec<Bound<'_, PyDict>>,
-        seed: u64,
-        skip: Option<Vec<(u64, u64)>>,
+        #[pyo3(from_py_with = numbers)] seed: u64,
+        #[pyo3(from_py_with = numbers)] skip: Option<Vec<(u64, u64)>>,
         max_epochs: Option<BTreeMap<String, f64>>,
     ) -> PyResult<Self> {
         let arguments = (&sources, &stages, seed, &skip, &max_epochs).into_pyobject(py)?.unbind();
@@ -63,15 +63,19 @@ impl Order {
         self.inner.num_steps()
     }
 
-    fn stage(&self, step: u64) -> PyResult<usize> {
+    fn stage(&self, #[pyo3(from_py_with = numbers)] step: u64) -> PyResult<usize> {
         self.inner.stage(step).map_err(to_py_err)
     }
 
-    fn data_step(&self, step: u64) -> u64 {
+    fn data_step(&self, #[pyo3(from_py_with = numbers)] step: u64) -> u64 {
         self.inner.data_step(step)
     }
 
-    fn rows(&self, py: Python<'_>, step: u64) -> PyResult<Vec<Vec<SegmentTuple>>> {
+    fn rows(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = numbers)] step: u64,
+    ) -> PyResult<Vec<Vec<SegmentTuple>>> {
         detached(py, || {
             let rows = self.inner.rows(step)?.into_iter();
             Result::Ok(
@@ -87,9 +91,9 @@ impl Order {
     fn batch<'py>(
         &self,
         py: Python<'py>,
-        step: u64,
-        first_row: u64,
-        num_rows: Option<u64>,
+        #[pyo3(from_py_with = numbers)] step: u64,
+        #[pyo3(from_py_with = numbers)] first_row: u64,
+        #[pyo3(from_py_with = numbers)] num_rows: Option<u64>,
         memory: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let mut rows = std::mem::take(&mut *lock(&self.spare));
@@ -103,16 +107,16 @@ impl Order {
     fn prefetch(
         &self,
         py: Python<'_>,
-        first_step: u64,
-        batch_rows: u64,
-        depth: usize,
+        #[pyo3(from_py_with = numbers)] first_step: u64,
+        #[pyo3(from_py_with = numbers)] batch_rows: u64,
+        #[pyo3(from_py_with = numbers)] depth: usize,
         memory: Option<Py<PyAny>>,
     ) -> PyResult<Batches> {
         let inner = detached(py, || self.inner.prefetch(first_step, batch_rows, depth))?;
         Ok(Batches { inner: Mutex::new(inner), memory, process: std::process::id() })
     }
 
-    fn step_hash(&self, py: Python<'_>, step: u64) -> PyResult<String> {
+    fn step_hash(&self, py: Python<'_>, #[pyo3(from_py_with = numbers)] step: u64) -> PyResult<String> {
         detached(py, || self.inner.step_hash(step))
     }
 
@@ -120,7 +124,11 @@ impl Order {
         to_json(&detached(py, || Result::Ok(self.inner.report()))?)
     }
 
-    fn document_id(&self, source: usize, document: u64) -> PyResult<String> {
+    fn document_id(
+        &self,
+        #[pyo3(from_py_with = numbers)] source: usize,
+        #[pyo3(from_py_with = numbers)] document: u64,
+    ) -> PyResult<String> {
         self.inner.document_id(source, document).map(str::to_owned).map_err(to_py_err)
     }
 }

@@ -17,7 +17,7 @@ use triptych_core::pipeline::{self, OutsideRules, Progress};
 use triptych_core::profile::{Pii, Profile, Scratch};
 use triptych_core::{Error, Result};
 
-use crate::border::{detached, to_py_err};
+use crate::border::{detached, numbers, to_py_err};
 use crate::clean::{ask, check_signals, TICK};
 
 /// Text that is handed to the engine at once.
@@ -83,7 +83,10 @@ pub struct TextPreprocessor {
 impl TextPreprocessor {
     #[new]
     #[pyo3(signature = (min_length = 128, max_length = 4096))]
-    fn new(min_length: usize, max_length: usize) -> PyResult<Self> {
+    fn new(
+        #[pyo3(from_py_with = numbers)] min_length: usize,
+        #[pyo3(from_py_with = numbers)] max_length: usize,
+    ) -> PyResult<Self> {
         Ok(Self { profile: seed(min_length, max_length)?, bounds: (min_length, max_length) })
     }
 
@@ -108,7 +111,7 @@ impl TextPreprocessor {
         &self,
         py: Python<'py>,
         texts: Vec<Bound<'py, PyString>>,
-        n: usize,
+        #[pyo3(from_py_with = numbers)] n: usize,
     ) -> PyResult<Bound<'py, PyList>> {
         if n < MIN_NGRAM_WORDS {
             return Err(PyValueError::new_err(format!("n must be at least 1, got {n}")));

@@ -12,7 +12,7 @@ use triptych_core::shard::{self, RenderedDocument};
 use triptych_core::tokenize::{self, Corpus, Document, Encoded, TrainConfig};
 use triptych_core::{Error, Result};
 
-use crate::border::{detached, detached_across, to_py_err};
+use crate::border::{detached, detached_across, numbers, to_py_err};
 
 #[pyclass(frozen, module = "triptych._core")]
 pub struct Tokenizer {
@@ -180,7 +180,12 @@ impl Tokenizer {
     }
 
     #[pyo3(signature = (ids, skip_special = false))]
-    fn decode(&self, py: Python<'_>, ids: Vec<u32>, skip_special: bool) -> PyResult<String> {
+    fn decode(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = numbers)] ids: Vec<u32>,
+        skip_special: bool,
+    ) -> PyResult<String> {
         detached(py, || self.inner.decode(&ids, skip_special))
     }
 
@@ -188,7 +193,7 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    fn id_to_token(&self, id: u32) -> Option<String> {
+    fn id_to_token(&self, #[pyo3(from_py_with = numbers)] id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
@@ -249,7 +254,7 @@ pub fn train_tokenizer(
     py: Python<'_>,
     paths: Option<Vec<PathBuf>>,
     texts: Option<Vec<String>>,
-    vocab_size: usize,
+    #[pyo3(from_py_with = numbers)] vocab_size: usize,
     special_tokens: Option<Vec<String>>,
     pattern: Option<String>,
     weights: Option<BTreeMap<String, f64>>,
@@ -284,10 +289,10 @@ pub fn tokenize_documents(
 #[pyfunction]
 pub fn write_token_shards(
     py: Python<'_>,
-    documents: Vec<RenderedDocument>,
+    #[pyo3(from_py_with = numbers)] documents: Vec<RenderedDocument>,
     tokenizer: &Bound<'_, Tokenizer>,
     output: PathBuf,
-    documents_per_unit: u64,
+    #[pyo3(from_py_with = numbers)] documents_per_unit: u64,
 ) -> PyResult<String> {
     let tokenizer = &tokenizer.get().inner;
     let write = || shard::write_token_shards(&documents, tokenizer, &output, documents_per_unit);

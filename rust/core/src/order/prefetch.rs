@@ -6,6 +6,9 @@ use std::sync::Arc;
 use super::{Order, RowTokens};
 use crate::error::{Error, Result};
 
+/// Parts that may wait: a queue of so many has its memory from the beginning.
+const MAX_DEPTH: usize = 1 << 16;
+
 /// Rows `first_row..first_row + num_rows` of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
@@ -32,13 +35,13 @@ impl Order {
     /// `depth` such parts wait at a time, besides the one in the making: that is the memory it takes.
     ///
     /// # Errors
-    /// `InvalidValue` if `batch_rows` or `depth` is 0, `Resource` if no thread can be started.
+    /// `InvalidValue` if `batch_rows` or `depth` is 0, or `depth` over 65,536, `Io` if no thread can be started.
     pub fn prefetch(self: &Arc<Self>, first_step: u64, batch_rows: u64, depth: usize) -> Result<Prefetch> {
-        for (what, value) in [("batch_rows", batch_rows), ("depth", depth as u64)] {
-            if value == 0 {
-                let (expected, found) = ("at least 1".to_owned(), "0".to_owned());
-                return Err(Error::InvalidValue { what: what.to_owned(), expected, found });
-            }
+        if batch_rows == 0 {
+            return Err(out_of_range("batch_rows", "at least 1".to_owned(), 0));
+        }
+        if !(1..=MAX_DEPTH).contains(&depth) {
+            return Err(out_of_range("depth", format!("1 to {MAX_DEPTH}"), depth));
         }
         let (to_reader, ready) = sync_channel(depth);
         let (used, from_reader) = channel();
@@ -73,6 +76,10 @@ impl Order {
             Part { step, first_row, num_rows }
         })
     }
+}
+
+fn out_of_range(what: &str, expected: String, found: usize) -> Error {
+    Error::InvalidValue { what: what.to_owned(), expected, found: found.to_string() }
 }
 
 impl Prefetch {

@@ -116,11 +116,7 @@ fn facts(manifest: &Manifest) -> Vec<FileFacts> {
 fn summary(output: &Path, manifest: &Manifest) -> Result<Summary> {
     manifest.verify_sizes(output)?;
     let ledger = Ledger::read(output)?;
-    Ok(Summary {
-        output: output.to_owned(),
-        already_done: true,
-        documents: ledger.total.kept,
-        bad_fraction: ledger.total.bad_fraction(),
-        ledger,
-    })
+    let documents = ledger.total.kept;
+    let summary = Summary::new(output, ledger, documents, manifest.format == PART_FORMAT);
+    Ok(Summary { already_done: true, ..summary })
 }

@@ -22,7 +22,7 @@ mod status;
 mod without_text;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::json;
@@ -128,15 +128,26 @@ pub struct Summary {
     pub documents: u64,
     /// Share of records that could not be read.
     pub bad_fraction: f64,
+    /// What is no error, but may not be meant: inputs without a document.
+    pub warning: Option<String>,
     /// Files and totals.
     pub ledger: Ledger,
+}
+
+impl Summary {
+    /// Of a folder that holds so many `documents`; `is_part` if other inputs are in other folders.
+    fn new(output: &Path, ledger: Ledger, documents: u64, is_part: bool) -> Self {
+        let (output, bad_fraction) = (output.to_owned(), ledger.total.bad_fraction());
+        let warning = ledger.without_documents().filter(|_| !is_part);
+        Self { output, already_done: false, documents, bad_fraction, warning, ledger }
+    }
 }
 
 /// Prepares the inputs of `config` into its output folder.
 ///
 /// # Errors
-/// Configuration, paths, limits of decompression, the disk, an empty corpus. Bad
-/// records are no error: see [`Summary::bad_fraction`].
+/// Configuration, paths, limits of decompression, the disk. Bad records are no error (see
+/// [`Summary::bad_fraction`]), nor are inputs without a document (see [`Summary::warning`]).
 pub fn run(config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
     run_with(config, progress, None)
 }
@@ -249,21 +260,11 @@ fn finish(
     (ledger, documents, text_bytes): (Ledger, u64, u64),
     facts: &[FileFacts],
 ) -> Result<Summary> {
-    if ledger.total.expected_documents() == 0 && !config.shard.is_part() {
-        return Err(empty(config));
-    }
     write_ledger(&draft, &ledger)?;
     let content = json!({"documents": documents, "text_bytes": text_bytes, "profile": config.profile});
     let format = if config.shard.is_part() { PART_FORMAT } else { FORMAT };
     draft.commit(format, json!({"config": config.made_from(), "inputs": facts}), content)?;
-    let bad_fraction = ledger.total.bad_fraction();
-    Ok(Summary { output: config.output.clone(), already_done: false, documents, bad_fraction, ledger })
-}
-
-fn empty(config: &PrepConfig) -> Error {
-    let names: Vec<String> = config.input.iter().map(|path| format!("`{}`", path.display())).collect();
-    let expected = format!("a line of JSON a document, with its text in the field `{}`", config.text_field);
-    Error::EmptyCorpus { inputs: names.join(", "), expected }
+    Ok(Summary::new(&config.output, ledger, documents, config.shard.is_part()))
 }
 
 fn write_ledger(draft: &Draft, ledger: &Ledger) -> Result<()> {

@@ -59,8 +59,7 @@ impl Part {
         let config: PrepConfig =
             serde_json::from_value(manifest.made_from["config"].clone()).map_err(damaged)?;
         let inputs = serde_json::from_value(manifest.made_from["inputs"].clone()).map_err(damaged)?;
-        let is_shard = |name: &&String| name.as_bytes()[0].is_ascii_digit();
-        let shards = manifest.files.keys().filter(is_shard).map(|name| folder.join(name)).collect();
+        let shards = manifest.shards().map(|name| folder.join(name)).collect();
         Ok(Self { folder: folder.to_owned(), share: config.shard, config, inputs, shards })
     }
 }

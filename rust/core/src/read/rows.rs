@@ -1,9 +1,7 @@
 //! Rows of Arrow columns as lines of JSON, for Parquet and Arrow alike.
 
-use std::cell::Cell;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_json::writer::{LineDelimited, WriterBuilder};
@@ -13,6 +11,7 @@ use super::row_size::json_bytes;
 use super::unit::Decode;
 use super::{invalid_file, BadRecord, Block, Unit, BLOCK_BYTES};
 use crate::error::Result;
+use crate::guard;
 
 /// Rows turned into JSON at once: at 4 kB a row, about a block.
 pub(super) const ROWS: usize = 1024;
@@ -187,11 +186,6 @@ fn write_json(batch: &RecordBatch, bytes: &mut Vec<u8>) -> std::result::Result<(
     writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())
 }
 
-thread_local! {
-    /// A foreign decoder runs in this thread.
-    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
 /// What a foreign decoder said, on one line and no longer than a line should be.
 pub(super) fn sentence(reason: &str) -> String {
     let words: Vec<&str> = reason.split_whitespace().collect();
@@ -202,17 +196,5 @@ pub(super) fn sentence(reason: &str) -> String {
 pub(super) fn guarded<T>(
     decode: impl FnOnce() -> std::result::Result<T, String>,
 ) -> std::result::Result<T, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !IS_GUARDED.get() {
-                print(panic);
-            }
-        }));
-    });
-    let was_guarded = IS_GUARDED.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(decode));
-    IS_GUARDED.set(was_guarded);
-    result.unwrap_or_else(|_| Err("the decoder gave up".to_owned()))
+    guard::guarded(decode).unwrap_or_else(|| Err("the decoder gave up".to_owned()))
 }

@@ -1,7 +1,6 @@
 //! The document table of a shard, as Parquet: id, source, offset, length.
 
 use std::fs::File;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use parquet::schema::types::{SchemaDescriptor, Type};
 
 use super::integrity;
 use crate::error::{Error, Result};
+use crate::guard;
 
 /// Column numbers in the file.
 const ID: usize = 0;
@@ -163,8 +163,8 @@ fn read_column<T: DataType>(path: &Path, column: usize, documents: u64) -> Resul
 
 /// The decoder asserts what a table says of itself: a panic there is damage as much as an error.
 fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> ParquetResult<T> {
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(ParquetError::General("sizes that contradict each other".to_owned())))
+    guard::guarded(read)
+        .unwrap_or_else(|| Err(ParquetError::General("sizes that contradict each other".to_owned())))
 }
 
 fn try_read_column<T: DataType>(file: File, column: usize, documents: u64) -> ParquetResult<Vec<T::T>> {

@@ -91,13 +91,14 @@ impl AddedTokens {
         self.split(&self.in_normalized, text, allow_special)
     }
 
+    /// A match of nothing is no token: the one before took in all of it, or normalizing leaves nothing of it.
     fn split(&self, finder: &Finder, text: &str, allow_special: bool) -> Option<Vec<Piece>> {
         if !allow_special && !finder.has_plain {
             return None;
         }
         let automaton = finder.automaton.as_ref()?;
         let (mut pieces, mut done) = (Vec::new(), 0);
-        for found in automaton.find_iter(text) {
+        for found in automaton.find_iter(text).filter(|found| text.is_char_boundary(found.start())) {
             let (id, token) = &self.tokens[finder.indices[found.pattern().as_usize()]];
             if token.special && !allow_special {
                 continue;
@@ -105,7 +106,9 @@ impl AddedTokens {
             let Some(range) = extent(token, text, found.range(), done) else { continue };
             push_text(&mut pieces, done..range.start);
             done = range.end;
-            pieces.push(Piece { range, id: Some(*id) });
+            if !range.is_empty() {
+                pieces.push(Piece { range, id: Some(*id) });
+            }
         }
         push_text(&mut pieces, done..text.len());
         (!pieces.is_empty()).then_some(pieces)
@@ -194,11 +197,25 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_which_normalizing_leaves_nothing_is_found_nowhere() {
+        let strip = serde_json::json!({"type": "Strip", "strip_left": true, "strip_right": true});
+        let normalizer = Normalizer::new(Some(&strip)).unwrap();
+        let mut vocabulary = Vocabulary::new(&super::super::file::Vocab(vec![])).unwrap();
+        let added = AddedTokens::new(&[token("\n", "nlr")], &mut vocabulary, &normalizer).unwrap();
+        assert!(added.split_normalized("ñ▁", true).unwrap().iter().all(|piece| piece.id.is_none()));
+    }
+
+    #[test]
     fn tokens_take_in_white_space_and_stand_alone_as_their_flags_say() {
         let tokens = [token("<m>", "l"), token("<n>", "r"), token("one", "w")];
         let texts: Vec<String> =
             pieces(&tokens, "a  <m> <n>  b", true).into_iter().map(|piece| piece.0).collect();
         assert_eq!(texts, ["a", "  <m>", " ", "<n>  ", "b"]);
         assert_eq!(pieces(&tokens, "none ones one", true).len(), 2);
+        assert_eq!(
+            pieces(&[token(" ", "lr")], "a  b", true).len(),
+            3,
+            "of two spaces the first takes in both"
+        );
     }
 }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Place, Result};
 use crate::manifest::{self, Manifest};
@@ -69,7 +69,7 @@ impl Corpus {
         if !path.is_file() || !read::is_readable(path) {
             return Err(Error::NoInput { path: path.to_owned(), expected: EXPECTED.to_owned() });
         }
-        self.inputs.insert(file_name(path), json!(manifest::sha256_file(path)?));
+        manifest::note_input(&mut self.inputs, &file_name(path), manifest::sha256_file(path)?);
         self.files.push(path.to_owned());
         Ok(())
     }
@@ -77,15 +77,9 @@ impl Corpus {
     fn add_folder(&mut self, folder: &Path) -> Result<()> {
         let listed = Manifest::read(folder, DOCUMENTS_FORMAT)?;
         listed.verify(folder)?;
-        let documents = listed.files.keys().filter(|name| name.as_str() != "quarantine.jsonl");
-        let files: Vec<PathBuf> =
-            documents.map(|name| folder.join(name)).filter(|path| read::is_readable(path)).collect();
-        if files.is_empty() {
-            return Err(Error::NoInput { path: folder.to_owned(), expected: EXPECTED.to_owned() });
-        }
         let hash = manifest::sha256_file(&folder.join(manifest::FILE_NAME))?;
-        self.inputs.insert(file_name(folder), json!(hash));
-        self.files.extend(files);
+        manifest::note_input(&mut self.inputs, &file_name(folder), hash);
+        self.files.extend(listed.shards().map(|name| folder.join(name)));
         Ok(())
     }
 
@@ -246,6 +240,21 @@ mod tests {
         let found: Vec<Document> = corpus.documents().map(Result::unwrap).collect();
         let short: Vec<(&str, &str, &str)> = found.iter().map(|d| (&*d.id, &*d.source, &*d.text)).collect();
         assert_eq!(short, [("a.jsonl:1", "a", "one"), ("7", "web", "two"), ("z", "b", "three")]);
+    }
+
+    #[test]
+    fn inputs_of_one_name_are_noted_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["x", "y"].map(|folder| {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+            let path = dir.path().join(folder).join("a.jsonl");
+            fs::write(&path, format!("{{\"text\": \"{folder}\"}}")).unwrap();
+            path
+        });
+        let inputs = Corpus::open(&paths).unwrap().inputs();
+        for (name, path) in ["a.jsonl", "a.jsonl (2)"].into_iter().zip(&paths) {
+            assert_eq!(inputs[name], manifest::sha256_file(path).unwrap());
+        }
     }
 
     #[test]

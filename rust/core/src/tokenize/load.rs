@@ -84,6 +84,7 @@ impl Parts {
         scratch: &mut Scratch,
         out: &mut Vec<u32>,
     ) -> Result<(), String> {
+        let at_start = at_start && !(self.words.marks_start() && self.normalizer.drops_start(text)?);
         let text = &*self.normalizer.normalize(text)?;
         let Some(pieces) = self.added.split_normalized(text, allow_special) else {
             return self.encode_words(text, at_start, scratch, out);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::Value;
+use tokenizers::tokenizer::normalizer::Range;
 use tokenizers::{NormalizedString, Normalizer as _, NormalizerWrapper};
 
 use super::guard::guarded;
@@ -12,6 +13,8 @@ use super::guard::guarded;
 #[derive(Debug, Default)]
 pub(super) struct Normalizer {
     steps: Vec<Step>,
+    /// All steps as the library has them.
+    whole: Option<Box<NormalizerWrapper>>,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,7 @@ impl Normalizer {
         let mut normalizer = Self::default();
         if let Some(value) = value.filter(|value| !value.is_null()) {
             normalizer.add(value)?;
+            normalizer.whole = Some(wrapper(value)?);
         }
         Ok(normalizer)
     }
@@ -70,8 +74,7 @@ impl Normalizer {
     }
 
     fn add_library(&mut self, value: &Value) -> Result<(), String> {
-        let parsed = guarded(|| Ok(serde_json::from_value::<NormalizerWrapper>(value.clone())?));
-        let wrapper = Box::new(parsed.map_err(|error| format!("a `normalizer` that is not known: {error}"))?);
+        let wrapper = wrapper(value)?;
         let composes = matches!(&*wrapper, NormalizerWrapper::NFC(_));
         self.steps.push(if composes { Step::Compose(wrapper) } else { Step::Library(wrapper) });
         Ok(())
@@ -91,6 +94,20 @@ impl Normalizer {
         Ok(text)
     }
 
+    /// Whether the first character of `text` is gone from what normalizing leaves.
+    ///
+    /// # Errors
+    /// As of [`Self::normalize`].
+    pub(super) fn drops_start(&self, text: &str) -> Result<bool, String> {
+        let Some(whole) = &self.whole else { return Ok(false) };
+        guarded(|| {
+            let mut normalized = NormalizedString::from(text);
+            whole.normalize(&mut normalized)?;
+            let all = normalized.slice(Range::Normalized(..));
+            Ok(all.is_some_and(|all| all.offsets_original().0 > 0))
+        })
+    }
+
     /// The same as an owned string.
     pub(super) fn normalized(&self, text: &str) -> Result<String, String> {
         self.normalize(text).map(Cow::into_owned)
@@ -108,6 +125,11 @@ impl Step {
             Self::Compose(wrapper) | Self::Library(wrapper) => library(wrapper, text).map(Some),
         }
     }
+}
+
+fn wrapper(value: &Value) -> Result<Box<NormalizerWrapper>, String> {
+    let parsed = guarded(|| Ok(serde_json::from_value::<NormalizerWrapper>(value.clone())?));
+    parsed.map(Box::new).map_err(|error| format!("a `normalizer` that is not known: {error}"))
 }
 
 /// Whether all characters are under U+0300, from where on they can compose: bytes under 0xCC.

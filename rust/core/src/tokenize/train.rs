@@ -9,6 +9,7 @@ use tokenizers::utils::SysRegex;
 
 use super::corpus::Document;
 use super::count::WordCounts;
+use super::guard::guarded;
 use super::merges::{Merger, Pair};
 use super::share;
 use super::vocabulary::printable;
@@ -185,7 +186,7 @@ impl Splitter {
     }
 
     /// Counts the words of a text; what a custom expression does not match is a word too.
-    fn count(&self, text: &str, weight: u64, counts: &mut WordCounts) {
+    fn count(&self, text: &str, weight: u64, counts: &mut WordCounts) -> Result<()> {
         let bytes = text.as_bytes();
         let mut add = |start: usize, end: usize| {
             if start < end {
@@ -196,7 +197,7 @@ impl Splitter {
             Self::Known(pattern) => pattern.split(text, add),
             Self::Custom(_, regex) => {
                 let mut done = 0;
-                for (start, end) in regex.find_iter(text) {
+                for (start, end) in matches(regex, text)? {
                     add(done, start);
                     add(start, end);
                     done = end;
@@ -204,7 +205,16 @@ impl Splitter {
                 add(done, text.len());
             }
         }
+        Ok(())
     }
+}
+
+/// Where a custom expression matches; the library panics where one has to be tried in too many ways.
+fn matches(regex: &SysRegex, text: &str) -> Result<Vec<(usize, usize)>> {
+    guarded(|| Ok(regex.find_iter(text).collect())).map_err(|_| {
+        let expected = "an expression that backtracks little on any text".to_owned();
+        invalid("pattern", expected, format!("one that gives up on a document of {} bytes", text.len()))
+    })
 }
 
 fn count_words(
@@ -221,13 +231,13 @@ fn count_words(
         batch.push(document);
         seen += 1;
         if bytes >= BATCH_BYTES {
-            count_batch(&batch, config, splitter, &spare);
+            count_batch(&batch, config, splitter, &spare)?;
             batch.clear();
             bytes = 0;
             progress(seen);
         }
     }
-    count_batch(&batch, config, splitter, &spare);
+    count_batch(&batch, config, splitter, &spare)?;
     progress(seen);
     let all = spare.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
     let merge = |mut sum: WordCounts, counts| {
@@ -243,20 +253,18 @@ fn count_batch(
     config: &TrainConfig,
     splitter: &Splitter,
     spare: &Mutex<Vec<WordCounts>>,
-) {
+) -> Result<()> {
     let lock = || spare.lock().unwrap_or_else(PoisonError::into_inner);
-    share::across(
-        batch,
-        share::num_threads(),
-        |document| document.text.len(),
-        |documents| {
-            let mut counts = lock().pop().unwrap_or_default();
-            for document in documents {
-                splitter.count(&document.text, config.weight(&document.source), &mut counts);
-            }
-            lock().push(counts);
-        },
-    );
+    let count = |documents: &[Document]| {
+        let mut counts = lock().pop().unwrap_or_default();
+        for document in documents {
+            splitter.count(&document.text, config.weight(&document.source), &mut counts)?;
+        }
+        lock().push(counts);
+        Ok(())
+    };
+    let counted = share::across(batch, share::num_threads(), |document| document.text.len(), count);
+    counted.into_iter().collect()
 }
 
 /// The `tokenizer.json` of Hugging Face: special tokens, then bytes, then merges in order.
@@ -406,6 +414,14 @@ mod tests {
         };
         assert_eq!((first(&[]), first(&[("a", 1.5)])), ("uv".to_owned(), "xy".to_owned()));
         assert_eq!(first(&[("b", 0.5)]), "xy");
+    }
+
+    #[test]
+    fn a_pattern_that_gives_up_on_a_text_is_an_error_of_the_pattern() {
+        let config = TrainConfig { pattern: "(a+)+$".to_owned(), ..TrainConfig::default() };
+        let text = "a".repeat(40) + "c";
+        let error = train(std::iter::once(Ok(text)), &config, &mut |_, _| {}).unwrap_err();
+        assert!(error.to_string().starts_with("pattern: expected an expression"), "{error}");
     }
 
     #[test]

@@ -21,8 +21,9 @@ pub(super) enum Words {
     Pattern(&'static Pattern, bool),
     /// All of the text is one word; words are characters.
     Whole,
-    /// The words of the library, which are characters, also where they spell bytes.
-    Library(Box<PreTokenizerWrapper>),
+    /// The words of the library, which are characters, also where they spell bytes; whether the first word
+    /// of all text is another than in its midst.
+    Library(Box<PreTokenizerWrapper>, bool),
 }
 
 impl Words {
@@ -37,8 +38,13 @@ impl Words {
         }
         let parsed = guarded(|| Ok(serde_json::from_value::<PreTokenizerWrapper>(value.clone())?));
         parsed
-            .map(|wrapper| Self::Library(Box::new(wrapper)))
+            .map(|wrapper| Self::Library(Box::new(wrapper), marks_start(value)))
             .map_err(|error| format!("a `pre_tokenizer` that is not known: {error}"))
+    }
+
+    /// Whether words depend on being at the start of all text.
+    pub(super) fn marks_start(&self) -> bool {
+        matches!(self, Self::Library(_, true))
     }
 
     /// Calls `words(text, spans)` for a few words at a time, in order; `text` is what they are part of.
@@ -59,7 +65,7 @@ impl Words {
             }
             Self::Pattern(pattern, _) => split_batched(pattern, text, words),
             Self::Whole => words(text, &[(0, text.len())]),
-            Self::Library(wrapper) => guarded(|| {
+            Self::Library(wrapper, _) => guarded(|| {
                 let mut split = PreTokenizedString::from(placed(text, at_start));
                 wrapper.pre_tokenize(&mut split)?;
                 for (piece, ..) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
@@ -93,6 +99,12 @@ fn placed(text: &str, at_start: bool) -> NormalizedString {
     let rest = |text: &str| NormalizedString::from(["x", text].concat()).slice(Range::Normalized(1..));
     let after = if at_start { None } else { rest(text) };
     after.unwrap_or_else(|| NormalizedString::from(text))
+}
+
+/// Whether a pre-tokenizer puts its mark before the start of all text alone.
+fn marks_start(value: &Value) -> bool {
+    let parts = value["pretokenizers"].as_array();
+    value["prepend_scheme"] == "first" || parts.is_some_and(|parts| parts.iter().any(marks_start))
 }
 
 /// The pattern of a pre-tokenizer that is split by hand, and whether a space goes first.
@@ -133,7 +145,7 @@ mod tests {
         let by_hand = |value: &Value| matches!(Words::new(Some(value), true).unwrap(), Words::Pattern(..));
         assert!(by_hand(&gpt2) && by_hand(&split(llama, "Isolated")));
         assert!(!by_hand(&split(llama, "Removed")) && !by_hand(&split(r"\d", "Isolated")));
-        assert!(matches!(Words::new(Some(&gpt2), false).unwrap(), Words::Library(_)));
+        assert!(matches!(Words::new(Some(&gpt2), false).unwrap(), Words::Library(..)));
     }
 
     #[test]

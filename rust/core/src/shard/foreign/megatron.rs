@@ -196,7 +196,7 @@ impl DocumentLengths {
         let byte = modes.at_byte;
         match modes.next::<1>()? {
             [0] => Ok(()),
-            [mode] => Err(self.wrong("mode 0, which is text,".to_owned(), &mode, byte)),
+            [mode] => Err(self.wrong("mode 0, which is text".to_owned(), &mode, byte)),
         }
     }
 

@@ -186,7 +186,7 @@ pub fn import_tokens(
     let (mut ledger, mut inputs) = (ImportLedger::default(), Map::new());
     for path in find(config)? {
         ledger.add(import.copy(&path, config)?)?;
-        note_input(&mut inputs, &path)?;
+        manifest::note_input(&mut inputs, &file_name(&path), manifest::sha256_file(&path)?);
     }
     import.writer.write_beside("ledger.json", &json!(ledger))?;
     Ok((import.writer.commit(&Value::Object(inputs))?, ledger))
@@ -332,19 +332,6 @@ fn in_folder(folder: &Path, format: ForeignFormat) -> Result<Vec<PathBuf>> {
         return Err(Error::NoInput { path: folder.to_owned(), expected });
     }
     Ok(files)
-}
-
-/// Adds the hash of an input under its file name; of one name, each has a number.
-fn note_input(inputs: &mut Map<String, Value>, path: &Path) -> Result<()> {
-    let name = file_name(path);
-    let mut key = name.clone();
-    let mut number = 2;
-    while inputs.contains_key(&key) {
-        key = format!("{name} ({number})");
-        number += 1;
-    }
-    inputs.insert(key, json!(manifest::sha256_file(path)?));
-    Ok(())
 }
 
 fn file_name(path: &Path) -> String {

@@ -40,7 +40,7 @@ pub(super) fn fetch(address: &Address, cache: &Path) -> Result<PathBuf> {
     let _lock = lock(&cache.join(format!(".lock-{name}")))?;
     let folder = cache.join(name);
     if folder.is_dir() {
-        if manifest.verify_sizes(&folder).is_ok() {
+        if is_whole(&folder, &manifest, &text) {
             return Ok(folder);
         }
         fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?; // somebody has cut it
@@ -51,6 +51,12 @@ pub(super) fn fetch(address: &Address, cache: &Path) -> Result<PathBuf> {
     write_synced(&draft.join(manifest::FILE_NAME), &text)?;
     fs::rename(&draft, &folder).map_err(Error::io("rename into place", &folder))?;
     Ok(folder)
+}
+
+/// Whether a folder of the cache is as it was made, as far as sizes tell.
+fn is_whole(folder: &Path, manifest: &Manifest, text: &[u8]) -> bool {
+    let copy = fs::read(folder.join(manifest::FILE_NAME));
+    copy.is_ok_and(|copy| copy == text) && manifest.verify_sizes(folder).is_ok()
 }
 
 /// Waits until no other process fetches the same folder.
