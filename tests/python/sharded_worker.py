@@ -103,16 +103,15 @@ class Documents:
         return torch.randint(3, 97, (length,), generator=generator).tolist()
 
 
-def gradients(folder, *, parallel, per_row, micro_batch_rows, documents=Documents):
+def gradients(
+    folder, *, parallel, per_row, documents=Documents, model=None, **settings
+):
     """The whole gradients of two steps, before clipping, by parameter."""
     config = tiny_train_config(
-        folder,
-        micro_batch_rows=micro_batch_rows,
-        parallel=ParallelConfig(**parallel),
-        optimizer=CALM,
+        folder, parallel=ParallelConfig(**parallel), optimizer=CALM, **settings
     )
-    data = documents(per_row)
-    found = Trainer(tiny_model(), PretrainObjective(), data, config)
+    data, model = documents(per_row), tiny_model(**(model or {}))
+    found = Trainer(model, PretrainObjective(), data, config)
     steps = []
     clip = found.placement.clip
 

@@ -82,10 +82,14 @@ class Launcher:
         every, device = not self.placement.may_skip, self.model.output_weight.device
         used = [b for b in batches if count and (every or self.objective.count(b))]
         self._prepare(used, count)
-        with self.precision.weights_cast_once(), self._accumulating():
+        with self._casting(), self._accumulating():
             for batch in used:
                 self._add(totals, self._pass(batch.to(device), count))
         return Launched(step, batches, count, totals, read, data_seconds)
+
+    def _casting(self) -> AbstractContextManager[None]:
+        once = self.placement.casts_once
+        return self.precision.weights_cast_once() if once else nullcontext()
 
     def _accumulating(self) -> AbstractContextManager[None]:
         return ops.accumulating() if self.placement.adds_gradients else nullcontext()

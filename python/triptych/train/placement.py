@@ -31,6 +31,8 @@ class Whole:
     may_skip = True
     # Whether its layers can be compiled.
     compiles = True
+    # Whether a narrow copy of a weight may serve all batches of a step.
+    casts_once = True
     # Whether gradients may be added to `grad` past autograd, see `ops.accumulating`.
     adds_gradients = True
 
