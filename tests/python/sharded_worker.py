@@ -103,6 +103,13 @@ class Documents:
         return torch.randint(3, 97, (length,), generator=generator).tolist()
 
 
+class Short(Documents):
+    """Documents of 2 and 3 tokens, fewer than processes that share them."""
+
+    def _document(self, step, number):
+        return super()._document(step, number)[: 2 + number % 2]
+
+
 def gradients(
     folder, *, parallel, per_row, documents=Documents, model=None, **settings
 ):
