@@ -12,6 +12,7 @@ from test_ranks import start
 from test_trainer import train
 from tiny import TinyData, packed, tiny_model
 from triptych.errors import ConfigError
+from triptych.model.feedforward import Experts
 from triptych.model.recompute import layer_call
 from triptych.train import PretrainObjective, RouterBalance
 from triptych.train.gradient import Launcher
@@ -110,6 +111,14 @@ def test_documents_without_a_target_count_whatever_the_micro_batches():
         launcher.launch(0, parts, sum(map(objective.count, parts)))
         grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_no_tokens_are_no_tokens_behind_experts(grad):
+    """A process that shares the tokens of a batch may have none of them."""
+    layer = next(x for x in sparse_model().modules() if isinstance(x, Experts))
+    with torch.set_grad_enabled(grad):
+        assert layer(torch.zeros(0, 32)).shape == (0, 32)
 
 
 @pytest.mark.parametrize("mode", ["selective", "full"])
