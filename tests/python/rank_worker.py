@@ -55,6 +55,31 @@ def train(rank, size, port, folder, until):
             return
 
 
+def train_spoilt(rank, size, port, folder, parallel):
+    """Trains to the end; once the last process has a weight that is not a number."""
+    meet(rank, size, port)
+    with joined():
+        spoilt = []
+
+        def spoil():
+            if trainer.state.step == 5 and rank == size - 1 and not spoilt:
+                spoilt.append(trainer.placement.held()["model.norm.weight"])
+                with torch.no_grad():
+                    spoilt[0][0] = torch.nan
+            return False
+
+        trainer = Trainer(
+            tiny_model(),
+            PretrainObjective(),
+            TinyData(rows=ROWS),
+            tiny_train_config(
+                folder, micro_batch_rows=1, parallel=ParallelConfig(**parallel)
+            ),
+            should_stop=spoil,
+        )
+        assert trainer.run().skipped_steps == 0
+
+
 def train_experts(rank, size, port, folder, how):
     """Trains a model with experts, balanced, to its end."""
     meet(rank, size, port)

@@ -105,7 +105,11 @@ def test_narrow_gradients_of_shards_are_those_of_one_process(precision, tmp_path
     model = {"attention_bias": True, "mlp_bias": True}
     settings = {"per_row": 1, "precision": precision, "model": model}
     cases = {
-        f"fsdp-{micro}": {"parallel": {"shard": 2}, "micro_batch_rows": micro, **settings}
+        f"fsdp-{micro}": {
+            "parallel": {"shard": 2},
+            "micro_batch_rows": micro,
+            **settings,
+        }
         for micro in (1, 2)
     }
     start(sharded_worker.all_gradients, 2, tmp_path, cases)

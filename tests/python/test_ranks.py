@@ -19,6 +19,7 @@ from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.model.huggingface import load_model
 from triptych.train import PretrainObjective, Trainer
+from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import read_metrics
 from triptych.train.ranks import Ranks, add_sums, nearest_divisors
 
@@ -92,6 +93,14 @@ def test_two_processes_stop_and_go_on_with_the_same_bits(tmp_path):
     last = Path("checkpoints") / f"step-{STEPS:08d}" / "model.safetensors"
     whole, parts = (tmp_path / name / last for name in ("whole", "parts"))
     assert whole.read_bytes() == parts.read_bytes()
+
+
+@pytest.mark.parametrize("parallel", [{}, {"shard": 2}], ids=["copies", "shards"])
+def test_a_fault_in_the_memory_of_one_sends_all_back(tmp_path, alone, parallel):
+    start(rank_worker.train_spoilt, 2, tmp_path, parallel)
+    assert_like_alone(tmp_path, alone)
+    (incident,) = IncidentLog(tmp_path).read()
+    assert (incident["step"], incident["action"]) == (6, "rewound")
 
 
 def test_processes_that_would_go_on_from_different_checkpoints_stop():
