@@ -116,6 +116,11 @@ def test_a_number_that_does_not_divide_the_rows_names_its_neighbours():
     assert nearest_divisors(4, 7) == [4]
 
 
+def test_rows_of_a_later_step_that_cannot_be_shared_are_refused_at_the_start(tmp_path):
+    start(rank_worker.refuse_rows, 2, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_shares_are_all_the_rows_in_order():
     for size in (1, 2, 3, 4, 6, 12):
         shares = [Ranks(rank=rank, size=size).share(12) for rank in range(size)]

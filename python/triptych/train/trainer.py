@@ -148,6 +148,8 @@ class Trainer(Stepping):
 
     def _run(self) -> TrainResult:
         last = self._resume()
+        left = range(self.state.step, self.num_steps)
+        self.ranks.require_shares({self.data.rows_per_step(step) for step in left})
         self.placement.start_together()
         metrics: Metrics = {}
         log = RunLog(self.config, self.identity)
