@@ -127,6 +127,31 @@ def test_a_fault_of_the_data_comes_back_is_skipped_and_its_documents_are_named(
     assert (line["step"], line["fault"]) == (7, "not_finite")
 
 
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_no_overflow_of_fp16(tmp_path, data, factor):
+    (document, *_) = documents_of(data, [6])
+    faulty = Faulty(
+        lambda _, batch: factor if document in batch.documents.tolist() else 1.0
+    )
+    _, result = trained(tmp_path, data, faulty, precision="fp16")
+    (incident,) = incidents(tmp_path)
+    assert (incident["step"], incident["action"]) == (7, "skipped")
+    assert incident["again"] is incident["repeated"] is None  # the scale has changed
+    assert {"source": "web", "id": f"web-{document}"} in incident["documents"]
+    assert result.skipped_steps == 1
+
+
+def test_a_spike_under_fp16_is_named(tmp_path):
+    spiked = SPIKE_WINDOW_STEPS + 3
+    objective = Faulty(
+        lambda _, batch: 50.0 if int(batch.documents[0]) // 4 == spiked else 1.0
+    )
+    data = TinyData(spiked + 3)
+    trained(tmp_path, data, objective, precision="fp16", checkpoint_every_steps=1000)
+    (incident,) = incidents(tmp_path)
+    assert (incident["step"], incident["fault"]) == (spiked + 1, "loss_spike")
+
+
 def bad_window(data, first=9, end=12):
     """An objective for which the data of steps `first` to `end` is bad."""
     bad = documents_of(data, range(first, end))
