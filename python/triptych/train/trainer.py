@@ -63,6 +63,8 @@ class Trainer(Stepping):
         data: rows by step.
         config: everything else.
         tokenizer_path: a `tokenizer.json` to put into checkpoints.
+        on_start: called in every process when it is known that this run goes on here,
+            before its first step, and again where it goes back.
         on_step: called after each step with its metrics and `num_steps`.
         on_stage_end: called with (stage name, step, model) before the checkpoint
             that ends the stage, so a kill in between calls it again, with the
@@ -80,6 +82,7 @@ class Trainer(Stepping):
         config: TrainConfig,
         *,
         tokenizer_path: Path | str | None = None,
+        on_start: Callable[[], None] | None = None,
         on_step: Callable[[Metrics], None] | None = None,
         on_stage_end: Callable[[str, int, Transformer], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -95,6 +98,7 @@ class Trainer(Stepping):
         model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
         self.tokenizer_path = None if tokenizer_path is None else Path(tokenizer_path)
+        self.on_start = on_start
         self.on_step, self.on_stage_end = on_step, on_stage_end
         self.should_stop = should_stop
         self.device = model.output_weight.device
@@ -150,6 +154,8 @@ class Trainer(Stepping):
         last = self._resume()
         left = range(self.state.step, self.num_steps)
         self.ranks.require_shares({self.data.rows_per_step(step) for step in left})
+        if self.on_start is not None:
+            self.on_start()
         self.placement.start_together()
         metrics: Metrics = {}
         log = RunLog(self.config, self.identity)
