@@ -28,6 +28,7 @@ __all__ = [
     "Interrupted",
     "ResourceError",
     "RuleError",
+    "TrainingDiverged",
     "code",
     "exit_status",
 ]
@@ -35,6 +36,10 @@ __all__ = [
 
 class RuleError(InputError):
     """A rule given as a Python function failed; its own exception is the cause."""
+
+
+class TrainingDiverged(RuntimeError):
+    """Losses, gradients or weights could not be trusted any more, also after going back."""
 
 
 EXIT_STATUS: dict[type[BaseException], int] = {
@@ -59,6 +64,7 @@ CODES: dict[type[BaseException], str] = {
     Interrupted: "interrupted",
     InternalError: "internal",
     InputError: "input",
+    TrainingDiverged: "diverged",
     OSError: "io",
     ValueError: "value",
 }

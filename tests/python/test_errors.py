@@ -43,6 +43,14 @@ def test_a_disk_without_room_is_an_exhausted_resource():
     assert (errors.code(error), errors.exit_status(error)) == ("io", 1)
 
 
+def test_a_training_that_diverged_is_no_fault_of_the_program(capsys):
+    def diverge() -> int:
+        raise errors.TrainingDiverged("step 3: a sentence")
+
+    assert cli._guarded(diverge, debug=False) == 1
+    assert capsys.readouterr().err == "error[diverged] step 3: a sentence\n"
+
+
 def bad_line(folder: Path) -> None:
     path = folder / "in.jsonl"
     path.write_text(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import ConfigError, Interrupted
+from triptych.errors import ConfigError, Interrupted, TrainingDiverged
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
@@ -37,10 +37,6 @@ from triptych.train.stepping import Stepping
 from triptych.train.train_config import Metrics, TrainConfig, TrainResult
 
 logger = logging.getLogger("triptych.train")
-
-
-class TrainingDiverged(RuntimeError):
-    """Too many steps in a row had a loss or gradient that could not be trusted."""
 
 
 class _Rewind(Exception):
