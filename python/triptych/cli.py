@@ -115,9 +115,11 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
 
 def _explain(error: Exception) -> int:
     """Prints what is wrong and what to do, a line each."""
-    from triptych.errors import InternalError, Interrupted, code, exit_status
+    from triptych import errors
+    from triptych.errors import code, exit_status
 
-    expected = isinstance(error, (ValueError, OSError, InternalError, Interrupted))
+    known = errors.InternalError, errors.Interrupted, errors.TrainingDiverged
+    expected = isinstance(error, (ValueError, OSError, *known))
     name = "" if expected else f"{type(error).__name__}: "
     hint = getattr(error, "hint", None) if expected else "add --debug for the traceback"
     message = str(error).removesuffix(f" (hint: {hint})")

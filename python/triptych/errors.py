@@ -8,6 +8,8 @@ fault of triptych itself is `InternalError`. Each has `file`, `line` (from 1), `
 
 from __future__ import annotations
 
+import errno
+
 from triptych._core import (
     ConfigError,
     InputError,
@@ -26,6 +28,7 @@ __all__ = [
     "Interrupted",
     "ResourceError",
     "RuleError",
+    "TrainingDiverged",
     "code",
     "exit_status",
 ]
@@ -33,6 +36,10 @@ __all__ = [
 
 class RuleError(InputError):
     """A rule given as a Python function failed; its own exception is the cause."""
+
+
+class TrainingDiverged(RuntimeError):
+    """Losses, gradients or weights could not be trusted any more, also after going back."""
 
 
 EXIT_STATUS: dict[type[BaseException], int] = {
@@ -46,9 +53,8 @@ EXIT_STATUS: dict[type[BaseException], int] = {
 
 def exit_status(error: BaseException) -> int:
     """Exit status of a command that ends with `error`; 1 if nothing says otherwise."""
-    return next(
-        (EXIT_STATUS[kind] for kind in type(error).__mro__ if kind in EXIT_STATUS), 1
-    )
+    kinds = _kind(error).__mro__
+    return next((EXIT_STATUS[kind] for kind in kinds if kind in EXIT_STATUS), 1)
 
 
 CODES: dict[type[BaseException], str] = {
@@ -58,6 +64,7 @@ CODES: dict[type[BaseException], str] = {
     Interrupted: "interrupted",
     InternalError: "internal",
     InputError: "input",
+    TrainingDiverged: "diverged",
     OSError: "io",
     ValueError: "value",
 }
@@ -65,5 +72,14 @@ CODES: dict[type[BaseException], str] = {
 
 def code(error: BaseException) -> str:
     """Kind of error in a word, as messages have it in `error[…]`."""
-    found = (CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+    found = (CODES[kind] for kind in _kind(error).__mro__ if kind in CODES)
     return next(found, "internal")
+
+
+# What a system says where there is no more room: on the disk, for a user, in a file.
+EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _kind(error: BaseException) -> type[BaseException]:
+    full = isinstance(error, OSError) and error.errno in EXHAUSTED
+    return ResourceError if full else type(error)

@@ -10,7 +10,7 @@ import torch
 import torch._dynamo
 
 from tiny import TinyData, tiny_model, tiny_train_config
-from triptych.errors import IntegrityError, Interrupted
+from triptych.errors import ConfigError, IntegrityError, Interrupted
 from triptych.train import LossSum, PretrainObjective, RouterBalance, Trainer
 from triptych.train.parallel import ParallelConfig
 from triptych.train.precision import Precision
@@ -53,6 +53,50 @@ def train(rank, size, port, folder, until):
             trainer.run()
         except Interrupted:
             return
+
+
+def train_spoilt(rank, size, port, folder, parallel):
+    """Trains to the end; once the last process has a weight that is not a number."""
+    meet(rank, size, port)
+    with joined():
+        spoilt = []
+
+        def spoil():
+            if trainer.state.step == 5 and rank == size - 1 and not spoilt:
+                spoilt.append(trainer.placement.held()["model.norm.weight"])
+                with torch.no_grad():
+                    spoilt[0][0] = torch.nan
+            return False
+
+        trainer = Trainer(
+            tiny_model(),
+            PretrainObjective(),
+            TinyData(rows=ROWS),
+            tiny_train_config(
+                folder, micro_batch_rows=1, parallel=ParallelConfig(**parallel)
+            ),
+            should_stop=spoil,
+        )
+        assert trainer.run().skipped_steps == 0
+
+
+class FewerLater(TinyData):
+    """Rows that two processes divide in the first steps only."""
+
+    def rows_per_step(self, step):
+        return 4 if step < 6 else 3
+
+
+def refuse_rows(rank, size, port, folder):
+    """Asks for a training whose last steps the processes cannot share."""
+    meet(rank, size, port)
+    with joined():
+        trainer = Trainer(
+            tiny_model(), PretrainObjective(), FewerLater(), tiny_train_config(folder)
+        )
+        with pytest.raises(ConfigError, match="divides the 3 and 4 rows of a step"):
+            trainer.run()
+        assert trainer.state.step == 0
 
 
 def train_experts(rank, size, port, folder, how):

@@ -4,6 +4,8 @@ A module of its own, since the server that the processes are forked from imports
 processes of a call join once and go through all cases, for joining is what takes long.
 """
 
+import resource
+
 import torch
 import torch._dynamo
 import torch.distributed.fsdp  # here, so that it is imported once for all processes
@@ -14,7 +16,7 @@ from tiny import TinyData, packed, tiny_model, tiny_train_config
 from triptych import config
 from triptych.commands.pretrain import PretrainConfig, pretrain
 from triptych.commands.replay import replay
-from triptych.errors import Interrupted
+from triptych.errors import Interrupted, ResourceError
 from triptych.train import (
     OptimizerConfig,
     PretrainObjective,
@@ -103,16 +105,22 @@ class Documents:
         return torch.randint(3, 97, (length,), generator=generator).tolist()
 
 
-def gradients(folder, *, parallel, per_row, micro_batch_rows, documents=Documents):
+class Short(Documents):
+    """Documents of 2 and 3 tokens, fewer than processes that share them."""
+
+    def _document(self, step, number):
+        return super()._document(step, number)[: 2 + number % 2]
+
+
+def gradients(
+    folder, *, parallel, per_row, documents=Documents, model=None, **settings
+):
     """The whole gradients of two steps, before clipping, by parameter."""
     config = tiny_train_config(
-        folder,
-        micro_batch_rows=micro_batch_rows,
-        parallel=ParallelConfig(**parallel),
-        optimizer=CALM,
+        folder, parallel=ParallelConfig(**parallel), optimizer=CALM, **settings
     )
-    data = documents(per_row)
-    found = Trainer(tiny_model(), PretrainObjective(), data, config)
+    data, model = documents(per_row), tiny_model(**(model or {}))
+    found = Trainer(model, PretrainObjective(), data, config)
     steps = []
     clip = found.placement.clip
 
@@ -154,22 +162,14 @@ def all_gradients(rank, size, port, folder, cases):
 
 
 def fail_to_write(rank, size, port, folder):
-    """Saves where the second process finds its disk full."""
+    """Saves where the second process has no room."""
     meet(rank, size, port)
-    from triptych.train import sharded_checkpoint
-
-    save_file = sharded_checkpoint.save_file
-
-    def full(*arguments):
-        if rank == 1:
-            raise OSError("disk full")
-        save_file(*arguments)
-
-    sharded_checkpoint.save_file = full
+    if rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     with joined():
         try:
             train(folder, {"shard": 2}, 1)
-        except OSError as error:
+        except ResourceError as error:
             (folder / f"said-{rank}").write_text(str(error))
 
 

@@ -1,13 +1,14 @@
 """Checkpoints and artefacts: whole or refused."""
 
 import json
+import resource
 import shutil
 
 import pytest
 
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
 from triptych.artefact import Draft, read_manifest, verify
-from triptych.errors import ConfigError, IntegrityError
+from triptych.errors import ConfigError, IntegrityError, ResourceError
 from triptych.model.huggingface import CHECKPOINT_FORMAT, load_model
 from triptych.train import PretrainObjective, Trainer, checkpoint
 from triptych.train.optimizer import OptimizerConfig, create_optimizer
@@ -36,6 +37,25 @@ def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+@pytest.fixture
+def _little_room():
+    """Files of this process may have 20,000 bytes, fewer than the tiny model's weights."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("_little_room")
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_checkpoint_without_room_names_its_file_and_leaves_nothing(tmp_path, beside):
+    config = tiny_train_config(tmp_path, async_checkpoints=beside)
+    run = Trainer(tiny_model(), PretrainObjective(), TinyData(), config)
+    with pytest.raises(ResourceError, match=r"model\.safetensors`: expected to write"):
+        run.run()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 def newest(run):

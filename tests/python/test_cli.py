@@ -30,6 +30,16 @@ BAD_CALLS = [
     (["demo", "--minutes", "0"], 2, "minutes: expected in (0, 10000], found 0.0"),
     (["inspect", "order", "--run", "nowhere", "--step", "0"], 2, "no run at `nowhere`"),
     (["prep", "run", "--input", "nowhere", "--output", "x"], 2, "nowhere"),
+    (
+        ["eval", "x", "--shards", "a/web", "--shards", "b/web"],
+        2,
+        "found `web` for `a/web",
+    ),
+    (
+        ["eval", "x", "--shards", "a", "--seq-len", "0"],
+        2,
+        "seq_len: expected at least 1",
+    ),
     (["fly"], 2, "invalid choice: 'fly'"),
 ]
 

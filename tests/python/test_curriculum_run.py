@@ -20,6 +20,7 @@ from triptych.commands.training import ModelShape, Watch
 from triptych.curriculum import ExitCondition, StageConfig, scaled_curriculum
 from triptych.errors import ConfigError, IntegrityError
 from triptych.train.early_exit import ExitWatch
+from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import EvaluationLog, read_metrics
 
 SHAPE = ModelShape(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
@@ -135,6 +136,30 @@ def test_verify_reads_every_step_again_and_tells_a_changed_one(settings, tmp_pat
     assert inspect(InspectConfig(run=run, step=5, verify=True))["verified_steps"] == 6
     with pytest.raises(IntegrityError, match="step 6: expected ids_hash"):
         inspect(InspectConfig(run=run, step=13, verify=True))
+
+
+def test_the_rows_of_a_run_that_went_back_are_without_what_it_left_out(settings):
+    went_back = {"step": 4, "action": "rewound", "data_steps": [3, 5]}
+    IncidentLog(Path(settings.output)).write(went_back)
+    pretrain(settings)
+    found = inspect(InspectConfig(run=settings.output, step=11, verify=True))
+    assert (found["data_step"], found["verified_steps"]) == (13, 12)
+
+
+@pytest.mark.parametrize("step", [-1, 14])
+def test_a_step_that_is_none_of_the_run_is_refused(settings, step):
+    pretrain(settings)
+    with pytest.raises(ConfigError, match=f"step: expected 0 to 13, found {step}"):
+        inspect(InspectConfig(run=settings.output, step=step))
+
+
+def test_a_command_that_is_refused_leaves_what_the_run_says_of_itself(settings):
+    pretrain(settings)
+    path = Path(settings.output) / "run.json"
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="belongs to another run"):
+        pretrain(dataclasses.replace(settings, seed=7))
+    assert path.read_bytes() == before
 
 
 def test_a_stage_that_meets_its_exit_condition_ends_and_the_next_begins(settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import pickle
 from pathlib import Path
@@ -32,6 +33,22 @@ def test_every_exception_has_its_attributes_also_where_python_raises_it_and_pick
         None,
     )
     assert getattr(triptych, kind.__name__) is kind
+
+
+def test_a_disk_without_room_is_an_exhausted_resource():
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        error = OSError(number, "a sentence")
+        assert (errors.code(error), errors.exit_status(error)) == ("resource", 5)
+    error = OSError(errno.EACCES, "a sentence")
+    assert (errors.code(error), errors.exit_status(error)) == ("io", 1)
+
+
+def test_a_training_that_diverged_is_no_fault_of_the_program(capsys):
+    def diverge() -> int:
+        raise errors.TrainingDiverged("step 3: a sentence")
+
+    assert cli._guarded(diverge, debug=False) == 1
+    assert capsys.readouterr().err == "error[diverged] step 3: a sentence\n"
 
 
 def bad_line(folder: Path) -> None:

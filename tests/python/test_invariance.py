@@ -88,6 +88,38 @@ def test_gradients_do_not_depend_on_processes_and_where_the_model_is(
     assert max(worst.values()) < TOLERANCE, json.dumps(worst, indent=1)
 
 
+@pytest.mark.parametrize("grid", ["context", "context of fsdp"])
+def test_a_process_may_have_no_token_of_a_batch(grid, tmp_path):
+    shard = {"shard": 2} if grid == "context of fsdp" else {}
+    settings = {"per_row": 1, "micro_batch_rows": 1, "documents": sharded_worker.Short}
+    case = {"parallel": {"context": 4, **shard}, **settings}
+    start(sharded_worker.all_gradients, 4, tmp_path, {"four": case})
+    found = gathered(load_file(tmp_path / "gradients.safetensors"))["four"]
+    alone = sharded_worker.gradients(tmp_path / "one", parallel={}, **settings)
+    assert largest_difference(found, alone) < TOLERANCE
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_narrow_gradients_of_shards_are_those_of_one_process(precision, tmp_path):
+    """Biases among them, which are sent as float32 and cast in the layer."""
+    model = {"attention_bias": True, "mlp_bias": True}
+    settings = {"per_row": 1, "precision": precision, "model": model}
+    cases = {
+        f"fsdp-{micro}": {
+            "parallel": {"shard": 2},
+            "micro_batch_rows": micro,
+            **settings,
+        }
+        for micro in (1, 2)
+    }
+    start(sharded_worker.all_gradients, 2, tmp_path, cases)
+    found = gathered(load_file(tmp_path / "gradients.safetensors"))
+    for name, case in cases.items():
+        alone = sharded_worker.gradients(tmp_path / "one", **{**case, "parallel": {}})
+        difference = largest_difference(found[name][:1], alone[:1])
+        assert difference < TOLERANCE, name
+
+
 def test_another_document_would_be_noticed(reference, tmp_path):
     class Changed(sharded_worker.Documents):
         def _document(self, step, number):

@@ -19,6 +19,7 @@ from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.model.huggingface import load_model
 from triptych.train import PretrainObjective, Trainer
+from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import read_metrics
 from triptych.train.ranks import Ranks, add_sums, nearest_divisors
 
@@ -94,6 +95,14 @@ def test_two_processes_stop_and_go_on_with_the_same_bits(tmp_path):
     assert whole.read_bytes() == parts.read_bytes()
 
 
+@pytest.mark.parametrize("parallel", [{}, {"shard": 2}], ids=["copies", "shards"])
+def test_a_fault_in_the_memory_of_one_sends_all_back(tmp_path, alone, parallel):
+    start(rank_worker.train_spoilt, 2, tmp_path, parallel)
+    assert_like_alone(tmp_path, alone)
+    (incident,) = IncidentLog(tmp_path).read()
+    assert (incident["step"], incident["action"]) == (6, "rewound")
+
+
 def test_processes_that_would_go_on_from_different_checkpoints_stop():
     start(rank_worker.disagree, 2)
 
@@ -105,6 +114,11 @@ def test_a_number_that_does_not_divide_the_rows_names_its_neighbours():
         Ranks(rank=0, size=5).share(12)
     assert "the nearest are 4, 6" in str(e.value)
     assert nearest_divisors(4, 7) == [4]
+
+
+def test_rows_of_a_later_step_that_cannot_be_shared_are_refused_at_the_start(tmp_path):
+    start(rank_worker.refuse_rows, 2, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_shares_are_all_the_rows_in_order():

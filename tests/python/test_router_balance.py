@@ -12,9 +12,14 @@ from test_ranks import start
 from test_trainer import train
 from tiny import TinyData, packed, tiny_model
 from triptych.errors import ConfigError
+from triptych.model.feedforward import Experts
 from triptych.model.recompute import layer_call
 from triptych.train import PretrainObjective, RouterBalance
+from triptych.train.gradient import Launcher
 from triptych.train.metrics import read_metrics
+from triptych.train.placement import Whole
+from triptych.train.precision import Precision
+from triptych.train.ranks import Ranks
 from triptych.train.router_balance import balanced, routed
 
 EXPERTS = {
@@ -88,6 +93,32 @@ def test_the_gradient_depends_neither_on_micro_batches_nor_on_packing():
         len(x) - 1 for x in ids
     )
     assert (naive - whole).abs().max() > 1e-4
+
+
+def test_documents_without_a_target_count_whatever_the_micro_batches():
+    """A document of one token has nothing to predict, but its token has experts."""
+    grads = []
+    for rows in (1, 3):
+        model = sparse_model()
+        placement = Whole(model, Ranks())
+        objective = RouterBalance(PretrainObjective(), WEIGHT)
+        precision = Precision("fp32", "cpu")
+        launcher = Launcher(
+            model, objective, precision, precision.scaler(), placement, seed=0
+        )
+        ids = documents(9, 1, 5)
+        parts = [packed(ids[n : n + rows]) for n in range(0, len(ids), rows)]
+        launcher.launch(0, parts, sum(map(objective.count, parts)))
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_no_tokens_are_no_tokens_behind_experts(grad):
+    """A process that shares the tokens of a batch may have none of them."""
+    layer = next(x for x in sparse_model().modules() if isinstance(x, Experts))
+    with torch.set_grad_enabled(grad):
+        assert layer(torch.zeros(0, 32)).shape == (0, 32)
 
 
 @pytest.mark.parametrize("mode", ["selective", "full"])

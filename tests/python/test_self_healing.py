@@ -19,6 +19,7 @@ from triptych.train import (
     TrainingDiverged,
     gradient,
 )
+from triptych.train.averaging import AverageConfig
 from triptych.train.health import SPIKE_WINDOW_STEPS, Reading, SpikeWatch, spike_limit
 from triptych.train.incidents import IncidentLog, before, merged
 from triptych.train.metrics import read_metrics
@@ -126,6 +127,31 @@ def test_a_fault_of_the_data_comes_back_is_skipped_and_its_documents_are_named(
     assert (line["step"], line["fault"]) == (7, "not_finite")
 
 
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_no_overflow_of_fp16(tmp_path, data, factor):
+    (document, *_) = documents_of(data, [6])
+    faulty = Faulty(
+        lambda _, batch: factor if document in batch.documents.tolist() else 1.0
+    )
+    _, result = trained(tmp_path, data, faulty, precision="fp16")
+    (incident,) = incidents(tmp_path)
+    assert (incident["step"], incident["action"]) == (7, "skipped")
+    assert incident["again"] is incident["repeated"] is None  # the scale has changed
+    assert {"source": "web", "id": f"web-{document}"} in incident["documents"]
+    assert result.skipped_steps == 1
+
+
+def test_a_spike_under_fp16_is_named(tmp_path):
+    spiked = SPIKE_WINDOW_STEPS + 3
+    objective = Faulty(
+        lambda _, batch: 50.0 if int(batch.documents[0]) // 4 == spiked else 1.0
+    )
+    data = TinyData(spiked + 3)
+    trained(tmp_path, data, objective, precision="fp16", checkpoint_every_steps=1000)
+    (incident,) = incidents(tmp_path)
+    assert (incident["step"], incident["fault"]) == (spiked + 1, "loss_spike")
+
+
 def bad_window(data, first=9, end=12):
     """An objective for which the data of steps `first` to `end` is bad."""
     bad = documents_of(data, range(first, end))
@@ -172,6 +198,61 @@ def test_a_run_that_is_bad_again_and_again_ends_after_so_many_rewinds(tmp_path, 
         trained(tmp_path, data, late, max_rewinds=1)
     actions = [incident["action"] for incident in incidents(tmp_path)]
     assert actions.count("rewound") == 1
+
+
+def spoil_weight(run):
+    run.model.model.layers[0].mlp.up_proj.weight[0, 0] = math.nan
+
+
+def spoil_moment(run):
+    weight = run.model.model.layers[0].mlp.up_proj.weight
+    run.optimizer.state[weight]["exp_avg"][0, 0] = math.inf
+
+
+def spoil_average(run):
+    run.placement.average.weights["model.norm.weight"][0] = math.nan
+
+
+@pytest.mark.parametrize("spoil", [spoil_weight, spoil_moment, spoil_average])
+@pytest.mark.parametrize("step", [5, 8])  # a checkpoint is due after the second
+def test_a_fault_in_memory_sends_the_run_back_and_leaves_nothing_out(
+    tmp_path, data, spoil, step
+):
+    changes = {"keep_checkpoints": 1, "average": AverageConfig(half_life_steps=3)}
+    sound, _ = trained(tmp_path / "sound", data, **changes)
+    run = trainer(tmp_path / "spoilt", data, **changes)
+
+    def spoil_once(metrics):
+        if metrics["step"] == step and not incidents(tmp_path / "spoilt"):
+            with torch.no_grad():
+                spoil(run)
+
+    run.on_step = spoil_once
+    assert run.run().skipped_steps == 0
+    assert same_weights(run.model, sound)
+    (rewound,) = incidents(tmp_path / "spoilt")
+    assert (rewound["action"], rewound["documents"]) == ("rewound", [])
+    hashes = [
+        [(x["ids_hash"], x["loss"]) for x in read_metrics(tmp_path / name)]
+        for name in ("sound", "spoilt")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_weights_that_are_spoilt_again_and_again_are_never_saved(tmp_path, data):
+    run = trainer(tmp_path, data, max_rewinds=1)
+
+    def spoil(metrics):
+        if metrics["step"] == 8:
+            with torch.no_grad():
+                spoil_weight(run)
+
+    run.on_step = spoil
+    with pytest.raises(TrainingDiverged, match="step 8: expected weights and moments"):
+        run.run()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [
+        "step-00000004"
+    ]
 
 
 def test_without_a_checkpoint_to_go_back_to_the_run_ends(tmp_path, data):

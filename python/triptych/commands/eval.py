@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from triptych.data import TokenShards, require_same_tokenizer
 from triptych.device import DeviceName
+from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte, token_loss
 from triptych.language_model import load_model, use_threads
 
@@ -31,6 +33,11 @@ class EvalConfig:
     seq_len: int | None = None
     threads: int | None = None
     device: DeviceName = "auto"
+
+    def __post_init__(self) -> None:
+        """Checks the length, which 0 would leave to the model."""
+        if self.seq_len is not None and self.seq_len < 1:
+            raise ConfigError(f"seq_len: expected at least 1, found {self.seq_len}")
 
 
 def evaluate(config: EvalConfig) -> dict[str, dict[str, Any]]:
@@ -62,9 +69,24 @@ def evaluate(config: EvalConfig) -> dict[str, dict[str, Any]]:
     return {**rows, "all": {"bits_per_byte": bits["all"]}}
 
 
-def _named(argument: str) -> tuple[str, str]:
-    name, separator, folder = argument.partition("=")
-    return (name, folder) if separator else (Path(argument).name, argument)
+def named(arguments: Sequence[str]) -> dict[str, str]:
+    """Folders by name, of `NAME=FOLDER` or `FOLDER`.
+
+    Raises:
+        ConfigError: two have one name.
+    """
+    found: dict[str, str] = {}
+    for argument in arguments:
+        name, separator, folder = argument.partition("=")
+        if not separator:
+            name, folder = Path(argument).name, argument
+        if name in found:
+            raise ConfigError(
+                f"--shards: expected another name for each folder, found `{name}` for "
+                f"`{found[name]}` and `{folder}`; NAME=FOLDER names one"
+            )
+        found[name] = folder
+    return found
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     result = evaluate(
         EvalConfig(
             model=options.model,
-            shards=dict(map(_named, options.shards)),
+            shards=named(options.shards),
             seq_len=options.seq_len,
             threads=options.threads,
             device=options.device,

@@ -18,7 +18,9 @@ from triptych.data import OrderedRows
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model.huggingface import CHECKPOINT_FORMAT
 from triptych.train import checkpoint
+from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import read_metrics
+from triptych.train.resume import without
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,9 @@ def inspect(
         IntegrityError: if the run read other ids than its order gives now.
     """
     rows = read_order(Path(settings.run))
+    if not 0 <= settings.step < rows.num_steps:
+        last, found_step = rows.num_steps - 1, settings.step
+        raise ConfigError(f"step: expected 0 to {last}, found {found_step}")
     found: dict[str, Any] = {
         "step": settings.step,
         "data_step": rows.data_step(settings.step),
@@ -61,12 +66,13 @@ def inspect(
 
 
 def read_order(run: Path) -> OrderedRows:
-    """The rows of a run, with the stages that ended early as far as they went."""
+    """The rows of a run: without what it left out, stages as far as they went."""
     path = run / RUN_FILE
     if not path.is_file():
         raise ConfigError(f"no run at `{run}`: expected a folder with `{RUN_FILE}`")
     table = json.loads(path.read_text(encoding="utf-8"))
-    rows = order(config.from_mapping(PretrainConfig, table, name=str(path)))
+    configured = order(config.from_mapping(PretrainConfig, table, name=str(path)))
+    rows: OrderedRows = without(configured, IncidentLog(run).windows())
     for stage, steps in _ended_early(run).items():
         rows = rows.ended_early(stage, steps)
     return rows

@@ -239,7 +239,7 @@ def train(
     check_data(data, tokenizer_path)
     output = Path(settings.output)
     several = settings.parallel.elastic is not None
-    _write_json(output / RUN_FILE, config.to_mapping(resolved), by_several=several)
+    table = config.to_mapping(resolved)
     with joined(), TerminationNotice() as notice:
         trainer = trainer_for(settings)(
             model,
@@ -247,6 +247,7 @@ def train(
             data,
             settings,
             tokenizer_path=tokenizer_path,
+            on_start=lambda: _write_json(output / RUN_FILE, table, by_several=several),
             on_step=watch.on_step,
             on_stage_end=watch.on_stage_end,
             should_stop=lambda: notice.received() or watch.stops_at(trainer.state.step),

@@ -101,15 +101,16 @@ class Experts(nn.Module):
         order = chosen.flatten().argsort(stable=True)
         counts = chosen.flatten().bincount(minlength=len(self.experts)).tolist()
         pieces = torch.split(flat[order // self.num_chosen], counts)
+        # In training an idle expert's gradient is zero, not absent, so that an optimiser
+        # treats it alike whatever the batch; of no tokens all are idle.
+        every = torch.is_grad_enabled() or not flat.shape[0]
         outputs = torch.cat(
             [
                 expert(piece)
                 for expert, piece in zip(self.experts, pieces, strict=True)
-                # In training an idle expert's gradient is zero, not absent, so that
-                # an optimiser treats it alike whatever the batch.
-                if piece.shape[0] or torch.is_grad_enabled()
+                if every or piece.shape[0]
             ]
         )
-        returned = outputs[order.argsort()].view(*weights.shape, -1)
+        returned = outputs[order.argsort()].view(*weights.shape, flat.shape[1])
         mixed = (returned * weights[..., None]).sum(dim=1)
         return mixed.view(x.shape)

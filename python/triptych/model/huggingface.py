@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from triptych.artefact import (
@@ -28,7 +28,7 @@ from triptych.artefact import (
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model.config import ModelConfig
 from triptych.model.shards import INDEX as SHARDS
-from triptych.model.shards import Shards
+from triptych.model.shards import Shards, write_tensors
 from triptych.model.transformer import Transformer
 from triptych.model.verification import Wanted, verify_folder
 
@@ -53,7 +53,7 @@ def save_model(model: Transformer, draft: Draft, tokenizer_path: Path | None) ->
 
 def write_weights(weights: Mapping[str, Tensor], draft: Draft) -> None:
     """Weights by their Hugging Face names into one file of a draft."""
-    save_file(dict(weights), draft.path(WEIGHTS), metadata={"format": "pt"})
+    write_tensors(draft.path(WEIGHTS), weights, {"format": "pt"})
 
 
 def write_surroundings(

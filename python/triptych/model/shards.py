@@ -14,6 +14,8 @@ same, but their index is a pickle, which could run code; this one is JSON.
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +23,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from triptych.artefact import damaged, read_json, write_json
+from triptych.errors import EXHAUSTED, ResourceError
 
 INDEX = "shards.json"
 FORMAT = "triptych-shards/1"
@@ -39,6 +43,33 @@ _DTYPES = {
     "U8": torch.uint8,
 }
 DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes a safetensors file.
+
+    Raises:
+        ResourceError: there is no room for it.
+        OSError: it cannot be written for another reason.
+    """
+    try:
+        save_file(dict(tensors), path, metadata=metadata)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise _unwritten(path, tensors, int(number[1])) from error
+
+
+def _unwritten(path: Path, tensors: Mapping[str, Tensor], number: int) -> OSError:
+    size = sum(x.numel() * x.element_size() for x in tensors.values())
+    kind = ResourceError if number in EXHAUSTED else OSError
+    return kind(
+        f"`{path}`: expected to write {size} bytes, found: {os.strerror(number)}; make "
+        "room, then run the same command again"
+    )
 
 
 @dataclass(frozen=True)

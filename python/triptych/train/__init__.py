@@ -1,5 +1,6 @@
 """Training: one loop, one objective a file, data as a pure function of the step."""
 
+from triptych.errors import TrainingDiverged
 from triptych.train.averaging import AverageConfig
 from triptych.train.batch import Batch, DataSource
 from triptych.train.dpo import DpoObjective, ReferenceLogps, reference_logps
@@ -13,7 +14,7 @@ from triptych.train.schedule import StageSchedule
 from triptych.train.sft import SftObjective
 from triptych.train.tracking import TrackingConfig
 from triptych.train.train_config import TrainConfig, TrainResult
-from triptych.train.trainer import Trainer, TrainingDiverged
+from triptych.train.trainer import Trainer
 
 __all__ = [
     "AverageConfig",

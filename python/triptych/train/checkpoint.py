@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from triptych.artefact import (
@@ -42,7 +41,7 @@ from triptych.model.huggingface import (
     write_surroundings,
     write_weights,
 )
-from triptych.model.shards import INDEX, Shards
+from triptych.model.shards import INDEX, Shards, write_tensors
 from triptych.model.transformer import Transformer
 from triptych.train import moments8bit
 from triptych.train.averaging import WeightAverage
@@ -152,9 +151,9 @@ def write(
     target = folder / f"step-{snapshot.state['step']:08d}"
     with Draft(target) as draft:
         write_weights(snapshot.weights, draft)
-        save_file(dict(snapshot.optimizer), draft.path(OPTIMIZER))
+        write_tensors(draft.path(OPTIMIZER), snapshot.optimizer)
         if snapshot.raw:
-            save_file(dict(snapshot.raw), draft.path(RAW))
+            write_tensors(draft.path(RAW), snapshot.raw)
         finish(draft, snapshot.config, snapshot.state, tokenizer_path)
     remove_old(folder, keep, keep_every_steps)
     return target

@@ -167,7 +167,8 @@ class _Exchange(torch.autograd.Function):
 def _to_heads(x: Tensor, counts: list[int], group: Any) -> Tensor:
     """(own tokens, heads, head_dim) to (tokens, heads / size, head_dim)."""
     size, own = len(counts), counts[dist.get_rank(group)]
-    by_process = x.reshape(own, size, -1, x.shape[2]).transpose(0, 1)
+    heads = x.shape[1] // size
+    by_process = x.reshape(own, size, heads, x.shape[2]).transpose(0, 1)
     sent = by_process.flatten(0, 1).contiguous()
     taken = x.new_empty(sum(counts), *sent.shape[1:])
     dist.all_to_all_single(taken, sent, counts, [own] * size, group=group)

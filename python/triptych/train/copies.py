@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -110,6 +110,9 @@ class Copies(Ranks):
         """The rows of a step that are this copy's; lengths differ by one at most."""
         first, end = (num_rows * n // self.size for n in (self.rank, self.rank + 1))
         return range(first, end)
+
+    def require_shares(self, rows: Iterable[int]) -> None:
+        """Any number will do."""
 
     def meet(self, step: int) -> bool:
         """Waits for a quorum; a copy that is behind goes to where the others stand.

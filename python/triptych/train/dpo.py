@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from triptych import ops
 from triptych.artefact import FILE_NAME, Draft, verify
 from triptych.errors import ConfigError, InputError
+from triptych.model.shards import write_tensors
 from triptych.model.transformer import Transformer
 from triptych.train.batch import Batch, DataSource
 from triptych.train.objective import LossSum
@@ -107,7 +108,7 @@ class ReferenceLogps:
         keys = torch.tensor(list(self.table), dtype=torch.int64).reshape(-1, 2)
         logps = torch.tensor(list(self.table.values()), dtype=torch.float32)
         with Draft(folder) as draft:
-            save_file({"keys": keys, "logps": logps}, draft.path(TABLE))
+            write_tensors(draft.path(TABLE), {"keys": keys, "logps": logps})
             draft.commit(REFERENCE_FORMAT, made_from, {"documents": len(self.table)})
 
     @classmethod

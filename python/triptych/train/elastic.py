@@ -241,8 +241,13 @@ class ElasticTrainer(Trainer):
             )
         raise CopyLost("a copy was asked to stop")
 
+    def _is_sound(self) -> bool:
+        """Whether this copy is: one that is not ends alone, and the others go on."""
+        return self.placement.is_finite(self.optimizer)
+
     def _save_present(self, log: RunLog) -> None:
         if not self._present.exists():
+            self._require_sound()
             self._save(log)
         self.saver.wait()
 

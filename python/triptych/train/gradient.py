@@ -79,13 +79,22 @@ class Launcher:
         torch.manual_seed(step_seed(self.seed, step))
         self.placement.zero_grad()
         totals: dict[str, Tensor] = {}
-        every, device = not self.placement.may_skip, self.model.output_weight.device
-        used = [b for b in batches if count and (every or self.objective.count(b))]
+        device = self.model.output_weight.device
+        used = [b for b in batches if count and self._uses(b)]
         self._prepare(used, count)
-        with self.precision.weights_cast_once(), self._accumulating():
+        with self._casting(), self._accumulating():
             for batch in used:
                 self._add(totals, self._pass(batch.to(device), count))
         return Launched(step, batches, count, totals, read, data_seconds)
+
+    def _uses(self, batch: Batch) -> bool:
+        """Whether a batch is computed: one without a target may change a whole step."""
+        every = not self.placement.may_skip or hasattr(self.objective, "prepare")
+        return every or bool(self.objective.count(batch))
+
+    def _casting(self) -> AbstractContextManager[None]:
+        once = self.placement.casts_once
+        return self.precision.weights_cast_once() if once else nullcontext()
 
     def _accumulating(self) -> AbstractContextManager[None]:
         return ops.accumulating() if self.placement.adds_gradients else nullcontext()

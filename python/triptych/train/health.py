@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 SPIKE_WINDOW_STEPS = 128  # OLMo 2's skip-step optimiser looks back as far
 
@@ -44,6 +47,15 @@ class Reading:
 def finite(value: float | None) -> float | None:
     """The number, or None, as JSON has no NaN."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether there is neither NaN nor infinity among their numbers; each is read once."""
+    found = [x for x in tensors if x.is_floating_point() and x.numel()]
+    ends: dict[torch.device, list[Tensor]] = {}
+    for x in found:
+        ends.setdefault(x.device, []).extend(y.float() for y in x.detach().aminmax())
+    return all(bool(torch.stack(x).isfinite().all()) for x in ends.values())
 
 
 class SpikeWatch:

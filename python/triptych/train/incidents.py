@@ -48,8 +48,12 @@ class IncidentLog:
 
     def windows(self) -> list[Window]:
         """Windows of data steps that rewinds left out."""
-        rewinds = (x for x in self.read() if x["action"] == REWOUND)
-        return [(x["data_steps"][0], x["data_steps"][1]) for x in rewinds]
+        windows = [x["data_steps"] for x in self.rewinds()]
+        return [(first, end) for first, end in windows if first < end]
+
+    def rewinds(self) -> list[dict[str, Any]]:
+        """The incidents that sent the run back."""
+        return [x for x in self.read() if x["action"] == REWOUND]
 
 
 def documents_of(data: Any, step: int) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
 from triptych.train.averaging import AverageConfig, WeightAverage
 from triptych.train.checkpoint import TrainState
+from triptych.train.health import all_finite
+from triptych.train.moments8bit import parts_of
 from triptych.train.parallel import ParallelConfig
 from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks
@@ -31,6 +33,8 @@ class Whole:
     may_skip = True
     # Whether its layers can be compiled.
     compiles = True
+    # Whether a narrow copy of a weight may serve all batches of a step.
+    casts_once = True
     # Whether gradients may be added to `grad` past autograd, see `ops.accumulating`.
     adds_gradients = True
 
@@ -69,6 +73,13 @@ class Whole:
     def clip_on_device(self, limit: float) -> Tensor:
         """The same of a whole model that is alone, as a scalar that nobody waits for."""
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def is_finite(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether this process's weights, average and moments hold finite numbers only."""
+        average = {} if self.average is None else self.average.weights
+        states = [x for values in optimizer.state.values() for x in values.items()]
+        moments = [part for x in states for part in parts_of(*x).values()]
+        return all_finite([*self.held().values(), *average.values(), *moments])
 
     def whole_model(self) -> Transformer | None:
         """The model for the first process to read; every process must call it."""

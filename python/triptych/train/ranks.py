@@ -9,6 +9,7 @@ checkpoint does not know how many there were.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -87,15 +88,28 @@ class Ranks:
         Raises:
             ConfigError: the processes do not divide the rows.
         """
+        self.require_shares([num_rows])
         size, rank = self.size // self.readers, self.rank // self.readers
-        if num_rows % size:
-            near = ", ".join(map(str, nearest_divisors(num_rows, size)))
-            raise ConfigError(
-                f"processes: expected a number that divides the {num_rows} rows of a "
-                f"step, found {size}; the nearest are {near}"
-            )
         length = num_rows // size
         return range(rank * length, (rank + 1) * length)
+
+    def require_shares(self, rows: Iterable[int]) -> None:
+        """Refuses steps of so many rows each, unless these processes can share all.
+
+        Raises:
+            ConfigError: they do not divide one of the numbers; the nearest that do.
+        """
+        numbers = sorted(set(rows))
+        size, common = self.size // self.readers, math.gcd(*numbers)
+        if common % size == 0:
+            return
+        near = [n * self.readers for n in nearest_divisors(common, size)]
+        times = f"{self.readers} times " if self.readers > 1 else ""
+        raise ConfigError(
+            f"processes: expected {times}a number that divides the "
+            f"{' and '.join(map(str, numbers))} rows of a step, found {self.size}; "
+            f"the nearest are {', '.join(map(str, near))}"
+        )
 
     def gather_shares(self, value: Any) -> list[Any]:
         """`gather`, but one value for all that read the same rows."""

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from triptych.artefact import Draft, FileEntry, sync_file, verify
+from triptych.errors import ResourceError, code
 from triptych.model.config import ModelConfig
 from triptych.model.huggingface import CHECKPOINT_FORMAT, check_tensors
 from triptych.model.shards import (
@@ -30,6 +29,7 @@ from triptych.model.shards import (
     StoredTensor,
     from_json,
     write_index,
+    write_tensors,
 )
 from triptych.train import checkpoint
 from triptych.train.averaging import WeightAverage
@@ -146,17 +146,18 @@ def together(ranks: Ranks, action: Callable[[], T]) -> list[T]:
     """What an action gives in every process, once all have done it; it is JSON.
 
     Raises:
-        OSError: in every process, if it failed in one.
+        OSError: in every process, if it failed in one; a `ResourceError` if for room.
     """
     value, error = None, None
     try:
         value = action()
-    except (OSError, SafetensorError) as failure:
-        error = f"process {ranks.rank}: {failure}"
+    except OSError as failure:
+        error = [code(failure), f"process {ranks.rank}: {failure}"]
     found = ranks.gather([value, error])
-    errors = [said for _, said in found if said is not None]
+    errors = [failed for _, failed in found if failed is not None]
     if errors:
-        raise OSError("; ".join(errors))
+        full = any(kind == "resource" for kind, _ in errors)
+        raise (ResourceError if full else OSError)("; ".join(x for _, x in errors))
     return [value for value, _ in found]
 
 
@@ -169,7 +170,7 @@ def _write_parts(target: Path, snapshot: ShardedSnapshot, rank: int) -> dict[str
             continue
         file = f"{group}-{rank:05d}.safetensors"
         tensors = {name: part.tensor.contiguous() for name, part in parts.items()}
-        save_file(tensors, folder / file)
+        write_tensors(folder / file, tensors)
         told["files"][file] = asdict(sync_file(folder / file))
         told["boxes"][group] = {
             name: asdict(part.stored(file)) for name, part in parts.items()

@@ -44,6 +44,8 @@ class Sharded(Whole):
     may_skip = False
     # Layers gather their pieces in hooks, which compiled pieces of a layer would not call.
     compiles = False
+    # The gradient of an earlier batch's copy comes when a layer has sent its gradients.
+    casts_once = False
     adds_gradients = False  # torch moves them between processes
 
     def __init__(

@@ -160,8 +160,8 @@ class Stepping(ABC):
             return sums, reading, fault  # the device has updated
         # The next gradient, if it is launched, stands in this one's place.
         ahead, self._ahead = self._ahead, None
-        if fault is not None and launched.count and not self.scaler.is_enabled():
-            sums, reading, fault = self._repeat(launched, reading, fault)
+        if fault is not None and launched.count:
+            sums, reading, fault = self._examine(launched, sums, reading, fault)
         self._conclude(fault)
         if ahead is not None:
             self._ahead = self.launcher.again(ahead)
@@ -201,29 +201,55 @@ class Stepping(ABC):
             self.scaler.unscale_(self.optimizer)
         return sums, Reading(sums["loss"], self.placement.clip(self._clip_norm))
 
+    def _examine(
+        self,
+        launched: Launched,
+        sums: dict[str, float],
+        reading: Reading,
+        fault: str,
+    ) -> tuple[dict[str, float], Reading, str | None]:
+        """What a step that looks wrong gives in the end, and its fault if that remains.
+
+        Under fp16 a gradient that overflows is routine, and a step is not computed
+        again: its scale is for the next one.
+        """
+        if not self.scaler.is_enabled():
+            return self._repeat(launched, reading, fault)
+        if fault != "not_finite" or not math.isfinite(reading.loss):
+            self._enter(self._incident(launched.step, fault, reading, None, fault))
+        return sums, reading, fault
+
     def _repeat(
         self, launched: Launched, reading: Reading, fault: str
     ) -> tuple[dict[str, float], Reading, str | None]:
         """Computes a step that looks wrong once more; returns what it gives then.
 
         A fault that is gone the second time was the machine's, one that stays is the
-        data's or the weights'. Under fp16 an overflow is routine and only skipped.
+        data's or the weights'.
         """
-        step = launched.step
         sums, again = self._read(self.launcher.again(launched))
         remains = self._fault(again)
-        self._enter(
-            {
-                "step": step + 1,
-                "action": "updated" if remains is None else "skipped",
-                "fault": fault,
-                **reading.as_json(),
-                "again": again.as_json(),
-                "repeated": repr(reading) == repr(again),  # NaN is not equal to itself
-                "documents": documents_of(self.data, step),
-            }
-        )
+        self._enter(self._incident(launched.step, fault, reading, again, remains))
         return sums, again, remains
+
+    def _incident(
+        self,
+        step: int,
+        fault: str,
+        reading: Reading,
+        again: Reading | None,
+        remains: str | None,
+    ) -> Metrics:
+        return {
+            "step": step + 1,
+            "action": "updated" if remains is None else "skipped",
+            "fault": fault,
+            **reading.as_json(),
+            "again": None if again is None else again.as_json(),
+            # NaN is not equal to itself
+            "repeated": None if again is None else repr(reading) == repr(again),
+            "documents": documents_of(self.data, step),
+        }
 
     @property
     def _clip_norm(self) -> float:

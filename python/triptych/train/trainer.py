@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import ConfigError, Interrupted
+from triptych.errors import ConfigError, Interrupted, TrainingDiverged
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
 from triptych.train import checkpoint
@@ -39,16 +39,12 @@ from triptych.train.train_config import Metrics, TrainConfig, TrainResult
 logger = logging.getLogger("triptych.train")
 
 
-class TrainingDiverged(RuntimeError):
-    """Too many steps in a row had a loss or gradient that could not be trusted."""
-
-
 class _Rewind(Exception):
-    """Leave the loop and go back to before `first_step`; the steps to `last_step` go."""
+    """Leave the loop and go back to before `steps`, whose data goes; there may be none."""
 
-    def __init__(self, first_step: int, last_step: int) -> None:
-        super().__init__(first_step, last_step)
-        self.steps = range(first_step, last_step + 1)
+    def __init__(self, steps: range) -> None:
+        super().__init__(steps)
+        self.steps = steps
 
 
 class Trainer(Stepping):
@@ -63,6 +59,8 @@ class Trainer(Stepping):
         data: rows by step.
         config: everything else.
         tokenizer_path: a `tokenizer.json` to put into checkpoints.
+        on_start: called in every process when it is known that this run goes on here,
+            before its first step, and again where it goes back.
         on_step: called after each step with its metrics and `num_steps`.
         on_stage_end: called with (stage name, step, model) before the checkpoint
             that ends the stage, so a kill in between calls it again, with the
@@ -80,6 +78,7 @@ class Trainer(Stepping):
         config: TrainConfig,
         *,
         tokenizer_path: Path | str | None = None,
+        on_start: Callable[[], None] | None = None,
         on_step: Callable[[Metrics], None] | None = None,
         on_stage_end: Callable[[str, int, Transformer], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -95,6 +94,7 @@ class Trainer(Stepping):
         model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
         self.tokenizer_path = None if tokenizer_path is None else Path(tokenizer_path)
+        self.on_start = on_start
         self.on_step, self.on_stage_end = on_step, on_stage_end
         self.should_stop = should_stop
         self.device = model.output_weight.device
@@ -148,6 +148,10 @@ class Trainer(Stepping):
 
     def _run(self) -> TrainResult:
         last = self._resume()
+        left = range(self.state.step, self.num_steps)
+        self.ranks.require_shares({self.data.rows_per_step(step) for step in left})
+        if self.on_start is not None:
+            self.on_start()
         self.placement.start_together()
         metrics: Metrics = {}
         log = RunLog(self.config, self.identity)
@@ -258,13 +262,17 @@ class Trainer(Stepping):
         self.incidents.cut(step)
 
     def _leave_out(self, steps: range) -> None:
-        """Enters that the data of `steps` is left out from now on."""
+        """Enters that the run goes back, and leaves the data of `steps` out, if any."""
         data: Any = self.data
-        window = (data.data_step(steps[0]), data.data_step(steps[-1]) + 1)
-        logger.warning("steps %d to %d: going back", steps[0] + 1, steps[-1] + 1)
+        window = (0, 0)
+        if steps:
+            window = (data.data_step(steps[0]), data.data_step(steps[-1]) + 1)
+        logger.warning(
+            "step %d: going back; steps left out: %d", steps.start + 1, len(steps)
+        )
         self._enter(
             {
-                "step": steps[0] + 1,
+                "step": steps.start + 1,
                 "action": REWOUND,
                 "data_steps": window,
                 "documents": [x for step in steps for x in documents_of(data, step)],
@@ -272,11 +280,13 @@ class Trainer(Stepping):
         )
 
     def _check_bad_steps(self, step: int, reading: Reading) -> None:
+        if not reading.is_finite and self.config.max_rewinds and not self._is_sound():
+            self._maybe_go_back(step)
         if self.state.bad_steps < self.config.max_bad_steps:
             return
         first = step + 1 - self.state.bad_steps
-        if self._can_go_back(first):
-            raise _Rewind(first, step)
+        if hasattr(self.data, "skipping") and self._can_go_back(first):
+            raise _Rewind(range(first, step + 1))
         raise TrainingDiverged(
             f"step {step + 1}: expected a finite loss and gradient within "
             f"{self.config.max_bad_steps} steps, found loss {reading.loss} and norm "
@@ -285,15 +295,31 @@ class Trainer(Stepping):
 
     def _can_go_back(self, step: int) -> bool:
         """Whether rewinds are left, and a checkpoint from before `step`."""
-        rewinds = len(self.incidents.windows())
+        if len(self.incidents.rewinds()) >= self.config.max_rewinds:
+            return False
         self.saver.wait()
         self.ranks.wait()  # the one that writes has written
         earlier = f"step-{step:08d}"
-        saved = any(x.name <= earlier for x in checkpoint.steps_in(self.folder))
-        return (
-            saved
-            and rewinds < self.config.max_rewinds
-            and hasattr(self.data, "skipping")
+        return any(x.name <= earlier for x in checkpoint.steps_in(self.folder))
+
+    def _is_sound(self) -> bool:
+        """Whether no process has a weight or moment that is not finite."""
+        return all(self.ranks.gather(self.placement.is_finite(self.optimizer)))
+
+    def _maybe_go_back(self, step: int) -> None:
+        """Goes back from what is in memory to a checkpoint; the data is not at fault."""
+        if self._can_go_back(step):
+            raise _Rewind(range(step, step))
+
+    def _require_sound(self) -> None:
+        """Lets nothing be saved, instead of a better checkpoint, that is not finite."""
+        if self._is_sound():
+            return
+        step = self.state.step
+        self._maybe_go_back(step - 1)
+        raise TrainingDiverged(
+            f"step {step}: expected weights and moments that are finite, found some that "
+            f"are not; they were not saved; started again, the run goes on from `{self.folder}`"
         )
 
     def _maybe_exit(self, loss: float) -> None:
@@ -327,19 +353,26 @@ class Trainer(Stepping):
     def _maybe_save(self, last: Path | None, log: RunLog) -> Path | None:
         """Saves where it is time, after telling that a stage has ended."""
         index, step_in_stage = stage_at(self.stages, self.state.step - 1)
-        stage = self.stages[index]
-        ended = step_in_stage + 1 == stage.steps
-        if ended:
-            self.spike_watch = SpikeWatch()  # other data may have another level
-        if ended and self.on_stage_end is not None:
-            with averaged(self.placement.average):
-                whole = self.placement.whole_model()
-                if self.ranks.is_first and whole is not None:
-                    self.on_stage_end(stage.name, self.state.step, whole)
-            self.model.train()
+        ended = step_in_stage + 1 == self.stages[index].steps
         due = self.state.step % self.config.checkpoint_every_steps == 0
         due = due and self.state.bad_steps == 0  # or it would replace a better one
-        return self._save(log) if due or ended else last
+        if not (due or ended):
+            return last
+        self._require_sound()
+        if ended:
+            self._tell_end(self.stages[index].name)
+        return self._save(log)
+
+    def _tell_end(self, stage: str) -> None:
+        """Lets a stage's model be looked at."""
+        self.spike_watch = SpikeWatch()  # other data may have another level
+        if self.on_stage_end is None:
+            return
+        with averaged(self.placement.average):
+            whole = self.placement.whole_model()
+            if self.ranks.is_first and whole is not None:
+                self.on_stage_end(stage, self.state.step, whole)
+        self.model.train()
 
     def _maybe_stop(self, last: Path | None, log: RunLog) -> None:
         asked = self.should_stop is not None and self.should_stop()
@@ -347,6 +380,7 @@ class Trainer(Stepping):
             return
         name = f"step-{self.state.step:08d}"
         if last is None or last.name != name:
+            self._require_sound()
             self._save(log)
         raise Interrupted(f"stopped after step {self.state.step}: run again to go on")
 
