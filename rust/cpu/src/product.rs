@@ -66,11 +66,6 @@ fn tile<V: Vector, const N: usize>(
 ) {
     let at = |i: usize, n: usize| (row + i) * columns + column + n * V::LANES;
     let mut held = [[V::splat(0.0); N]; TILE_ROWS];
-    for (i, vectors) in held.iter_mut().enumerate() {
-        for (n, vector) in vectors.iter_mut().enumerate() {
-            *vector = V::load(&sums[at(i, n)..]);
-        }
-    }
     for (word, words) in right.chunks_exact(columns).enumerate() {
         let words = &words[column..column + N * V::LANES];
         for (i, vectors) in held.iter_mut().enumerate() {
@@ -80,9 +75,11 @@ fn tile<V: Vector, const N: usize>(
             }
         }
     }
+    // Added at the end: of a long document sums of sums round off half of what one running sum does.
     for (i, vectors) in held.iter().enumerate() {
         for (n, vector) in vectors.iter().enumerate() {
-            V::store(*vector, &mut sums[at(i, n)..]);
+            let to = &mut sums[at(i, n)..];
+            V::store(V::add(V::load(to), *vector), to);
         }
     }
 }

@@ -66,7 +66,7 @@ pub trait Vector: Copy + Send + Sync + 'static {
     fn max(x: Self::Floats, y: Self::Floats) -> Self::Floats;
     /// x * y + z, rounded once where the instruction does.
     fn fma(x: Self::Floats, y: Self::Floats, z: Self::Floats) -> Self::Floats;
-    /// 2 to the power of each lane, to 3e-7 of it; 0 far below.
+    /// 2 to the power of each lane, to 1e-7 of it; 0 far below.
     fn exp2(x: Self::Floats) -> Self::Floats;
     /// Sum of the lanes.
     fn sum(x: Self::Floats) -> f32;
@@ -107,10 +107,18 @@ pub const MOST_PER_WORD: usize = 2;
 /// log2(e): powers of 2 are what processors compute.
 pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
 
-/// Taylor series of 2^x: ln(2)^k / k!. Within half of 0 the next term is 1.2e-7.
+/// 2^x within half of 0: the fit of degree 6 whose greatest relative error is least, 2e-9, with 1 at 0. In
+/// float32 it is off by 8e-8 at most; the Taylor series of that degree by 2.2e-7.
 #[cfg(target_arch = "x86_64")]
-const POWERS: [f32; 7] =
-    [1.0, std::f32::consts::LN_2, 0.240_226_5, 0.055_504_11, 0.009_618_129, 0.001_333_356, 0.000_154_035_3];
+const POWERS: [f32; 7] = [
+    1.0,
+    std::f32::consts::LN_2,
+    0.240_226_48,
+    0.055_503_324,
+    0.009_618_437,
+    0.001_339_887_5,
+    0.000_153_533_62,
+];
 
 /// Beyond it tanh is 1 in float32, and the series below leaves it.
 const MOST_TANH: f32 = 7.905_311;
