@@ -8,9 +8,11 @@ rows of 512, and is measured on the same held-out ones. A budget is CPU seconds,
 machine is never quiet for long: a minute counts 60 for each of `--threads`. Time to compile
 does not count; ours includes what its start from counts takes.
 
-A side is timed for some steps, its schedule is planned for as many as the budget holds,
-and then it is trained. Results are written after every run, and what is there is not run
-again: the bench may be stopped and called again, also in parts (`--runs`).
+`--precision bf16` is autocast for ours and the Trainer; nanochat stays in fp32. Ours is compiled
+where the engine has no kernels for the type. A side is timed for some steps, its schedule is
+planned for as many as the budget holds, and then it is trained. Results are written after every
+run, and what is there is not run again: the bench may be stopped and called again, also in
+parts (`--runs`).
 """
 
 from __future__ import annotations
@@ -72,6 +74,7 @@ RANDOM = OURS | {
 }
 # What a result repeats of the settings.
 RECIPE = (
+    "precision",
     "depth",
     "rows",
     "rate_scale",
@@ -92,11 +95,13 @@ RUNS: dict[str, tuple[Settings, float]] = {
         for rate in SWEEP
     },
     "trainer": (TRAINER, 1.0),
+    "trainer at 0.003": (TRAINER | {"learning_rate": 0.003}, 1.0),
     # Smaller steps than its sweep had, as ours are.
     "trainer, 4 rows": (TRAINER | {"rows": 4}, 1.0),
     "ours": (OURS, 1.0),
     "ours, 2 layers": (SHALLOW, 1.0),
     "ours, 2 layers, 6 of 10 minutes": (SHALLOW, 0.6),
+    "ours, 2 layers, 4 of 10 minutes": (SHALLOW, 0.4),
     "ours, 6 of 10 minutes": (OURS, 0.6),
     "ours, 4 of 10 minutes": (OURS, 0.4),
     "ours, 1 of 10 minutes": (OURS, 0.1),
@@ -112,6 +117,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--runs", default=";".join(RUNS), help="names, ; between them")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument(
         "--json", type=Path, required=True, help="results, read and written"
     )
@@ -165,6 +171,7 @@ def run(name: str, found: dict[str, Any], options: argparse.Namespace) -> Settin
         "text": str(options.work / "train.jsonl"),
         "nanochat": options.nanochat,
         "threads": options.threads,
+        "precision": options.precision,
         "seed": 0,
     }
     budget = share * 60.0 * options.minutes * options.threads

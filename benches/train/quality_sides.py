@@ -2,7 +2,7 @@
 
 Argument: a JSON object with `side`, `steps` (to do), `planned` (of the schedule), `tokens` and
 `heldout` (token shards), `tokenizer`, `text` (JSONL, for nanochat), `nanochat` (its checkout),
-`threads`, `seed` and the side's own settings. Prints the result as one JSON line.
+`precision`, `threads`, `seed` and the side's own settings. Prints the result as one JSON line.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def bits_per_byte(logits: Logits, settings: Settings) -> float:
 
 def ours(settings: Settings, tick: Tick) -> Trained:
     """`triptych.train.Trainer`, as `triptych pretrain` would run it with these settings."""
+    from triptych._core import cpu_has_vectors
     from triptych.curriculum import StageConfig
     from triptych.data import OrderedRows
     from triptych.model import ModelConfig, Transformer
@@ -118,9 +119,9 @@ def ours(settings: Settings, tick: Tick) -> Trained:
             stages=(StageSchedule(name="bench", steps=settings["planned"], **rate),),
             optimizer=OptimizerConfig(**settings["optimizer"]),
             micro_batch_rows=min(rows, 4),
-            precision="fp32",
+            precision=settings["precision"],
             tensorboard=False,
-            compile=True,
+            compile=not cpu_has_vectors(settings["precision"] == "bf16"),
             checkpoint_every_steps=10**9,
         )
         steps = settings["steps"]
@@ -189,7 +190,7 @@ def trainer(settings: Settings, tick: Tick) -> Trained:
             lr_scheduler_type="cosine", warmup_steps=settings["planned"] // 20,
             adam_beta2=0.95, weight_decay=0.1, optim="adamw_torch_fused",
             save_strategy="no", logging_strategy="no", disable_tqdm=True,
-            torch_compile=True,
+            torch_compile=True, bf16=settings["precision"] == "bf16",
             seed=settings["seed"],
         )  # fmt: skip
         data = [{"input_ids": row, "labels": row} for row in chunks(settings, rows)]
