@@ -12,7 +12,7 @@ use crate::sums;
 use crate::Element;
 
 /// Numbers that look random, and are the same each time.
-fn numbers(len: usize, seed: u32) -> Vec<f32> {
+pub(crate) fn numbers(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9) | 1;
     let mut next = || {
         state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);

@@ -2,20 +2,12 @@
 
 use super::decode::{decode, Decoding, Stored};
 use super::{forward, Inputs, Output, Problem};
+use crate::layer_tests::numbers;
 use crate::Element;
 
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
 const DIM: usize = 32;
-
-fn numbers(len: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9) | 1;
-    let mut next = || {
-        state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-        (state >> 8) as f32 / 8_388_608.0 - 1.0
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 fn rules(lengths: &[usize]) -> Decoding {
     Decoding {
