@@ -7,7 +7,7 @@ a mask, over pages put one behind the other.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,15 @@ from triptych.ops.attention import kernel_obstacle
 from triptych.ops.choice import implementation, kernel
 
 HEAD_DIM_STEP = 32  # as of rust/cpu/src/attention/decode.rs
+
+
+class Rules(NamedTuple):
+    """Which keys are seen, and how scores are formed."""
+
+    window: int | None
+    softcap: float | None
+    scale: float
+    sinks: Tensor | None
 
 
 def decode_attention(
@@ -61,20 +70,16 @@ def decode_attention(
     found |= dict([by_engine])
     obstacles = tuple((name, why) for name, why in found.items() if why)
     name = implementation("decode_attention", q.device.type, obstacles)
-    ours = {"cpu": _masked, "rust": _by_engine}
-    compute = ours[name] if name in ours else kernel("decode_attention", name)
+    scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else scale
+    rules = Rules(window, softcap, scale, sinks)
+    inputs = q, keys, values, lengths
     with torch.no_grad():
-        mixed: Tensor = compute(
-            q,
-            keys,
-            values,
-            lengths,
-            page_table=page_table,
-            window=window,
-            softcap=softcap,
-            scale=scale,
-            sinks=sinks,
-        )
+        if name == "rust":
+            return _by_engine(*inputs, rules)
+        if name == "cpu":
+            return _masked(*inputs, page_table, rules)
+        function = kernel("decode_attention", name)
+        mixed: Tensor = function(*inputs, page_table=page_table, **rules._asdict())
     return mixed
 
 
@@ -97,35 +102,26 @@ def _no_rust(
 
 
 def _by_engine(
-    q: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    lengths: Tensor,
-    *,
-    page_table: Tensor | None,
-    window: int | None,
-    softcap: float | None,
-    scale: float | None,
-    sinks: Tensor | None,
+    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, rules: Rules
 ) -> Tensor:
     """`decode_attention` of the engine, without pages."""
     _check_lengths(lengths, keys.shape[1])
     q = q.contiguous()
     mixed = torch.empty_like(q)
-    rules: dict[str, Any] = {
+    table: dict[str, Any] = {
         "lengths": lengths.tolist(),
         "heads": q.shape[1],
         "kv_heads": keys.shape[2],
         "head_dim": q.shape[2],
-        "window": window,
-        "scale": 1.0 / math.sqrt(q.shape[2]) if scale is None else scale,
-        "softcap": softcap,
-        "sinks": [] if sinks is None else sinks.tolist(),
+        "window": rules.window,
+        "scale": rules.scale,
+        "softcap": rules.softcap,
+        "sinks": [] if rules.sinks is None else rules.sinks.tolist(),
         "strides": [list(x.stride()[:3]) for x in (keys, values)],
         "num_threads": torch.get_num_threads(),
     }
     stored = (array(_memory(x)) for x in (keys, values))
-    _core.decode_attention([array(q), *stored], array(mixed), rules)
+    _core.decode_attention([array(q), *stored], array(mixed), table)
     return mixed
 
 
@@ -142,12 +138,8 @@ def _masked(
     keys: Tensor,
     values: Tensor,
     lengths: Tensor,
-    *,
     page_table: Tensor | None,
-    window: int | None,
-    softcap: float | None,
-    scale: float | None,
-    sinks: Tensor | None,
+    rules: Rules,
 ) -> Tensor:
     """`decode_attention` in plain PyTorch."""
     keys, values = (_in_order(x, page_table, q.shape[0]) for x in (keys, values))
@@ -155,20 +147,19 @@ def _masked(
     slots = torch.arange(keys.shape[2], device=q.device)
     last = lengths[:, None].to(q.device)
     seen = slots < last
-    if window is not None:
-        seen = seen & (slots >= last - window)
-    scale = 1.0 / math.sqrt(q.shape[2]) if scale is None else scale
-    if softcap is None and sinks is None:
+    if rules.window is not None:
+        seen = seen & (slots >= last - rules.window)
+    if rules.softcap is None and rules.sinks is None:
         mixed = F.scaled_dot_product_attention(
             q[:, :, None],
             keys,
             values,
             attn_mask=seen[:, None, None],
-            scale=scale,
+            scale=rules.scale,
             enable_gqa=q.shape[1] != keys.shape[1],
         )[:, :, 0]
     else:
-        mixed = _by_scores(q, keys, values, seen, scale, softcap, sinks)
+        mixed = _by_scores(q, keys, values, seen, rules)
     return mixed.masked_fill(lengths[:, None, None] == 0, 0.0)
 
 
@@ -179,23 +170,17 @@ def _in_order(x: Tensor, page_table: Tensor | None, batch: int) -> Tensor:
 
 
 def _by_scores(
-    q: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    seen: Tensor,
-    scale: float,
-    softcap: float | None,
-    sinks: Tensor | None,
+    q: Tensor, keys: Tensor, values: Tensor, seen: Tensor, rules: Rules
 ) -> Tensor:
     """What torch's kernel has no argument for, in float32 or float64."""
     batch, heads, head_dim = q.shape
     grouped = widened(q).view(batch, keys.shape[1], -1, head_dim)
-    scores = grouped @ widened(keys).transpose(2, 3) * scale
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
+    scores = grouped @ widened(keys).transpose(2, 3) * rules.scale
+    if rules.softcap is not None:
+        scores = rules.softcap * torch.tanh(scores / rules.softcap)
     scores = scores.masked_fill(~seen[:, None, None], -math.inf).flatten(1, 2)
-    if sinks is not None:
-        sink = sinks.to(scores.dtype)[None, :, None].expand(batch, -1, 1)
+    if rules.sinks is not None:
+        sink = rules.sinks.to(scores.dtype)[None, :, None].expand(batch, -1, 1)
         scores = torch.cat((scores, sink), dim=2)
     weights = scores.softmax(2)[:, :, : keys.shape[2]]
     mixed = weights.view(*grouped.shape[:3], -1) @ widened(values)

@@ -42,9 +42,8 @@ def token_losses(
     settings: Settings,
 ) -> Tensor:
     """(tokens,) loss of each counted token, 0 of the others."""
-    rows = counted_rows(counted)
-    logps, lse, mean_logits, _ = _TokenStatistics.apply(
-        pick(hidden, rows), weight, pick(targets, rows), settings
+    rows, (logps, lse, mean_logits, _) = _of_counted(
+        hidden, weight, targets, counted, settings
     )
     smoothing = settings.label_smoothing
     losses = -(1.0 - smoothing) * logps + smoothing * (lse - mean_logits)
@@ -59,10 +58,7 @@ def token_logps(
     settings: Settings,
 ) -> Tensor:
     """(tokens,) log-probability of each counted token, 0 of the others."""
-    rows = counted_rows(counted)
-    logps, *_ = _TokenStatistics.apply(
-        pick(hidden, rows), weight, pick(targets, rows), settings
-    )
+    rows, (logps, *_) = _of_counted(hidden, weight, targets, counted, settings)
     return place(logps, rows, targets)
 
 
@@ -74,12 +70,24 @@ def token_statistics(
     settings: Settings,
 ) -> TokenStatistics:
     """All four numbers of each counted token; `settings.entropy` is set."""
-    rows = counted_rows(counted)
-    logps, lse, mean_logits, entropy = _TokenStatistics.apply(
-        pick(hidden, rows), weight, pick(targets, rows), settings
+    rows, (logps, lse, mean_logits, entropy) = _of_counted(
+        hidden, weight, targets, counted, settings
     )
     four = logps, lse, entropy, mean_logits
     return TokenStatistics(*(place(x, rows, targets) for x in four))
+
+
+def _of_counted(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    counted: Tensor,
+    settings: Settings,
+) -> tuple[Tensor | None, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Which tokens count, see `counted_rows`, and four numbers of each of those."""
+    rows = counted_rows(counted)
+    inputs = pick(hidden, rows), weight, pick(targets, rows)
+    return rows, _TokenStatistics.apply(*inputs, settings)
 
 
 class _TokenStatistics(torch.autograd.Function):
