@@ -1,19 +1,19 @@
 //! The n-grams of all documents kept so far, in bounded memory: the newest in a hash
 //! set, the rest in sorted runs on disk behind a filter.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::path::PathBuf;
 
 use super::filter::Filter;
+use super::fresh::Fresh;
 use super::run::{self, Run};
 use crate::error::Result;
 
 /// How many n-grams of a document are looked up.
 const PROBES: usize = 5;
 
-/// N-grams held in the set: the most before it would double from 36 to 71 MB.
-const MAX_FRESH: usize = (1 << 21) / 8 * 7;
+/// N-grams held in the set: the most before it would double from 36 to 71 MB, with room for parts
+/// that got more than others.
+const MAX_FRESH: usize = (1 << 21) / 8 * 7 - (1 << 15);
 
 /// Runs of one size that become one of the next. More would slow down look-ups, fewer the merging.
 const FAN_IN: usize = 8;
@@ -30,7 +30,7 @@ pub enum Verdict {
 /// The n-grams of all documents kept so far.
 #[derive(Debug, Default)]
 pub struct NgramIndex {
-    fresh: HashSet<u128, BuildHasherDefault<Identity>>,
+    fresh: Fresh,
     /// Absent where everything is to stay in memory.
     spilled: Option<Spilled>,
 }
@@ -57,7 +57,7 @@ impl NgramIndex {
 
     fn spilling_after(max_fresh: usize, folder: PathBuf) -> Self {
         let spilled = Spilled { folder, max_fresh, filter: None, levels: Vec::new(), num_runs: 0 };
-        Self { fresh: HashSet::default(), spilled: Some(spilled) }
+        Self { fresh: Fresh::default(), spilled: Some(spilled) }
     }
 
     /// Judges the next document by its n-grams, all of them, in order.
@@ -83,7 +83,7 @@ impl NgramIndex {
             self.fresh.insert(*ngram);
             match &mut self.spilled {
                 Some(spilled) if self.fresh.len() >= spilled.max_fresh => {
-                    spilled.take(self.fresh.drain().collect())?;
+                    spilled.take(self.fresh.drain())?;
                 }
                 _ => (),
             }
@@ -92,7 +92,7 @@ impl NgramIndex {
     }
 
     fn contains(&mut self, ngram: u128) -> Result<bool> {
-        if self.fresh.contains(&ngram) {
+        if self.fresh.contains(ngram) {
             return Ok(true);
         }
         self.spilled.as_mut().map_or(Ok(false), |spilled| spilled.contains(ngram))
@@ -141,24 +141,6 @@ impl Spilled {
             }
         }
         Ok(false)
-    }
-}
-
-/// The keys are hashes already.
-#[derive(Debug, Default)]
-struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |state, byte| state << 8 | u64::from(*byte));
-    }
-
-    fn write_u128(&mut self, hash: u128) {
-        self.0 = hash as u64;
     }
 }
 

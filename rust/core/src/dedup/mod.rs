@@ -1,6 +1,7 @@
 //! Deduplication: which documents repeat what an earlier one said.
 
 mod filter;
+mod fresh;
 mod index;
 mod ngram;
 mod run;

@@ -9,7 +9,7 @@ use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::manifest::{self, Manifest};
-use crate::read::{FileFacts, Input};
+use crate::read::{blake3_file, FileFacts, Input};
 
 /// What is found where no folder is named.
 const NONE: &str = "none";
@@ -26,9 +26,9 @@ pub(super) fn find(config: &PrepConfig, inputs: &[Input]) -> Result<Option<Summa
         // Contents are read only if names and sizes agree.
         if found.is_empty() {
             for (input, fact) in
-                inputs.iter().zip(facts(manifest)).filter(|(_, fact)| !fact.sha256.is_empty())
+                inputs.iter().zip(facts(manifest)).filter(|(_, fact)| !fact.blake3.is_empty())
             {
-                if manifest::sha256_file(&input.path)? != fact.sha256 {
+                if blake3_file(&input.path)? != fact.blake3 {
                     found.push(format!("`{}` has changed", input.path.display()));
                 }
             }

@@ -113,13 +113,13 @@ fn common_facts(parts: &[Part]) -> Result<Vec<FileFacts>> {
             return Err(invalid(&part.folder, "the inputs of the first part", "others".to_owned()));
         }
         for (known, fact) in facts.iter_mut().zip(&part.inputs) {
-            if known.sha256.is_empty() {
+            if known.blake3.is_empty() {
                 *known = fact.clone();
-            } else if !fact.sha256.is_empty() && known != fact {
+            } else if !fact.blake3.is_empty() && known != fact {
                 return Err(Error::Integrity {
                     path: PathBuf::from(&fact.file),
-                    expected: format!("the content that part 1 read (SHA-256 {})", known.sha256),
-                    found: format!("SHA-256 {} in part {}", fact.sha256, String::from(part.share)),
+                    expected: format!("the content that part 1 read (BLAKE3 {})", known.blake3),
+                    found: format!("BLAKE3 {} in part {}", fact.blake3, String::from(part.share)),
                 });
             }
         }

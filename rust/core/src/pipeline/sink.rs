@@ -197,7 +197,7 @@ impl<'d> Sink<'d> {
         self.sync()?;
         let samples = samples::write(self.journal.samples, self.draft)?;
         let mut files = self.journal.files;
-        for (file, facts) in files.iter_mut().zip(facts).filter(|(_, facts)| !facts.sha256.is_empty()) {
+        for (file, facts) in files.iter_mut().zip(facts).filter(|(_, facts)| !facts.blake3.is_empty()) {
             file.counts.bytes_read = facts.bytes;
         }
         let (documents, text_bytes) = self.writer.finish()?;

@@ -35,8 +35,8 @@ impl<'i> Source<'i> {
             self.number += 1;
             return Ok(Some(unit));
         }
-        let (bytes, sha256) = reader.finish()?;
-        self.end_file(FileFacts { file: input.path.display().to_string(), bytes, sha256 });
+        let (bytes, blake3) = reader.finish()?;
+        self.end_file(FileFacts { file: input.path.display().to_string(), bytes, blake3 });
         Ok(None)
     }
 
@@ -48,7 +48,7 @@ impl<'i> Source<'i> {
     /// Passes over a file of which others take all.
     fn pass(&mut self, input: &Input) {
         let (file, bytes) = (input.path.display().to_string(), input.bytes);
-        self.end_file(FileFacts { file, bytes, sha256: String::new() });
+        self.end_file(FileFacts { file, bytes, blake3: String::new() });
     }
 
     /// Reads over the units that an earlier run has done, without decoding them; `contents` are the

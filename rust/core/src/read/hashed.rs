@@ -4,7 +4,6 @@ use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::raw::{check_unchanged, open_file};
@@ -20,7 +19,7 @@ pub(super) struct HashedFile {
     file: File,
     /// The file as it was when it was opened.
     opened: Metadata,
-    sha256: Sha256,
+    whole: blake3::Hasher,
     content: Xxh3,
     /// Bytes that are hashed.
     at: u64,
@@ -30,8 +29,8 @@ pub(super) struct HashedFile {
 impl HashedFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let (file, opened) = open_file(path)?;
-        let (sha256, content, buffer) = (Sha256::new(), Xxh3::new(), vec![0; STEP_BYTES]);
-        Ok(Self { path: path.to_owned(), file, opened, sha256, content, at: 0, buffer })
+        let (whole, content, buffer) = (blake3::Hasher::new(), Xxh3::new(), vec![0; STEP_BYTES]);
+        Ok(Self { path: path.to_owned(), file, opened, whole, content, at: 0, buffer })
     }
 
     /// The same file, opened once more, to be read by another thread.
@@ -58,7 +57,7 @@ impl HashedFile {
             match self.file.read(&mut self.buffer[..step]) {
                 Ok(0) => break,
                 Ok(count) => {
-                    self.sha256.update(&self.buffer[..count]);
+                    self.whole.update(&self.buffer[..count]);
                     self.content.update(&self.buffer[..count]);
                     self.at += count as u64;
                 }
@@ -69,10 +68,10 @@ impl HashedFile {
         Ok(())
     }
 
-    /// Size and SHA-256 of the whole file.
+    /// Size and BLAKE3 of the whole file.
     pub(super) fn finish(&mut self) -> Result<(u64, String)> {
         self.hash_to(u64::MAX)?;
         check_unchanged(&self.path, &self.file, &self.opened, self.at)?;
-        Ok((self.at, crate::manifest::hex(&std::mem::take(&mut self.sha256).finalize())))
+        Ok((self.at, self.whole.finalize().to_string()))
     }
 }

@@ -152,8 +152,19 @@ pub struct FileFacts {
     pub file: String,
     /// Size on disk.
     pub bytes: u64,
-    /// SHA-256 of the file on disk.
-    pub sha256: String,
+    /// BLAKE3 of the file on disk, in hexadecimal as `b3sum` prints it; empty where it was not read.
+    pub blake3: String,
+}
+
+/// BLAKE3 of a file's content in hexadecimal.
+///
+/// # Errors
+/// `Io` if the file cannot be read.
+pub(crate) fn blake3_file(path: &Path) -> Result<String> {
+    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file).map_err(Error::io("read", path))?;
+    Ok(hasher.finalize().to_string())
 }
 
 /// A file of one format while it is read, from front to back.

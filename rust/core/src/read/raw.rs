@@ -5,7 +5,6 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::decompress::{self, Undecodable, HEAD_BYTES};
@@ -47,7 +46,7 @@ struct Disk {
     source: Box<dyn Read + Send>,
     /// What is read, and how it was when it was opened; `None` for what is no file.
     file: Option<(File, Metadata)>,
-    hasher: Sha256,
+    hasher: blake3::Hasher,
     bytes: u64,
     /// The disk itself failed, so that a decoder's complaint is not about the data.
     failed: bool,
@@ -61,7 +60,7 @@ impl Disk {
             let (file, metadata) = open_file(path)?;
             (Box::new(file.try_clone().map_err(Error::io("open", path))?), Some((file, metadata)))
         };
-        Ok(Self { source, file, hasher: Sha256::new(), bytes: 0, failed: false })
+        Ok(Self { source, file, hasher: blake3::Hasher::new(), bytes: 0, failed: false })
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -221,8 +220,7 @@ impl RawFile {
         if let Some((file, before)) = &disk.file {
             check_unchanged(&self.path, file, before, disk.bytes)?;
         }
-        let hasher = std::mem::take(&mut disk.hasher);
-        Ok((disk.bytes, crate::manifest::hex(&hasher.finalize())))
+        Ok((disk.bytes, disk.hasher.finalize().to_string()))
     }
 
     fn over_window(&self, error: &io::Error) -> Error {

@@ -46,8 +46,8 @@ pub fn feed(name: &str, bytes: &[u8]) -> Result<Given> {
             *given.skipped.entry(kind).or_default() += count;
         }
     }
-    let (size, sha256) = reader.finish()?;
-    assert_eq!((size, sha256.len()), (bytes.len() as u64, 64));
+    let (size, blake3) = reader.finish()?;
+    assert_eq!((size, blake3.len()), (bytes.len() as u64, 64));
     Ok(given)
 }
 
