@@ -187,6 +187,16 @@ fn character_shapes() -> Vec<(String, Value)> {
         value["model"]["byte_fallback"] = falls_back.into();
         shapes.push((format!("llama2 fuses {fuses} falls back {falls_back}"), value));
     }
+    let marked = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let by_spaces = json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false});
+    let by_inner =
+        json!({"type": "Split", "pattern": {"String": "un"}, "behavior": "Isolated", "invert": false});
+    shapes.push(("gemma".to_owned(), file(marked.clone(), by_spaces)));
+    shapes.push(("split by a string".to_owned(), file(marked, by_inner)));
+    for number in [0, 7, 1] {
+        let (name, value) = shapes[number].clone();
+        shapes.extend(with_tokens_across_words(&name, value));
+    }
     let mut partial = shapes[0].1.clone();
     partial["model"]["vocab"]
         .as_object_mut()
@@ -201,6 +211,23 @@ fn character_shapes() -> Vec<(String, Value)> {
     spaced["added_tokens"].as_array_mut().unwrap().extend([added(" ", "lr"), added("\n", "lrn")]);
     shapes.push(("white space as added tokens".to_owned(), spaced));
     shapes
+}
+
+/// A file with tokens that reach from one word into the next, and the same where tokens need no merges.
+fn with_tokens_across_words(name: &str, mut value: Value) -> [(String, Value); 2] {
+    let across = [
+        ("k▁", ["k", "▁"]),
+        ("e▁the", ["e", "▁the"]),
+        ("日本", ["日", "本"]),
+        ("<0x0A><0x0A>", ["<0x0A>", "<0x0A>"]),
+    ];
+    for (id, (token, merge)) in (2000..).zip(&across) {
+        value["model"]["vocab"][token] = json!(id);
+        value["model"]["merges"].as_array_mut().unwrap().push(json!(merge));
+    }
+    let mut whole = value.clone();
+    whole["model"]["ignore_merges"] = true.into();
+    [(format!("{name} with tokens across words"), value), (format!("{name} with whole words"), whole)]
 }
 
 struct Twins {

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::added::AddedTokens;
-use super::bpe::{Alphabet, Fallback, Model, Pairs, Scratch, Symbols};
+use super::bpe::{Alphabet, Cuts, Fallback, Model, Pairs, Scratch, Symbols};
 use super::decode::Decoder;
 use super::file::{self, File};
 use super::normalize::Normalizer;
 use super::vocabulary::{bytes_of, printable_char, Vocabulary};
-use super::words::Words;
+use super::words::{Mark, Words};
 
 /// The parts of a tokenizer, in the order in which text passes through them.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Parts {
     pub(super) added: AddedTokens,
     normalizer: Normalizer,
     words: Words,
+    /// Where words of characters are cut.
+    cuts: Option<Cuts>,
     model: Model,
     pub(super) decoder: Decoder,
 }
@@ -30,7 +32,7 @@ impl Parts {
         let file: File = serde_json::from_str(json).map_err(|error| error.to_string())?;
         check(&file)?;
         let mut vocabulary = Vocabulary::new(&file.model.vocab)?;
-        let pairs = pairs(&file.model, &vocabulary)?;
+        let merges = merges(&file.model, &vocabulary)?;
         let normalizer = Normalizer::new(file.normalizer.as_ref())?;
         let bytes = byte_ids(&vocabulary);
         let words = Words::new(file.pre_tokenizer.as_ref(), bytes.is_some())?;
@@ -40,14 +42,16 @@ impl Parts {
             Some(ids) => Alphabet::Bytes(ids),
             None => Alphabet::Chars(symbols(&file.model, &vocabulary)?),
         };
+        let cuts = words.mark().and_then(|mark| cuts(&alphabet, &merges, whole.is_empty(), mark));
         let tokens = in_words(&vocabulary, matches!(alphabet, Alphabet::Bytes(_)));
         Ok(Self {
             added: AddedTokens::new(&file.added_tokens, &mut vocabulary, &normalizer)?,
             decoder: Decoder::new(file.decoder.as_ref())?,
-            model: Model::new(alphabet, pairs, whole, tokens.into_iter()),
+            model: Model::new(alphabet, Pairs::new(&merges)?, whole, tokens.into_iter()),
             vocabulary,
             normalizer,
             words,
+            cuts,
         })
     }
 
@@ -109,7 +113,10 @@ impl Parts {
         if text.is_empty() {
             return Ok(());
         }
-        self.words.each(text, at_start, |text, words| self.model.push(text, words, scratch, out))
+        self.words.each(text, at_start, |text, words| match &self.cuts {
+            Some(cuts) => cuts.each(text, |text, words| self.model.push(text, words, scratch, out)),
+            None => self.model.push(text, words, scratch, out),
+        })
     }
 
     /// Memory for a thread that encodes.
@@ -148,7 +155,7 @@ fn check(file: &File) -> Result<(), String> {
 }
 
 /// The merges by ids: both sides and what they make must be tokens.
-fn pairs(model: &file::Model, vocabulary: &Vocabulary) -> Result<Pairs, String> {
+fn merges(model: &file::Model, vocabulary: &Vocabulary) -> Result<Vec<(u32, u32, u32)>, String> {
     let mut made = String::new();
     let id = |token: &str| {
         vocabulary
@@ -165,7 +172,18 @@ fn pairs(model: &file::Model, vocabulary: &Vocabulary) -> Result<Pairs, String> 
         made.push_str(right);
         merges.push((id(left)?, id(right)?, id(&made)?));
     }
-    Pairs::new(&merges)
+    Ok(merges)
+}
+
+/// Where words of characters are cut: at each mark where the file says so, and where no merge reaches across, unless
+/// a word may be a token that merges do not make.
+fn cuts(alphabet: &Alphabet, merges: &[(u32, u32, u32)], needs_merges: bool, mark: Mark) -> Option<Cuts> {
+    let Alphabet::Chars(symbols) = alphabet else { return None };
+    let cuts = Cuts::new(symbols, merges, mark.char).filter(|_| needs_merges);
+    if mark.splits {
+        return Some(cuts.map_or_else(|| Cuts::only_at_marks(mark.char), Cuts::at_marks));
+    }
+    cuts
 }
 
 /// Ids of the 256 bytes, if all of them are tokens.

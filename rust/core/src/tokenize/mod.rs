@@ -17,6 +17,7 @@ mod gather;
 mod guard;
 mod load;
 mod merges;
+mod metaspace;
 mod normalize;
 mod share;
 mod special;

@@ -120,11 +120,34 @@ impl Step {
         match self {
             Self::Prepend(_) if text.is_empty() => Ok(None),
             Self::Prepend(head) => Ok(Some([head, text].concat())),
-            Self::Replace(from, to) => Ok(text.contains(from.as_str()).then(|| text.replace(from, to))),
+            Self::Replace(from, to) => Ok(replaced(text, from, to)),
             Self::Compose(_) if is_composed(text) => Ok(None),
             Self::Compose(wrapper) | Self::Library(wrapper) => library(wrapper, text).map(Some),
         }
     }
+}
+
+/// The text with `to` for each `from`, which is not empty; `None` if there is none.
+fn replaced(text: &str, from: &str, to: &str) -> Option<String> {
+    memchr::memmem::find(text.as_bytes(), from.as_bytes())?;
+    let mut replaced = String::with_capacity(text.len() * 3 / 2);
+    push_replaced(text, from, to, &mut replaced);
+    Some(replaced)
+}
+
+/// Appends the text with `to` for each `from`, which is not empty.
+pub(super) fn push_replaced(text: &str, from: &str, to: &str, out: &mut String) {
+    let mut done = 0;
+    let mut replace = |at: usize| {
+        out.push_str(&text[done..at]);
+        out.push_str(to);
+        done = at + from.len();
+    };
+    match from.as_bytes() {
+        [byte] => memchr::memchr_iter(*byte, text.as_bytes()).for_each(&mut replace),
+        from => memchr::memmem::find_iter(text.as_bytes(), from).for_each(&mut replace),
+    }
+    out.push_str(&text[done..]);
 }
 
 fn wrapper(value: &Value) -> Result<Box<NormalizerWrapper>, String> {

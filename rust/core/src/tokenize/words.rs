@@ -1,14 +1,16 @@
 //! Pre-tokenizers: how text becomes the words that are encoded one by one.
 //!
-//! Known patterns are split by hand; every other pre-tokenizer is run by the `tokenizers`
-//! library, which spells bytes as printable characters where the file says so.
+//! Known patterns are split by hand, and spaces marked; every other pre-tokenizer is run by the
+//! `tokenizers` library, which spells bytes as printable characters where the file says so.
 
 use serde_json::Value;
+use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::tokenizer::normalizer::Range;
 use tokenizers::{NormalizedString, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
 
 use super::guard::guarded;
+use super::metaspace::Metaspace;
 use super::split::Pattern;
 
 /// Where a word begins and ends, in bytes.
@@ -19,12 +21,27 @@ pub(super) type Span = (usize, usize);
 pub(super) enum Words {
     /// By a known pattern, after a space is put before text that does not begin with one; words are bytes.
     Pattern(&'static Pattern, bool),
-    /// All of the text is one word; words are characters.
+    /// All of the text is one word, of characters.
     Whole,
+    /// The same, with a mark for each space.
+    Marked(Metaspace),
+    /// The same, unless it holds what the library splits it by.
+    Unsplit(String, Box<PreTokenizerWrapper>),
     /// The words of the library, which are characters, also where they spell bytes; whether the first word
     /// of all text is another than in its midst.
     Library(Box<PreTokenizerWrapper>, bool),
 }
+
+/// What stands for a space in text that is one word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) char: char,
+    /// Whether a word begins with it.
+    pub(super) splits: bool,
+}
+
+/// The mark of `SentencePiece`, which normalizers put where it is not the pre-tokenizer's own.
+const LOWER_BLOCK: Mark = Mark { char: '\u{2581}', splits: false };
 
 impl Words {
     /// The pre-tokenizer of a file. Words are bytes only where `has_bytes`: every byte is a token.
@@ -38,13 +55,36 @@ impl Words {
         }
         let parsed = guarded(|| Ok(serde_json::from_value::<PreTokenizerWrapper>(value.clone())?));
         parsed
-            .map(|wrapper| Self::Library(Box::new(wrapper), marks_start(value)))
+            .map(|wrapper| Self::of_library(wrapper, marks_start(value)))
             .map_err(|error| format!("a `pre_tokenizer` that is not known: {error}"))
+    }
+
+    fn of_library(wrapper: PreTokenizerWrapper, marks_start: bool) -> Self {
+        match &wrapper {
+            PreTokenizerWrapper::Metaspace(marks) => Self::Marked(marks.into()),
+            PreTokenizerWrapper::Split(split) if !split.invert => match &split.pattern {
+                SplitPattern::String(by) if !by.is_empty() => Self::Unsplit(by.clone(), Box::new(wrapper)),
+                _ => Self::Library(Box::new(wrapper), marks_start),
+            },
+            _ => Self::Library(Box::new(wrapper), marks_start),
+        }
     }
 
     /// Whether words depend on being at the start of all text.
     pub(super) fn marks_start(&self) -> bool {
-        matches!(self, Self::Library(_, true))
+        match self {
+            Self::Marked(marks) => marks.marks_start(),
+            _ => matches!(self, Self::Library(_, true)),
+        }
+    }
+
+    /// What stands for a space; `None` where text is not one word.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        match self {
+            Self::Whole | Self::Unsplit(..) => Some(LOWER_BLOCK),
+            Self::Marked(marks) => Some(Mark { char: marks.mark(), splits: marks.splits }),
+            Self::Pattern(..) | Self::Library(..) => None,
+        }
     }
 
     /// Calls `words(text, spans)` for a few words at a time, in order; `text` is what they are part of.
@@ -65,17 +105,33 @@ impl Words {
             }
             Self::Pattern(pattern, _) => split_batched(pattern, text, words),
             Self::Whole => words(text, &[(0, text.len())]),
-            Self::Library(wrapper, _) => guarded(|| {
-                let mut split = PreTokenizedString::from(placed(text, at_start));
-                wrapper.pre_tokenize(&mut split)?;
-                for (piece, ..) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-                    words(piece, &[(0, piece.len())]);
-                }
-                Ok(())
-            })?,
+            Self::Marked(marks) => {
+                let marked = marks.mark_spaces(text, at_start);
+                words(&marked, &[(0, marked.len())]);
+            }
+            Self::Unsplit(by, _) if !text.contains(by.as_str()) => words(text, &[(0, text.len())]),
+            Self::Unsplit(_, wrapper) | Self::Library(wrapper, _) => {
+                return split_by_library(wrapper, text, at_start, words);
+            }
         }
         Ok(())
     }
+}
+
+fn split_by_library(
+    wrapper: &PreTokenizerWrapper,
+    text: &str,
+    at_start: bool,
+    mut words: impl FnMut(&str, &[Span]),
+) -> Result<(), String> {
+    guarded(|| {
+        let mut split = PreTokenizedString::from(placed(text, at_start));
+        wrapper.pre_tokenize(&mut split)?;
+        for (piece, ..) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+            words(piece, &[(0, piece.len())]);
+        }
+        Ok(())
+    })
 }
 
 /// Words that are handed on together: memory is asked for all of them before the first is needed.

@@ -5,6 +5,7 @@
 
 mod batch;
 mod cache;
+mod cuts;
 mod key;
 mod large;
 mod model;
@@ -16,6 +17,7 @@ mod symbols;
 mod word;
 
 pub(super) use batch::Scratch;
+pub(super) use cuts::Cuts;
 pub(super) use key::{halves, hash, key, Key};
 pub(super) use model::{Alphabet, Model};
 pub(super) use pairs::{Pairs, MAX_ID};

@@ -43,6 +43,11 @@ impl Symbols {
 }
 
 impl Fallback {
+    /// Whether no character is left to the unknown token.
+    pub(super) fn has_all_bytes(&self) -> bool {
+        self.bytes.as_ref().is_some_and(|bytes| bytes.iter().all(Option::is_some))
+    }
+
     /// Appends the bytes of a character if all of them have tokens.
     fn push_bytes(&self, char: char, ids: &mut Vec<u32>) -> bool {
         let Some(tokens) = &self.bytes else { return false };
