@@ -331,7 +331,7 @@ def train_tokenizer(
         special_tokens: more special tokens, of the form `<|name|>`; they come after
             the seven that are always there.
         pattern: how text is split: `triptych` (the default), `gpt2`,
-            `llama3`, `qwen2`, `qwen3.5`, `cl100k`, `nanochat`, `o200k`, or a regular
+            `llama3`, `qwen2`, `qwen3.5`, `cl100k`, `nanochat`, `o200k`, `tekken`, or a regular
             expression.
         weights: what a word of a source counts, 0.001 to 1000; 1 for other sources.
 

@@ -24,7 +24,7 @@ pub struct TrainTokenizer {
     /// More special tokens, of the form <|name|>.
     #[arg(long, value_name = "TOKEN")]
     special_token: Vec<String>,
-    /// How text is split into words: triptych, gpt2, llama3, qwen2, qwen3.5, cl100k, nanochat, o200k,
+    /// How text is split into words: triptych, gpt2, llama3, qwen2, qwen3.5, cl100k, nanochat, o200k, tekken,
     /// or a regular expression.
     #[arg(long, default_value = "triptych", value_name = "NAME")]
     pattern: String,

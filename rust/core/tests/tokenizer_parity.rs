@@ -78,6 +78,10 @@ fn byte_level_shapes() -> Vec<(String, Value)> {
         v["pre_tokenizer"] =
             sequence(&[json!({"type": "Digits", "individual_digits": true}), byte_level(false, true)]);
     });
+    shape("numbers together", &|v| {
+        let numbers = json!({"type": "Digits", "individual_digits": false});
+        v["pre_tokenizer"] = sequence(&[numbers, split(r"x*(?=[a-f])|\s|."), byte_level(false, false)]);
+    });
     shape("deepseek", &|v| {
         v["pre_tokenizer"] = sequence(&[
             split(r"\p{N}{1,3}"),

@@ -36,7 +36,7 @@ impl Parts {
         let normalizer = Normalizer::new(file.normalizer.as_ref())?;
         let bytes = byte_ids(&vocabulary);
         let words = Words::new(file.pre_tokenizer.as_ref(), bytes.is_some())?;
-        let bytes = bytes.filter(|_| matches!(words, Words::Pattern(..)));
+        let bytes = bytes.filter(|_| words.are_bytes());
         let whole = whole_words(&file.model, bytes.is_some());
         let alphabet = match bytes {
             Some(ids) => Alphabet::Bytes(ids),

@@ -22,6 +22,7 @@ mod normalize;
 mod share;
 mod special;
 mod split;
+mod steps;
 mod tokenizer;
 mod train;
 mod vocabulary;

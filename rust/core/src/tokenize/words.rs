@@ -12,6 +12,7 @@ use tokenizers::{NormalizedString, OffsetReferential, OffsetType, PreTokenizedSt
 use super::guard::guarded;
 use super::metaspace::Metaspace;
 use super::split::Pattern;
+use super::steps::{self, Step};
 
 /// Where a word begins and ends, in bytes.
 pub(super) type Span = (usize, usize);
@@ -21,6 +22,8 @@ pub(super) type Span = (usize, usize);
 pub(super) enum Words {
     /// By a known pattern, after a space is put before text that does not begin with one; words are bytes.
     Pattern(&'static Pattern, bool),
+    /// By several splits; words are bytes.
+    Steps(Vec<Step>),
     /// All of the text is one word, of characters.
     Whole,
     /// The same, with a mark for each space.
@@ -55,11 +58,14 @@ impl Words {
         }
         let parsed = guarded(|| Ok(serde_json::from_value::<PreTokenizerWrapper>(value.clone())?));
         parsed
-            .map(|wrapper| Self::of_library(wrapper, marks_start(value)))
+            .map(|wrapper| Self::of_library(wrapper, marks_start(value), has_bytes))
             .map_err(|error| format!("a `pre_tokenizer` that is not known: {error}"))
     }
 
-    fn of_library(wrapper: PreTokenizerWrapper, marks_start: bool) -> Self {
+    fn of_library(wrapper: PreTokenizerWrapper, marks_start: bool, has_bytes: bool) -> Self {
+        if let Some(steps) = steps::steps(&wrapper).filter(|_| has_bytes) {
+            return Self::Steps(steps);
+        }
         match &wrapper {
             PreTokenizerWrapper::Metaspace(marks) => Self::Marked(marks.into()),
             PreTokenizerWrapper::Split(split) if !split.invert => match &split.pattern {
@@ -78,12 +84,17 @@ impl Words {
         }
     }
 
+    /// Whether words are bytes, not characters.
+    pub(super) fn are_bytes(&self) -> bool {
+        matches!(self, Self::Pattern(..) | Self::Steps(_))
+    }
+
     /// What stands for a space; `None` where text is not one word.
     pub(super) fn mark(&self) -> Option<Mark> {
         match self {
             Self::Whole | Self::Unsplit(..) => Some(LOWER_BLOCK),
             Self::Marked(marks) => Some(Mark { char: marks.mark(), splits: marks.splits }),
-            Self::Pattern(..) | Self::Library(..) => None,
+            Self::Pattern(..) | Self::Steps(_) | Self::Library(..) => None,
         }
     }
 
@@ -104,6 +115,7 @@ impl Words {
                 split_batched(pattern, &[" ", text].concat(), words);
             }
             Self::Pattern(pattern, _) => split_batched(pattern, text, words),
+            Self::Steps(steps) => return split_by_steps(steps, text, words),
             Self::Whole => words(text, &[(0, text.len())]),
             Self::Marked(marks) => {
                 let marked = marks.mark_spaces(text, at_start);
@@ -137,17 +149,49 @@ fn split_by_library(
 /// Words that are handed on together: memory is asked for all of them before the first is needed.
 pub(super) const BATCH_WORDS: usize = 128;
 
-fn split_batched(pattern: &Pattern, text: &str, mut words: impl FnMut(&str, &[Span])) {
-    let (mut batch, mut len) = ([(0, 0); BATCH_WORDS], 0);
-    pattern.split(text, |start, end| {
-        batch[len] = (start, end);
-        len += 1;
-        if len == BATCH_WORDS {
-            words(text, &batch);
-            len = 0;
+/// Collects the words of a text, to hand them on together.
+pub(super) struct Batching<'a, W: FnMut(&str, &[Span])> {
+    text: &'a str,
+    words: W,
+    batch: [Span; BATCH_WORDS],
+    len: usize,
+}
+
+impl<'a, W: FnMut(&str, &[Span])> Batching<'a, W> {
+    pub(super) fn new(text: &'a str, words: W) -> Self {
+        Self { text, words, batch: [(0, 0); BATCH_WORDS], len: 0 }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, start: usize, end: usize) {
+        self.batch[self.len] = (start, end);
+        self.len += 1;
+        if self.len == BATCH_WORDS {
+            (self.words)(self.text, &self.batch);
+            self.len = 0;
         }
-    });
-    words(text, &batch[..len]);
+    }
+
+    /// Hands on what is left.
+    pub(super) fn finish(mut self) {
+        (self.words)(self.text, &self.batch[..self.len]);
+    }
+}
+
+fn split_batched(pattern: &Pattern, text: &str, words: impl FnMut(&str, &[Span])) {
+    let mut batching = Batching::new(text, words);
+    pattern.split(text, |start, end| batching.push(start, end));
+    batching.finish();
+}
+
+fn split_by_steps(steps: &[Step], text: &str, words: impl FnMut(&str, &[Span])) -> Result<(), String> {
+    let mut batching = Batching::new(text, words);
+    guarded(|| {
+        steps::split(steps, text, &mut |start, end| batching.push(start, end));
+        Ok(())
+    })?;
+    batching.finish();
+    Ok(())
 }
 
 /// The text as the library knows it: at the start of all text, or as the rest of a longer one.

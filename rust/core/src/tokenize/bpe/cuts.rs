@@ -5,7 +5,7 @@
 //! with the left character and one that begins with the right one. Where there is no such merge, the
 //! ids of the whole are those of its parts.
 
-use super::super::words::{Span, BATCH_WORDS};
+use super::super::words::{Batching, Span};
 use super::symbols::Symbols;
 
 /// Characters with a row of their own: ASCII, and the mark that stands for a space.
@@ -111,17 +111,10 @@ impl Cuts {
     }
 
     /// Calls `words` with the parts of `text`, a few at a time, in order.
-    pub(in crate::tokenize) fn each(&self, text: &str, mut words: impl FnMut(&str, &[Span])) {
-        let (mut batch, mut len) = ([(0, 0); BATCH_WORDS], 0);
-        self.split(text, |start, end| {
-            batch[len] = (start, end);
-            len += 1;
-            if len == BATCH_WORDS {
-                words(text, &batch);
-                len = 0;
-            }
-        });
-        words(text, &batch[..len]);
+    pub(in crate::tokenize) fn each(&self, text: &str, words: impl FnMut(&str, &[Span])) {
+        let mut batching = Batching::new(text, words);
+        self.split(text, |start, end| batching.push(start, end));
+        batching.finish();
     }
 
     fn split(&self, text: &str, mut part: impl FnMut(usize, usize)) {

@@ -25,8 +25,13 @@ enum Grammar {
         /// Most digits in a word.
         digits: u8,
     },
-    /// GPT-4o: words also end where upper case begins.
-    O200k,
+    /// GPT-4o and its kin: words also end where upper case begins.
+    O200k {
+        /// Whether words take in contractions.
+        contractions: bool,
+        /// Most digits in a word.
+        digits: u8,
+    },
 }
 
 /// The pattern of Llama 3 (after GPT-4's), with combining marks counted to letters so that
@@ -34,7 +39,7 @@ enum Grammar {
 pub const TRIPTYCH: &Pattern = &PATTERNS[0];
 
 /// The known patterns; several may be one grammar in two spellings.
-pub static PATTERNS: [Pattern; 8] = [
+pub static PATTERNS: [Pattern; 9] = [
     Pattern {
         name: "triptych",
         regex: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -73,7 +78,12 @@ pub static PATTERNS: [Pattern; 8] = [
     Pattern {
         name: "o200k",
         regex: r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        grammar: Grammar::O200k,
+        grammar: Grammar::O200k { contractions: true, digits: 3 },
+    },
+    Pattern {
+        name: "tekken",
+        regex: r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        grammar: Grammar::O200k { contractions: false, digits: 1 },
     },
 ];
 
@@ -99,7 +109,8 @@ impl Pattern {
             Grammar::Cl100k { marks: false, .. } => split_cl100k::<false, 3>(text, word),
             Grammar::Cl100k { marks: true, digits: 1 } => split_cl100k::<true, 1>(text, word),
             Grammar::Cl100k { marks: true, .. } => split_cl100k::<true, 3>(text, word),
-            Grammar::O200k => scan::split(text, o200k, word),
+            Grammar::O200k { contractions: true, .. } => scan::split(text, o200k::<true, 3>, word),
+            Grammar::O200k { contractions: false, .. } => scan::split(text, o200k::<false, 1>, word),
         }
     }
 }

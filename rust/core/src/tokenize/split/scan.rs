@@ -84,15 +84,16 @@ fn numbers(text: &[u8], mut at: usize, more: usize) -> usize {
     at
 }
 
-/// GPT-4o: see `PATTERNS`.
+/// GPT-4o and its kin: see `PATTERNS`. Words take in `CONTRACTIONS`, and have up to `DIGITS` digits.
 #[inline]
-pub(super) fn o200k(text: &[u8], start: usize) -> usize {
+pub(super) fn o200k<const CONTRACTIONS: bool, const DIGITS: usize>(text: &[u8], start: usize) -> usize {
     let (bits, after) = with_next(text, start);
     if let Some(end) = cased_word(text, start, bits, after) {
-        return contraction::<true>(text, end).unwrap_or(end);
+        let contracted = if CONTRACTIONS { contraction::<true>(text, end) } else { None };
+        return contracted.unwrap_or(end);
     }
     if bits & NUMBER != 0 {
-        return numbers(text, after, 2);
+        return numbers(text, after, DIGITS - 1);
     }
     if bits & (OTHER | MARK) != 0 {
         return symbols_and_slashes(text, after);
