@@ -6,17 +6,6 @@ use super::classes::{
     facts, letters, run, CASELESS, LETTER, LOWER, MARK, NEWLINE, NUMBER, OTHER, SPACE, UPPER,
 };
 
-/// Calls `word(start, end)` for each word; `end` never returns its start before the end of the text.
-#[inline]
-pub(super) fn split(text: &[u8], end: impl Fn(&[u8], usize) -> usize, mut word: impl FnMut(usize, usize)) {
-    let mut start = 0;
-    while start < text.len() {
-        let stop = end(text, start);
-        word(start, stop);
-        start = stop;
-    }
-}
-
 /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
 #[inline]
 pub(super) fn gpt2(text: &[u8], start: usize) -> usize {

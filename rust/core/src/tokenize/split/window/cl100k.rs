@@ -31,7 +31,7 @@ pub(super) fn starts<const DIGITS: usize>(window: &Window, classes: &Classes) ->
 
 /// The bytes that follow a word's leader: a symbol that begins a word, if it is the only one so far.
 #[inline]
-fn after_leaders(symbols: u64, leaders: u64, continuations: u64) -> u64 {
+pub(super) fn after_leaders(symbols: u64, leaders: u64, continuations: u64) -> u64 {
     let bytes = leaders | symbols & continuations;
     // The sum carries each leader through its further bytes, to the one behind them.
     bytes.wrapping_add(leaders) & !bytes
@@ -39,7 +39,7 @@ fn after_leaders(symbols: u64, leaders: u64, continuations: u64) -> u64 {
 
 /// Where runs of digits begin, and again after each `DIGITS` of them.
 #[inline]
-fn number_starts<const DIGITS: usize>(numbers: u64) -> u64 {
+pub(super) fn number_starts<const DIGITS: usize>(numbers: u64) -> u64 {
     if DIGITS == 1 {
         return numbers;
     }
@@ -57,7 +57,7 @@ fn number_starts<const DIGITS: usize>(numbers: u64) -> u64 {
 /// The bytes before the first white space of which more must be known: that beyond ASCII, and blanks
 /// at the start of a line that may go on to the end of the next.
 #[inline]
-fn known(white: u64, blanks: u64, newlines: u64, unknown: u64) -> u64 {
+pub(super) fn known(white: u64, blanks: u64, newlines: u64, unknown: u64) -> u64 {
     let indents = blanks & newlines << 1;
     let (behind, is_cut) = blanks.overflowing_add(indents);
     let doubtful = unknown | behind & !blanks & newlines | u64::from(is_cut) << 63;
@@ -71,7 +71,7 @@ fn known(white: u64, blanks: u64, newlines: u64, unknown: u64) -> u64 {
 }
 
 /// The length of a contraction, in any case, that begins at an apostrophe; U+017F is an s.
-fn contraction(window: &Window, at: usize) -> Option<usize> {
+pub(super) fn contraction(window: &Window, at: usize) -> Option<usize> {
     match (window.get(at + 1)?.to_ascii_lowercase(), window.get(at + 2)?.to_ascii_lowercase()) {
         (b's' | b't' | b'm' | b'd', _) => Some(2),
         (b'r' | b'v', b'e') | (b'l', b'l') | (0xc5, 0xbf) => Some(3),

@@ -6,10 +6,11 @@
 
 mod cl100k;
 mod gpt2;
+mod o200k;
 
 use wide::u8x16;
 
-use super::classes::{facts, LETTER, MARK, NUMBER, SPACE};
+use super::classes::{facts, CASELESS, LETTER, MARK, NUMBER, SPACE, UPPER};
 use super::scan;
 use crate::text::ones;
 
@@ -38,6 +39,16 @@ pub(super) fn split_cl100k<const MARKS: bool, const DIGITS: usize>(
         cl100k::starts::<DIGITS>(window, &Classes::of::<MARKS>(window, text, at))
     };
     split(text, starts, scan::cl100k::<MARKS, DIGITS>, word);
+}
+
+/// The same of GPT-4o's and its kin's. Words take in `CONTRACTIONS`, and have up to `DIGITS` digits.
+#[inline]
+pub(super) fn split_o200k<const CONTRACTIONS: bool, const DIGITS: usize>(
+    text: &[u8],
+    word: impl FnMut(usize, usize),
+) {
+    let starts = |window: &Window, at: usize| o200k::starts::<CONTRACTIONS, DIGITS>(window, text, at);
+    split(text, starts, scan::o200k::<CONTRACTIONS, DIGITS>, word);
 }
 
 /// Goes from window to window; `starts` says where words begin after the first, 0 if that is not known.
@@ -84,24 +95,28 @@ impl Classes {
     /// Those of the window of `text` that begins at `at`; `MARKS` are letters or symbols.
     #[inline]
     fn of<const MARKS: bool>(window: &Window, text: &[u8], at: usize) -> Self {
-        let (parts, _) = window.as_chunks();
-        let parts: [u8x16; 4] = std::array::from_fn(|index| u8x16::new(parts[index]));
-        let equal = |byte: u8| mask(&parts, |part| part.simd_eq(u8x16::splat(byte)));
+        let (mut classes, others) = Self::of_ascii(&parts(window));
+        if others != 0 {
+            classes.add(text, at, others, if MARKS { LETTER | MARK } else { LETTER });
+        }
+        classes
+    }
+
+    /// Those of ASCII bytes, and which bytes are others.
+    #[inline]
+    fn of_ascii(parts: &[u8x16; 4]) -> (Self, u64) {
+        let equal = |byte: u8| mask(parts, |part| part.simd_eq(u8x16::splat(byte)));
         let spaces = equal(b' ');
-        let mut classes = Self {
-            letters: mask(&parts, |part| in_range(part | u8x16::splat(0x20), b'a', 26)),
-            numbers: mask(&parts, |part| in_range(part, b'0', 10)),
-            white: spaces | mask(&parts, |part| in_range(part, b'\t', 5)),
+        let classes = Self {
+            letters: mask(parts, |part| in_range(part | u8x16::splat(0x20), b'a', 26)),
+            numbers: mask(parts, |part| in_range(part, b'0', 10)),
+            white: spaces | mask(parts, |part| in_range(part, b'\t', 5)),
             spaces,
             newlines: equal(b'\n') | equal(b'\r'),
             apostrophes: equal(b'\''),
             ..Self::default()
         };
-        let others = mask(&parts, |part| part);
-        if others != 0 {
-            classes.add(text, at, others, if MARKS { LETTER | MARK } else { LETTER });
-        }
-        classes
+        (classes, mask(parts, |part| part))
     }
 
     /// Adds the bytes `others`, of longer characters.
@@ -125,6 +140,12 @@ impl Classes {
     fn symbols(&self) -> u64 {
         !(self.letters | self.numbers | self.white | self.unknown)
     }
+}
+
+#[inline]
+fn parts(window: &Window) -> [u8x16; 4] {
+    let (parts, _) = window.as_chunks();
+    std::array::from_fn(|index| u8x16::new(parts[index]))
 }
 
 /// The bits below the lowest of `bits`, all if there is none.
