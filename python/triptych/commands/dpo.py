@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,5 +161,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def plan(settings: DpoConfig) -> dict[str, Any]:
-    """Rows, fill and pairs left out, as the run would read them."""
-    return order(settings, load_model(settings.model).tokenizer).report()
+    """Rows, fill and pairs left out, as the run would read them; its folder stays."""
+    with tempfile.TemporaryDirectory() as scratch:
+        elsewhere = dataclasses.replace(settings, output=scratch)
+        return order(elsewhere, load_model(settings.model).tokenizer).report()

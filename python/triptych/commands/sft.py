@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,5 +126,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def plan(settings: SftConfig) -> dict[str, Any]:
-    """Rows, fill and cuts of the run, as it would read them."""
-    return order(settings, load_model(settings.model).tokenizer).report()
+    """Rows, fill and cuts of the run, as it would read them; its folder stays as it is."""
+    with tempfile.TemporaryDirectory() as scratch:
+        elsewhere = dataclasses.replace(settings, output=scratch)
+        return order(elsewhere, load_model(settings.model).tokenizer).report()

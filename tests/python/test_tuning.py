@@ -1,0 +1,69 @@
+"""Fine-tuning and alignment by their commands: what they read, and what they refuse."""
+
+import json
+
+import pytest
+
+from triptych.commands import dpo, sft
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def said(role, content):
+    return {"role": role, "content": content}
+
+
+CHAT = {"messages": [said("user", "one latte"), said("assistant", "ok")]}
+PAIR = {
+    "prompt": [said("user", "one latte")],
+    "chosen": [said("assistant", "ok")],
+    "rejected": [said("assistant", "no")],
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes records as lines; gives the path as the settings have it."""
+
+    def write(*records):
+        path = tmp_path / "records.jsonl"
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        return (str(path),)
+
+    return write
+
+
+@pytest.fixture
+def chats(model_folder, tmp_path):
+    """Settings of a fine-tuning run, but for what is changed."""
+
+    def make(conversations, **changes):
+        shared = {"model": str(model_folder), "output": str(tmp_path / "run")}
+        small = {"seq_len": 32, "batch_size": 2, "epochs": 1.0, "threads": 1}
+        values = {**shared, **small, "tensorboard": False, **changes}
+        return sft.SftConfig(conversations=conversations, **values)
+
+    return make
+
+
+@pytest.fixture
+def pairs(model_folder, tmp_path):
+    """Settings of an alignment run, but for what is changed."""
+
+    def make(preferences, **changes):
+        shared = {"model": str(model_folder), "output": str(tmp_path / "run")}
+        small = {"seq_len": 64, "batch_size": 2, "threads": 1, "tensorboard": False}
+        return dpo.DpoConfig(preferences=preferences, **{**shared, **small, **changes})
+
+    return make
+
+
+def test_a_plan_leaves_the_folder_of_the_run_as_it_is(chats, pairs, written, tmp_path):
+    output = tmp_path / "run"
+    assert sft.plan(chats(written(CHAT)))["sources"]
+    assert dpo.plan(pairs(written(PAIR)))["sources"]
+    assert not output.exists()
+    sft.sft(chats(written(CHAT)))
+    before = {x: x.read_bytes() for x in output.rglob("*") if x.is_file()}
+    sft.plan(chats(written(CHAT, CHAT)))
+    assert before == {x: x.read_bytes() for x in output.rglob("*") if x.is_file()}
