@@ -123,3 +123,26 @@ def test_a_pair_of_equal_replies_is_refused(tmp_path):
 def test_a_missing_file_is_a_configuration_error():
     with pytest.raises(ConfigError, match=r"no file at `nowhere.jsonl`"):
         list(read_conversations(["nowhere.jsonl"]))
+
+
+# (what stands in the line, what is said of it)
+NO_TEXTS = {
+    r'"\ud83d half"': r"`messages[0]`: expected text, found `\ud83d`, half of a pair",
+    r'"a", "id": "\udc00"': r"`id`: expected text, found `\udc00`, half of a pair",
+    r'"a", "source": "\udc00"': r"`source`: expected text, found `\udc00`",
+    f'"a", "id": {"9" * 5000}': "expected a JSON object, found Exceeds the limit",
+}
+
+
+@pytest.mark.parametrize(("content", "message"), NO_TEXTS.items())
+def test_what_json_can_spell_and_no_text_can_hold_is_named_with_its_line(
+    tmp_path, content, message
+):
+    head, _, rest = content.partition(", ")
+    keys = f", {rest}" if rest else ""
+    turns = f'[{{"role": "user", "content": {head}}}, {{"role": "assistant", "content": "b"}}]'
+    path = tmp_path / "chats.jsonl"
+    path.write_text(f'\n{{"messages": {turns}{keys}}}\n')
+    with pytest.raises(InputError) as error:
+        list(read_conversations([path]))
+    assert f"chats.jsonl:2: {message}" in str(error.value)
