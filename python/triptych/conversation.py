@@ -139,6 +139,11 @@ def read_preferences(paths: Iterable[str | Path]) -> Iterator[Preference]:
         parts = [
             _messages(record, key, where) for key in ("prompt", "chosen", "rejected")
         ]
+        for key, reply in (("chosen", parts[1]), ("rejected", parts[2])):
+            if not any(message["role"] == "assistant" for message in reply):
+                raise InputError(
+                    f"{where}: `{key}` has no assistant turn: nothing to compare"
+                )
         if parts[1] == parts[2]:
             raise InputError(f"{where}: `chosen` and `rejected` are the same reply")
         yield Preference(_id(record, where), _source(record, where), *parts)

@@ -146,3 +146,12 @@ def test_what_json_can_spell_and_no_text_can_hold_is_named_with_its_line(
     with pytest.raises(InputError) as error:
         list(read_conversations([path]))
     assert f"chats.jsonl:2: {message}" in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["chosen", "rejected"])
+def test_a_reply_that_the_assistant_has_no_part_in_is_refused(tmp_path, key):
+    pair = {"prompt": MESSAGES[:2], "chosen": [MESSAGES[2]], "rejected": [MESSAGES[4]]}
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(pair | {key: [MESSAGES[1]]}))
+    with pytest.raises(InputError, match=f"pairs.jsonl:1: `{key}` has no assistant"):
+        list(read_preferences([path]))
