@@ -5,6 +5,7 @@ import json
 import pytest
 
 from triptych.commands import dpo, sft
+from triptych.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,3 +68,19 @@ def test_a_plan_leaves_the_folder_of_the_run_as_it_is(chats, pairs, written, tmp
     before = {x: x.read_bytes() for x in output.rglob("*") if x.is_file()}
     sft.plan(chats(written(CHAT, CHAT)))
     assert before == {x: x.read_bytes() for x in output.rglob("*") if x.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["chats", "pairs"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
+        ({"epochs": 0.0}, "epochs: expected above 0, found 0.0"),
+        ({"epochs": -1.0}, "epochs: expected above 0, found -1.0"),
+        ({"warmup_fraction": 1.5}, "warmup_fraction: expected in"),
+    ],
+)
+def test_a_run_of_no_length_is_refused_by_name(request, kind, change, message):
+    make = request.getfixturevalue(kind)
+    with pytest.raises(ConfigError, match=message):
+        make(("nowhere.jsonl",), **change)

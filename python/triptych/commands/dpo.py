@@ -11,7 +11,7 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
-from triptych.commands.settings import TrainingSettings, train_config
+from triptych.commands.settings import TrainingSettings, check_duration, train_config
 from triptych.commands.sft import single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
@@ -72,6 +72,7 @@ class DpoConfig(TrainingSettings):
     def __post_init__(self) -> None:
         """A pair's tokens are summed in one process."""
         super().__post_init__()
+        check_duration(self.epochs, self.batch_size, self.warmup_fraction)
         if self.parallel.context > 1:
             raise ConfigError(
                 "parallel.context: expected 1 for `triptych dpo`, found "

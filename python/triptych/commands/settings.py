@@ -93,6 +93,26 @@ class TrainingSettings:
             raise ConfigError(f"seed: expected from 0 to 2^32 - 1, found {self.seed}")
 
 
+def check_duration(epochs: float, batch_size: int, warmup_fraction: float) -> None:
+    """What says how long a run over one source is.
+
+    Raises:
+        ConfigError: naming what cannot be.
+    """
+    checks = {
+        "epochs": (epochs > 0.0, "above 0", epochs),
+        "batch_size": (batch_size >= 1, "at least 1", batch_size),
+        "warmup_fraction": (
+            0.0 <= warmup_fraction <= 1.0,
+            "in [0, 1]",
+            warmup_fraction,
+        ),
+    }
+    for name, (good, expected, found) in checks.items():
+        if not good:
+            raise ConfigError(f"{name}: expected {expected}, found {found}")
+
+
 def train_config(
     settings: TrainingSettings, stages: Sequence[StageConfig]
 ) -> TrainConfig:

@@ -11,7 +11,7 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
-from triptych.commands.settings import TrainingSettings, train_config
+from triptych.commands.settings import TrainingSettings, check_duration, train_config
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
@@ -54,6 +54,11 @@ class SftConfig(TrainingSettings):
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(weight_decay=0.0)
     )
+
+    def __post_init__(self) -> None:
+        """Checks how long it is to last."""
+        super().__post_init__()
+        check_duration(self.epochs, self.batch_size, self.warmup_fraction)
 
 
 def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
