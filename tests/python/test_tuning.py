@@ -4,7 +4,14 @@ import json
 
 import pytest
 
+from triptych._core import write_token_shards
 from triptych.commands import dpo, sft
+from triptych.conversation import (
+    read_conversations,
+    read_preferences,
+    write_conversations,
+    write_preferences,
+)
 from triptych.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,3 +91,32 @@ def test_a_run_of_no_length_is_refused_by_name(request, kind, change, message):
     make = request.getfixturevalue(kind)
     with pytest.raises(ConfigError, match=message):
         make(("nowhere.jsonl",), **change)
+
+
+@pytest.fixture
+def folders(tokenizer, tmp_path, written):
+    """A token shard folder of each kind."""
+    kinds = ("conversations", "preference pairs", "documents")
+    paths = {kind: tmp_path / kind for kind in kinds}
+    write_conversations(
+        read_conversations(written(CHAT)), tokenizer, paths["conversations"]
+    )
+    write_preferences(
+        read_preferences(written(PAIR)), tokenizer, paths["preference pairs"]
+    )
+    plain = [("a", "web", [1, 8, 9, 2], None)]
+    write_token_shards(plain, tokenizer, str(paths["documents"]), 1)
+    return {kind: (str(path),) for kind, path in paths.items()}
+
+
+def test_shards_of_another_kind_are_refused(chats, pairs, folders):
+    wanted = {"conversations": (chats, sft.plan), "preference pairs": (pairs, dpo.plan)}
+    for name, (make, plan) in wanted.items():
+        for kind, paths in folders.items():
+            if kind == name:
+                assert plan(make(paths))["sources"]
+                continue
+            with pytest.raises(
+                ConfigError, match=f"of {name}, .* found those of {kind}"
+            ):
+                plan(make(paths))

@@ -22,7 +22,7 @@ from triptych.commands.training import (
     train,
 )
 from triptych.conversation import read_preferences, write_preferences
-from triptych.data import OrderedRows
+from triptych.data import OrderedRows, require_rendered
 from triptych.errors import ConfigError
 from triptych.language_model import LanguageModel, load_model, use_threads
 from triptych.train import (
@@ -149,6 +149,7 @@ def order(settings: DpoConfig, tokenizer: Tokenizer) -> OrderedRows:
 def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
     """The token shard folder that `paths` name or, as files, are rendered into."""
     if len(paths) == 1 and Path(paths[0]).is_dir():
+        require_rendered(paths[0], documents_per_unit=2)
         return Path(paths[0])
     folder = Path(output) / "tokens"
     write_preferences(read_preferences(paths), tokenizer, folder)

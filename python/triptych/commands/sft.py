@@ -22,7 +22,7 @@ from triptych.commands.training import (
 )
 from triptych.conversation import read_conversations, write_conversations
 from triptych.curriculum import StageConfig
-from triptych.data import OrderedRows
+from triptych.data import OrderedRows, require_rendered
 from triptych.language_model import load_model, use_threads
 from triptych.train import OptimizerConfig, SftObjective, TrainResult
 from triptych.train.ranks import first_process_first, joined
@@ -98,6 +98,7 @@ def order(settings: SftConfig, tokenizer: Tokenizer) -> OrderedRows:
 def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
     """The token shard folder that `paths` name or, as files, are rendered into."""
     if len(paths) == 1 and Path(paths[0]).is_dir():
+        require_rendered(paths[0], documents_per_unit=1)
         return Path(paths[0])
     folder = Path(output) / "tokens"
     write_conversations(read_conversations(paths), tokenizer, folder)
