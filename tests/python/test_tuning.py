@@ -1,6 +1,7 @@
 """Fine-tuning and alignment by their commands: what they read, and what they refuse."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from triptych.conversation import (
     write_preferences,
 )
 from triptych.errors import ConfigError
+from triptych.train.metrics import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -120,3 +122,15 @@ def test_shards_of_another_kind_are_refused(chats, pairs, folders):
                 ConfigError, match=f"of {name}, .* found those of {kind}"
             ):
                 plan(make(paths))
+
+
+def test_questions_longer_than_many_steps_are_no_sign_of_divergence(chats, written):
+    ask = said("user", "one latte please " * 40)
+    asked = {"messages": [ask, said("assistant", "ok")]}
+    settings = chats(written(asked, CHAT), batch_size=1, seq_len=8, max_bad_steps=2)
+    result = sft.sft(settings)
+    lines = read_metrics(Path(settings.output))
+    empty = [line for line in lines if line["count"] == 0]
+    assert len(empty) > 4
+    assert {line["fault"] for line in empty} == {"nothing_supervised"}
+    assert result.skipped_steps == len(empty) < len(lines) == result.step
