@@ -213,7 +213,7 @@ def dry_run(settings: PretrainConfig, *, measured: bool = True) -> dict[str, Any
 def run(options: argparse.Namespace) -> int:
     """The command's door from the shell."""
     settings = config.load(PretrainConfig, options.config, options.overrides)
-    if options.threads:
+    if options.threads is not None:
         settings = dataclasses.replace(settings, threads=options.threads)
     if options.dry_run:
         found, show = dry_run(settings, measured=not options.no_measure), _show_plan

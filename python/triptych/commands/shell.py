@@ -34,7 +34,7 @@ def finish(
     plan: Callable[[], Any],
 ) -> int:
     """Runs a training command, or with `--dry-run` shows what it would do."""
-    if options.threads:
+    if options.threads is not None:
         settings = dataclasses.replace(settings, threads=options.threads)
     if options.dry_run:
         print(
