@@ -40,6 +40,11 @@ BAD_CALLS = [
         2,
         "seq_len: expected at least 1",
     ),
+    (
+        ["eval", "x", "--shards", "all=a"],
+        2,
+        "--shards all=…: expected another name",
+    ),
     (["fly"], 2, "invalid choice: 'fly'"),
 ]
 

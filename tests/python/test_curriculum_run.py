@@ -348,3 +348,8 @@ def test_steps_of_several_processes_are_not_judged_by_one(settings, tmp_path):
         ConfigError, match="as trained steps 7 to 10, which are 2, found 1"
     ):
         replay(tmp_path / "run", 6)
+
+
+def test_an_evaluation_set_called_all_is_refused(settings):
+    with pytest.raises(ConfigError, match=r"evaluation.all: expected another name"):
+        dataclasses.replace(settings, evaluation={"all": "held"})

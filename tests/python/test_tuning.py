@@ -1,6 +1,7 @@
 """Fine-tuning and alignment by their commands: what they read, and what they refuse."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from triptych.conversation import (
     write_conversations,
     write_preferences,
 )
+from triptych.data import TokenShards
 from triptych.errors import ConfigError
+from triptych.evaluate import bits_per_byte, text_bytes, token_loss
 from triptych.train.metrics import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,3 +137,19 @@ def test_questions_longer_than_many_steps_are_no_sign_of_divergence(chats, writt
     assert len(empty) > 4
     assert {line["fault"] for line in empty} == {"nothing_supervised"}
     assert result.skipped_steps == len(empty) < len(lines) == result.step
+
+
+def test_bits_of_replies_are_over_the_bytes_of_replies(
+    tiny_model, tokenizer, folders, tmp_path
+):
+    shards = TokenShards(folders["conversations"][0])
+    assert text_bytes(shards, tokenizer) == len("ok")
+    bits = bits_per_byte(tiny_model, {"chats": shards}, tokenizer, seq_len=64)
+    nats = token_loss(tiny_model, shards, seq_len=64).nats
+    assert bits["all"] == pytest.approx(nats / math.log(2) / len("ok"))
+
+
+def test_a_source_called_all_is_refused(tiny_model, tokenizer, folders):
+    sources = {"all": TokenShards(folders["documents"][0])}
+    with pytest.raises(ConfigError, match="`all`: expected another name"):
+        bits_per_byte(tiny_model, sources, tokenizer, seq_len=8)
