@@ -67,6 +67,14 @@ def test_top_k_of_one_and_a_tiny_top_p_are_greedy(tiny_model):
         assert [c.ids for c in found] == [c.ids for c in greedy]
 
 
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-300, 5e-324])
+def test_a_tiny_temperature_is_greedy(tiny_model, temperature):
+    greedy = generate(tiny_model, PROMPTS, Sampling(max_new_tokens=5), stop_ids=[])
+    sampling = Sampling(max_new_tokens=5, temperature=temperature)
+    found = generate(tiny_model, PROMPTS, sampling, stop_ids=[])
+    assert [c.ids for c in found] == [c.ids for c in greedy]
+
+
 def test_a_prompt_that_leaves_no_room_is_refused(tiny_model):
     with pytest.raises(ConfigError, match="expected 1 to 28 tokens"):
         generate(tiny_model, [[1] * 29], Sampling(max_new_tokens=100), stop_ids=[])
