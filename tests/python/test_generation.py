@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 
 from triptych import load_model
+from triptych.commands.chat import ChatConfig, Session, chat
 from triptych.errors import ConfigError
 from triptych.generation import Sampling, generate, stream
 
@@ -101,3 +104,37 @@ def test_a_loaded_model_scores_and_completes_text(model_folder):
     again = model.generate(["The house"], max_new_tokens=8, temperature=1.0, seed=1)
     assert first == again
     assert isinstance(first[0], str)
+
+
+class Terminal(io.StringIO):
+    """Lines that a person types."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_slip_does_not_end_a_conversation(model_folder, monkeypatch, capsys):
+    lines = ["/temperature nan", "one latte", "word " * 200, "one latte"]
+    monkeypatch.setattr("sys.stdin", Terminal("\n".join(lines)))
+    chat(ChatConfig(model=str(model_folder), max_new_tokens=4))
+    said = capsys.readouterr().out.split("you: ")
+    assert "temperature: expected a number >= 0, found `nan`" in said[1]
+    assert "prompt: expected 1 to 124 tokens" in said[3]
+    assert len(said) == 6
+
+
+def test_a_message_without_room_leaves_the_conversation_as_it_was(model_folder):
+    session = Session(
+        ChatConfig(model=str(model_folder), max_new_tokens=4), load_model(model_folder)
+    )
+    list(session.reply("one latte"))
+    before = list(session.messages)
+    with pytest.raises(ConfigError, match="prompt: expected"):
+        list(session.reply("word " * 200))
+    assert session.messages == before
+
+
+def test_a_chat_that_cannot_sample_is_refused_before_its_first_line(model_folder):
+    config = ChatConfig(model=str(model_folder), top_k=0)
+    with pytest.raises(ConfigError, match="top_k: expected"):
+        Session(config, load_model(model_folder))
