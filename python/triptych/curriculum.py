@@ -115,7 +115,8 @@ class StageConfig:
         schedule: shape of the learning rate within the stage.
         warmup_steps: linear rise at its start.
         min_lr_ratio: learning rate at its end as a share of the peak.
-        decay_ratio: share of the stage in which `wsd` and `wsd_sqrt` decay.
+        decay_ratio: share of the steps behind warm-up in which `wsd` and `wsd_sqrt`
+            decay.
         exit: when the stage ends before its last step.
         evaluation: evaluation sets read at its end; None reads all of the run's.
     """
