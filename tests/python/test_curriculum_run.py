@@ -301,7 +301,7 @@ def test_the_founding_curriculum_is_scaled_to_the_tokens_of_a_run():
     founding = [stage.learning_rate for stage in CURRICULUM]
     assert rates == pytest.approx([rate / founding[0] * 1e-3 for rate in founding])
     for stage, after in itertools.pairwise(stages):
-        end = stage.learning_rate * stage.min_lr_ratio
+        end = stage.learning_rate * stage.floor_ratio
         assert end == pytest.approx(after.learning_rate)
 
 

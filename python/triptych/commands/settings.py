@@ -147,7 +147,7 @@ def _schedule(stage: StageConfig) -> StageSchedule:
         name=stage.name,
         steps=stage.num_steps,
         max_lr=stage.learning_rate,
-        min_lr_ratio=stage.min_lr_ratio,
+        min_lr_ratio=stage.floor_ratio,
         warmup_steps=stage.warmup_steps,
         schedule=stage.schedule,
         decay_ratio=stage.decay_ratio,
