@@ -353,3 +353,10 @@ def test_steps_of_several_processes_are_not_judged_by_one(settings, tmp_path):
 def test_an_evaluation_set_called_all_is_refused(settings):
     with pytest.raises(ConfigError, match=r"evaluation.all: expected another name"):
         dataclasses.replace(settings, evaluation={"all": "held"})
+
+
+@pytest.mark.parametrize("window", ["[1]", "[1, 2, 3]", "[-1, 2]", "[5, 2]", "[]"])
+def test_a_window_that_is_none_is_refused_by_its_key(settings, window):
+    table = config.to_mapping(settings) | {"skip": [json.loads(window)]}
+    with pytest.raises(ConfigError, match="skip: expected windows"):
+        config.from_mapping(PretrainConfig, table)

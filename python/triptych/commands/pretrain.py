@@ -77,6 +77,12 @@ class PretrainConfig(TrainingSettings):
         """Checks what no single field can."""
         super().__post_init__()
         self._check_mup()
+        for window in self.skip:
+            if len(window) != 2 or not 0 <= window[0] < window[1]:
+                raise ConfigError(
+                    "skip: expected windows `[first, end)` of data steps, 0 <= first < "
+                    f"end, found {list(window)}"
+                )
         if ALL in self.evaluation:
             raise ConfigError(f"evaluation.{ALL}: {NO_SOURCE}")
         stages = self.stages
