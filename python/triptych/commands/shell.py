@@ -54,6 +54,14 @@ def finish(
     return 0
 
 
+class Output(Console):
+    """Standard output; a reader that has had enough is no failure, as elsewhere."""
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command line, which knows what to do."""
+        raise BrokenPipeError
+
+
 class StepProgress:
     """A bar on a terminal; elsewhere a line every ten seconds, on standard error.
 
