@@ -153,3 +153,19 @@ def test_a_source_called_all_is_refused(tiny_model, tokenizer, folders):
     sources = {"all": TokenShards(folders["documents"][0])}
     with pytest.raises(ConfigError, match="`all`: expected another name"):
         bits_per_byte(tiny_model, sources, tokenizer, seq_len=8)
+
+
+def test_texts_longer_than_the_model_reads_are_refused_and_longer_rows_are_not(
+    chats, pairs, written
+):
+    reply = [said("assistant", "one latte please " * 60)]
+    long_chat, long_pair = {"messages": reply}, PAIR | {"chosen": reply}
+    with pytest.raises(
+        ConfigError, match=r"seq_len: expected at most 128, .* found 999"
+    ):
+        sft.sft(chats(written(CHAT, long_chat), seq_len=999))
+    with pytest.raises(
+        ConfigError, match=r"seq_len: expected at most 128, .* found 999"
+    ):
+        dpo.dpo(pairs(written(PAIR, long_pair), seq_len=999))
+    assert sft.sft(chats(written(CHAT, CHAT), seq_len=999)).step == 1

@@ -12,7 +12,7 @@ from typing import Any
 from triptych import config
 from triptych._core import Tokenizer
 from triptych.commands.settings import TrainingSettings, check_duration, train_config
-from triptych.commands.sft import single_stage
+from triptych.commands.sft import require_room, single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
@@ -95,6 +95,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
     with joined():
         with first_process_first():
             data = order(settings, opened.tokenizer)
+        require_room(opened.model, data)
         return _align(settings, opened, data, watch or Watch())
 
 

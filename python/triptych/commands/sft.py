@@ -22,8 +22,10 @@ from triptych.commands.training import (
 )
 from triptych.conversation import read_conversations, write_conversations
 from triptych.curriculum import StageConfig
-from triptych.data import OrderedRows, require_rendered
+from triptych.data import OrderedRows, TokenShards, require_rendered
+from triptych.errors import ConfigError
 from triptych.language_model import load_model, use_threads
+from triptych.model import Transformer
 from triptych.train import OptimizerConfig, SftObjective, TrainResult
 from triptych.train.ranks import first_process_first, joined
 
@@ -75,6 +77,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
     with joined():
         with first_process_first():
             data = order(settings, opened.tokenizer)
+        require_room(opened.model, data)
         return train(
             opened.model,
             SftObjective(),
@@ -93,6 +96,26 @@ def order(settings: SftConfig, tokenizer: Tokenizer) -> OrderedRows:
     return OrderedRows(
         {"data": folder}, [stage], seed=settings.seed, seq_len=settings.seq_len
     )
+
+
+def require_room(model: Transformer, data: OrderedRows) -> None:
+    """Refuses texts that the model reads only in parts, or never learnt to.
+
+    Rows may be longer than what it reads, as long as the documents in them are not.
+
+    Raises:
+        ConfigError: naming both lengths.
+    """
+    limit = model.config.max_position_embeddings
+    if data.seq_len <= limit:
+        return
+    for folder in data.sources.values():
+        longest = min(int(TokenShards(folder).lengths.max(initial=0)), data.seq_len)
+        if longest > limit:
+            raise ConfigError(
+                f"seq_len: expected at most {limit}, the model's max_position_embeddings, "
+                f"as `{folder}` has longer texts, found {data.seq_len}"
+            )
 
 
 def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
