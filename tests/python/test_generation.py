@@ -7,7 +7,7 @@ import torch
 
 from triptych import load_model
 from triptych.commands.chat import ChatConfig, Session, chat
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, generate, stream
 
 PROMPTS = [[1, 10, 11, 12], [1, 20], [1, 30, 31, 32, 33, 34, 35]]
@@ -138,3 +138,16 @@ def test_a_chat_that_cannot_sample_is_refused_before_its_first_line(model_folder
     config = ChatConfig(model=str(model_folder), top_k=0)
     with pytest.raises(ConfigError, match="top_k: expected"):
         Session(config, load_model(model_folder))
+
+
+def test_a_prompt_that_is_no_utf8_is_named(model_folder):
+    model = load_model(model_folder)
+    latin = b"caf\xe9".decode("utf-8", "surrogateescape")
+    with pytest.raises(
+        InputError, match=r"text 2: expected UTF-8, found .* character 4"
+    ):
+        model.generate(["one latte", latin])
+    session = Session(ChatConfig(model=str(model_folder)), model)
+    with pytest.raises(InputError, match="text 1: expected UTF-8"):
+        list(session.reply(latin))
+    assert session.messages == []

@@ -10,9 +10,15 @@ from dataclasses import dataclass
 
 from triptych.conversation import Message, render
 from triptych.device import DeviceName
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, stream
-from triptych.language_model import LanguageModel, load_model, marker_ids, use_threads
+from triptych.language_model import (
+    LanguageModel,
+    load_model,
+    marker_ids,
+    require_utf8,
+    use_threads,
+)
 
 HELP = """\
 /help           this list
@@ -57,7 +63,9 @@ class Session:
 
         Raises:
             ConfigError: the model has no room for it; the conversation is as before.
+            InputError: it is no text, likewise.
         """
+        require_utf8([text])
         before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
         pieces = []
@@ -148,7 +156,7 @@ def chat(config: ChatConfig) -> None:
             _answer(session, line)
         except EOFError:
             return
-        except ConfigError as error:
+        except (ConfigError, InputError) as error:
             if not interactive:
                 raise
             print(error)  # a person can say it in fewer words
