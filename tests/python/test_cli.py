@@ -29,6 +29,7 @@ BAD_CALLS = [
     (["sft", "--set", "output=x"], 2, "model: required, found nothing"),
     (["verify", "nowhere"], 2, "no manifest under `nowhere`"),
     (["report", "nowhere"], 2, "no run at `nowhere`"),
+    (["demo", "--seed", "-1", "--dry-run"], 2, "seed: expected from 0 to 2^32 - 1"),
     (["demo", "--minutes", "0"], 2, "minutes: expected in (0, 10000], found 0.0"),
     (["inspect", "order", "--run", "nowhere", "--step", "0"], 2, "no run at `nowhere`"),
     (["prep", "run", "--input", "nowhere", "--output", "x"], 2, "nowhere"),
