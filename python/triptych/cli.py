@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import io
 import os
 import signal
 import sys
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments without the program's name; the process' own by default.
     """
+    _speak_in_any_locale()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["--version"]:
         print(f"triptych {importlib.metadata.version('triptych')}")
@@ -67,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     return _guarded(lambda: _run(options), debug=options.debug)
+
+
+def _speak_in_any_locale() -> None:
+    r"""What a terminal's encoding has no letter for is shown as `\xe9`, and no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _prep(arguments: list[str]) -> int:

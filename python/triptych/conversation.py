@@ -126,7 +126,7 @@ def read_conversations(paths: Iterable[str | Path]) -> Iterator[Conversation]:
             raise InputError(
                 f"{where}: `messages` has no assistant turn: nothing to learn"
             )
-        yield Conversation(_id(record, where), _source(record), messages)
+        yield Conversation(_id(record, where), _source(record, where), messages)
 
 
 def read_preferences(paths: Iterable[str | Path]) -> Iterator[Preference]:
@@ -139,9 +139,14 @@ def read_preferences(paths: Iterable[str | Path]) -> Iterator[Preference]:
         parts = [
             _messages(record, key, where) for key in ("prompt", "chosen", "rejected")
         ]
+        for key, reply in (("chosen", parts[1]), ("rejected", parts[2])):
+            if not any(message["role"] == "assistant" for message in reply):
+                raise InputError(
+                    f"{where}: `{key}` has no assistant turn: nothing to compare"
+                )
         if parts[1] == parts[2]:
             raise InputError(f"{where}: `chosen` and `rejected` are the same reply")
-        yield Preference(_id(record, where), _source(record), *parts)
+        yield Preference(_id(record, where), _source(record, where), *parts)
 
 
 def _records(paths: Iterable[str | Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -155,7 +160,7 @@ def _records(paths: Iterable[str | Path]) -> Iterator[tuple[str, dict[str, Any]]
 def _record(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is one
         raise InputError(f"{where}: expected a JSON object, found {error}") from None
     if not isinstance(record, dict):
         raise InputError(
@@ -180,15 +185,27 @@ def _message(item: Any, where: str) -> Message:
             f"{where}: expected a `role` of {', '.join(ROLES)} and a string `content`, "
             f"found role {role!r:.40}"
         )
-    return {"role": role, "content": item["content"]}
+    return {"role": role, "content": _text(item["content"], where)}
 
 
 def _id(record: dict[str, Any], where: str) -> str:
-    return str(record.get("id", where))
+    return _text(str(record.get("id", where)), f"{where}: `id`")
 
 
-def _source(record: dict[str, Any]) -> str:
-    return str(record.get("source", ""))
+def _source(record: dict[str, Any], where: str) -> str:
+    return _text(str(record.get("source", "")), f"{where}: `source`")
+
+
+def _text(value: str, where: str) -> str:
+    r"""The same text; JSON can spell what is none, half of a pair as in `"\ud83d"`."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        found = value[error.start : error.end].encode("ascii", "backslashreplace")
+        raise InputError(
+            f"{where}: expected text, found `{found.decode():.20}`, half of a pair"
+        ) from None
+    return value
 
 
 def write_conversations(

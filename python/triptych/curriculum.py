@@ -114,8 +114,10 @@ class StageConfig:
             a row are cut), `concat` or `bos-aligned` (every row full, more cuts).
         schedule: shape of the learning rate within the stage.
         warmup_steps: linear rise at its start.
-        min_lr_ratio: learning rate at its end as a share of the peak.
-        decay_ratio: share of the stage in which `wsd` and `wsd_sqrt` decay.
+        min_lr_ratio: learning rate at its end as a share of the peak; None for 1 where
+            it is constant, and else a tenth (Hoffmann et al. 2022).
+        decay_ratio: share of the steps behind warm-up in which `wsd` and `wsd_sqrt`
+            decay.
         exit: when the stage ends before its last step.
         evaluation: evaluation sets read at its end; None reads all of the run's.
     """
@@ -134,7 +136,7 @@ class StageConfig:
     packing: Literal["best-fit", "concat", "bos-aligned"] = "best-fit"
     schedule: ScheduleName = "constant"
     warmup_steps: int = 0
-    min_lr_ratio: float = 1.0
+    min_lr_ratio: float | None = None
     decay_ratio: float = 0.2  # Haegele et al. 2024, figure 5
     exit: ExitCondition | None = None
     evaluation: tuple[str, ...] | None = None
@@ -143,7 +145,7 @@ class StageConfig:
         """Checks every bound once, at birth."""
         self._check_duration()
         _one_of("batch", batch_size=self.batch_size, batch_tokens=self.batch_tokens)
-        rate, ratio, length = self.learning_rate, self.min_lr_ratio, self.seq_len
+        rate, ratio, length = self.learning_rate, self.floor_ratio, self.seq_len
         _check(_positive(rate), "learning_rate", "> 0", rate)
         _check(length is None or length >= 2, "seq_len", ">= 2", length)
         _check(0 <= ratio <= 1, "min_lr_ratio", "in [0, 1]", ratio)
@@ -186,6 +188,13 @@ class StageConfig:
     def name(self) -> str:
         """The stage's name as a plain string."""
         return self.stage.value if isinstance(self.stage, TrainingStage) else self.stage
+
+    @property
+    def floor_ratio(self) -> float:
+        """Learning rate at the stage's end as a share of the peak."""
+        if self.min_lr_ratio is not None:
+            return self.min_lr_ratio
+        return 1.0 if self.schedule == "constant" else 0.1
 
     @property
     def num_steps(self) -> int:

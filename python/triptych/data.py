@@ -286,6 +286,24 @@ class TokenShards:
         return masks[where].astype(bool)
 
 
+def require_rendered(folder: str | Path, *, documents_per_unit: int) -> None:
+    """Refuses shards that are not conversations (1 a unit) or pairs (2 a unit).
+
+    Raises:
+        ConfigError: a text that nobody asked about would be learnt, or a reply that
+            somebody rejected.
+    """
+    content = artefact.read_manifest(folder, TOKENS_FORMAT).content
+    kinds = {1: "conversations", 2: "preference pairs"}
+    units = content.get("documents_per_unit", 1)
+    found = kinds.get(units, "units") if content["has_mask"] else "documents"
+    if found != kinds[documents_per_unit]:
+        raise ConfigError(
+            f"`{folder}`: expected token shards of {kinds[documents_per_unit]}, with a "
+            f"mask of what is supervised, found those of {found}"
+        )
+
+
 def _column(tables: Sequence[pa.Table], name: str) -> npt.NDArray[np.int64]:
     """A column of integers of all tables, one behind the other."""
     parts = [table[name].to_numpy().astype(np.int64) for table in tables]

@@ -17,6 +17,7 @@ from torch import Tensor
 from triptych import ops
 from triptych.conversation import Conversation, render
 from triptych.data import TokenShards, stored_batches
+from triptych.errors import ConfigError
 from triptych.generation import Sampling, generate
 from triptych.language_model import marker_ids
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from triptych.model import Transformer
     from triptych.train.batch import Batch
 
+ALL = "all"  # sources together
+NO_SOURCE = "expected another name for a source, as this one is that of all together"
 EVAL_BATCH_TOKENS = 4096  # 16 rows of 256: no speed is gained beyond, memory is
 
 
@@ -65,8 +68,15 @@ def _label_logps(model: Transformer, batch: Batch) -> Tensor:
 
 
 def text_bytes(shards: TokenShards, tokenizer: Tokenizer) -> int:
-    """UTF-8 bytes of all documents' texts, markers not counted."""
-    documents = (shards.tokens(index).tolist() for index in range(len(shards)))
+    """UTF-8 bytes of all supervised texts, markers not counted.
+
+    Of conversations those of the replies, as their losses are: bits of a reply over bytes
+    of the question as well would be too few.
+    """
+    documents = (
+        shards.tokens(index)[shards.mask(index)].tolist()
+        for index in range(len(shards))
+    )
     return sum(
         len(tokenizer.decode(ids, skip_special=True).encode()) for ids in documents
     )
@@ -79,14 +89,20 @@ def bits_per_byte(
     *,
     seq_len: int,
 ) -> dict[str, float]:
-    """Bits a byte of each source, and of `all` together, every byte counted once."""
+    """Bits a byte of each source, and of `all` together, every byte counted once.
+
+    Raises:
+        ConfigError: a source is called `all`.
+    """
+    if ALL in sources:
+        raise ConfigError(f"`{ALL}`: {NO_SOURCE}")
     result, all_nats, all_bytes = {}, 0.0, 0
     for name, shards in sources.items():
         loss = token_loss(model, shards, seq_len=seq_len)
         size = text_bytes(shards, tokenizer)
         result[name] = loss.nats / math.log(2) / max(size, 1)
         all_nats, all_bytes = all_nats + loss.nats, all_bytes + size
-    return {"all": all_nats / math.log(2) / max(all_bytes, 1), **result}
+    return {ALL: all_nats / math.log(2) / max(all_bytes, 1), **result}
 
 
 @torch.no_grad()

@@ -179,8 +179,10 @@ def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int
     """One token from logits (vocab_size,)."""
     if sampling.temperature == 0:
         return int(logits.argmax())
-    probabilities, ids = torch.softmax(logits.float() / sampling.temperature, -1).sort(
-        descending=True, stable=True
+    # Off their largest, as doubles: over a tiny temperature logits would be infinite.
+    scaled = (logits.double() - logits.max()) / sampling.temperature
+    probabilities, ids = (
+        torch.softmax(scaled, -1).float().sort(descending=True, stable=True)
     )
     # A token stays while those before it have not reached top_p: the first always does.
     outside = probabilities.cumsum(-1) - probabilities >= sampling.top_p

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from triptych._core import Tokenizer
 from triptych.device import DeviceName, local_device
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, InputError
 from triptych.generation import Completion, Sampling, generate
 from triptych.model import Transformer
 from triptych.model.huggingface import load_model as load_transformer
@@ -83,6 +83,7 @@ class LanguageModel:
             top_p=top_p,
             seed=seed,
         )
+        require_utf8(prompts)
         encoded = self.tokenizer.encode_batch(list(prompts))
         ids = [[self.tokenizer.bos_id, *prompt] for prompt in encoded]
         return [self.tokenizer.decode(c.ids) for c in self.complete(ids, sampling)]
@@ -153,6 +154,23 @@ def require_fit(tokenizer: Tokenizer, model: Transformer, folder: Path) -> None:
             f"`{folder}`: expected a tokenizer of at most {model.config.vocab_size} "
             f"tokens, the model's vocab_size, found {tokenizer.vocab_size}"
         )
+
+
+def require_utf8(texts: Sequence[str]) -> None:
+    """Refuses what Python makes of bytes that are no UTF-8, in arguments and lines.
+
+    Raises:
+        InputError: naming the first of the texts, from 1, and its bytes.
+    """
+    for number, text in enumerate(texts, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            found = text[error.start : error.end].encode("ascii", "backslashreplace")
+            raise InputError(
+                f"text {number}: expected UTF-8, found `{found.decode():.24}` at "
+                f"character {error.start + 1}"
+            ) from None
 
 
 def marker_ids(tokenizer: Tokenizer) -> list[int]:

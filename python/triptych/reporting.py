@@ -206,6 +206,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def curve(
     records: Sequence[Mapping[str, Any]], key: str, name: str | None = None
 ) -> Series:
-    """The values of `key` over `step`."""
-    points = [(float(r["step"]), float(r[key])) for r in records if key in r]
+    """The values of `key` over `step`; null, as of a loss that was NaN, is left out."""
+    values = [(r["step"], r.get(key)) for r in records]
+    points = [
+        (float(step), float(value)) for step, value in values if value is not None
+    ]
     return Series(name or key, points)

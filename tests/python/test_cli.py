@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from triptych import cli
+from triptych.commands.shell import Output
 
 
 def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -27,6 +29,7 @@ BAD_CALLS = [
     (["sft", "--set", "output=x"], 2, "model: required, found nothing"),
     (["verify", "nowhere"], 2, "no manifest under `nowhere`"),
     (["report", "nowhere"], 2, "no run at `nowhere`"),
+    (["demo", "--seed", "-1", "--dry-run"], 2, "seed: expected from 0 to 2^32 - 1"),
     (["demo", "--minutes", "0"], 2, "minutes: expected in (0, 10000], found 0.0"),
     (["inspect", "order", "--run", "nowhere", "--step", "0"], 2, "no run at `nowhere`"),
     (["prep", "run", "--input", "nowhere", "--output", "x"], 2, "nowhere"),
@@ -39,6 +42,11 @@ BAD_CALLS = [
         ["eval", "x", "--shards", "a", "--seq-len", "0"],
         2,
         "seq_len: expected at least 1",
+    ),
+    (
+        ["eval", "x", "--shards", "all=a"],
+        2,
+        "--shards all=…: expected another name",
     ),
     (["fly"], 2, "invalid choice: 'fly'"),
 ]
@@ -141,3 +149,21 @@ def test_a_reader_that_leaves_early_is_no_error(model_folder):
         command, shell=True, capture_output=True, text=True, check=False
     )
     assert "Traceback" not in result.stderr
+
+
+def test_a_terminal_without_the_letters_of_a_text_is_no_error(capsys, monkeypatch):
+    poor = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", poor)
+    monkeypatch.setattr("sys.stderr", poor)
+    assert cli.main(["report", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"]) == 2
+    poor.flush()
+    assert rb"no run at `caf\xe9`" in poor.buffer.getvalue()
+
+
+def test_a_reader_that_leaves_a_table_early_is_no_error(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        Output(file=Gone()).print("a table")

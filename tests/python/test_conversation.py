@@ -123,3 +123,35 @@ def test_a_pair_of_equal_replies_is_refused(tmp_path):
 def test_a_missing_file_is_a_configuration_error():
     with pytest.raises(ConfigError, match=r"no file at `nowhere.jsonl`"):
         list(read_conversations(["nowhere.jsonl"]))
+
+
+# (what stands in the line, what is said of it)
+NO_TEXTS = {
+    r'"\ud83d half"': r"`messages[0]`: expected text, found `\ud83d`, half of a pair",
+    r'"a", "id": "\udc00"': r"`id`: expected text, found `\udc00`, half of a pair",
+    r'"a", "source": "\udc00"': r"`source`: expected text, found `\udc00`",
+    f'"a", "id": {"9" * 5000}': "expected a JSON object, found Exceeds the limit",
+}
+
+
+@pytest.mark.parametrize(("content", "message"), NO_TEXTS.items())
+def test_what_json_can_spell_and_no_text_can_hold_is_named_with_its_line(
+    tmp_path, content, message
+):
+    head, _, rest = content.partition(", ")
+    keys = f", {rest}" if rest else ""
+    turns = f'[{{"role": "user", "content": {head}}}, {{"role": "assistant", "content": "b"}}]'
+    path = tmp_path / "chats.jsonl"
+    path.write_text(f'\n{{"messages": {turns}{keys}}}\n')
+    with pytest.raises(InputError) as error:
+        list(read_conversations([path]))
+    assert f"chats.jsonl:2: {message}" in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["chosen", "rejected"])
+def test_a_reply_that_the_assistant_has_no_part_in_is_refused(tmp_path, key):
+    pair = {"prompt": MESSAGES[:2], "chosen": [MESSAGES[2]], "rejected": [MESSAGES[4]]}
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(pair | {key: [MESSAGES[1]]}))
+    with pytest.raises(InputError, match=f"pairs.jsonl:1: `{key}` has no assistant"):
+        list(read_preferences([path]))

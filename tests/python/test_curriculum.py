@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from triptych import CURRICULUM, StageConfig, TrainingStage, get_curriculum_lr
+from triptych.commands.settings import TrainingSettings, train_config
 
 # (step, learning rate): both ends of every stage, and the return to the first
 RATES = [
@@ -54,3 +57,19 @@ def test_an_impossible_stage_is_refused_at_birth(change, message):
     }
     with pytest.raises(ValueError, match=message):
         StageConfig(**{**stage, **change})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "floor"),
+    [("constant", 1.0), ("linear", 0.1), ("cosine", 0.1), ("wsd", 0.1)],
+)
+def test_a_schedule_that_moves_ends_at_a_tenth_unless_a_stage_says_otherwise(
+    schedule, floor
+):
+    table = {"stage": "a", "learning_rate": 1.0, "batch_size": 1, "steps": 10}
+    given = StageConfig(**table, schedule=schedule)
+    (stage,) = train_config(TrainingSettings(output="x"), [given]).stages
+    assert stage.lr(10) == pytest.approx(floor)
+    flat = dataclasses.replace(given, min_lr_ratio=1.0)
+    (stage,) = train_config(TrainingSettings(output="x"), [flat]).stages
+    assert stage.lr(10) == 1.0

@@ -301,7 +301,7 @@ def test_the_founding_curriculum_is_scaled_to_the_tokens_of_a_run():
     founding = [stage.learning_rate for stage in CURRICULUM]
     assert rates == pytest.approx([rate / founding[0] * 1e-3 for rate in founding])
     for stage, after in itertools.pairwise(stages):
-        end = stage.learning_rate * stage.min_lr_ratio
+        end = stage.learning_rate * stage.floor_ratio
         assert end == pytest.approx(after.learning_rate)
 
 
@@ -348,3 +348,15 @@ def test_steps_of_several_processes_are_not_judged_by_one(settings, tmp_path):
         ConfigError, match="as trained steps 7 to 10, which are 2, found 1"
     ):
         replay(tmp_path / "run", 6)
+
+
+def test_an_evaluation_set_called_all_is_refused(settings):
+    with pytest.raises(ConfigError, match=r"evaluation.all: expected another name"):
+        dataclasses.replace(settings, evaluation={"all": "held"})
+
+
+@pytest.mark.parametrize("window", ["[1]", "[1, 2, 3]", "[-1, 2]", "[5, 2]", "[]"])
+def test_a_window_that_is_none_is_refused_by_its_key(settings, window):
+    table = config.to_mapping(settings) | {"skip": [json.loads(window)]}
+    with pytest.raises(ConfigError, match="skip: expected windows"):
+        config.from_mapping(PretrainConfig, table)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 
 from triptych import load_model
-from triptych.errors import ConfigError
+from triptych.commands.chat import ChatConfig, Session, chat
+from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, generate, stream
 
 PROMPTS = [[1, 10, 11, 12], [1, 20], [1, 30, 31, 32, 33, 34, 35]]
@@ -67,6 +70,14 @@ def test_top_k_of_one_and_a_tiny_top_p_are_greedy(tiny_model):
         assert [c.ids for c in found] == [c.ids for c in greedy]
 
 
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-300, 5e-324])
+def test_a_tiny_temperature_is_greedy(tiny_model, temperature):
+    greedy = generate(tiny_model, PROMPTS, Sampling(max_new_tokens=5), stop_ids=[])
+    sampling = Sampling(max_new_tokens=5, temperature=temperature)
+    found = generate(tiny_model, PROMPTS, sampling, stop_ids=[])
+    assert [c.ids for c in found] == [c.ids for c in greedy]
+
+
 def test_a_prompt_that_leaves_no_room_is_refused(tiny_model):
     with pytest.raises(ConfigError, match="expected 1 to 28 tokens"):
         generate(tiny_model, [[1] * 29], Sampling(max_new_tokens=100), stop_ids=[])
@@ -93,3 +104,50 @@ def test_a_loaded_model_scores_and_completes_text(model_folder):
     again = model.generate(["The house"], max_new_tokens=8, temperature=1.0, seed=1)
     assert first == again
     assert isinstance(first[0], str)
+
+
+class Terminal(io.StringIO):
+    """Lines that a person types."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_slip_does_not_end_a_conversation(model_folder, monkeypatch, capsys):
+    lines = ["/temperature nan", "one latte", "word " * 200, "one latte"]
+    monkeypatch.setattr("sys.stdin", Terminal("\n".join(lines)))
+    chat(ChatConfig(model=str(model_folder), max_new_tokens=4))
+    said = capsys.readouterr().out.split("you: ")
+    assert "temperature: expected a number >= 0, found `nan`" in said[1]
+    assert "prompt: expected 1 to 124 tokens" in said[3]
+    assert len(said) == 6
+
+
+def test_a_message_without_room_leaves_the_conversation_as_it_was(model_folder):
+    session = Session(
+        ChatConfig(model=str(model_folder), max_new_tokens=4), load_model(model_folder)
+    )
+    list(session.reply("one latte"))
+    before = list(session.messages)
+    with pytest.raises(ConfigError, match="prompt: expected"):
+        list(session.reply("word " * 200))
+    assert session.messages == before
+
+
+def test_a_chat_that_cannot_sample_is_refused_before_its_first_line(model_folder):
+    config = ChatConfig(model=str(model_folder), top_k=0)
+    with pytest.raises(ConfigError, match="top_k: expected"):
+        Session(config, load_model(model_folder))
+
+
+def test_a_prompt_that_is_no_utf8_is_named(model_folder):
+    model = load_model(model_folder)
+    latin = b"caf\xe9".decode("utf-8", "surrogateescape")
+    with pytest.raises(
+        InputError, match=r"text 2: expected UTF-8, found .* character 4"
+    ):
+        model.generate(["one latte", latin])
+    session = Session(ChatConfig(model=str(model_folder)), model)
+    with pytest.raises(InputError, match="text 1: expected UTF-8"):
+        list(session.reply(latin))
+    assert session.messages == []

@@ -15,6 +15,7 @@ from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
 from triptych.commands.ladder import _finite_ends, compare, ladder
 from triptych.commands.pretrain import PretrainConfig
+from triptych.curriculum import BatchRamp
 from triptych.errors import ConfigError, Interrupted
 from triptych.ladder.division import divide, wait_for
 from triptych.ladder.drawing import ladder_page, ladder_svg
@@ -22,6 +23,7 @@ from triptych.ladder.points import plan_points
 from triptych.ladder.running import HeldOut, train_point
 from triptych.ladder.shapes import SHARES, default_sizes
 from triptych.model.presets import preset
+from triptych.plan.planning import flops_per_slot
 from triptych.train.ranks import alone, is_first_process
 
 STAGES = """
@@ -89,6 +91,39 @@ def test_every_size_is_trained_for_every_duration_cheapest_first(settings):
         wanted = float(point.name.split("-")[1]) * point.parameters
         assert point.tokens == pytest.approx(wanted, abs=2 * step)
         assert point.tokens <= point.batch_tokens * point.steps  # rows have padding
+
+
+@pytest.mark.parametrize(("batch_size", "first"), [(48, 16), (16, 2), (30, 1), (6, 6)])
+def test_a_batch_that_grows_grows_in_every_run(settings, batch_size, first):
+    ramp = BatchRamp(first=first, steps=60)
+    grown = dataclasses.replace(
+        settings.stage[1],
+        steps=150,
+        batch_size=batch_size,
+        batch_ramp=ramp,
+        ramp_steps=2,
+    )
+    stages = (settings.stage[0], grown)
+    points, target = plan_points(dataclasses.replace(settings, stage=stages))
+    whole = target.settings.stages[1]
+    for point in points:
+        stage = point.settings.stages[1]
+        wanted = float(point.name.split("-")[1]) * point.parameters
+        step = target.batch_tokens
+        assert point.tokens == pytest.approx(wanted, rel=0.05, abs=2 * step)
+        slots = sum(x.num_rows * 32 for x in point.settings.stages)
+        assert point.flops == pytest.approx(slots * flops_per_slot(_model(point), 32))
+        if stage.batch_ramp is not None:
+            share = stage.batch_ramp.steps / stage.num_steps
+            assert share == pytest.approx(60 / 150, abs=1 / stage.num_steps)
+    assert first < batch_size or not any(
+        p.settings.stages[1].batch_ramp for p in points
+    )
+    assert whole.batch_ramp == ramp
+
+
+def _model(point):
+    return point.settings.model.model_config(tokenizer_of(point.settings))
 
 
 def test_the_head_counts_and_the_table_of_embeddings_does_not(settings):

@@ -184,3 +184,10 @@ def test_inverse_sqrt_halves_where_the_step_has_quadrupled():
     schedule = stage("inverse_sqrt")
     assert schedule.lr(20) == 1.0
     assert schedule.lr(80) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("warmup_steps", [0, 1])
+def test_inverse_sqrt_without_warm_up_begins_at_its_peak(warmup_steps):
+    schedule = stage("inverse_sqrt", warmup_steps=warmup_steps)
+    rates = [schedule.lr(step) for step in (1, 4, 25, 100)]
+    assert rates == pytest.approx([1.0, 0.5, 0.2, 0.1])

@@ -86,6 +86,15 @@ def test_named_hardware_takes_its_peak_times_the_share_and_costs_its_hours(setti
         Machine(name="H900")
 
 
+def test_a_run_in_fp32_takes_the_peak_of_fp32(settings):
+    half, single = (
+        plan_run(dataclasses.replace(settings, precision=name), Machine(name="H100"))
+        for name in ("bf16", "fp32")
+    )
+    ratio = single.totals["seconds"] / half.totals["seconds"]
+    assert ratio == pytest.approx(989.0 / 67.0)
+
+
 def test_a_slot_costs_six_a_parameter_and_half_the_square_of_attention(settings):
     model = settings.model.model_config(_tokenizer(settings))
     attention = flops_per_slot(model, 64) - 6 * model.num_matmul_parameters()

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+
+import pytest
+
+from triptych.commands.report import ReportConfig, report
 from triptych.reporting import Section, Series, Table, chart, page, read_metrics
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -35,3 +40,15 @@ def test_a_metrics_line_cut_by_a_kill_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_metrics(path) == [{"step": 1, "loss": 2.0}]
+
+
+@pytest.mark.parametrize("spoilt", [0, 1, 2])
+def test_a_run_with_a_loss_that_was_not_finite_has_its_report(tmp_path, spoilt):
+    lines = [{"step": i + 1, "loss": 3.0 - i, "lr": 0.1} for i in range(3)]
+    lines[spoilt] |= {"loss": None, "fault": "not_finite"}
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    written = report(ReportConfig(folder=str(tmp_path))).read_text()
+    assert "<h2>loss</h2>" in written
+    points = written.split("points='")[1:]
+    assert sorted(x.split("'")[0].count(",") for x in points) == [2, 3]

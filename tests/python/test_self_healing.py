@@ -141,6 +141,21 @@ def test_a_loss_that_is_no_number_is_no_overflow_of_fp16(tmp_path, data, factor)
     assert result.skipped_steps == 1
 
 
+def test_metrics_hold_no_number_that_json_does_not_know(tmp_path, data):
+    class Counting(Faulty):
+        def loss(self, model, batch):
+            part = super().loss(model, batch)
+            metrics = {"margin": part.loss_sum.detach()}
+            return LossSum(part.loss_sum, part.count, metrics)
+
+    (document, *_) = documents_of(data, [6])
+    trained(tmp_path, data, Counting(partial(holds, document)))
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    (line,) = [line for line in read_metrics(tmp_path) if line["loss"] is None]
+    assert line["margin"] is None
+
+
 def test_a_spike_under_fp16_is_named(tmp_path):
     spiked = SPIKE_WINDOW_STEPS + 3
     objective = Faulty(

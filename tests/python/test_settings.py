@@ -105,3 +105,13 @@ def test_a_seed_that_fits_no_generator_is_refused_by_name(kind, seed):
 def test_threads_that_no_machine_has_are_refused_by_name(threads):
     with pytest.raises(ConfigError, match=f"threads: .* found {threads}"):
         use_threads(threads)
+
+
+def test_no_threads_are_no_way_to_say_all_of_them(model_folder, tmp_path, capsys):
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text('{"messages": [{"role": "assistant", "content": "a"}]}')
+    given = {"model": model_folder, "output": tmp_path / "run"}
+    sets = [f"--set={key}={value}" for key, value in given.items()]
+    sets.append(f'--set=conversations=["{chats}"]')
+    assert cli.main(["sft", "--threads", "0", *sets]) == 2
+    assert "threads: expected at least 1" in capsys.readouterr().err

@@ -10,8 +10,15 @@ from dataclasses import dataclass
 
 from triptych.conversation import Message, render
 from triptych.device import DeviceName
+from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, stream
-from triptych.language_model import LanguageModel, load_model, marker_ids, use_threads
+from triptych.language_model import (
+    LanguageModel,
+    load_model,
+    marker_ids,
+    require_utf8,
+    use_threads,
+)
 
 HELP = """\
 /help           this list
@@ -43,6 +50,7 @@ class Session:
         self.config, self.opened = config, opened
         self.seed, self.temperature = config.seed, config.temperature
         self.messages: list[Message] = []
+        self._sampling()  # refuses what cannot be before the first reply
         self.reset()
 
     def reset(self) -> None:
@@ -51,12 +59,23 @@ class Session:
         self.messages = [{"role": "system", "content": system}] if system else []
 
     def reply(self, text: str) -> Iterator[str]:
-        """Yields the reply to `text` in pieces and remembers both."""
+        """Yields the reply to `text` in pieces and remembers both.
+
+        Raises:
+            ConfigError: the model has no room for it; the conversation is as before.
+            InputError: it is no text, likewise.
+        """
+        require_utf8([text])
+        before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
         pieces = []
-        for piece in self._pieces(self._prompt()):
-            pieces.append(piece)
-            yield piece
+        try:
+            for piece in self._pieces(self._prompt()):
+                pieces.append(piece)
+                yield piece
+        except ConfigError:
+            self.messages = before
+            raise
         self.messages.append({"role": "assistant", "content": "".join(pieces)})
 
     def _prompt(self) -> list[int]:
@@ -114,7 +133,7 @@ class Session:
             number = int(value) if name == "seed" else float(value)
         except ValueError:
             return f"{name}: expected a number, found `{value}`"
-        if number < 0:
+        if not number >= 0:  # NaN neither
             return f"{name}: expected a number >= 0, found `{value}`"
         setattr(self, name, number)
         return f"{name} = {number}"
@@ -137,6 +156,10 @@ def chat(config: ChatConfig) -> None:
             _answer(session, line)
         except EOFError:
             return
+        except (ConfigError, InputError) as error:
+            if not interactive:
+                raise
+            print(error)  # a person can say it in fewer words
 
 
 def _answer(session: Session, line: str) -> None:

@@ -66,6 +66,8 @@ class DemoConfig:
             raise ConfigError(f"minutes: expected in (0, 10000], found {self.minutes}")
         if self.threads < 1:
             raise ConfigError(f"threads: expected >= 1, found {self.threads}")
+        if not 0 <= self.seed < 2**32:  # as training has it, minutes later
+            raise ConfigError(f"seed: expected from 0 to 2^32 - 1, found {self.seed}")
 
 
 def demo(settings: DemoConfig | None = None) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
-from triptych.commands.settings import TrainingSettings, train_config
-from triptych.commands.sft import single_stage
+from triptych.commands.settings import TrainingSettings, check_duration, train_config
+from triptych.commands.sft import require_room, single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
@@ -20,7 +22,7 @@ from triptych.commands.training import (
     train,
 )
 from triptych.conversation import read_preferences, write_preferences
-from triptych.data import OrderedRows
+from triptych.data import OrderedRows, require_rendered
 from triptych.errors import ConfigError
 from triptych.language_model import LanguageModel, load_model, use_threads
 from triptych.train import (
@@ -70,6 +72,7 @@ class DpoConfig(TrainingSettings):
     def __post_init__(self) -> None:
         """A pair's tokens are summed in one process."""
         super().__post_init__()
+        check_duration(self.epochs, self.batch_size, self.warmup_fraction)
         if self.parallel.context > 1:
             raise ConfigError(
                 "parallel.context: expected 1 for `triptych dpo`, found "
@@ -92,6 +95,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
     with joined():
         with first_process_first():
             data = order(settings, opened.tokenizer)
+        require_room(opened.model, data)
         return _align(settings, opened, data, watch or Watch())
 
 
@@ -146,6 +150,7 @@ def order(settings: DpoConfig, tokenizer: Tokenizer) -> OrderedRows:
 def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
     """The token shard folder that `paths` name or, as files, are rendered into."""
     if len(paths) == 1 and Path(paths[0]).is_dir():
+        require_rendered(paths[0], documents_per_unit=2)
         return Path(paths[0])
     folder = Path(output) / "tokens"
     write_preferences(read_preferences(paths), tokenizer, folder)
@@ -159,5 +164,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def plan(settings: DpoConfig) -> dict[str, Any]:
-    """Rows, fill and pairs left out, as the run would read them."""
-    return order(settings, load_model(settings.model).tokenizer).report()
+    """Rows, fill and pairs left out, as the run would read them; its folder stays."""
+    with tempfile.TemporaryDirectory() as scratch:
+        elsewhere = dataclasses.replace(settings, output=scratch)
+        return order(elsewhere, load_model(settings.model).tokenizer).report()

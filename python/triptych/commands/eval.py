@@ -12,7 +12,7 @@ from typing import Any
 from triptych.data import TokenShards, require_same_tokenizer
 from triptych.device import DeviceName
 from triptych.errors import ConfigError
-from triptych.evaluate import bits_per_byte, token_loss
+from triptych.evaluate import ALL, NO_SOURCE, bits_per_byte, token_loss
 from triptych.language_model import load_model, use_threads
 
 
@@ -38,6 +38,8 @@ class EvalConfig:
         """Checks the length, which 0 would leave to the model."""
         if self.seq_len is not None and self.seq_len < 1:
             raise ConfigError(f"seq_len: expected at least 1, found {self.seq_len}")
+        if ALL in self.shards:
+            raise ConfigError(f"--shards {ALL}=…: {NO_SOURCE}")
 
 
 def evaluate(config: EvalConfig) -> dict[str, dict[str, Any]]:
@@ -66,7 +68,7 @@ def evaluate(config: EvalConfig) -> dict[str, dict[str, Any]]:
         }
         for name, loss in losses.items()
     }
-    return {**rows, "all": {"bits_per_byte": bits["all"]}}
+    return {**rows, ALL: {"bits_per_byte": bits[ALL]}}
 
 
 def named(arguments: Sequence[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from rich.table import Table
 from triptych import artefact, config
 from triptych.commands.plan import duration
 from triptych.commands.pretrain import PretrainConfig
-from triptych.commands.shell import StepProgress
+from triptych.commands.shell import Output, StepProgress
 from triptych.commands.stopping import TerminationNotice
 from triptych.commands.training import require_fixed, require_one_process
 from triptych.ladder.division import divide, wait_for
@@ -213,7 +213,7 @@ def dry_run(settings: PretrainConfig, *, measured: bool = True) -> dict[str, Any
 def run(options: argparse.Namespace) -> int:
     """The command's door from the shell."""
     settings = config.load(PretrainConfig, options.config, options.overrides)
-    if options.threads:
+    if options.threads is not None:
         settings = dataclasses.replace(settings, threads=options.threads)
     if options.dry_run:
         found, show = dry_run(settings, measured=not options.no_measure), _show_plan
@@ -226,7 +226,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found))
     else:
-        show(found, Console())
+        show(found, Output())
         if not options.dry_run:
             print(Path(settings.output) / "ladder" / "ladder.html")
     return 0

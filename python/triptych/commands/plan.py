@@ -12,6 +12,7 @@ from rich.table import Table
 
 from triptych import config
 from triptych.commands.pretrain import PretrainConfig
+from triptych.commands.shell import Output
 from triptych.errors import ConfigError
 from triptych.plan import Machine, Plan, plan_run
 from triptych.plan.planning import has_data
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(dataclasses.asdict(plan)))
     else:
-        show(plan, Console())
+        show(plan, Output())
     return 0
 
 

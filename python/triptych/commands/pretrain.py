@@ -20,7 +20,7 @@ from triptych.curriculum import StageConfig, scaled_curriculum
 from triptych.data import OrderedRows, TokenShards, require_same_tokenizer
 from triptych.device import local_device
 from triptych.errors import ConfigError
-from triptych.evaluate import bits_per_byte
+from triptych.evaluate import ALL, NO_SOURCE, bits_per_byte
 from triptych.ladder.table import LadderTable
 from triptych.language_model import use_threads
 from triptych.model import Transformer
@@ -77,6 +77,14 @@ class PretrainConfig(TrainingSettings):
         """Checks what no single field can."""
         super().__post_init__()
         self._check_mup()
+        for window in self.skip:
+            if len(window) != 2 or not 0 <= window[0] < window[1]:
+                raise ConfigError(
+                    "skip: expected windows `[first, end)` of data steps, 0 <= first < "
+                    f"end, found {list(window)}"
+                )
+        if ALL in self.evaluation:
+            raise ConfigError(f"evaluation.{ALL}: {NO_SOURCE}")
         stages = self.stages
         longest = max(stage.seq_len or self.seq_len for stage in stages)
         limit = self.model.max_position_embeddings

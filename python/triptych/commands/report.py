@@ -42,7 +42,9 @@ def report(settings: ReportConfig) -> Path:
 
 
 def _sections(metrics: list[dict[str, float]]) -> list[Section]:
-    keys = [key for key in metrics[-1] if _is_curve(metrics[-1][key]) and key != "step"]
+    # Of all steps: the last one may lack a number, as a loss that was not finite.
+    numbers = (key for line in metrics for key in line if _is_curve(line[key]))
+    keys = [key for key in dict.fromkeys(numbers) if key != "step"]
     return [
         Section(title=key, curves=[curve(metrics, key)], axis="step") for key in keys
     ]

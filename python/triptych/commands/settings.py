@@ -93,6 +93,26 @@ class TrainingSettings:
             raise ConfigError(f"seed: expected from 0 to 2^32 - 1, found {self.seed}")
 
 
+def check_duration(epochs: float, batch_size: int, warmup_fraction: float) -> None:
+    """What says how long a run over one source is.
+
+    Raises:
+        ConfigError: naming what cannot be.
+    """
+    checks = {
+        "epochs": (epochs > 0.0, "above 0", epochs),
+        "batch_size": (batch_size >= 1, "at least 1", batch_size),
+        "warmup_fraction": (
+            0.0 <= warmup_fraction <= 1.0,
+            "in [0, 1]",
+            warmup_fraction,
+        ),
+    }
+    for name, (good, expected, found) in checks.items():
+        if not good:
+            raise ConfigError(f"{name}: expected {expected}, found {found}")
+
+
 def train_config(
     settings: TrainingSettings, stages: Sequence[StageConfig]
 ) -> TrainConfig:
@@ -127,7 +147,7 @@ def _schedule(stage: StageConfig) -> StageSchedule:
         name=stage.name,
         steps=stage.num_steps,
         max_lr=stage.learning_rate,
-        min_lr_ratio=stage.min_lr_ratio,
+        min_lr_ratio=stage.floor_ratio,
         warmup_steps=stage.warmup_steps,
         schedule=stage.schedule,
         decay_ratio=stage.decay_ratio,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
-from triptych.commands.settings import TrainingSettings, train_config
+from triptych.commands.settings import TrainingSettings, check_duration, train_config
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
@@ -20,8 +22,10 @@ from triptych.commands.training import (
 )
 from triptych.conversation import read_conversations, write_conversations
 from triptych.curriculum import StageConfig
-from triptych.data import OrderedRows
+from triptych.data import OrderedRows, TokenShards, require_rendered
+from triptych.errors import ConfigError
 from triptych.language_model import load_model, use_threads
+from triptych.model import Transformer
 from triptych.train import OptimizerConfig, SftObjective, TrainResult
 from triptych.train.ranks import first_process_first, joined
 
@@ -53,6 +57,11 @@ class SftConfig(TrainingSettings):
         default_factory=lambda: OptimizerConfig(weight_decay=0.0)
     )
 
+    def __post_init__(self) -> None:
+        """Checks how long it is to last."""
+        super().__post_init__()
+        check_duration(self.epochs, self.batch_size, self.warmup_fraction)
+
 
 def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
     """Fine-tunes a model, or goes on fine-tuning it.
@@ -68,6 +77,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
     with joined():
         with first_process_first():
             data = order(settings, opened.tokenizer)
+        require_room(opened.model, data)
         return train(
             opened.model,
             SftObjective(),
@@ -88,9 +98,30 @@ def order(settings: SftConfig, tokenizer: Tokenizer) -> OrderedRows:
     )
 
 
+def require_room(model: Transformer, data: OrderedRows) -> None:
+    """Refuses texts that the model reads only in parts, or never learnt to.
+
+    Rows may be longer than what it reads, as long as the documents in them are not.
+
+    Raises:
+        ConfigError: naming both lengths.
+    """
+    limit = model.config.max_position_embeddings
+    if data.seq_len <= limit:
+        return
+    for folder in data.sources.values():
+        longest = min(int(TokenShards(folder).lengths.max(initial=0)), data.seq_len)
+        if longest > limit:
+            raise ConfigError(
+                f"seq_len: expected at most {limit}, the model's max_position_embeddings, "
+                f"as `{folder}` has longer texts, found {data.seq_len}"
+            )
+
+
 def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
     """The token shard folder that `paths` name or, as files, are rendered into."""
     if len(paths) == 1 and Path(paths[0]).is_dir():
+        require_rendered(paths[0], documents_per_unit=1)
         return Path(paths[0])
     folder = Path(output) / "tokens"
     write_conversations(read_conversations(paths), tokenizer, folder)
@@ -124,5 +155,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def plan(settings: SftConfig) -> dict[str, Any]:
-    """Rows, fill and cuts of the run, as it would read them."""
-    return order(settings, load_model(settings.model).tokenizer).report()
+    """Rows, fill and cuts of the run, as it would read them; its folder stays as it is."""
+    with tempfile.TemporaryDirectory() as scratch:
+        elsewhere = dataclasses.replace(settings, output=scratch)
+        return order(elsewhere, load_model(settings.model).tokenizer).report()

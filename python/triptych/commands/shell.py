@@ -34,7 +34,7 @@ def finish(
     plan: Callable[[], Any],
 ) -> int:
     """Runs a training command, or with `--dry-run` shows what it would do."""
-    if options.threads:
+    if options.threads is not None:
         settings = dataclasses.replace(settings, threads=options.threads)
     if options.dry_run:
         print(
@@ -52,6 +52,14 @@ def finish(
     else:
         print(f"{command.__name__}: step {result.step}, {result.checkpoint_folder}")
     return 0
+
+
+class Output(Console):
+    """Standard output; a reader that has had enough is no failure, as elsewhere."""
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command line, which knows what to do."""
+        raise BrokenPipeError
 
 
 class StepProgress:

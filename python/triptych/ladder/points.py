@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from triptych import config
 from triptych._core import Tokenizer
 from triptych.commands.pretrain import PretrainConfig, order
-from triptych.curriculum import StageConfig
+from triptych.curriculum import BatchRamp, StageConfig
 from triptych.errors import ConfigError
 from triptych.ladder.shapes import default_sizes, shape_of
 from triptych.ladder.table import LadderTable
@@ -183,20 +183,45 @@ def _stage(
 ) -> StageConfig:
     """A stage of the predicted run, so many times as long, with scaled rate and batch."""
     row = stage.seq_len or seq_len
-    batch_size = max(1, round(stage.rows_per_step * batch_tokens))
+    first, batch_size = _batch(stage, batch_tokens)
     slots = stage.num_steps * stage.rows_per_step * row * length
     steps = max(1, round(slots / (batch_size * row)))
     share = steps / stage.num_steps
     warmup = max(round(stage.warmup_steps * share), MIN_WARMUP_STEPS)
+    growing = _growing(stage, first, batch_size, steps)
+    rises = [] if growing is None else [x for x, _ in growing.begins(batch_size)][1:]
     return dataclasses.replace(
         stage,
         steps=steps,
         data_fraction=None,
         batch_size=batch_size,
+        batch_ramp=growing,
         learning_rate=stage.learning_rate * learning_rate,
         warmup_steps=min(warmup, steps) if stage.warmup_steps else 0,
-        ramp_steps=min(round(stage.ramp_steps * share), steps),
+        ramp_steps=min(round(stage.ramp_steps * share), *rises[:1], steps),
     )
+
+
+def _batch(stage: StageConfig, ratio: float) -> tuple[int, int]:
+    """Rows of a stage's first steps and of its last, both so many times as many.
+
+    A batch that grows does so in as many levels as the predicted run's, or as it has rows:
+    its mean stays the same share of the whole, and so do the data of the stage.
+    """
+    rows = max(1, round(stage.rows_per_step * ratio))
+    if stage.batch_ramp is None:
+        return rows, rows
+    levels = min(stage.rows_per_step // stage.batch_ramp.first, rows)
+    first = round(rows / levels)
+    return first, first * levels
+
+
+def _growing(stage: StageConfig, first: int, rows: int, steps: int) -> BatchRamp | None:
+    """The stage's ramp over the same share of `steps`; None where nothing grows."""
+    if stage.batch_ramp is None or first == rows:
+        return None
+    share = stage.batch_ramp.steps / stage.num_steps
+    return BatchRamp(first=first, steps=min(max(round(share * steps), 1), steps))
 
 
 def _measured(stages: tuple[StageConfig, ...]) -> list[StageConfig]:
@@ -235,8 +260,7 @@ def _counted(name: str, settings: PretrainConfig, model: ModelConfig) -> Point:
     rows = order(settings)
     sources = rows.report()["sources"]
     flops = sum(
-        stage.num_steps
-        * stage.rows_per_step
+        stage.num_rows
         * (stage.seq_len or settings.seq_len)
         * flops_per_slot(model, stage.seq_len or settings.seq_len)
         for stage in settings.stages

@@ -56,9 +56,13 @@ class Machine:
         if self.price is not None and not 0.0 <= self.price < math.inf:
             raise ConfigError(f"price: expected at least 0, found {self.price}")
 
-    def seconds(self, flops: float) -> float:
-        """Time for so many operations in bf16."""
-        (peak,) = (half for part, half, _ in PEAK_TFLOPS if part == self.name)
+    def seconds(self, flops: float, precision: str = "auto") -> float:
+        """Time for so many operations; those of `auto` are in bf16, as on any GPU here."""
+        (peak,) = (
+            single if precision == "fp32" else half
+            for part, half, single in PEAK_TFLOPS
+            if part == self.name
+        )
         return flops / (peak * 1e12 * self.devices * self.mfu)
 
 
@@ -97,7 +101,11 @@ def plan_run(
     here = libraries_here(settings)
     stages = [_stage(model, stage, settings) for stage in settings.stages]
     for stage in stages:
-        stage["seconds"] = _seconds(stage, stages[0], machine, probe)
+        stage["seconds"] = (
+            _seconds(stage, stages[0], probe)
+            if machine is None
+            else machine.seconds(stage["flops"], settings.precision)
+        )
     run = _run(model, settings, report)
     return Plan(
         parameters=parameters_by_part(model),
@@ -177,12 +185,9 @@ def _stage(
 def _seconds(
     stage: Mapping[str, Any],
     first: Mapping[str, Any],
-    machine: Machine | None,
     probe: Probe | None,
 ) -> float | None:
-    """By data sheet, or by the measured first stage: time goes as operations do."""
-    if machine is not None:
-        return machine.seconds(stage["flops"])
+    """By the measured first stage: time goes as operations do."""
     if probe is None:
         return None
     measured = first["flops"] * first["first_step_slots"] / first["slots"]

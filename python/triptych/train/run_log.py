@@ -57,7 +57,9 @@ class RunLog:
         Raises:
             OSError: those of the step before could not be written.
         """
-        metrics["loss"] = finite(metrics["loss"])
+        # Whatever an objective counts: JSON has no NaN.
+        numbers = {k: v for k, v in metrics.items() if isinstance(v, float)}
+        metrics.update((key, finite(value)) for key, value in numbers.items())
         if self._log is None:
             return
         metrics["goodput"] = self._goodput.share(metrics)

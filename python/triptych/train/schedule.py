@@ -24,7 +24,8 @@ class StageSchedule:
             2017), `wsd` (warm-up, stable, decay: Hu et al. 2024), `wsd_sqrt` (alike,
             decaying as 1 - sqrt: Haegele et al. 2024, eq. 2), or `inverse_sqrt`
             (Vaswani et al. 2017, eq. 3; its floor is `min_lr_ratio` all the same).
-        decay_ratio: share of the stage in which `wsd` and `wsd_sqrt` decay.
+        decay_ratio: share of the steps behind warm-up in which `wsd` and `wsd_sqrt`
+            decay.
     """
 
     name: str
@@ -81,7 +82,8 @@ class StageSchedule:
     def _inverse_sqrt(self, progress: float) -> float:
         """Root of the end of warm-up over the step; at least step 1 is its end."""
         end = max(self.warmup_steps, 1)
-        return math.sqrt(end / (end + progress * (self.steps - end)))
+        step = self.warmup_steps + progress * (self.steps - self.warmup_steps)
+        return math.sqrt(end / max(step, end))
 
 
 def cosine(progress: float) -> float:

@@ -31,6 +31,10 @@ from triptych.train.ranks import Ranks, add_sums
 from triptych.train.schedule import StageSchedule, stage_at
 from triptych.train.train_config import Metrics, TrainConfig
 
+# Of a step without anything to learn, as where all of its rows are a long question: it is
+# left out, but no sign of a run that has gone wrong.
+NOTHING = "nothing_supervised"
+
 
 class Stepping(ABC):
     """What a step needs, which the Trainer puts in place, and the step."""
@@ -155,7 +159,7 @@ class Stepping(ABC):
         looked_ahead = bool(launched.count) and self.looks_ahead
         read = self._update_ahead if looked_ahead else self._read
         sums, reading = read(launched)
-        fault = self._fault(reading)
+        fault = self._fault(reading) if launched.count else NOTHING
         if fault is None and looked_ahead:
             return sums, reading, fault  # the device has updated
         # The next gradient, if it is launched, stands in this one's place.
@@ -267,7 +271,7 @@ class Stepping(ABC):
                 self.state.averaged_updates = updates
         else:
             self.state.skipped_steps += 1
-            self.state.bad_steps += 1
+            self.state.bad_steps += fault != NOTHING
         self.spike_watch.add(reading)
 
     def _enter(self, incident: Metrics) -> None:

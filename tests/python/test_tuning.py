@@ -1,0 +1,171 @@
+"""Fine-tuning and alignment by their commands: what they read, and what they refuse."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from triptych._core import write_token_shards
+from triptych.commands import dpo, sft
+from triptych.conversation import (
+    read_conversations,
+    read_preferences,
+    write_conversations,
+    write_preferences,
+)
+from triptych.data import TokenShards
+from triptych.errors import ConfigError
+from triptych.evaluate import bits_per_byte, text_bytes, token_loss
+from triptych.train.metrics import read_metrics
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def said(role, content):
+    return {"role": role, "content": content}
+
+
+CHAT = {"messages": [said("user", "one latte"), said("assistant", "ok")]}
+PAIR = {
+    "prompt": [said("user", "one latte")],
+    "chosen": [said("assistant", "ok")],
+    "rejected": [said("assistant", "no")],
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes records as lines; gives the path as the settings have it."""
+
+    def write(*records):
+        path = tmp_path / "records.jsonl"
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        return (str(path),)
+
+    return write
+
+
+@pytest.fixture
+def chats(model_folder, tmp_path):
+    """Settings of a fine-tuning run, but for what is changed."""
+
+    def make(conversations, **changes):
+        shared = {"model": str(model_folder), "output": str(tmp_path / "run")}
+        small = {"seq_len": 32, "batch_size": 2, "epochs": 1.0, "threads": 1}
+        values = {**shared, **small, "tensorboard": False, **changes}
+        return sft.SftConfig(conversations=conversations, **values)
+
+    return make
+
+
+@pytest.fixture
+def pairs(model_folder, tmp_path):
+    """Settings of an alignment run, but for what is changed."""
+
+    def make(preferences, **changes):
+        shared = {"model": str(model_folder), "output": str(tmp_path / "run")}
+        small = {"seq_len": 64, "batch_size": 2, "threads": 1, "tensorboard": False}
+        return dpo.DpoConfig(preferences=preferences, **{**shared, **small, **changes})
+
+    return make
+
+
+def test_a_plan_leaves_the_folder_of_the_run_as_it_is(chats, pairs, written, tmp_path):
+    output = tmp_path / "run"
+    assert sft.plan(chats(written(CHAT)))["sources"]
+    assert dpo.plan(pairs(written(PAIR)))["sources"]
+    assert not output.exists()
+    sft.sft(chats(written(CHAT)))
+    before = {x: x.read_bytes() for x in output.rglob("*") if x.is_file()}
+    sft.plan(chats(written(CHAT, CHAT)))
+    assert before == {x: x.read_bytes() for x in output.rglob("*") if x.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["chats", "pairs"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: expected at least 1, found 0"),
+        ({"epochs": 0.0}, "epochs: expected above 0, found 0.0"),
+        ({"epochs": -1.0}, "epochs: expected above 0, found -1.0"),
+        ({"warmup_fraction": 1.5}, "warmup_fraction: expected in"),
+    ],
+)
+def test_a_run_of_no_length_is_refused_by_name(request, kind, change, message):
+    make = request.getfixturevalue(kind)
+    with pytest.raises(ConfigError, match=message):
+        make(("nowhere.jsonl",), **change)
+
+
+@pytest.fixture
+def folders(tokenizer, tmp_path, written):
+    """A token shard folder of each kind."""
+    kinds = ("conversations", "preference pairs", "documents")
+    paths = {kind: tmp_path / kind for kind in kinds}
+    write_conversations(
+        read_conversations(written(CHAT)), tokenizer, paths["conversations"]
+    )
+    write_preferences(
+        read_preferences(written(PAIR)), tokenizer, paths["preference pairs"]
+    )
+    plain = [("a", "web", [1, 8, 9, 2], None)]
+    write_token_shards(plain, tokenizer, str(paths["documents"]), 1)
+    return {kind: (str(path),) for kind, path in paths.items()}
+
+
+def test_shards_of_another_kind_are_refused(chats, pairs, folders):
+    wanted = {"conversations": (chats, sft.plan), "preference pairs": (pairs, dpo.plan)}
+    for name, (make, plan) in wanted.items():
+        for kind, paths in folders.items():
+            if kind == name:
+                assert plan(make(paths))["sources"]
+                continue
+            with pytest.raises(
+                ConfigError, match=f"of {name}, .* found those of {kind}"
+            ):
+                plan(make(paths))
+
+
+def test_questions_longer_than_many_steps_are_no_sign_of_divergence(chats, written):
+    ask = said("user", "one latte please " * 40)
+    asked = {"messages": [ask, said("assistant", "ok")]}
+    settings = chats(written(asked, CHAT), batch_size=1, seq_len=8, max_bad_steps=2)
+    result = sft.sft(settings)
+    lines = read_metrics(Path(settings.output))
+    empty = [line for line in lines if line["count"] == 0]
+    assert len(empty) > 4
+    assert {line["fault"] for line in empty} == {"nothing_supervised"}
+    assert result.skipped_steps == len(empty) < len(lines) == result.step
+
+
+def test_bits_of_replies_are_over_the_bytes_of_replies(
+    tiny_model, tokenizer, folders, tmp_path
+):
+    shards = TokenShards(folders["conversations"][0])
+    assert text_bytes(shards, tokenizer) == len("ok")
+    bits = bits_per_byte(tiny_model, {"chats": shards}, tokenizer, seq_len=64)
+    nats = token_loss(tiny_model, shards, seq_len=64).nats
+    assert bits["all"] == pytest.approx(nats / math.log(2) / len("ok"))
+
+
+def test_a_source_called_all_is_refused(tiny_model, tokenizer, folders):
+    sources = {"all": TokenShards(folders["documents"][0])}
+    with pytest.raises(ConfigError, match="`all`: expected another name"):
+        bits_per_byte(tiny_model, sources, tokenizer, seq_len=8)
+
+
+def test_texts_longer_than_the_model_reads_are_refused_and_longer_rows_are_not(
+    chats, pairs, written
+):
+    reply = [said("assistant", "one latte please " * 60)]
+    long_chat, long_pair = {"messages": reply}, PAIR | {"chosen": reply}
+    with pytest.raises(
+        ConfigError, match=r"seq_len: expected at most 128, .* found 999"
+    ):
+        sft.sft(chats(written(CHAT, long_chat), seq_len=999))
+    with pytest.raises(
+        ConfigError, match=r"seq_len: expected at most 128, .* found 999"
+    ):
+        dpo.dpo(pairs(written(PAIR, long_pair), seq_len=999))
+    assert sft.sft(chats(written(CHAT, CHAT), seq_len=999)).step == 1
