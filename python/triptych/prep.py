@@ -278,6 +278,8 @@ def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray]
         reasons = pa.nulls(batch.num_rows, pa.string())
         for rule in rules:
             kept = pc.is_null(reasons)
+            if not pc.any(kept).as_py():
+                break  # of no rows, numpy for one makes an answer of another type
             found = _answer(rule, batch.filter(kept))
             reasons = pc.replace_with_mask(reasons, kept, found)
         return reasons

@@ -450,6 +450,19 @@ def test_what_a_rule_rejects_is_no_original_of_a_duplicate():
     assert stream.ledger["duplicates"] == 1
 
 
+def test_a_rule_is_not_asked_where_no_row_is_left():
+    import numpy as np
+
+    def long(batch):
+        assert batch.num_rows
+        return np.array([len(text) > 3 for text in batch["text"].to_pylist()])
+
+    texts = pa.table({"text": pa.chunked_array([["a", "b"], ["long one"], [None]])})
+    stream = prep.clean(texts, {"profile": "clean"}, rules=[long, long])
+    assert stream.read_all()["text"].to_pylist() == ["long one"]
+    assert stream.ledger["rejected"] == {"python.long": 2}
+
+
 def broken(batch):
     return {}["missing"]
 
