@@ -450,6 +450,32 @@ def test_what_a_rule_rejects_is_no_original_of_a_duplicate():
     assert stream.ledger["duplicates"] == 1
 
 
+def test_a_rule_is_asked_before_deduplication_and_short_texts_still_add_up(tmp_path):
+    texts = ["too short", " ".join(f"w{i}" for i in range(40)), "x " * 40, "x " * 40]
+    seen = []
+
+    def no_x(batch):
+        seen.extend(batch["text"].to_pylist())
+        return [text[0] != "x" for text in batch["text"].to_pylist()]
+
+    stream = prep.clean(pa.table({"text": texts}), {"profile": "dedup"}, rules=[no_x])
+    assert stream.read_all()["text"].to_pylist() == [texts[1]]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    config = prep.PrepConfig(
+        input=(str(source),), output=str(tmp_path / "out"), profile="dedup"
+    )
+    total = prep.run(config, rules=[no_x])["ledger"]["total"]
+    assert seen == 2 * texts[1:]
+    for ledger in (stream.ledger, total):
+        assert ledger["rejected"] == {"fewer_words_than_ngram": 1, "python.no_x": 2}
+        documents = [
+            (step["entered"]["documents"], step["left"]["documents"])
+            for step in ledger["funnel"]
+        ]
+        assert documents == [(4, 2), (2, 1)]
+
+
 def test_a_rule_is_not_asked_where_no_row_is_left():
     import numpy as np
 
