@@ -59,6 +59,33 @@ mod unix {
     }
 
     #[test]
+    fn a_glob_of_all_folders_below_ends_whatever_links_lead_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("a/b [1]");
+        fs::create_dir_all(&below).unwrap();
+        for name in ["x.jsonl", "a/y.jsonl", "a/b [1]/z.jsonl", "a/n.txt", "a/.hidden.jsonl"] {
+            fs::write(dir.path().join(name), LINES).unwrap();
+        }
+        for link in ["one", "two", "a/three", "four.jsonl"] {
+            symlink(dir.path(), dir.path().join(link)).unwrap(); // 2^40 paths of forty links each
+        }
+        let cases: [(&str, &[&str]); 6] = [
+            ("**/*.jsonl", &["y.jsonl", "z.jsonl", "x.jsonl"]),
+            ("a/**/*", &["y.jsonl", "z.jsonl", "n.txt"]),
+            ("*/**/b*/?.jsonl", &["z.jsonl"]),
+            ("**/n.*", &["n.txt"]),
+            ("**/a/*.jsonl", &["y.jsonl"]),
+            ("a/one/../**/z.jsonl", &[]),
+        ];
+        for (pattern, expected) in cases {
+            let found = names(&dir.path().join(pattern)).unwrap_or_default();
+            let mut sorted = [found.clone(), expected.iter().map(ToString::to_string).collect()];
+            sorted.iter_mut().for_each(|names| names.sort());
+            assert_eq!(sorted[0], sorted[1], "{pattern}");
+        }
+    }
+
+    #[test]
     fn a_link_that_leads_nowhere_is_an_error_that_names_it() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.jsonl"), LINES).unwrap();
