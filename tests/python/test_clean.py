@@ -312,6 +312,9 @@ FAULTS = [
     ({"text_field": "txt"}, ConfigError, r"unknown column `txt`.*did you mean `text`"),
     ({"text_field": "n"}, ConfigError, r"column `n`: expected .*found type Int64"),
     ({"rule": [{"feature": "num_word"}]}, ConfigError, r"did you mean `num_words`"),
+    ({"language": {"threshold": float("nan")}}, ConfigError, r"key `language`: .*JSON"),
+    ({"text_field": "\udce9"}, ConfigError, r"key `text_field`: .*udce9"),
+    ({"ngram": object()}, ConfigError, r"key `ngram`: .*not object"),
 ]
 
 
@@ -327,6 +330,15 @@ def test_a_faulty_configuration_is_refused_before_any_work(wrong, kind, message)
 def test_what_is_no_arrow_data_is_a_type_error_that_names_it(wrong):
     with pytest.raises(TypeError, match=r"expected Arrow data .* found"):
         prep.clean(wrong)
+
+
+def test_paths_may_be_paths(tmp_path):
+    source, model = tmp_path / "in.jsonl", tmp_path / "no model.bin"
+    source.write_text('{"text": "a"}\n')
+    config = prep.PrepConfig(input=(source,), output=tmp_path / "out", profile="clean")
+    assert prep.run(config)["documents"] == 1
+    with pytest.raises(ConfigError, match=r"cannot open .*no model.bin"):
+        prep.clean(pa.table({"text": ["a"]}), {"language": {"model": model}})
 
 
 def test_nothing_gives_nothing():
