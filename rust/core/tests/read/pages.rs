@@ -128,6 +128,25 @@ fn a_record_keeps_its_id_address_and_date_and_its_number_in_the_file() {
     assert_eq!(*record, expected);
 }
 
+        case(
+            "a length of gigabytes, wrong",
+            "a.warc",
+            [&edited(&page, "Content-Length: 55", "Content-Length: 9999999999")[..], &wet, &page].concat(),
+        )
+        .texts(&["plain Grüße", "page"])
+        .bad(&["wrong `Content-Length`"]),
+        case(
+            "blocks over the limit that hold no text",
+            "a.warc",
+            [
+                &response("Content-Type: video/mp4", &vec![b'x'; 2 << 20])[..],
+                &record("metadata", "text/plain", &vec![b'x'; 2 << 20]),
+                &page,
+            ]
+            .concat(),
+        )
+        .texts(&["page"])
+        .skipped(&["metadata", "not_text"]),
 /// The ledger of a run over one file.
 fn ledger_of(name: &str, bytes: &[u8]) -> triptych_core::Result<triptych_core::ledger::Ledger> {
     let dir = tempfile::tempdir().unwrap();

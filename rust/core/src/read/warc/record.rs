@@ -62,6 +62,14 @@ impl Record {
             "conversion" | "resource" => Ok(Payload {
                 bytes: Cow::Borrowed(&self.block),
                 media_type: self.header.media_type(),
+    /// True if the beginning of the block shows that it holds no text.
+    pub(super) fn is_skipped(&self, limits: Limits) -> bool {
+        match self.payload(limits) {
+            Ok(payload) => text_type(&payload).is_none(),
+            Err(outcome) => matches!(outcome, Outcome::Skipped(_)),
+        }
+    }
+
                 charset: self.header.charset().map(str::to_owned),
             }),
             other => Err(Outcome::Skipped(
