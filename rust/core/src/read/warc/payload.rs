@@ -37,6 +37,8 @@ pub(super) fn decoded(body: Vec<u8>, encoding: &str, limits: Limits) -> Result<V
         }
         // Without the bytes that a compression begins with, it was undone before.
         "" | "identity" | "gzip" | "x-gzip" | "zstd" => Ok(body),
+        // `none`, `utf-8` and the like, which servers write for want of a better word.
+        _ if is_text(&body) => Ok(body),
         other => Err(format!("unknown `Content-Encoding` `{}`", other.chars().take(32).collect::<String>())),
     }
 }
