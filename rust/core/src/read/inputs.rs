@@ -18,7 +18,8 @@ pub struct Input {
 }
 
 /// Files of ours that stand beside documents and are none.
-const OWN_FILES: [&str; 4] = ["quarantine.jsonl", "ledger.json", "samples.jsonl", "report.html"];
+const OWN_FILES: [&str; 5] =
+    ["quarantine.jsonl", "ledger.json", "samples.jsonl", "report.html", "blocks.jsonl"];
 
 /// All files that `names` stand for, each once, sorted by path; `-` is standard input.
 ///
