@@ -326,7 +326,19 @@ def test_a_faulty_configuration_is_refused_before_any_work(wrong, kind, message)
     assert raised.value.hint is None or raised.value.hint in str(raised.value)
 
 
-@pytest.mark.parametrize("wrong", [7, "text", [1], ["a text"], None, {"text": ["a"]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        7,
+        "text",
+        [1],
+        ["a text"],
+        None,
+        {"text": ["a"]},
+        pa.array(["one column"]),
+        pa.chunked_array([["one column"]]),
+    ],
+)
 def test_what_is_no_arrow_data_is_a_type_error_that_names_it(wrong):
     with pytest.raises(TypeError, match=r"expected Arrow data .* found"):
         prep.clean(wrong)
