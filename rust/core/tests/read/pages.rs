@@ -118,6 +118,12 @@ fn a_record_of_a_warc_that_holds_text_is_a_document_and_others_are_skipped() {
         )
         .texts(&["plain Grüße", "page"])
         .bad(&["wrong `Content-Length`"]),
+        case("a damaged mark", "a.warc", [&page[..], &edited(&page, "WARC/1.0", "WXRC/1.0"), &wet].concat())
+            .texts(&["page", "plain Grüße"])
+            .bad(&["not a WARC record"]),
+        case("garbage between", "a.warc", [&page[..], b"\0garbage\r\n\r\n", &wet].concat())
+            .texts(&["page", "plain Grüße"])
+            .bad(&["not a WARC record"]),
         case("no length", "a.warc", [&edited(&page, "Content-Length", "X")[..], &page].concat())
             .texts(&["page"])
             .bad(&["no `Content-Length`"]),

@@ -95,7 +95,7 @@ impl WarcReader {
         }
         let length = length as usize;
         self.window.fill(length + 16)?; // line ends and the next mark
-        if !self.ends_at(length) {
+        if !self.ends_at(length) && !self.is_closed(length) {
             let is_whole = self.window.bytes().len() >= length;
             self.find_next()?;
             let reason = if is_whole { "wrong `Content-Length`" } else { "the file ends inside the record" };
@@ -127,6 +127,13 @@ impl WarcReader {
         let Some(rest) = self.window.bytes().get(length..) else { return false };
         let (ends, rest) = (rest.len() - skip_line_ends(rest).len(), skip_line_ends(rest));
         rest.starts_with(MARK) || rest.is_empty() && (self.window.damage().is_none() || ends >= 4)
+    }
+
+    /// True if behind `length` bytes two line ends stand, as the standard has it, and no record begins within them:
+    /// then what follows is damaged, and not this record.
+    fn is_closed(&self, length: usize) -> bool {
+        let Some((block, rest)) = self.window.bytes().split_at_checked(length) else { return false };
+        (rest.starts_with(b"\r\n\r\n") || rest.starts_with(b"\n\n")) && find_mark(block).is_none()
     }
 
     /// Passes everything before the next record.
