@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 from triptych import _core
 from triptych._core import TextPreprocessor
 from triptych.config import to_mapping
-from triptych.errors import RuleError
+from triptych.errors import ConfigError, RuleError
 
 __all__ = [
     "ArrowStream",
@@ -146,7 +147,7 @@ def run(settings: PrepConfig, *, rules: Sequence[Rule] = ()) -> dict[str, Any]:
             add up; ResourceError if disk or memory ran out; RuleError if a rule failed.
     """
     table = {**to_mapping(settings), "python_rule": [_identity(rule) for rule in rules]}
-    summary = dict(json.loads(_core.run_prep(json.dumps(table), _asking(rules))))
+    summary = dict(json.loads(_core.run_prep(_to_json(table), _asking(rules))))
     if summary["warning"] is not None:
         warnings.warn(summary["warning"], stacklevel=2)
     return summary
@@ -187,10 +188,21 @@ def clean(
         table = to_mapping(config)
     else:
         table = _clean_table(config or CleanConfig())
-    core = _core.BatchCleaner(
-        batches, json.dumps(table), _asking(rules), list(features)
-    )
+    core = _core.BatchCleaner(batches, _to_json(table), _asking(rules), list(features))
     return CleanedBatches(core)
+
+
+def _to_json(table: Mapping[str, Any]) -> str:
+    """The settings as the engine reads them; what it has no word for is named by its key."""
+    for key, value in table.items():
+        try:
+            text = json.dumps(
+                value, allow_nan=False, default=os.fspath, ensure_ascii=False
+            )
+            text.encode()
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"key `{key}`: {error}") from error
+    return json.dumps(table, default=os.fspath)
 
 
 def _clean_table(config: CleanConfig) -> dict[str, Any]:
@@ -278,6 +290,8 @@ def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray]
         reasons = pa.nulls(batch.num_rows, pa.string())
         for rule in rules:
             kept = pc.is_null(reasons)
+            if not pc.any(kept).as_py():
+                break  # of no rows, numpy for one makes an answer of another type
             found = _answer(rule, batch.filter(kept))
             reasons = pc.replace_with_mask(reasons, kept, found)
         return reasons

@@ -312,6 +312,9 @@ FAULTS = [
     ({"text_field": "txt"}, ConfigError, r"unknown column `txt`.*did you mean `text`"),
     ({"text_field": "n"}, ConfigError, r"column `n`: expected .*found type Int64"),
     ({"rule": [{"feature": "num_word"}]}, ConfigError, r"did you mean `num_words`"),
+    ({"language": {"threshold": float("nan")}}, ConfigError, r"key `language`: .*JSON"),
+    ({"text_field": "\udce9"}, ConfigError, r"key `text_field`: .*udce9"),
+    ({"ngram": object()}, ConfigError, r"key `ngram`: .*not object"),
 ]
 
 
@@ -323,10 +326,31 @@ def test_a_faulty_configuration_is_refused_before_any_work(wrong, kind, message)
     assert raised.value.hint is None or raised.value.hint in str(raised.value)
 
 
-@pytest.mark.parametrize("wrong", [7, "text", [1], ["a text"], None, {"text": ["a"]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        7,
+        "text",
+        [1],
+        ["a text"],
+        None,
+        {"text": ["a"]},
+        pa.array(["one column"]),
+        pa.chunked_array([["one column"]]),
+    ],
+)
 def test_what_is_no_arrow_data_is_a_type_error_that_names_it(wrong):
     with pytest.raises(TypeError, match=r"expected Arrow data .* found"):
         prep.clean(wrong)
+
+
+def test_paths_may_be_paths(tmp_path):
+    source, model = tmp_path / "in.jsonl", tmp_path / "no model.bin"
+    source.write_text('{"text": "a"}\n')
+    config = prep.PrepConfig(input=(source,), output=tmp_path / "out", profile="clean")
+    assert prep.run(config)["documents"] == 1
+    with pytest.raises(ConfigError, match=r"cannot open .*no model.bin"):
+        prep.clean(pa.table({"text": ["a"]}), {"language": {"model": model}})
 
 
 def test_nothing_gives_nothing():
@@ -448,6 +472,45 @@ def test_what_a_rule_rejects_is_no_original_of_a_duplicate():
     assert stream.read_all()["n"].to_pylist() == [1]
     assert stream.ledger["rejected"] == {"python.<lambda>": 1}
     assert stream.ledger["duplicates"] == 1
+
+
+def test_a_rule_is_asked_before_deduplication_and_short_texts_still_add_up(tmp_path):
+    texts = ["too short", " ".join(f"w{i}" for i in range(40)), "x " * 40, "x " * 40]
+    seen = []
+
+    def no_x(batch):
+        seen.extend(batch["text"].to_pylist())
+        return [text[0] != "x" for text in batch["text"].to_pylist()]
+
+    stream = prep.clean(pa.table({"text": texts}), {"profile": "dedup"}, rules=[no_x])
+    assert stream.read_all()["text"].to_pylist() == [texts[1]]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    config = prep.PrepConfig(
+        input=(str(source),), output=str(tmp_path / "out"), profile="dedup"
+    )
+    total = prep.run(config, rules=[no_x])["ledger"]["total"]
+    assert seen == 2 * texts[1:]
+    for ledger in (stream.ledger, total):
+        assert ledger["rejected"] == {"fewer_words_than_ngram": 1, "python.no_x": 2}
+        documents = [
+            (step["entered"]["documents"], step["left"]["documents"])
+            for step in ledger["funnel"]
+        ]
+        assert documents == [(4, 2), (2, 1)]
+
+
+def test_a_rule_is_not_asked_where_no_row_is_left():
+    import numpy as np
+
+    def long(batch):
+        assert batch.num_rows
+        return np.array([len(text) > 3 for text in batch["text"].to_pylist()])
+
+    texts = pa.table({"text": pa.chunked_array([["a", "b"], ["long one"], [None]])})
+    stream = prep.clean(texts, {"profile": "clean"}, rules=[long, long])
+    assert stream.read_all()["text"].to_pylist() == ["long one"]
+    assert stream.ledger["rejected"] == {"python.long": 2}
 
 
 def broken(batch):

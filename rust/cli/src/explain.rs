@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use triptych_core::config::PrepConfig;
+use triptych_core::funnel::DEDUP;
 use triptych_core::inspect::{self, Explanation, Findings, LanguageVerdict, PiiSpan, Verdict, Which};
 use triptych_core::quality::{Check, StageTrace};
 use triptych_core::{Error, Result};
@@ -61,11 +62,20 @@ impl Options {
     }
 }
 
+/// True if the profile compares documents with one another.
+fn is_compared(found: &Explanation) -> bool {
+    let stages = found.findings.iter().flat_map(|findings| &findings.quality);
+    stages.into_iter().any(|stage| stage.profile == DEDUP)
+}
+
 /// The explanation for a person.
 fn page(found: &Explanation) -> String {
     let id = found.id.as_ref().map_or_else(String::new, |id| format!("  id {id}"));
     let verdict = match &found.verdict {
-        Verdict::Kept { bytes } => format!("kept, {bytes} bytes, unless it repeats an earlier document"),
+        Verdict::Kept { bytes } if is_compared(found) => {
+            format!("kept, {bytes} bytes, unless it repeats an earlier document")
+        }
+        Verdict::Kept { bytes } => format!("kept, {bytes} bytes"),
         Verdict::Rejected { reason } => format!("rejected: {reason}"),
         Verdict::Quarantined { reason } => format!("quarantined: {reason}"),
     };

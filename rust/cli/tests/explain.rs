@@ -49,6 +49,11 @@ fn a_document_is_explained_on_a_page_and_as_json_without_its_personal_data() {
     );
     assert_eq!(value["quality"][0]["checks"][0]["min"], 128.0);
     assert!(!page.contains("canary") && !page.contains("555-123"));
+    let kept = |profile| {
+        said(&prep(dir.path(), &["explain", "in.jsonl:1", "--profile", profile, "--set", "ngram=2"])).0
+    };
+    assert!(kept("clean,dedup").contains("bytes, unless it repeats an earlier document\n"));
+    assert!(kept("clean").contains("\nkept, 43 bytes\n"), "{}", kept("clean"));
 }
 
 #[test]

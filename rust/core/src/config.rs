@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use crate::dedup::MIN_NGRAM_WORDS;
 use crate::error::{Error, Place, Result};
+use crate::funnel::DUPLICATES;
 use crate::language::{LanguageFilter, LanguageRule};
 use crate::pii::{Policy, PolicyConfig};
 use crate::pipeline::{num_helpers, Share};
@@ -99,6 +100,9 @@ impl Default for PrepConfig {
 /// Keys of a file, with their places.
 type Table = BTreeMap<Spanned<String>, Value>;
 
+/// More threads than any machine has cores; each takes memory before it does anything.
+const MAX_THREADS: usize = 1024;
+
 /// Keys that change how a run goes, not what it makes.
 const RUN_KEYS: [&str; 5] = ["input", "output", "threads", "max_bad", "overwrite"];
 
@@ -127,12 +131,11 @@ impl PrepConfig {
 
     /// Sets the keys of a TOML file; a fault has its line.
     pub fn set_file(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let text = String::from_utf8(bytes).map_err(|error| not_toml(path, &error.to_string()))?;
         let at = |byte: usize| Place { file: Some(path.to_owned()), ..Place::in_text(&text, byte) };
         let table: Table = toml::from_str(&text).map_err(|error| {
-            let (expected, found) = ("TOML".to_owned(), error.to_string());
-            let place = at(error.span().map_or(0, |span| span.start));
-            Error::InvalidFile { path: path.to_owned(), expected, found }.at(place)
+            not_toml(path, &error.to_string()).at(at(error.span().map_or(0, |span| span.start)))
         })?;
         let mut keys: Vec<(Spanned<String>, Value)> = table.into_iter().collect();
         keys.sort_by_key(|(key, _)| key.span().start); // the first fault in the file is the one to name
@@ -161,23 +164,25 @@ impl PrepConfig {
         Profile::named(&self.profile, rules, self.ngram)
     }
 
-    /// Checks ranges and pairs, and gives the profile.
+    /// Checks names, ranges and pairs, and gives the profile.
     pub fn profile(&self) -> Result<Profile> {
+        self.check_names()?;
+        self.check_ranges()?;
         let own_rules = self.rule.iter().map(Bound::from_config).collect::<Result<_>>()?;
         let language = self.language.clone().map(LanguageFilter::new).transpose()?;
         let lists = self.phrase_list.iter().map(PhraseList::from_config).collect::<Result<_>>()?;
-        let profile = self
-            .steps()?
-            .with_rules(own_rules)
-            .with_phrases(lists)
-            .with_policy(Policy::new(&self.pii)?)
-            .with_language(language);
+        let profile = self.steps()?.with_rules(own_rules).with_phrases(lists);
+        Ok(profile.with_policy(Policy::new(&self.pii)?).with_language(language))
+    }
+
+    fn check_ranges(&self) -> Result<()> {
         if self.min_length > self.max_length {
-            return Err(invalid(
-                "`min_length`",
-                &format!("at most `max_length`, {}", self.max_length),
-                &self.min_length,
-            ));
+            let expected = format!("at most `max_length`, {}", self.max_length);
+            return Err(invalid("`min_length`", &expected, &self.min_length));
+        }
+        if self.threads > MAX_THREADS {
+            let expected = format!("at most {MAX_THREADS}, or 0 for one a core");
+            return Err(invalid("`threads`", &expected, &self.threads));
         }
         if self.ngram < MIN_NGRAM_WORDS {
             return Err(invalid("`ngram`", "at least 1", &self.ngram));
@@ -188,7 +193,19 @@ impl PrepConfig {
         if self.shard_bytes == 0 || self.max_line_bytes == 0 || self.max_expansion == 0 {
             return Err(invalid("`shard_bytes`, `max_line_bytes` and `max_expansion`", "at least 1", &0));
         }
-        Ok(profile)
+        Ok(())
+    }
+
+    /// Checks the names that the user gives to reasons: they stand in the ledger beside ours, where one must not
+    /// be counted as another.
+    fn check_names(&self) -> Result<()> {
+        let rules = self.rule.iter().filter_map(|rule| rule.name.as_ref());
+        let mut names = rules.chain(self.phrase_list.iter().map(|list| &list.name));
+        let taken = names.find(|name| name.trim().is_empty() || *name == DUPLICATES);
+        taken.map_or(Ok(()), |name| {
+            let expected = format!("a word other than `{DUPLICATES}`, which deduplication has");
+            Err(invalid("`name` of a rule or list", &expected, &format!("`{name}`")))
+        })
     }
 
     /// This configuration with what tells its key of pseudonyms and its lists of phrases from others, so
@@ -250,6 +267,10 @@ fn comma_separated<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::R
     deserializer.deserialize_any(Names)
 }
 
+fn not_toml(path: &Path, found: &str) -> Error {
+    invalid(&format!("configuration `{}`", path.display()), "TOML in UTF-8", &found)
+}
+
 fn invalid(what: &str, expected: &str, found: &dyn std::fmt::Display) -> Error {
     Error::InvalidValue { what: what.to_owned(), expected: expected.to_owned(), found: found.to_string() }
 }
@@ -285,8 +306,25 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let error = PrepConfig::default().set_file(&path).unwrap_err();
             let place = error.place();
+            assert_eq!(error.exit_status(), 2);
             assert_eq!((place.file.as_ref(), place.line, place.byte), (Some(&path), Some(line), Some(byte)));
             assert!(error.to_string().contains("prep.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn reasons_of_ours_are_no_names_for_rules_and_threads_have_a_bound() {
+        let wrong = [
+            "rule=[{feature='num_words', min=3, name='duplicates'}]",
+            "rule=[{feature='num_words', min=3, name=' '}]",
+            "phrase_list=[{name='duplicates', file='/dev/null'}]",
+            "threads=1025",
+        ];
+        for assignment in wrong {
+            let mut config = PrepConfig::default();
+            config.set_assignment(assignment).unwrap();
+            let error = config.profile().unwrap_err();
+            assert_eq!(error.exit_status(), 2, "{assignment}: {error}");
         }
     }
 

@@ -126,14 +126,17 @@ impl Counts {
         }
     }
 
-    /// Counts a step of rules from outside, which comes between the profile's and deduplication.
+    /// Counts a step of rules from outside, which comes between the profile's and deduplication. What has too
+    /// few words for an n-gram is rejected by the latter before these rules are asked: it passes them unasked.
     pub fn ask_outside(&mut self, mut step: Step) {
-        step.entered = step.rejected.values().fold(step.left, Size::plus);
         let mut place = self.funnel.len();
         if let Some(dedup) = self.dedup() {
+            let others = dedup.rejected.iter().filter(|(reason, _)| *reason != funnel::DUPLICATES);
+            others.for_each(|(_, unasked)| step.left.add(*unasked));
             dedup.entered = step.left;
             place -= 1;
         }
+        step.entered = step.rejected.values().fold(step.left, Size::plus);
         self.funnel.insert(place, step);
     }
 
@@ -282,6 +285,28 @@ mod tests {
             change(&mut counts);
             assert!(counts.check("a").is_err(), "{index}");
         }
+    }
+
+    #[test]
+    fn what_is_too_short_to_compare_passes_rules_from_outside_unasked() {
+        let size = |documents| Size { documents, bytes: 10 * documents, words: 2 * documents };
+        let mut dedup = Step { entered: size(5), ..Step::named(funnel::DEDUP) };
+        dedup.reject("fewer_words_than_ngram", size(2));
+        let mut counts = Counts { read: 5, funnel: vec![dedup], ..Counts::default() };
+        counts.reject("fewer_words_than_ngram", 2);
+        counts.reject("python.own", 1);
+        let mut own = Step { left: size(2), ..Step::named("python") };
+        own.reject("python.own", size(1));
+        let mut late = counts.clone();
+        counts.ask_outside(own.clone());
+        counts.keep(size(1));
+        counts.repeat(size(1));
+        counts.check("a").unwrap();
+        // The two doors count duplicates before and after.
+        late.keep(size(1));
+        late.repeat(size(1));
+        late.ask_outside(own);
+        assert_eq!(late, counts);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::SchemaRef;
-use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use pyo3_arrow::input::AnyRecordBatch;
@@ -29,7 +29,7 @@ impl Source {
     pub fn open(batches: &Bound<'_, PyAny>) -> PyResult<Self> {
         let is_stream = batches.hasattr("__arrow_c_stream__")? || batches.hasattr("__arrow_c_array__")?;
         let (reader, items) = if is_stream {
-            (Some(batches.extract::<AnyRecordBatch>()?.into_reader()?), None)
+            (Some(record_batches(batches)?.into_reader()?), None)
         } else {
             (None, Some(batches.try_iter().map_err(|_| no_batches("batches", batches))?.unbind()))
         };
@@ -91,6 +91,20 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// What an object with the interface gives, if that is record batches. A series and an array have it too, and
+/// what they give is refused as no more than a value; errors of its own are raised as they are.
+fn record_batches(batches: &Bound<'_, PyAny>) -> PyResult<AnyRecordBatch> {
+    batches.extract().map_err(|error: PyErr| {
+        let py = batches.py();
+        let is_refused = error.get_type(py).is(py.get_type::<PyValueError>());
+        if is_refused {
+            no_batches("batches", batches)
+        } else {
+            error
+        }
+    })
 }
 
 fn no_batches(name: &str, found: &Bound<'_, PyAny>) -> PyErr {

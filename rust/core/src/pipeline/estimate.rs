@@ -91,7 +91,8 @@ fn judged(batch: &Batch) -> Judged {
     if batch.counts.quarantined > 0 {
         fates.insert("quarantined".to_owned(), batch.counts.quarantined);
     }
-    Judged { read: batch.counts.read, fates, kept: batch.documents().count() as u64 }
+    // Requests of a WARC and the like are no documents that could be kept.
+    Judged { read: batch.counts.expected_documents(), fates, kept: batch.documents().count() as u64 }
 }
 
 fn share(blocks: &[Judged], sampled: f64, counted: impl Fn(&Judged) -> u64) -> Interval {
@@ -106,4 +107,48 @@ fn rejected(blocks: &[Judged], sampled: f64) -> BTreeMap<String, Interval> {
     let of =
         |name: &String| share(blocks, sampled, |block| block.fates.get(name).copied().unwrap_or_default());
     names.into_iter().map(|name| (name.clone(), of(name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
+
+    use super::*;
+
+    fn estimated(folder: &std::path::Path) -> Estimate {
+        let (input, profile) = (vec![folder.to_owned()], "clean".to_owned());
+        let config = PrepConfig { input, profile, ..PrepConfig::default() };
+        estimate(&config, SAMPLE_BYTES, &|| Duration::ZERO).unwrap()
+    }
+
+    #[test]
+    fn inputs_that_fit_are_judged_whole_however_small_their_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["a text"]));
+        let batch = RecordBatch::try_from_iter([("text", text)]).unwrap();
+        let file = std::fs::File::create(dir.path().join("a.arrow")).unwrap();
+        let mut writer = arrow_ipc::writer::FileWriter::try_new(file, &batch.schema()).unwrap();
+        (0..99).for_each(|_| writer.write(&batch).unwrap());
+        writer.finish().unwrap();
+        std::fs::write(dir.path().join("b.jsonl"), "{\"text\":\"a text\"}\n".repeat(1000)).unwrap();
+        std::fs::write(dir.path().join("c.txt"), "a text").unwrap();
+        let found = estimated(dir.path());
+        assert_eq!((found.documents, found.is_whole), (1100, true));
+    }
+
+    #[test]
+    fn what_is_no_document_has_no_part_in_the_shares() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = |kind: &str, media_type: &str| {
+            format!(
+                "WARC/1.0\r\nWARC-Type: {kind}\r\nContent-Type: {media_type}\r\nContent-Length: 1\r\n\r\nx\r\n\r\n"
+            )
+        };
+        let file = [record("request", "application/http"), record("conversion", "text/plain")].concat();
+        std::fs::write(dir.path().join("a.warc"), file).unwrap();
+        let found = estimated(dir.path());
+        assert_eq!((found.documents, found.kept.share), (1, 1.0));
+    }
 }

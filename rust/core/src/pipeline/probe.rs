@@ -66,19 +66,31 @@ impl<'p> Probe<'p> {
         for (file, input) in self.inputs.iter().enumerate() {
             let places = self.places(before, input.bytes);
             before += input.bytes;
-            if places.is_empty() {
+            let num_places = places.len().max(usize::from(self.fits()));
+            if num_places == 0 {
                 seen.is_whole &= input.bytes == 0;
-            } else if input.bytes > self.block_bytes * places.len() as u64 && is_plain_lines(input)? {
+            } else if input.bytes > self.share_bytes(input, num_places) && is_plain_lines(input)? {
                 seen.is_whole = false;
                 seen.see(input.bytes, input.bytes);
                 for at in places {
                     take(Block { file, ..self.block_at(input, at)? });
                 }
             } else {
-                self.each_of_stream(file, input, places.len(), &mut seen, &mut take)?;
+                self.each_of_stream(file, input, num_places, &mut seen, &mut take)?;
             }
         }
         Ok(seen)
+    }
+
+    /// True if the sample holds all files as they are on disk: then each is read, also between two places.
+    fn fits(&self) -> bool {
+        self.total_bytes <= self.block_bytes * self.num_places
+    }
+
+    /// Bytes of the sample for a file with so many places.
+    fn share_bytes(&self, input: &Input, num_places: usize) -> u64 {
+        let least = if self.fits() { input.bytes } else { 0 };
+        least.max(self.block_bytes * num_places as u64)
     }
 
     /// Places in the file, which begins after `before` bytes of others.
@@ -123,13 +135,16 @@ impl<'p> Probe<'p> {
     ) -> Result<()> {
         let mut reader = read::open(&input.path, &self.config.text_field, self.config.limits())?;
         // What is no larger than its share of the sample is read whole.
-        let stride = if input.bytes <= self.block_bytes * num_places as u64 { 1 } else { STRIDE };
+        let share_bytes = self.share_bytes(input, num_places);
+        let stride = if input.bytes <= share_bytes { 1 } else { STRIDE };
         let (mut disk_bytes, mut text_bytes) = (0_u64, 0_u128);
         for number in 0.. {
             let Some(mut block) = reader.next_block()? else { break };
             (disk_bytes, text_bytes) =
                 (disk_bytes + block.disk_bytes, text_bytes + block.bytes.len() as u128);
-            if number >= num_places * stride {
+            // Blocks may be small, as those of tables of many groups are.
+            let is_share_left = stride == 1 && text_bytes <= u128::from(share_bytes);
+            if number >= num_places * stride && !is_share_left {
                 seen.is_whole = false;
                 break;
             }

@@ -85,7 +85,7 @@ impl Bound {
             return Err(Error::InvalidValue {
                 what: format!("rule on `{}`", rule.feature),
                 expected: "`min`, `max` or both, `min` at most `max`".to_owned(),
-                found: format!("`min` {:?} and `max` {:?}", rule.min, rule.max),
+                found: if is_bounded { format!("`min` {min} and `max` {max}") } else { "neither".to_owned() },
             });
         }
         let reason = rule.name.as_ref().unwrap_or(&rule.feature).clone().into();

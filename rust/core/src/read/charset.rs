@@ -1,11 +1,11 @@
 //! The encoding of a page, and its text.
 //!
-//! In order: a byte order mark; UTF-8, if all bytes are (nothing else looks like it by chance);
+//! In order: a byte order mark, or a tag in UTF-16; UTF-8, if all bytes are (nothing else looks like it by chance);
 //! what HTTP says; what the page says (`meta`, XML declaration); detection by letter statistics.
 //! Malformed sequences become U+FFFD as the WHATWG encoding standard has it, and are counted.
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{DecoderResult, Encoding, ISO_2022_JP, UTF_8, WINDOWS_1252};
+use encoding_rs::{DecoderResult, Encoding, ISO_2022_JP, UTF_16BE, UTF_16LE, UTF_8, WINDOWS_1252};
 
 /// Bytes at the beginning of a page in which `meta` is looked for; the standard demands 1024.
 const META_BYTES: usize = 4096;
@@ -32,6 +32,9 @@ pub fn decode(bytes: &[u8], declared: Option<&str>, is_html: bool) -> Decoded {
     if let Some((encoding, length)) = Encoding::for_bom(bytes) {
         return decode_as(encoding, &bytes[length..]);
     }
+    if let Some(encoding) = wide_tag(bytes).filter(|_| is_html) {
+        return decode_as(encoding, bytes);
+    }
     let page = is_html.then(|| declared_in_page(bytes)).flatten();
     let labels: Vec<&'static Encoding> =
         [declared.and_then(|label| Encoding::for_label(label.trim().as_bytes())), page]
@@ -39,7 +42,9 @@ pub fn decode(bytes: &[u8], declared: Option<&str>, is_html: bool) -> Decoded {
             .flatten()
             .collect();
     let is_escaped = labels.contains(&ISO_2022_JP) && bytes.contains(&0x1b);
-    if !is_escaped {
+    // In these two, and in no text, the bytes of UTF-8 may stand for something else.
+    let is_wide = labels.iter().any(|label| is_utf_16(label)) && is_half_zeros(bytes);
+    if !is_escaped && !is_wide {
         if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
             return Decoded { text: text.to_owned(), charset: UTF_8.name(), errors: 0 };
         }
@@ -87,24 +92,58 @@ fn detect(bytes: &[u8]) -> &'static Encoding {
 
 /// The encoding that a page declares for itself.
 fn declared_in_page(bytes: &[u8]) -> Option<&'static Encoding> {
-    let head = bytes[..bytes.len().min(META_BYTES)].to_ascii_lowercase();
+    let head = head_of(bytes);
     let metas =
         memchr::memmem::find_iter(&head, b"<meta").filter_map(|at| label_after(tag(&head[at..]), b"charset"));
     let xml =
         head.trim_ascii_start().strip_prefix(b"<?xml").and_then(|rest| label_after(tag(rest), b"encoding"));
     let encoding = xml.into_iter().chain(metas).find_map(Encoding::for_label)?;
     // A page whose ASCII could be read is not UTF-16.
-    Some(if encoding.name().starts_with("UTF-16") { UTF_8 } else { encoding })
+    Some(if is_utf_16(encoding) { UTF_8 } else { encoding })
+}
+
+fn is_utf_16(encoding: &'static Encoding) -> bool {
+    encoding.name().starts_with("UTF-16")
+}
+
+/// The encoding of a page that begins with a tag in UTF-16 and has no mark.
+fn wide_tag(bytes: &[u8]) -> Option<&'static Encoding> {
+    match bytes {
+        [b'<', 0, letter, 0, ..] if *letter != 0 => Some(UTF_16LE),
+        [0, b'<', 0, letter, ..] if *letter != 0 => Some(UTF_16BE),
+        _ => None,
+    }
+}
+
+/// True if zeros are as many as in the letters of the West in UTF-16, about.
+fn is_half_zeros(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(0, bytes).count() * 4 > bytes.len()
+}
+
+/// The beginning of a page in lower case, without its comments: what they declare does not count.
+fn head_of(bytes: &[u8]) -> Vec<u8> {
+    let mut head = bytes[..bytes.len().min(META_BYTES)].to_ascii_lowercase();
+    while let Some(start) = memchr::memmem::find(&head, b"<!--") {
+        let end = memchr::memmem::find(&head[start + 2..], b"-->").map_or(head.len(), |at| start + at + 5);
+        head.drain(start..end);
+    }
+    head
 }
 
 fn tag(bytes: &[u8]) -> &[u8] {
     &bytes[..memchr::memchr(b'>', bytes).unwrap_or(bytes.len())]
 }
 
-/// The word that follows `key`, `=` and perhaps a quote.
+/// The word that follows `key`, `=` and perhaps a quote; `data-charset` is another key.
 fn label_after<'b>(tag: &'b [u8], key: &[u8]) -> Option<&'b [u8]> {
     memchr::memmem::find_iter(tag, key).find_map(|at| {
-        let rest = tag[at + key.len()..].trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+        let is_part = at > 0 && matches!(tag[at - 1], b'-' | b'_' | b'a'..=b'z' | b'0'..=b'9');
+        let rest = tag
+            .get(at + key.len()..)
+            .filter(|_| !is_part)?
+            .trim_ascii_start()
+            .strip_prefix(b"=")?
+            .trim_ascii_start();
         let rest = rest.strip_prefix(b"\"").or_else(|| rest.strip_prefix(b"'")).unwrap_or(rest);
         let end = rest.iter().position(|byte| b"\"'; \t\r\n/".contains(byte)).unwrap_or(rest.len());
         Some(&rest[..end])
@@ -128,6 +167,13 @@ mod tests {
         assert_eq!(charset_of(utf8, Some("koi8-r")).0, "UTF-8");
         assert_eq!(charset_of(latin, Some("windows-1250")).0, "windows-1250");
         assert_eq!(charset_of(latin, None).0, "ISO-8859-2");
+        let commented =
+            b"<!-- <meta charset=koi8-r> --><!--[if !IE]><!--><meta data-charset=koi8-r charset=greek>\xe9";
+        assert_eq!(charset_of(commented, None).0, "ISO-8859-7");
+        assert_eq!(charset_of(b"<\0p\0>\0h\0i\0", None).0, "UTF-16LE");
+        assert_eq!(charset_of(b"\0<\0p\0>\0h\0i", Some("utf-8")).0, "UTF-16BE");
+        assert_eq!(charset_of(b"h\0i\0<\0b\0>\0", Some("utf-16")).0, "UTF-16LE");
+        assert_eq!(charset_of(b"<p>not wide", Some("utf-16")).0, "UTF-8");
         let russian = encoding_rs::KOI8_R.encode("Все люди рождаются свободными и равными").0;
         // Letters cannot tell KOI8-R from KOI8-U; the detector says the larger of the two.
         assert_eq!(charset_of(&russian, None).0, "KOI8-U");

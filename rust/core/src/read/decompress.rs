@@ -6,6 +6,8 @@
 
 use std::io::{self, BufRead, Read};
 
+use flate2::bufread::GzDecoder;
+
 use super::Compression;
 
 /// Largest window of zstd and dictionary of xz, log2 of bytes: `--long=31`, the most that zstd makes.
@@ -93,7 +95,7 @@ pub(super) fn decoder(
     let window_log = || window_log(available_bytes());
     Ok(match compression {
         Compression::Plain => Box::new(source),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+        Compression::Gzip => Box::new(GzipMembers::new(source)?),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
         Compression::Xz => {
             let window_kib = 1 << (window_log() - 10);
@@ -105,6 +107,47 @@ pub(super) fn decoder(
             Box::new(decoder)
         }
     })
+}
+
+/// All members of a gzip file, and the zeros between and behind them, with which tapes and writers of whole
+/// blocks fill up.
+pub(super) struct GzipMembers<R> {
+    /// The one being read; `None` behind the last.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> GzipMembers<R> {
+    pub(super) fn new(mut source: R) -> io::Result<Self> {
+        let is_ended = pass_zeros(&mut source)?;
+        Ok(Self { member: (!is_ended).then(|| GzDecoder::new(source)) })
+    }
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = self.member.as_mut().filter(|_| !buffer.is_empty()) {
+            let count = member.read(buffer)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            if let Some(member) = self.member.take() {
+                *self = Self::new(member.into_inner())?;
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Passes zeros; true if nothing follows.
+fn pass_zeros(source: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = source.fill_buf()?;
+        let (length, zeros) = (bytes.len(), bytes.iter().take_while(|byte| **byte == 0).count());
+        source.consume(zeros);
+        if zeros < length || length == 0 {
+            return Ok(length == 0);
+        }
+    }
 }
 
 /// What stands in for a decoder where there is nothing to decode.

@@ -293,6 +293,8 @@ mod tests {
             assert_like_one_decoder(&file, compression, "whole");
             let garbage = [&file[..], b"no frame"].concat();
             assert_like_one_decoder(&garbage, compression, "garbage behind");
+            let padded = [&file[..], &[0; 512]].concat();
+            assert_like_one_decoder(&padded, compression, "zeros behind");
             for at in [0, 3, 17, 600_003, 900_000, file.len() - 5] {
                 assert_like_one_decoder(&file[..at], compression, &format!("cut at {at}"));
                 let mut damaged = file.clone();

@@ -18,7 +18,8 @@ pub struct Input {
 }
 
 /// Files of ours that stand beside documents and are none.
-const OWN_FILES: [&str; 4] = ["quarantine.jsonl", "ledger.json", "samples.jsonl", "report.html"];
+const OWN_FILES: [&str; 5] =
+    ["quarantine.jsonl", "ledger.json", "samples.jsonl", "report.html", "blocks.jsonl"];
 
 /// All files that `names` stand for, each once, sorted by path; `-` is standard input.
 ///
@@ -54,7 +55,7 @@ pub fn resolve(names: &[PathBuf]) -> Result<Vec<Input>> {
 fn expand(name: &Path) -> Result<Vec<PathBuf>> {
     if name.is_dir() {
         let mut found = Vec::new();
-        walk(name, &mut found)?;
+        walk(name, &|_| true, &mut found)?;
         return some_of(
             found,
             name,
@@ -70,9 +71,16 @@ fn expand(name: &Path) -> Result<Vec<PathBuf>> {
     if !pattern.contains(['*', '?', '[']) {
         return some_of(Vec::new(), name, "a file, a folder or a glob");
     }
-    let paths = glob::glob(&pattern).map_err(|error| invalid_glob(&pattern, &error))?;
+    some_of(matching(&pattern)?, name, "a glob that matches a readable file")
+}
+
+/// The readable files that a glob matches.
+fn matching(pattern: &str) -> Result<Vec<PathBuf>> {
+    if pattern.contains("**") {
+        return matching_below(pattern);
+    }
     let mut found = Vec::new();
-    for path in paths {
+    for path in glob::glob(pattern).map_err(|error| invalid_glob(pattern, &error))? {
         let path = path.map_err(|error| {
             let folder = error.path().to_owned();
             Error::io("list", folder)(error.into())
@@ -82,7 +90,22 @@ fn expand(name: &Path) -> Result<Vec<PathBuf>> {
             found.push(path);
         }
     }
-    some_of(found, name, "a glob that matches a readable file")
+    Ok(found)
+}
+
+/// The same for a glob with `**`. Two links that lead up would give `glob` more paths than it could ever list,
+/// so the files are those of the folder that it names before its first sign, walked as a folder is.
+fn matching_below(pattern: &str) -> Result<Vec<PathBuf>> {
+    let glob = glob::Pattern::new(pattern).map_err(|error| invalid_glob(pattern, &error))?;
+    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+    let plain = pattern.find(['*', '?', '[']).map_or(pattern, |at| &pattern[..at]);
+    let folder = plain.rfind('/').map_or(".", |at| &pattern[..=at]);
+    let mut found = Vec::new();
+    if Path::new(folder).is_dir() {
+        let named = |path: &Path| glob.matches_path_with(path.strip_prefix(".").unwrap_or(path), options);
+        walk(Path::new(folder), &named, &mut found)?;
+    }
+    Ok(found)
 }
 
 /// Refuses what has the name of a file and is none: a pipe can be read once, and never again to resume.
@@ -112,8 +135,8 @@ fn invalid_glob(pattern: &str, error: &glob::PatternError) -> Error {
     }
 }
 
-/// Collects the readable files below `folder`; links to folders are not followed, so none can lead in circles.
-fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+/// Collects the readable files below `folder` that are `wanted`; links to folders are not followed, so none can lead in circles.
+fn walk(folder: &Path, wanted: &dyn Fn(&Path) -> bool, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let entry = entry.map_err(Error::io("list", folder))?;
         let path = entry.path();
@@ -121,8 +144,8 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
             continue;
         }
         if entry.file_type().map_err(Error::io("list", &path))?.is_dir() {
-            walk(&path, found)?;
-        } else if !path.is_dir() && is_document_file(&path) {
+            walk(&path, wanted, found)?;
+        } else if !path.is_dir() && is_document_file(&path) && wanted(&path) {
             check_regular(&path)?;
             found.push(path);
         }

@@ -201,8 +201,14 @@ pub fn is_readable(path: &Path) -> bool {
 /// The name of a file without the ends that say format and compression.
 pub fn source_name(path: &Path) -> String {
     let name = file_name(path);
-    let plain = COMPRESSIONS.iter().find_map(|(end, _)| name.strip_suffix(end)).unwrap_or(&name);
-    FORMATS.iter().find_map(|(end, _)| plain.strip_suffix(end)).unwrap_or(plain).to_owned()
+    let plain = COMPRESSIONS.iter().find_map(|(end, _)| without_end(&name, end)).unwrap_or(&name);
+    FORMATS.iter().find_map(|(end, _)| without_end(plain, end)).unwrap_or(plain).to_owned()
+}
+
+/// A name without its end, in capitals or not: some systems write `INDEX.HTM`.
+fn without_end<'n>(name: &'n str, end: &str) -> Option<&'n str> {
+    let (plain, found) = name.split_at_checked(name.len().checked_sub(end.len())?)?;
+    found.eq_ignore_ascii_case(end).then_some(plain)
 }
 
 /// The name of a file without its folder; `stdin` for standard input.
@@ -218,15 +224,16 @@ fn kind(path: &Path) -> Option<(Format, Compression)> {
         return Some((Format::Lines, Compression::Plain));
     }
     let name = file_name(path);
-    let compressed = COMPRESSIONS.iter().find_map(|(end, kind)| Some((name.strip_suffix(end)?, *kind)));
+    let compressed = COMPRESSIONS.iter().find_map(|(end, kind)| Some((without_end(&name, end)?, *kind)));
     let (plain, compression) = compressed.unwrap_or((&name, Compression::Plain));
-    let format = FORMATS.iter().find(|(end, _)| plain.ends_with(end)).map(|(_, format)| *format)?;
+    let found = FORMATS.iter().find(|(end, _)| without_end(plain, end).is_some());
+    let format = found.map(|(_, format)| *format)?;
     (format != Format::Parquet || compression == Compression::Plain).then_some((format, compression))
 }
 
 fn unreadable(path: &Path) -> Error {
     let name = file_name(path);
-    let archive = ARCHIVES.iter().find(|end| name.ends_with(*end));
+    let archive = ARCHIVES.iter().find(|end| without_end(&name, end).is_some());
     let found = match (archive, path.extension()) {
         (Some(end), _) => format!("`{end}`, an archive: unpack it and name the files that were in it"),
         (None, Some(end)) => format!("`.{}`", end.to_string_lossy()),

@@ -28,6 +28,15 @@ fn compressed_files_are_read_whole_and_damaged_ones_up_to_the_damage() {
         case("xz", "a.jsonl.xz", xz.clone()).texts(&ALL),
         case("bzip2", "a.jsonl.bz2", bz2.clone()).texts(&ALL),
         case("two gzip members", "a.jsonl.gz", [&gz[..], &gz].concat()).texts(&twice),
+        case(
+            "zeros between and behind gzip members",
+            "a.jsonl.gz",
+            [&gz[..], &[0; 700], &gz, &[0; 3]].concat(),
+        )
+        .texts(&twice),
+        case("zeros and garbage behind", "a.jsonl.gz", [&gz[..], &[0; 9], b"x"].concat())
+            .texts(&ALL)
+            .bad(&damaged),
         case("two xz streams", "a.jsonl.xz", [&xz[..], &xz].concat()).texts(&twice),
         case("two bzip2 streams", "a.jsonl.bz2", [&bz2[..], &bz2].concat()).texts(&twice),
         case("skippable and concatenated zstd frames", "a.jsonl.zst", skippable).texts(&twice),

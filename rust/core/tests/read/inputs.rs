@@ -29,6 +29,30 @@ fn a_folder_gives_its_files_once_and_in_order_whatever_their_names() {
 }
 
 #[test]
+fn ends_of_names_count_in_capitals_too() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["A.JSONL", "B.Txt", "C.jsonl.GZ", "D.ZIP"] {
+        fs::write(dir.path().join(name), LINES).unwrap();
+    }
+    assert_eq!(names(dir.path()).unwrap(), ["A.JSONL", "B.Txt", "C.jsonl.GZ"]);
+    let sources = ["A.JSONL", "B.Txt", "C.Jsonl.GZ", "é.HTM"].map(|name| read::source_name(Path::new(name)));
+    assert_eq!(sources, ["A", "B", "C", "é"]);
+    let error = names(&dir.path().join("D.ZIP")).unwrap_err().to_string();
+    assert!(error.contains("an archive: unpack it"), "{error}");
+}
+
+#[test]
+fn what_stands_beside_documents_of_ours_is_no_document() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["00000.jsonl", "blocks.jsonl", "quarantine.jsonl", "samples.jsonl", "report.html"] {
+        fs::write(dir.path().join(name), LINES).unwrap();
+    }
+    assert_eq!(names(dir.path()).unwrap().len(), 5, "names that anybody may give");
+    fs::write(dir.path().join("manifest.json"), "{}").unwrap();
+    assert_eq!(names(dir.path()).unwrap(), ["00000.jsonl"]);
+}
+
+#[test]
 fn what_does_not_exist_or_holds_nothing_is_an_error_and_not_an_empty_run() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["none.jsonl", "*.jsonl", "", "x/../y/*.parquet"] {
@@ -56,6 +80,33 @@ mod unix {
         symlink(dir.path(), dir.path().join("inner/up.jsonl")).unwrap();
         symlink(dir.path().join("inner/a.jsonl"), dir.path().join("z.jsonl")).unwrap();
         assert_eq!(names(dir.path()).unwrap(), ["a.jsonl"]);
+    }
+
+    #[test]
+    fn a_glob_of_all_folders_below_ends_whatever_links_lead_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("a/b [1]");
+        fs::create_dir_all(&below).unwrap();
+        for name in ["x.jsonl", "a/y.jsonl", "a/b [1]/z.jsonl", "a/n.txt", "a/.hidden.jsonl"] {
+            fs::write(dir.path().join(name), LINES).unwrap();
+        }
+        for link in ["one", "two", "a/three", "four.jsonl"] {
+            symlink(dir.path(), dir.path().join(link)).unwrap(); // 2^40 paths of forty links each
+        }
+        let cases: [(&str, &[&str]); 6] = [
+            ("**/*.jsonl", &["y.jsonl", "z.jsonl", "x.jsonl"]),
+            ("a/**/*", &["y.jsonl", "z.jsonl", "n.txt"]),
+            ("*/**/b*/?.jsonl", &["z.jsonl"]),
+            ("**/n.*", &["n.txt"]),
+            ("**/a/*.jsonl", &["y.jsonl"]),
+            ("a/one/../**/z.jsonl", &[]),
+        ];
+        for (pattern, expected) in cases {
+            let found = names(&dir.path().join(pattern)).unwrap_or_default();
+            let mut sorted = [found.clone(), expected.iter().map(ToString::to_string).collect()];
+            sorted.iter_mut().for_each(|names| names.sort());
+            assert_eq!(sorted[0], sorted[1], "{pattern}");
+        }
     }
 
     #[test]

@@ -67,6 +67,33 @@ fn a_record_of_a_warc_that_holds_text_is_a_document_and_others_are_skipped() {
             response("Content-Type: text/html\r\nContent-Encoding: gzip", b"<p>open"),
         )
         .texts(&["open"]),
+        case(
+            "two encodings in fields of their own",
+            "a.warc",
+            response(
+                "Content-Type: text/html\r\nContent-Encoding: gzip\r\nContent-Encoding: x-gzip",
+                &gzip(&gzip(b"<p>twice")),
+            ),
+        )
+        .texts(&["twice"]),
+        case(
+            "an encoding of the transfer",
+            "a.warc",
+            response("Content-Type: text/html\r\nTransfer-Encoding: gzip", &gzip(b"<p>on the way")),
+        )
+        .texts(&["on the way"]),
+        case(
+            "an encoding that is none, and an empty media type",
+            "a.warc",
+            response("Content-Type:\r\nContent-Encoding: utf-8", "<html><p>schön".as_bytes()),
+        )
+        .texts(&["schön"]),
+        case(
+            "an encoding that nobody knows",
+            "a.warc",
+            response("Content-Type: text/html\r\nContent-Encoding: sdch", b"\xff\xfe\xfd"),
+        )
+        .bad(&["unknown `Content-Encoding` `sdch`"]),
         case("version 0.17", "a.warc", edited(&page, "WARC/1.0", "WARC/0.17")).texts(&["page"]),
         case("version 1.1, folded header", "a.warc", edited(&folded, "WARC/1.0", "WARC/1.1"))
             .texts(&["page"]),
@@ -91,6 +118,12 @@ fn a_record_of_a_warc_that_holds_text_is_a_document_and_others_are_skipped() {
         )
         .texts(&["plain Grüße", "page"])
         .bad(&["wrong `Content-Length`"]),
+        case("a damaged mark", "a.warc", [&page[..], &edited(&page, "WARC/1.0", "WXRC/1.0"), &wet].concat())
+            .texts(&["page", "plain Grüße"])
+            .bad(&["not a WARC record"]),
+        case("garbage between", "a.warc", [&page[..], b"\0garbage\r\n\r\n", &wet].concat())
+            .texts(&["page", "plain Grüße"])
+            .bad(&["not a WARC record"]),
         case("no length", "a.warc", [&edited(&page, "Content-Length", "X")[..], &page].concat())
             .texts(&["page"])
             .bad(&["no `Content-Length`"]),
@@ -101,6 +134,25 @@ fn a_record_of_a_warc_that_holds_text_is_a_document_and_others_are_skipped() {
         )
         .texts(&["page"])
         .bad(&["the record is too long"]),
+        case(
+            "a length of gigabytes, wrong",
+            "a.warc",
+            [&edited(&page, "Content-Length: 55", "Content-Length: 9999999999")[..], &wet, &page].concat(),
+        )
+        .texts(&["plain Grüße", "page"])
+        .bad(&["wrong `Content-Length`"]),
+        case(
+            "blocks over the limit that hold no text",
+            "a.warc",
+            [
+                &response("Content-Type: video/mp4", &vec![b'x'; 2 << 20])[..],
+                &record("metadata", "text/plain", &vec![b'x'; 2 << 20]),
+                &page,
+            ]
+            .concat(),
+        )
+        .texts(&["page"])
+        .skipped(&["metadata", "not_text"]),
         case("a cut file", "a.warc", [&page[..], &page[..page.len() - 9]].concat())
             .texts(&["page"])
             .bad(&["ends inside"]),

@@ -13,6 +13,13 @@ impl Header {
         self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The members of a list, which may stand in several fields, in order and in lower case.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        let fields = self.fields.iter().filter(|(key, _)| key == name);
+        let members = fields.flat_map(|(_, value)| value.split(','));
+        members.map(|member| member.trim().to_ascii_lowercase()).filter(|member| !member.is_empty()).collect()
+    }
+
     /// Length of the block in bytes.
     pub(super) fn content_length(&self) -> Option<u64> {
         self.get("content-length")?.parse().ok()
@@ -26,7 +33,8 @@ impl Header {
     /// Media type without parameters, in lower case.
     pub(super) fn media_type(&self) -> Option<String> {
         let value = self.get("content-type")?;
-        Some(value.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
+        let media_type = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        (!media_type.is_empty()).then_some(media_type)
     }
 
     /// The parameter `charset` of the media type.

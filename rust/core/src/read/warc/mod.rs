@@ -91,15 +91,11 @@ impl WarcReader {
             return Ok(Err("no `Content-Length`, or one that is no number".to_owned()));
         };
         if length > self.limits.max_line_bytes as u64 {
-            self.pass_far(length)?;
-            return Ok(Err(format!(
-                "the record is too long: at most {} bytes, found {length}",
-                self.limits.max_line_bytes
-            )));
+            return self.long_record(header, length);
         }
         let length = length as usize;
         self.window.fill(length + 16)?; // line ends and the next mark
-        if !self.ends_at(length) {
+        if !self.ends_at(length) && !self.is_closed(length) {
             let is_whole = self.window.bytes().len() >= length;
             self.find_next()?;
             let reason = if is_whole { "wrong `Content-Length`" } else { "the file ends inside the record" };
@@ -110,11 +106,34 @@ impl WarcReader {
         Ok(Ok(Record { header, block }))
     }
 
+    /// What becomes of a record whose block is too long to be held: its beginning tells one that holds no text.
+    fn long_record(
+        &mut self,
+        header: header::Header,
+        length: u64,
+    ) -> Result<std::result::Result<Record, String>> {
+        let head = if header.holds_text() { self.window.fill(MAX_HEADER_BYTES)? } else { &[] };
+        let record = Record { header, block: head[..head.len().min(MAX_HEADER_BYTES)].to_vec() };
+        let max_bytes = self.limits.max_line_bytes;
+        if self.pass_far(length)? {
+            return Ok(Err("wrong `Content-Length`".to_owned()));
+        }
+        let too_long = || format!("the record is too long: at most {max_bytes} bytes, found {length}");
+        Ok(if record.is_skipped(self.limits) { Ok(record) } else { Err(too_long()) })
+    }
+
     /// True if behind `length` bytes the file ends, or the next record begins after line ends.
     fn ends_at(&self, length: usize) -> bool {
         let Some(rest) = self.window.bytes().get(length..) else { return false };
         let (ends, rest) = (rest.len() - skip_line_ends(rest).len(), skip_line_ends(rest));
         rest.starts_with(MARK) || rest.is_empty() && (self.window.damage().is_none() || ends >= 4)
+    }
+
+    /// True if behind `length` bytes two line ends stand, as the standard has it, and no record begins within them:
+    /// then what follows is damaged, and not this record.
+    fn is_closed(&self, length: usize) -> bool {
+        let Some((block, rest)) = self.window.bytes().split_at_checked(length) else { return false };
+        (rest.starts_with(b"\r\n\r\n") || rest.starts_with(b"\n\n")) && find_mark(block).is_none()
     }
 
     /// Passes everything before the next record.
@@ -134,23 +153,28 @@ impl WarcReader {
         }
     }
 
-    /// Passes a block that is too long to be held.
-    fn pass_far(&mut self, length: u64) -> Result<()> {
+    /// Passes a block that is too long to be held. True if it ends before its length at the next record: a
+    /// wrong length of gigabytes must not cost all that stand in them.
+    fn pass_far(&mut self, length: u64) -> Result<bool> {
         let mut left = length;
         while left > 0 {
-            let step = left.min(BLOCK_BYTES as u64) as usize;
-            let count = self.window.fill(step)?.len().min(step);
-            if count == 0 {
-                return Ok(());
+            let wanted = left.min(BLOCK_BYTES as u64) as usize;
+            let bytes = self.window.fill(wanted)?;
+            let bytes = &bytes[..bytes.len().min(wanted)];
+            if let Some(at) = find_mark(bytes).filter(|at| ends_empty_line(&bytes[..*at])) {
+                self.window.pass(at);
+                return Ok(true);
             }
+            let is_last = bytes.len() < BLOCK_BYTES; // elsewhere a mark may be cut here
+            let count = if is_last { bytes.len() } else { bytes.len() - MARK_LINE_BYTES };
+            left = if bytes.len() < wanted { 0 } else { left - count as u64 };
             self.window.pass(count);
-            left -= count as u64;
         }
         self.pass_line_ends()?;
         if !self.window.bytes().is_empty() && !self.window.bytes().starts_with(MARK) {
             self.find_next()?;
         }
-        Ok(())
+        Ok(false)
     }
 
     fn pass_line_ends(&mut self) -> Result<()> {
@@ -249,6 +273,11 @@ fn find_mark(bytes: &[u8]) -> Option<usize> {
         let begins_line = *at > 0 && bytes[at - 1] == b'\n';
         begins_line && bytes.get(at + MARK.len()).is_none_or(u8::is_ascii_digit)
     })
+}
+
+/// True if an empty line stands last.
+fn ends_empty_line(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\n\n") || bytes.ends_with(b"\n\r\n")
 }
 
 fn skip_line_ends(bytes: &[u8]) -> &[u8] {

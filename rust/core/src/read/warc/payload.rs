@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use super::super::decompress::GzipMembers;
 use super::super::raw::{Limits, EXPANSION_FREE_BYTES};
 
 /// Bytes held while Brotli is read.
@@ -11,7 +12,8 @@ const BROTLI_BUFFER_BYTES: usize = 16 << 10;
 pub(super) fn decoded(body: Vec<u8>, encoding: &str, limits: Limits) -> Result<Vec<u8>, String> {
     match encoding.trim().to_ascii_lowercase().as_str() {
         "gzip" | "x-gzip" if body.starts_with(b"\x1f\x8b") => {
-            read(flate2::read::MultiGzDecoder::new(&*body), body.len(), encoding, limits)
+            let members = GzipMembers::new(&*body).map_err(|error| error.to_string())?;
+            read(members, body.len(), encoding, limits)
         }
         "deflate" if is_zlib(&body) => {
             read(flate2::read::ZlibDecoder::new(&*body), body.len(), encoding, limits)
@@ -35,6 +37,8 @@ pub(super) fn decoded(body: Vec<u8>, encoding: &str, limits: Limits) -> Result<V
         }
         // Without the bytes that a compression begins with, it was undone before.
         "" | "identity" | "gzip" | "x-gzip" | "zstd" => Ok(body),
+        // `none`, `utf-8` and the like, which servers write for want of a better word.
+        _ if is_text(&body) => Ok(body),
         other => Err(format!("unknown `Content-Encoding` `{}`", other.chars().take(32).collect::<String>())),
     }
 }

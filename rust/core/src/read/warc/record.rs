@@ -15,6 +15,12 @@ const OTHER_KINDS: [&str; 5] = ["warcinfo", "request", "metadata", "revisit", "c
 /// Why a record with text of no kind is skipped: images and the like.
 const NOT_TEXT: &str = "not_text";
 
+/// How a body is transferred whose length nobody knew beforehand.
+const CHUNKED: &str = "chunked";
+
+/// Most encodings of a body that are undone.
+const MAX_ENCODINGS: usize = 4;
+
 /// A record with its block.
 pub(super) struct Record {
     pub(super) header: Header,
@@ -56,6 +62,14 @@ impl Record {
         Outcome::Line(self.line(&page, &media_type, decoded.charset, decoded.errors, text_field))
     }
 
+    /// True if the beginning of the block shows that it holds no text.
+    pub(super) fn is_skipped(&self, limits: Limits) -> bool {
+        match self.payload(limits) {
+            Ok(payload) => text_type(&payload).is_none(),
+            Err(outcome) => matches!(outcome, Outcome::Skipped(_)),
+        }
+    }
+
     fn payload(&self, limits: Limits) -> Result<Payload<'_>, Outcome> {
         match self.header.get("warc-type").unwrap_or("") {
             "response" => self.response(limits),
@@ -84,24 +98,7 @@ impl Record {
         if media_type.as_deref().is_some_and(|kind| is_text_type(kind).is_none()) {
             return Err(Outcome::Skipped(NOT_TEXT));
         }
-        let is_chunked =
-            response.header.get("transfer-encoding").unwrap_or("").to_ascii_lowercase().contains("chunked");
-        let joined = if is_chunked { http::joined(response.body) } else { None };
-        let encodings = response.header.get("content-encoding").unwrap_or("");
-        let bytes = match (joined, encodings) {
-            (None, "") => Cow::Borrowed(response.body),
-            (joined, _) => {
-                let body = joined.unwrap_or_else(|| response.body.to_vec());
-                // The last encoding that was applied stands last.
-                Cow::Owned(
-                    encodings
-                        .rsplit(',')
-                        .take(4)
-                        .try_fold(body, |body, encoding| payload::decoded(body, encoding, limits))
-                        .map_err(Outcome::Bad)?,
-                )
-            }
-        };
+        let bytes = body(&response, limits).map_err(Outcome::Bad)?;
         Ok(Payload { bytes, media_type, charset: response.header.charset().map(str::to_owned) })
     }
 
@@ -132,6 +129,22 @@ impl Record {
         line.pop(); // the line end is written for every record
         line
     }
+}
+
+/// The body of a response without chunks and encodings, of which the last that was applied stands last: first
+/// those of the content, then those of the transfer.
+fn body<'b>(response: &http::Response<'b>, limits: Limits) -> Result<Cow<'b, [u8]>, String> {
+    let mut encodings = response.header.list("content-encoding");
+    let transfers = response.header.list("transfer-encoding");
+    let is_chunked = transfers.iter().any(|transfer| transfer == CHUNKED);
+    encodings.extend(transfers.into_iter().filter(|transfer| transfer != CHUNKED));
+    let joined = if is_chunked { http::joined(response.body) } else { None };
+    if joined.is_none() && encodings.is_empty() {
+        return Ok(Cow::Borrowed(response.body));
+    }
+    let body = joined.unwrap_or_else(|| response.body.to_vec());
+    let last = encodings.iter().rev().take(MAX_ENCODINGS);
+    last.cloned().try_fold(body, |body, encoding| payload::decoded(body, &encoding, limits)).map(Cow::Owned)
 }
 
 /// The media type of a payload that is text, and whether it is HTML. One that names none is HTML if it looks so.
