@@ -16,6 +16,11 @@ fn names(input: &Path) -> Result<Vec<String>> {
     Ok(resolve(&[input.to_owned()])?.iter().map(|input| read::file_name(&input.path)).collect())
 }
 
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
 #[test]
 fn a_folder_gives_its_files_once_and_in_order_whatever_their_names() {
     let dir = tempfile::tempdir().unwrap();
@@ -103,9 +108,8 @@ mod unix {
         ];
         for (pattern, expected) in cases {
             let found = names(&dir.path().join(pattern)).unwrap_or_default();
-            let mut sorted = [found.clone(), expected.iter().map(ToString::to_string).collect()];
-            sorted.iter_mut().for_each(|names| names.sort());
-            assert_eq!(sorted[0], sorted[1], "{pattern}");
+            let [found, expected] = [found, expected.iter().map(ToString::to_string).collect()].map(sorted);
+            assert_eq!(found, expected, "{pattern}");
         }
     }
 

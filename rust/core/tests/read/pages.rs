@@ -35,14 +35,6 @@ fn edited(record: &[u8], from: &str, to: &str) -> Vec<u8> {
 #[test]
 fn a_record_of_a_warc_that_holds_text_is_a_document_and_others_are_skipped() {
     let page = response("Content-Type: text/html", b"<p>page</p>");
-    let chunked = response(
-        "Content-Type: text/html\r\nTransfer-Encoding: chunked",
-        b"7\r\n<p>chun\r\n6\r\nked</p\r\n1\r\n>\r\n0\r\n\r\n",
-    );
-    let gzipped = response("Content-Type: text/html\r\nContent-Encoding: gzip", &gzip(b"<p>zipped"));
-    let cut = gzip("<p>zipped ".repeat(99).as_bytes());
-    let cut = response("Content-Type: text/html\r\nContent-Encoding: gzip", &cut[..cut.len() - 12]);
-    let lying = response("Content-Type: text/html; charset=utf-8", b"<p>caf\xe9 au lait");
     let info = record("warcinfo", "application/warc-fields", b"software: x\r\n\r\n");
     let request = record("request", "application/http; msgtype=request", b"GET / HTTP/1.1\r\n\r\n");
     let wet = record("conversion", "text/plain", "plain Grüße".as_bytes());
@@ -56,6 +48,40 @@ fn a_record_of_a_warc_that_holds_text_is_a_document_and_others_are_skipped() {
             .skipped(&["request", "warcinfo"]),
         case("a WET name", "a.warc.wet.gz", gzip(&wet)).texts(&["plain Grüße"]),
         case("a resource", "a.warc", record("resource", "text/html", b"<p>here")).texts(&["here"]),
+        case("version 0.17", "a.warc", edited(&page, "WARC/1.0", "WARC/0.17")).texts(&["page"]),
+        case("version 1.1, folded header", "a.warc", edited(&folded, "WARC/1.0", "WARC/1.1"))
+            .texts(&["page"]),
+        case("an image and a redirect", "a.warc", [image, moved].concat())
+            .skipped(&["not_successful", "not_text"]),
+        case(
+            "blocks over the limit that hold no text",
+            "a.warc",
+            [
+                &response("Content-Type: video/mp4", &vec![b'x'; 2 << 20])[..],
+                &record("metadata", "text/plain", &vec![b'x'; 2 << 20]),
+                &page,
+            ]
+            .concat(),
+        )
+        .texts(&["page"])
+        .skipped(&["metadata", "not_text"]),
+        case("only line ends", "a.warc", "\r\n\r\n"),
+    ];
+    cases.into_iter().for_each(Case::check);
+}
+
+#[test]
+fn the_payload_of_a_warc_record_is_decoded_as_its_header_or_it_itself_says() {
+    let page = response("Content-Type: text/html", b"<p>page</p>");
+    let chunked = response(
+        "Content-Type: text/html\r\nTransfer-Encoding: chunked",
+        b"7\r\n<p>chun\r\n6\r\nked</p\r\n1\r\n>\r\n0\r\n\r\n",
+    );
+    let gzipped = response("Content-Type: text/html\r\nContent-Encoding: gzip", &gzip(b"<p>zipped"));
+    let cut = gzip("<p>zipped ".repeat(99).as_bytes());
+    let cut = response("Content-Type: text/html\r\nContent-Encoding: gzip", &cut[..cut.len() - 12]);
+    let lying = response("Content-Type: text/html; charset=utf-8", b"<p>caf\xe9 au lait");
+    let cases = [
         case("chunked", "a.warc", chunked).texts(&["chunked"]),
         case("gzip payload", "a.warc", gzipped).texts(&["zipped"]),
         case("gzip payload, cut", "a.warc", [&cut[..], &page].concat())
@@ -94,16 +120,20 @@ fn a_record_of_a_warc_that_holds_text_is_a_document_and_others_are_skipped() {
             response("Content-Type: text/html\r\nContent-Encoding: sdch", b"\xff\xfe\xfd"),
         )
         .bad(&["unknown `Content-Encoding` `sdch`"]),
-        case("version 0.17", "a.warc", edited(&page, "WARC/1.0", "WARC/0.17")).texts(&["page"]),
-        case("version 1.1, folded header", "a.warc", edited(&folded, "WARC/1.0", "WARC/1.1"))
-            .texts(&["page"]),
+        case("a header that lies about UTF-8", "a.warc", lying).texts(&["café au lait"]),
+        case("no media type", "a.warc", response("X: y", b"<!DOCTYPE html><p>sniffed")).texts(&["sniffed"]),
+    ];
+    cases.into_iter().for_each(Case::check);
+}
+
+#[test]
+fn damage_in_a_warc_file_costs_the_record_that_it_is_in() {
+    let page = response("Content-Type: text/html", b"<p>page</p>");
+    let wet = record("conversion", "text/plain", "plain Grüße".as_bytes());
+    let cases = [
         case("an unknown version", "a.warc", [&edited(&page, "WARC/1.0", "WARC/9.0")[..], &page].concat())
             .texts(&["page"])
             .bad(&["unknown version"]),
-        case("a header that lies about UTF-8", "a.warc", lying).texts(&["café au lait"]),
-        case("an image and a redirect", "a.warc", [image, moved].concat())
-            .skipped(&["not_successful", "not_text"]),
-        case("no media type", "a.warc", response("X: y", b"<!DOCTYPE html><p>sniffed")).texts(&["sniffed"]),
         case(
             "too small a length",
             "a.warc",
@@ -141,25 +171,12 @@ fn a_record_of_a_warc_that_holds_text_is_a_document_and_others_are_skipped() {
         )
         .texts(&["plain Grüße", "page"])
         .bad(&["wrong `Content-Length`"]),
-        case(
-            "blocks over the limit that hold no text",
-            "a.warc",
-            [
-                &response("Content-Type: video/mp4", &vec![b'x'; 2 << 20])[..],
-                &record("metadata", "text/plain", &vec![b'x'; 2 << 20]),
-                &page,
-            ]
-            .concat(),
-        )
-        .texts(&["page"])
-        .skipped(&["metadata", "not_text"]),
         case("a cut file", "a.warc", [&page[..], &page[..page.len() - 9]].concat())
             .texts(&["page"])
             .bad(&["ends inside"]),
         case("a cut archive", "a.warc.gz", [&gzip(&page)[..], &gzip(&wet)[..80]].concat())
             .texts(&["page"])
             .bad(&["ends early or is damaged"]),
-        case("only line ends", "a.warc", "\r\n\r\n"),
         case("no WARC at all", "a.warc", "hello\nworld\n").bad(&["not a WARC record"]),
     ];
     cases.into_iter().for_each(Case::check);
