@@ -66,8 +66,7 @@ def attention(
     """
     _check_shapes(q, k, v)
     _check_numbers(window, softcap, scale, dropout)
-    if sinks is not None and sinks.shape != q.shape[1:2]:
-        raise ValueError(f"sinks: expected ({q.shape[1]},), found {tuple(sinks.shape)}")
+    checks.sinks(sinks, q.shape[1])
     causal = causal or window is not None
     if pairs is not None and (window is not None or not causal):
         raise ValueError("pairs: expected causal attention without a window")
@@ -190,8 +189,7 @@ def _check_numbers(
 ) -> None:
     checks.at_least_one_key(window)
     checks.above_zero("softcap", softcap)
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale: expected a number, found {scale}")
+    checks.number("scale", scale)
     checks.share("dropout", dropout, whole=False)
 
 
