@@ -64,6 +64,16 @@ def test_a_compiled_operator_is_one_graph_with_the_eager_numbers(name, autocast)
             torch.testing.assert_close(other, gradient, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("name", ["a sum", "log-probabilities"])
+def test_a_compiled_loss_gives_its_gradients_to_autograd_while_others_add_theirs(name):
+    compiled = torch.compile(CASES[name], fullgraph=True, backend="aot_eager")
+    _, expected = result(CASES[name], autocast=False)
+    with ops.accumulating():
+        _, gradients = result(compiled, autocast=False)
+    for gradient, other in zip(gradients[4:], expected[4:], strict=True):
+        torch.testing.assert_close(gradient, other)
+
+
 def test_the_operators_are_such_as_torch_can_check():
     q, k, v, sinks, hidden, weight = drawn()
     numbers = (True, None, 3.0, None)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from triptych.ops.accumulation import apart
+
 Outputs = Tensor | tuple[Tensor, ...]
 
 _LIBRARY = torch.library.Library("triptych", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -37,8 +39,10 @@ def traced(
     operator, backward = (
         getattr(torch.ops.triptych, x).default for x in (name, gradients)
     )
-    _implement(name, lambda *inputs: _owned(compute(*inputs)))
-    _implement(gradients, lambda *inputs: _gradients(compute, inputs))
+    # What they give back is all that a compiler is told of: they must not add to `grad`.
+    alone = apart()(compute)
+    _implement(name, lambda *inputs: _owned(alone(*inputs)))
+    _implement(gradients, apart()(lambda *inputs: _gradients(compute, inputs)))
     torch.library.register_fake(backward, lambda *inputs: _alike(inputs), lib=_LIBRARY)
     function = _differentiable(operator, backward)
     _LIBRARY.impl(name, function.apply, "Autograd")  # type: ignore[no-untyped-call]
