@@ -288,6 +288,7 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     """Attention of (B, heads, length, head_dim) documents of one length."""
     if rules.softcap is not None or rules.sinks is not None:
         return _explicit(q, k, v, rules)
+    q, rules = _above_zero(q, rules)
     mask = None
     cuts = rules.window is not None and rules.window < q.shape[2]
     if cuts or rules.pairs is not None:
@@ -302,6 +303,14 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
         scale=rules.scale,
         enable_gqa=q.shape[1] != k.shape[1],
     )
+
+
+def _above_zero(q: Tensor, rules: Rules) -> tuple[Tensor, Rules]:
+    """The same with a scale above 0: torch's kernel multiplies hidden scores, -inf, by it."""
+    if rules.scale is None or rules.scale > 0.0:
+        return q, rules
+    sign = -1.0 if rules.scale < 0.0 else 0.0
+    return q * sign, rules._replace(scale=-rules.scale or 1.0)
 
 
 def _mask(length: int, rules: Rules, device: torch.device) -> Tensor:
