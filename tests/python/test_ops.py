@@ -272,6 +272,25 @@ def test_packed_attention_equals_a_dense_mask(rules, lengths):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("head_dim", [8, 16], ids=["by torch", "by the engine"])
+def test_rows_without_a_token_have_a_gradient_of_nothing(head_dim):
+    q, k, v = (torch.ones(0, 2, head_dim, requires_grad=True) for _ in range(3))
+    found = ops.attention(q, k, v, cu_seqlens=torch.tensor([0, 0]))
+    found.sum().backward()
+    assert all(x.grad.shape == (0, 2, head_dim) for x in (q, k, v))
+
+
+@pytest.mark.parametrize("head_dim", [8, 16], ids=["by torch", "by the engine"])
+def test_types_that_differ_are_an_error_that_autocast_heals(head_dim):
+    q, k = torch.randn(5, 2, head_dim), torch.randn(5, 2, head_dim).bfloat16()
+    with pytest.raises(ValueError, match=r"one floating type, found .*32, .*bfloat16"):
+        ops.attention(q, k, k)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.attention(q, k, k).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="found torch.int64"):
+        ops.attention(*(torch.ones(5, 2, head_dim, dtype=torch.int64),) * 3)
+
+
 def test_boundaries_that_do_not_cover_the_tokens_are_an_error():
     q = torch.randn(5, 2, 4)
     cu_seqlens = torch.tensor([0, 3], dtype=torch.int32)

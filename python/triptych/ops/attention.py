@@ -65,6 +65,7 @@ def attention(
         (tokens, heads, head_dim).
     """
     _check_shapes(q, k, v)
+    _check_types(q, k, v)
     _check_numbers(window, softcap, scale, dropout)
     checks.sinks(sinks, q.shape[1])
     causal = causal or window is not None
@@ -207,6 +208,18 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
         )
 
 
+def _check_types(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """One type, unless autocast is there to make it one."""
+    found = q.dtype, k.dtype, v.dtype
+    if not q.is_floating_point() or (
+        len(set(found)) > 1 and not torch.is_autocast_enabled(q.device.type)
+    ):
+        raise ValueError(
+            f"attention: expected q, k and v of one floating type, found {found[0]}, "
+            f"{found[1]} and {found[2]}"
+        )
+
+
 class Group(NamedTuple):
     """Documents of one length, to be computed in one call."""
 
@@ -246,8 +259,8 @@ def _by_document(
     groups = _groups(boundaries)
     if rules.pairs is not None:
         rules = rules._replace(pairs=within_documents(rules.pairs, boundaries))
-    if not groups:
-        return torch.zeros_like(q)
+    if not groups:  # without a token, but with gradients of nothing
+        return q * (k.sum() + v.sum())
     pieces = [
         _group_attention(q, k, v, group, _of_group(rules, group, boundaries))
         for group in groups
