@@ -134,6 +134,30 @@ def test_token_statistics_and_their_gradients_equal_pytorch(settings):
     )
 
 
+@pytest.mark.parametrize("by", ["", "cpu"], ids=["by the engine", "by torch"])
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_large_logits_lose_no_digits_of_a_probability(monkeypatch, by, reduction):
+    monkeypatch.setenv("TRIPTYCH_OPS", by)
+    weight = 1e4 * torch.randn(50, 20, generator=torch.manual_seed(0))
+    targets = torch.arange(20)
+    weight[targets, targets] = 4e4
+    weight[targets + 1, targets] = 4e4 - 0.5  # the two share the probability
+
+    def gradient(dtype, loss):
+        leaf = weight.detach().to(dtype).requires_grad_()
+        loss(torch.eye(20, dtype=dtype), leaf).sum().backward()
+        return leaf.grad
+
+    found = gradient(
+        torch.float32,
+        lambda *x: ops.linear_cross_entropy(*x, targets, reduction=reduction),
+    )
+    exact = gradient(
+        torch.float64, lambda x, w: F.cross_entropy(x @ w.T, targets, reduction="sum")
+    )
+    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=1e-6)
+
+
 def test_bfloat16_accumulates_in_float32():
     hidden, weight, targets = inputs()
     expected = plain_losses(hidden, weight, targets).sum() / (targets != -100).sum()
@@ -287,7 +311,7 @@ def test_types_that_differ_are_an_error_that_autocast_heals(head_dim):
         ops.attention(q, k, k)
     with torch.autocast("cpu", torch.bfloat16):
         assert ops.attention(q, k, k).dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="found torch.int64"):
+    with pytest.raises(ValueError, match=r"found torch\.int64"):
         ops.attention(*(torch.ones(5, 2, head_dim, dtype=torch.int64),) * 3)
 
 
