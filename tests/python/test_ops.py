@@ -95,6 +95,26 @@ def test_weights_multiply_each_tokens_loss():
         assert_same_gradients(loss.sum(), expected, (hidden, weight))
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("reduction", ["sum", "mean", "none"])
+def test_weights_that_learn_get_a_gradient_whatever_the_reduction(reduction, compiled):
+    hidden, weight, targets = inputs()
+    weights = torch.linspace(0, 1e-3, TOKENS).requires_grad_()
+
+    def total(hidden, weight, weights):
+        return ops.linear_cross_entropy(
+            hidden, weight, targets, weights=weights, reduction=reduction
+        ).sum()
+
+    expected = (plain_losses(hidden, weight, targets) * weights).sum()
+    if reduction == "mean":
+        expected = expected / (targets != -100).sum()
+    if compiled:
+        total = torch.compile(total, fullgraph=True, backend="aot_eager")
+    found = total(hidden, weight, weights)
+    assert_same_gradients(found, expected, (hidden, weight, weights))
+
+
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "softcap": 4.0}])
 def test_logprobs_and_their_gradients_equal_pytorch(settings):
     hidden, weight, targets = inputs()
