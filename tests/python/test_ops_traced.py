@@ -78,12 +78,37 @@ def test_the_operators_are_such_as_torch_can_check():
     q, k, v, sinks, hidden, weight = drawn()
     numbers = (True, None, 3.0, None)
     packed = torch.ops.triptych.packed_attention.default
-    torch.library.opcheck(packed, (q, k, v, DOCUMENTS, sinks, None, *numbers))
+    inputs = (q, k, v, DOCUMENTS, sinks, None)
+    torch.library.opcheck(packed, (*inputs, None, *numbers, 0.0))
+    torch.library.opcheck(packed, (*inputs, torch.tensor(7), *numbers, 0.5))
     losses = torch.ops.triptych.reduced_cross_entropy.default
     costs = (None, -100, 0.1, 0.1, None, "mean")
     torch.library.opcheck(losses, (hidden, weight, TARGETS, *costs))
     statistics = torch.ops.triptych.token_statistics.default
     torch.library.opcheck(statistics, (hidden, weight, TARGETS, 0.7, None))
+
+
+@pytest.mark.parametrize("rules", [{}, {"softcap": 3.0}, {"window": 2}], ids=str)
+def test_compiled_dropout_is_one_graph_whose_gradient_drops_the_same(rules):
+    function = torch.compile(
+        lambda q, k, v: ops.attention(
+            q, k, v, cu_seqlens=DOCUMENTS, dropout=0.4, **rules
+        ),
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    q, k, v, *_ = drawn()
+
+    def mixed(v):
+        torch.manual_seed(3)
+        return function(q, k, v)
+
+    found = mixed(v)
+    assert not torch.equal(found, function(q, k, v))  # chance goes on
+    (slope,) = torch.autograd.grad(found.sum(), v)
+    # What queries take up is linear in the values, by weights that were dropped alike.
+    torch.testing.assert_close((slope * v).sum(), found.sum())
+    assert torch.equal(mixed(v), found)
 
 
 def test_the_newest_token_is_one_graph_too():

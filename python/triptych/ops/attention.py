@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -76,7 +78,7 @@ def attention(
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
     checks.integers("cu_seqlens", cu_seqlens, "(documents + 1,)")
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
-    if name == "cpu" and _is_compiled(q, rules):
+    if name == "cpu" and _is_compiled(q):
         return _traced(q, k, v, cu_seqlens, rules)
     if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
@@ -103,13 +105,9 @@ def attention(
     return output
 
 
-def _is_compiled(q: Tensor, rules: Rules) -> bool:
-    """Whether a compiler is to be shown an operator; none drops the same twice."""
-    return (
-        torch.compiler.is_compiling()
-        and q.device.type == "cpu"
-        and rules.dropout == 0.0
-    )
+def _is_compiled(q: Tensor) -> bool:
+    """Whether a compiler is to be shown an operator."""
+    return torch.compiler.is_compiling() and q.device.type == "cpu"
 
 
 def _traced(
@@ -117,10 +115,9 @@ def _traced(
 ) -> Tensor:
     dtype = rust_attention.compute_dtype(q)  # autocast does not reach into an operator
     q, k, v = (x.to(dtype) for x in (q, k, v))
-    causal, window, softcap, scale = rules[:4]
-    mixed: Tensor = _TRACED(
-        q, k, v, cu_seqlens, rules.sinks, rules.pairs, causal, window, softcap, scale
-    )
+    seed = _seed(q) if rules.dropout > 0.0 else None
+    tensors = q, k, v, cu_seqlens, rules.sinks, rules.pairs, seed
+    mixed: Tensor = _TRACED(*tensors, *rules[:5])
     return mixed
 
 
@@ -131,17 +128,32 @@ def _eager(
     cu_seqlens: Tensor,
     sinks: Tensor | None,
     pairs: Tensor | None,
+    seed: Tensor | None,
     *numbers: Any,
 ) -> Tensor:
-    names = ("causal", "window", "softcap", "scale")
+    names = ("causal", "window", "softcap", "scale", "dropout")
     rules = dict(zip(names, numbers, strict=True))
-    return attention(q, k, v, cu_seqlens=cu_seqlens, sinks=sinks, pairs=pairs, **rules)
+    with _drawing_from(seed):
+        return attention(
+            q, k, v, cu_seqlens=cu_seqlens, sinks=sinks, pairs=pairs, **rules
+        )
+
+
+@contextmanager
+def _drawing_from(seed: Tensor | None) -> Iterator[None]:
+    """Chance begins at a seed, so that the backward, which runs this again, drops the same."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(seed))
+        yield
 
 
 _TRACED = traced.traced(
     "packed_attention",
     "Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, Tensor? sinks, Tensor? pairs, "
-    "bool causal, int? window, float? softcap, float? scale",
+    "Tensor? seed, bool causal, int? window, float? softcap, float? scale, float dropout",
     1,
     _eager,
 )
