@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from triptych import ops
 
@@ -120,3 +122,26 @@ def test_the_newest_token_is_one_graph_too():
     compiled = torch.compile(newest, fullgraph=True, backend="aot_eager")
     inputs = q, k, v, torch.tensor([5])
     torch.testing.assert_close(compiled(*inputs), newest(*inputs))
+
+
+ANGLES = torch.linspace(0.0, 3.0, 96).view(6, 1, 16)
+LAYERS = {
+    "gate": lambda x: ops.swiglu(x, x),
+    "norm": lambda x: ops.rms_norm(x, torch.ones(32), 1e-6).float(),
+    "turn": lambda x: ops.rotate(x[:, None], ANGLES.cos(), ANGLES.sin()),
+    "attention": lambda x: ops.attention(*(x[:, None],) * 3),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_who_records_what_torch_does_misses_nothing(name, dtype):
+    x, other = torch.randn(2, 6, 32, generator=torch.manual_seed(0)).to(dtype)
+    recorded = make_fx(LAYERS[name])(x)
+    tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(
+        recorded(other), LAYERS[name](other), atol=tolerance, rtol=tolerance
+    )
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        found = LAYERS[name](mode.from_tensor(x))
+    assert found.shape == LAYERS[name](x).shape

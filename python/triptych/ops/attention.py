@@ -178,7 +178,7 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
         half = "it is not asked for a soft-cap"
     if rules.sinks is not None or rules.pairs is not None:
         half = "it has neither sinks nor pairs"
-    name, no_rust = engine_obstacle(rust_attention.obstacle, q, rules)
+    name, no_rust = engine_obstacle(rust_attention.obstacle, q, rules, is_operator=True)
     found = {
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
