@@ -256,3 +256,13 @@ def test_the_gradient_filter_reaches_the_kernel_and_leaves_the_loss(monkeypatch)
             gradient_filter=0.1,
             label_smoothing=0.1,
         )
+
+
+@pytest.mark.cpu_only
+def test_tensors_without_numbers_give_shapes():
+    q, hidden = torch.empty(5, 4, 16, device="meta"), torch.empty(5, 8, device="meta")
+    weight, targets = hidden.new_empty(9, 8), hidden.new_empty(5, dtype=torch.int64)
+    assert ops.attention(q, q, q).shape == q.shape
+    loss = ops.linear_cross_entropy(hidden, weight, targets, reduction="sum")
+    assert loss.device.type == "meta"
+    assert ops.linear_logprobs(hidden, weight, targets).shape == (5,)

@@ -31,6 +31,16 @@ def widened(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """The type of products with x: autocast's where it is on, as of torch's own, else x's."""
+    kind = (
+        x.device.type
+    )  # of "meta", say, torch has no autocast, and does not want to be asked
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return x.dtype
+
+
 def engine_obstacle(
     why: Callable[..., str], *arguments: Any, is_operator: bool = False
 ) -> tuple[str, str]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.ops import checks, libraries, rust_attention, traced
-from triptych.ops.arrays import engine_obstacle, widened
+from triptych.ops.arrays import autocast_dtype, engine_obstacle, widened
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
 from triptych.ops.pairs import within_documents
@@ -113,7 +113,7 @@ def _is_compiled(q: Tensor) -> bool:
 def _traced(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
 ) -> Tensor:
-    dtype = rust_attention.compute_dtype(q)  # autocast does not reach into an operator
+    dtype = autocast_dtype(q)  # autocast does not reach into an operator
     q, k, v = (x.to(dtype) for x in (q, k, v))
     seed = _seed(q) if rules.dropout > 0.0 else None
     tensors = q, k, v, cu_seqlens, rules.sinks, rules.pairs, seed

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from triptych.ops import checks, traced
-from triptych.ops.arrays import dtype_obstacle, engine_obstacle
+from triptych.ops.arrays import autocast_dtype, dtype_obstacle, engine_obstacle
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.chunked import Settings
 from triptych.ops.summed_loss import summed_loss
@@ -66,7 +66,7 @@ def linear_cross_entropy(
     _check_filter(gradient_filter, label_smoothing)
     _check_costs(weights, targets, z_loss, label_smoothing)
     checks.above_zero("softcap", softcap)
-    settings = Settings(compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing)
+    settings = Settings(autocast_dtype(hidden), softcap, 1.0, z_loss, label_smoothing)
     obstacles = (
         *_chunked_obstacles(reduction, gradient_filter, weights),
         engine_obstacle(dtype_obstacle, hidden, settings.dtype),
@@ -168,7 +168,7 @@ def linear_logprobs(
     checks.above_zero("temperature", temperature)
     checks.above_zero("softcap", softcap)
     _check_filter(gradient_filter)
-    settings = Settings(compute_dtype(hidden), softcap, temperature)
+    settings = Settings(autocast_dtype(hidden), softcap, temperature)
     counted = targets != IGNORE_INDEX
     no_rust = engine_obstacle(dtype_obstacle, hidden, settings.dtype)
     name = implementation("linear_logprobs", hidden.device.type, (no_rust,))
@@ -214,7 +214,7 @@ def linear_statistics(
     targets = targets.long()
     checks.above_zero("temperature", temperature)
     checks.above_zero("softcap", softcap)
-    dtype = compute_dtype(hidden)
+    dtype = autocast_dtype(hidden)
     no_rust = engine_obstacle(dtype_obstacle, hidden, dtype)
     name = implementation("linear_statistics", hidden.device.type, (no_rust,))
     if _is_compiled(hidden, name):
@@ -309,13 +309,6 @@ _TRACED_STATISTICS = traced.traced("token_statistics", _LOGITS, 4, _statistics)
 traced.shapes_of(_TRACED_LOSS, _losses_of)
 traced.shapes_of(_TRACED_LOGPS, _rows_of)
 traced.shapes_of(_TRACED_STATISTICS, lambda *x: tuple(_rows_of(*x) for _ in range(4)))
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """Type the matrix products run in: autocast's where it is on, else x's own."""
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
 
 
 def _reduce(losses: Tensor, counted: Tensor, reduction: str) -> Tensor:
