@@ -70,7 +70,7 @@ FP32_NUMBERS = (
 FP32_POINTERS = {
     f"{name}_ptr"
     for name in (
-        "lse", "delta", "partial", "coefficients", "logps", "mean", "scale", "rstd",
+        "lse", "lost", "delta", "partial", "coefficients", "logps", "mean", "scale", "rstd",
         "cos", "sin", "sinks", "grad_sinks",
         "acc", "m", "s", "exp_avg", "exp_avg_sq", "clip", "entropy",
     )

@@ -153,7 +153,7 @@ def loss_launcher(kernel, tile):
     grads = [torch.ones(tokens, device="cuda"), torch.zeros(tokens, device="cuda")]
     none = torch.zeros(0, device="cuda")  # neither mean logit nor entropy
     grads += [none, none]
-    lse = forward(hidden, weight, targets, *rest, False, False)[1]
+    _, lse, *_, lost = forward(hidden, weight, targets, *rest, False, False)
     table = configs.loss_tile
     linear_loss.loss_tile = lambda name, x, **plain: (
         tile if name == kernel else table(name, x, **plain)
@@ -161,7 +161,7 @@ def loss_launcher(kernel, tile):
     if kernel == "statistics":
         return lambda: forward(hidden, weight, targets, *rest, False, False)
     return lambda: linear_loss._statistics_backward(
-        *grads, hidden, weight, targets, lse, none, *rest, True, True
+        *grads, hidden, weight, targets, lse, none, lost, *rest, True, True
     )
 
 

@@ -43,6 +43,9 @@ def loss_and_gradient_kernel(
 ):
     """Loss of one token, and the gradient of its logits, in two walks over the row.
 
+    Logits are told from the row's largest, never from its log-sum-exp, which one fp32
+    number holds too coarsely where they are large.
+
     The first is an online log-sum-exp a lane (Milakov & Gimelshein 2018), joined at its
     end: one order of sums, whatever else is in the batch. The second finds the row in
     the L2 cache. 16-bit gradients fill the first half of the row's own memory: what is
@@ -69,29 +72,31 @@ def loss_and_gradient_kernel(
         z = _capped(z, softcap, HAS_SOFTCAP)
         if HAS_MEAN:
             z_sum += z
-        x = tl.where(inside, z * LOG2E, -float("inf"))
-        m_new = tl.maximum(m, x)
-        s = s * tl.exp2(m - m_new) + tl.exp2(x - m_new)
+        z = tl.where(inside, z, -float("inf"))
+        m_new = tl.maximum(m, z)
+        s = s * tl.exp2((m - m_new) * LOG2E) + tl.exp2((z - m_new) * LOG2E)
         m = m_new
     largest = tl.max(m, axis=0)
-    lse = (largest + tl.log2(tl.sum(s * tl.exp2(m - largest), axis=0))) * LN2
+    total = tl.sum(s * tl.exp2((m - largest) * LOG2E), axis=0)
+    above = tl.log2(total) * LN2  # of the log-sum-exp, above the largest logit
+    lse = largest + above
     # A target past the vocabulary has no logit: NaN says so, loudly.
     z_target = tl.load(z_ptr + target, mask=target < V, other=float("nan"))
     z_target = _capped(z_target, softcap, HAS_SOFTCAP)
-    loss = lse - (1.0 - label_smoothing) * z_target + z_loss * lse * lse
+    loss = above - (1.0 - label_smoothing) * (z_target - largest) + z_loss * lse * lse
     if HAS_MEAN:
-        loss -= label_smoothing * tl.sum(z_sum, axis=0) / V
+        loss -= label_smoothing * (tl.sum(z_sum, axis=0) / V - largest)
     factor = tl.load(factors_ptr + n)
     tl.store(losses_ptr + n, factor * loss)
     if WITH_GRADIENT:
         factor = factor / tl.load(scale_ptr)
-        of_p = factor * (1.0 + 2.0 * z_loss * lse)
+        of_p = factor * (1.0 + 2.0 * z_loss * lse) / total
         for v_start in range(0, V, BLOCK):
             v = v_start + lanes
             z = tl.load(z_ptr + v, mask=v < V, other=0.0)
             tl.debug_barrier()
             z = _capped(z, softcap, HAS_SOFTCAP)
-            g = of_p * tl.exp2((z - lse) * LOG2E)
+            g = of_p * tl.exp2((z - largest) * LOG2E)
             g -= tl.where(v == target, factor * (1.0 - label_smoothing), 0.0)
             if HAS_MEAN:
                 g -= factor * label_smoothing / V

@@ -75,7 +75,7 @@ def linear_cross_entropy(
     smooth = label_smoothing > 0.0
     if smooth and gradient_filter:
         raise ValueError("label_smoothing gives every logit a gradient: no filter")
-    logps, lse, mean_logit, _ = _statistics(
+    logps, lse, mean_logit, *_ = _statistics(
         hidden,
         weight,
         targets,
@@ -174,7 +174,7 @@ def linear_statistics(
     _check_dtypes(hidden, weight)
     if not temperature > 0.0:
         raise ValueError(f"temperature must be positive, found {temperature}")
-    logps, lse, mean_logit, entropy = _statistics(
+    logps, lse, mean_logit, entropy, _ = _statistics(
         hidden, weight, targets, IGNORE_INDEX, softcap, temperature, True, True
     )
     return TokenStatistics(logps, lse, entropy, mean_logit)
@@ -229,14 +229,19 @@ def _statistics(
     with_mean: bool,
     with_entropy: bool,
     gradient_filter: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(N,) fp32 target log-probability, log-sum-exp; mean logit, entropy or (0,)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(N,) fp32 target log-probability, log-sum-exp; mean logit, entropy or (0,); lost.
+
+    What the log-sum-exp lost when it was rounded is for the backward: without it each
+    probability is off by as much, 2e-6 of it at logits of 30.
+    """
     hidden, weight = _rows_contiguous(hidden), _rows_contiguous(weight)
     num_tokens, hidden_size = hidden.shape
     vocab_size = weight.shape[0]
     results = _empty_statistics(hidden, with_mean, with_entropy)
     if num_tokens == 0:
         return results
+    logps, lse, mean, entropy, lost = results
     marked = mark_targets(targets, ignore_index, vocab_size)
     plain = softcap is None and not with_mean and not with_entropy
     tile = loss_tile("statistics", hidden, plain=plain)
@@ -250,7 +255,7 @@ def _statistics(
         HAS_ENTROPY=with_entropy, **_blocks(tile, hidden_size),
     )  # fmt: skip
     kernels.combine_kernel[(cdiv(num_tokens, _COMBINE_BLOCK),)](
-        partial, marked, *results, num_tokens, vocab_size, num_splits,
+        partial, marked, logps, lse, lost, mean, entropy, num_tokens, vocab_size, num_splits,
         HAS_MEAN=with_mean, HAS_ENTROPY=with_entropy, BLOCK_N=_COMBINE_BLOCK,
     )  # fmt: skip
     return results
@@ -267,7 +272,7 @@ def _(
     with_mean: bool,
     with_entropy: bool,
     gradient_filter: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return _empty_statistics(hidden, with_mean, with_entropy)
 
 
@@ -282,6 +287,7 @@ def _statistics_backward(
     targets: Tensor,
     lse: Tensor,
     entropy: Tensor,
+    lost: Tensor,
     ignore_index: int,
     softcap: float | None,
     temperature: float,
@@ -317,9 +323,9 @@ def _statistics_backward(
         size = min(chunk, vocab_size - v_first)
         grid = _num_tiles(num_tokens, size, tile)
         kernels.dlogits_kernel[(grid,)](
-            hidden, weight, marked, lse, entropy, coefficients, dlogits, kept, num_tokens,
-            vocab_size, hidden_size, v_first, size, hidden.stride(0), weight.stride(0), chunk,
-            softcap or 1.0, 1.0 / temperature, gradient_filter,
+            hidden, weight, marked, lse, lost, entropy, coefficients, dlogits, kept,
+            num_tokens, vocab_size, hidden_size, v_first, size, hidden.stride(0),
+            weight.stride(0), chunk, softcap or 1.0, 1.0 / temperature, gradient_filter,
             HAS_SOFTCAP=softcap is not None, FILTER=gradient_filter > 0.0,
             HAS_MEAN=grad_mean.numel() > 0, HAS_ENTROPY=grad_entropy.numel() > 0,
             **_blocks(tile, hidden_size),
@@ -360,6 +366,7 @@ def _(
     targets: Tensor,
     lse: Tensor,
     entropy: Tensor,
+    lost: Tensor,
     ignore_index: int,
     softcap: float | None,
     temperature: float,
@@ -375,14 +382,15 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     hidden, weight, targets, *ctx.options, _, _, ctx.gradient_filter = inputs
-    _, lse, _, entropy = output
-    ctx.save_for_backward(hidden, weight, targets, lse, entropy)
+    _, lse, _, entropy, lost = output
+    ctx.mark_non_differentiable(lost)
+    ctx.save_for_backward(hidden, weight, targets, lse, entropy, lost)
 
 
 def _backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
     need_hidden, need_weight = ctx.needs_input_grad[:2]
     grad_hidden, grad_weight = _statistics_backward(
-        *gradients,
+        *gradients[:4],
         *ctx.saved_tensors,
         *ctx.options,
         need_hidden,
@@ -401,13 +409,13 @@ differentiate(_statistics, _backward, _setup_context)
 
 def _empty_statistics(
     hidden: Tensor, with_mean: bool, with_entropy: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Unwritten (N,) and (N,), and twice (N,) or (0,)."""
-    logps, lse, mean_logit, entropy = (
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Unwritten (N,) and (N,), twice (N,) or (0,), and (N,)."""
+    logps, lse, mean_logit, entropy, lost = (
         hidden.new_empty((hidden.shape[0] if there else 0,), dtype=torch.float32)
-        for there in (True, True, with_mean, with_entropy)
+        for there in (True, True, with_mean, with_entropy, True)
     )
-    return logps, lse, mean_logit, entropy
+    return logps, lse, mean_logit, entropy, lost
 
 
 def _rows_contiguous(x: Tensor) -> Tensor:

@@ -80,10 +80,16 @@ def _logits_tile(
 
 
 @triton.jit
+def _exp(x):
+    """Of differences: a logit times log2(e) is rounded by more than a difference is."""
+    return tl.exp2(x * LOG2E)
+
+
+@triton.jit
 def _raised(u, s, m, m_new):
-    """Sum of exp2(x - m) * (x - m) once m grew; a row that met nothing yet has 0."""
+    """Sum of exp(z - m) * (z - m) once m grew; a row that met nothing yet has 0."""
     grown = tl.where(s > 0.0, m, m_new) - m_new
-    return tl.exp2(m - m_new) * (u + s * grown)
+    return _exp(m - m_new) * (u + s * grown)
 
 
 @triton.jit
@@ -91,8 +97,8 @@ def statistics_kernel(
     hidden_ptr,  # (N, D)
     weight_ptr,  # (V, D)
     targets_ptr,  # (N,) int64, negative where ignored
-    # (S, 4 or 5, N) fp32, written: max m, sum of exp2, target logit, sum of logits, and
-    # if HAS_ENTROPY sum of exp2(x - m) * (x - m)
+    # (S, 4 or 5, N) fp32, written: max m, sum of exp(z - m), target logit, sum of logits,
+    # and if HAS_ENTROPY sum of exp(z - m) * (z - m)
     partial_ptr,
     N,
     V,
@@ -112,9 +118,9 @@ def statistics_kernel(
 ):
     """Statistics of BLOCK_N rows of logits over one split of the vocabulary.
 
-    Online log-sum-exp in base 2 (Milakov & Gimelshein 2018): running maximum m and
-    s = sum(exp2(x - m)), s rescaled whenever m grows. For the entropy log2(s) - u / s
-    also u = sum(exp2(x - m) * (x - m)), all of one sign: nothing cancels. No program
+    Online log-sum-exp (Milakov & Gimelshein 2018): running maximum m and
+    s = sum(exp(z - m)), s rescaled whenever m grows. For the entropy log(s) - u / s
+    also u = sum(exp(z - m) * (z - m)), all of one sign: nothing cancels. No program
     touches another's partials, so there is no lock and no order to depend on.
     """
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -141,12 +147,12 @@ def statistics_kernel(
         z_target += tl.sum(tl.where(v[None, :] == target[:, None], z, 0.0), axis=1)
         if HAS_MEAN:
             z_sum += tl.sum(tl.where((v < V)[None, :], z, 0.0), axis=1)
-        x = tl.where((v < V)[None, :], z * LOG2E, -float("inf"))
-        m_new = tl.maximum(m, tl.max(x, axis=1))
+        z = tl.where((v < V)[None, :], z, -float("inf"))
+        m_new = tl.maximum(m, tl.max(z, axis=1))
         if HAS_ENTROPY:
-            below = tl.where((v < V)[None, :], x - m_new[:, None], 0.0)
-            u = _raised(u, s, m, m_new) + tl.sum(tl.exp2(below) * below, axis=1)
-        s = s * tl.exp2(m - m_new) + tl.sum(tl.exp2(x - m_new[:, None]), axis=1)
+            below = tl.where((v < V)[None, :], z - m_new[:, None], 0.0)
+            u = _raised(u, s, m, m_new) + tl.sum(_exp(below) * below, axis=1)
+        s = s * _exp(m - m_new) + tl.sum(_exp(z - m_new[:, None]), axis=1)
         m = m_new
 
     out_ptr = partial_ptr + split.to(tl.int64) * (4 + HAS_ENTROPY) * N + n
@@ -165,6 +171,7 @@ def combine_kernel(
     targets_ptr,  # (N,) int64, negative where ignored
     logps_ptr,  # (N,) fp32, written: log-probability of the target, nats
     lse_ptr,  # (N,) fp32, written: log-sum-exp, nats
+    lost_ptr,  # (N,) fp32, written: what it lost when it was rounded
     mean_ptr,  # (N,) fp32, written if HAS_MEAN: mean logit
     entropy_ptr,  # (N,) fp32, written if HAS_ENTROPY: nats
     N,
@@ -191,21 +198,25 @@ def combine_kernel(
         if HAS_ENTROPY:
             u_split = tl.load(in_ptr + 4 * N, mask=supervised, other=0.0)
             u = _raised(u, s, m, m_new) + _raised(u_split, s_split, m_split, m_new)
-        s = s * tl.exp2(m - m_new) + s_split * tl.exp2(m_split - m_new)
+        s = s * _exp(m - m_new) + s_split * _exp(m_split - m_new)
         m = m_new
         z_target += tl.load(in_ptr + 2 * N, mask=supervised, other=0.0)
         if HAS_MEAN:
             z_sum += tl.load(in_ptr + 3 * N, mask=supervised, other=0.0)
         in_ptr += (4 + HAS_ENTROPY) * N
-    lse = (m + tl.log2(s)) * LN2
+    above = tl.log2(s) * LN2
+    lse = m + above
     # A target past the vocabulary was found by no split: NaN says so, loudly.
     z_target = tl.where(target < V, z_target, float("nan"))
-    tl.store(logps_ptr + n, tl.where(supervised, z_target - lse, 0.0), mask=n < N)
+    tl.store(
+        logps_ptr + n, tl.where(supervised, (z_target - m) - above, 0.0), mask=n < N
+    )
+    tl.store(lost_ptr + n, tl.where(supervised, (m - lse) + above, 0.0), mask=n < N)
     tl.store(lse_ptr + n, tl.where(supervised, lse, 0.0), mask=n < N)
     if HAS_MEAN:
         tl.store(mean_ptr + n, tl.where(supervised, z_sum / V, 0.0), mask=n < N)
     if HAS_ENTROPY:
-        entropy = (tl.log2(s) - u / s) * LN2
+        entropy = above - u / s
         tl.store(entropy_ptr + n, tl.where(supervised, entropy, 0.0), mask=n < N)
 
 
@@ -215,6 +226,7 @@ def dlogits_kernel(
     weight_ptr,  # (V, D)
     targets_ptr,  # (N,) int64, negative where ignored
     lse_ptr,  # (N,) fp32
+    lost_ptr,  # (N,) fp32: what lse lost when it was rounded
     entropy_ptr,  # (N,) fp32, read if HAS_ENTROPY
     # (2 to 4, N) fp32: upstream gradient of logps, lse and, where there are any, mean
     # logit and entropy
@@ -269,8 +281,9 @@ def dlogits_kernel(
     g_lp = tl.load(coefficients_ptr + n, mask=n < N, other=0.0)
     g_lse = tl.load(coefficients_ptr + N + n, mask=n < N, other=0.0)
     lse = tl.where(target >= 0, lse, float("inf"))  # p = 0 where ignored
+    lost = tl.load(lost_ptr + n, mask=n < N, other=0.0)
     log_p = z * inv_temperature - lse[:, None]
-    p = tl.exp2(log_p * LOG2E)
+    p = _exp(log_p)  # but for exp(-lost) of its row
     if FILTER:  # what is left out is still written: products may take larger steps
         told = tl.where(v[None, :] == target[:, None], 1.0, p)
         largest = tl.max(tl.max(tl.where(inside, told, 0.0), axis=1), axis=0)
@@ -278,14 +291,16 @@ def dlogits_kernel(
         tl.store(kept_ptr, keep.to(tl.int8))
         p = tl.where(keep, p, 0.0)
     factor = g_lse - g_lp
+    share = _exp(-lost)
     if HAS_ENTROPY:
         row = coefficients_ptr + (2 + HAS_MEAN) * N
         g_entropy = tl.load(row + n, mask=n < N, other=0.0)
         entropy = tl.load(entropy_ptr + n, mask=n < N, other=0.0)
-        factor -= g_entropy * entropy
+        factor -= g_entropy * (entropy - lost)
+        factor, g_entropy = factor * share, g_entropy * share
         g = p * (factor[:, None] - g_entropy[:, None] * log_p)
     else:
-        g = p * factor[:, None]
+        g = p * (factor * share)[:, None]
     g += tl.where(v[None, :] == target[:, None], g_lp[:, None], 0.0)
     if HAS_MEAN:
         g_mean = tl.load(coefficients_ptr + 2 * N + n, mask=n < N, other=0.0)

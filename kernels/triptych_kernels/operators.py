@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 NAMESPACE = "triptych"
 LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -48,9 +49,17 @@ def shapes_of(operator: Any) -> Callable[[Launch], Launch]:
 
 
 def differentiate(
-    operator: Any, backward: Backward, setup_context: SetupContext
+    operator: Any,
+    backward: Backward,
+    setup_context: SetupContext,
+    *,
+    twice: bool = False,
 ) -> None:
-    """Registers the gradient, as torch.library.register_autograd does."""
+    """Registers the gradient, as torch.library.register_autograd does.
+
+    The gradient of a gradient is an error: torch would take zeros for it. But with
+    ``twice``, where the backward is made of operators that have gradients.
+    """
     defaults = tuple(argument.default_value for argument in operator._schema.arguments)
 
     class Differentiated(torch.autograd.Function):
@@ -70,6 +79,8 @@ def differentiate(
             return Differentiated.apply(*inputs)
         return _undifferentiated(*inputs)
 
+    if not twice:
+        backward = once_differentiable(backward)
     Differentiated.backward = staticmethod(backward)  # type: ignore[method-assign]
     _implement(operator._opname, called, "Autograd")
 

@@ -165,7 +165,8 @@ def decode_attention(
     for b, length in enumerate(lengths.tolist()):
         if length == 0:
             continue
-        pages = [b] if page_table is None else page_table[b]
+        used = -(-length // keys.shape[1])  # what else a table holds is no page
+        pages = [b] if page_table is None else page_table[b, :used]
         key, value = (x[pages].flatten(0, 1)[:length] for x in (keys, values))
         query = q[b].expand(length, *q.shape[1:])  # as if it stood at every token
         mixed = attention(

@@ -162,7 +162,7 @@ def _backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Tensor | None, 
     return *grads, *[None] * 5
 
 
-differentiate(_rope, _backward, _setup_context)
+differentiate(_rope, _backward, _setup_context, twice=True)
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:

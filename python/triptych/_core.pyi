@@ -675,7 +675,7 @@ def logit_slopes(
     logits: npt.NDArray[Any],
     targets: npt.NDArray[np.int64],
     shape: tuple[float | None, float],
-    known: Sequence[npt.NDArray[np.float32]],
+    entropies: npt.NDArray[np.float32],
     upstream: Sequence[npt.NDArray[np.float32]],
     num_threads: int,
 ) -> None:
@@ -685,7 +685,7 @@ def logit_slopes(
         logits: as `logit_statistics` read them; overwritten.
         targets: as there.
         shape: as there.
-        known: its log-sum-exp and entropy.
+        entropies: as it wrote them; (0,) where nobody asked.
         upstream: what the loss changes by for each unit of its four.
         num_threads: at most so many.
 

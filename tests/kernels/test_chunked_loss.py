@@ -78,6 +78,14 @@ def test_ragged_shapes_match_float64(shape):
     assert_parity(*make_inputs(shape), label_smoothing=0.1, z_loss=1e-3)
 
 
+@pytest.mark.parametrize("size", [30.0, 1e4])
+def test_large_logits_lose_no_digits_of_a_probability(size):
+    weight = size / 4 * torch.randn(150, 20)
+    ids = torch.arange(20)
+    weight[ids, ids], weight[ids + 1, ids] = size, size - 0.5  # they share it
+    assert_parity(torch.eye(20), weight, ids, torch.rand(20))
+
+
 @pytest.mark.usefixtures("_chunks")
 def test_16_bit_gradients_are_right_where_they_overwrite_logits():
     assert_parity(*make_inputs((150, 32, 300), torch.bfloat16), softcap=5.0)

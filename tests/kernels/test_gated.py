@@ -146,3 +146,12 @@ def test_wrong_inputs_are_named_with_what_was_expected_and_found():
         geglu(gate, gate, approximate="erf")
     with pytest.raises(ValueError, match=r"gate must be of .* found torch.int64"):
         relu2(gate.long())
+
+
+def test_the_gradient_of_a_gradient_is_an_error_and_not_zeros():
+    gate, up = torch.randn(2, 3, 8)
+    gate.requires_grad_()
+    total = swiglu(gate, up).square().sum()
+    (slope,) = torch.autograd.grad(total, gate, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()

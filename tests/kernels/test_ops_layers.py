@@ -123,6 +123,39 @@ def test_every_implementation_decodes_the_same(monkeypatch, options, paged):
         assert (found - results[0]).norm() <= 3e-6 * results[0].norm()
 
 
+@pytest.mark.parametrize("options", DECODINGS.values(), ids=DECODINGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_lies_where_no_token_was_written_is_not_read(monkeypatch, name, options):
+    monkeypatch.setenv("TRIPTYCH_OPS", name)
+    lengths = torch.tensor([0, 1, 6, 11])
+    q, keys = torch.randn(4, 4, 8), torch.randn(16, 3, 2, 8)
+    values = torch.randn(16, 3, 2, 8)
+    table = torch.randperm(16).view(4, 4)
+    options = {
+        key: torch.tensor(x) if key == "sinks" else x for key, x in options.items()
+    }
+
+    def decoded(garbage):
+        unused = torch.arange(4) * 3 >= lengths[:, None]
+        slots = torch.arange(12).expand(4, 12) >= lengths[:, None]
+        free = torch.zeros(16, 3, dtype=torch.bool)
+        free[table] = slots.view(4, 4, 3)
+        filled = [x.masked_fill(free[..., None, None], garbage) for x in (keys, values)]
+        pages = table.masked_fill(unused, 10**6 if garbage else 0)
+        return ops.decode_attention(q, *filled, lengths, page_table=pages, **options)
+
+    assert torch.equal(decoded(float("nan")), decoded(0.0))
+
+
+@pytest.mark.parametrize("page", [-1, 2])
+def test_a_page_that_is_none_is_refused_where_a_token_lies_in_it(page):
+    q, keys = torch.randn(1, 4, 8), torch.randn(2, 5, 2, 8)
+    table = torch.tensor([[0, page]])
+    ops.decode_attention(q, keys, keys, torch.tensor([5]), page_table=table)
+    with pytest.raises(ValueError, match=f"page_table: .* below 2, found {page}"):
+        ops.decode_attention(q, keys, keys, torch.tensor([6]), page_table=table)
+
+
 def test_a_decoding_of_wrong_shapes_is_refused():
     q, keys = torch.randn(2, 4, 8), torch.randn(2, 5, 2, 8)
     with pytest.raises(ValueError, match=r"lengths \(B,\), found .*\(3,\)"):
@@ -130,6 +163,34 @@ def test_a_decoding_of_wrong_shapes_is_refused():
     odd = torch.randn(2, 5, 3, 8)
     with pytest.raises(ValueError, match=r"divide heads \(4\), found 3"):
         ops.decode_attention(q, odd, odd, torch.ones(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("head_dim", [8, 32], ids=["by torch", "by the engine"])
+@pytest.mark.parametrize(
+    ("message", "spoilt"),
+    [
+        ("keys: expected a page for each of 2", {"keys": lambda x: x[:1]}),
+        ("keys and values of q's torch.float32", {"keys": lambda x: x.bfloat16()}),
+        (r"lengths: .* of torch.float32", {"lengths": lambda x: x.float()}),
+        (r"sinks: expected \(4,\), found \(3,\)", {"sinks": lambda _: torch.ones(3)}),
+        (
+            r"page_table: expected \(2, max_pages\)",
+            {"page_table": lambda _: torch.zeros(1, 2, dtype=torch.int32)},
+        ),
+        ("scale: expected a number", {"scale": lambda _: float("nan")}),
+    ],
+)
+def test_a_decoding_that_cannot_be_says_what_was_expected(head_dim, message, spoilt):
+    arguments = {
+        "q": torch.randn(2, 4, head_dim),
+        "keys": torch.randn(2, 5, 2, head_dim),
+        "lengths": torch.ones(2, dtype=torch.int64),
+    }
+    for name, spoil in spoilt.items():
+        arguments[name] = spoil(arguments.get(name))
+    arguments["values"] = arguments["keys"]
+    with pytest.raises(ValueError, match=message):
+        ops.decode_attention(**arguments)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -195,3 +256,13 @@ def test_the_gradient_filter_reaches_the_kernel_and_leaves_the_loss(monkeypatch)
             gradient_filter=0.1,
             label_smoothing=0.1,
         )
+
+
+@pytest.mark.cpu_only
+def test_tensors_without_numbers_give_shapes():
+    q, hidden = torch.empty(5, 4, 16, device="meta"), torch.empty(5, 8, device="meta")
+    weight, targets = hidden.new_empty(9, 8), hidden.new_empty(5, dtype=torch.int64)
+    assert ops.attention(q, q, q).shape == q.shape
+    loss = ops.linear_cross_entropy(hidden, weight, targets, reduction="sum")
+    assert loss.device.type == "meta"
+    assert ops.linear_logprobs(hidden, weight, targets).shape == (5,)

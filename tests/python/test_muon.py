@@ -148,6 +148,20 @@ def test_embeddings_and_head_have_rates_of_their_own(name):
     assert set(rates.values()) == {2e-2}
 
 
+@pytest.mark.parametrize(
+    ("message", "shape", "options"),
+    [
+        (r"matrices: .* found \(3,\)", (3,), {}),
+        ("steps: expected at least 1, found 0", (3, 4), {"steps": 0}),
+        (r"dtype: .* found torch\.float64", (3, 4), {"dtype": torch.float64}),
+    ],
+)
+def test_what_cannot_be_made_orthogonal_is_refused(message, shape, options):
+    with pytest.raises(ValueError, match=message):
+        orthogonalize(torch.ones(shape), **options)
+    assert orthogonalize(torch.ones(2, 0, 4)).shape == (2, 0, 4)
+
+
 def test_a_vector_is_no_matrix_for_muon():
     with pytest.raises(ConfigError, match=r"matrices only, found.*\(4,\)"):
         Muon([{"params": [torch.nn.Parameter(torch.ones(4))], "muon": True}], lr=1.0)

@@ -95,6 +95,26 @@ def test_weights_multiply_each_tokens_loss():
         assert_same_gradients(loss.sum(), expected, (hidden, weight))
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("reduction", ["sum", "mean", "none"])
+def test_weights_that_learn_get_a_gradient_whatever_the_reduction(reduction, compiled):
+    hidden, weight, targets = inputs()
+    weights = torch.linspace(0, 1e-3, TOKENS).requires_grad_()
+
+    def total(hidden, weight, weights):
+        return ops.linear_cross_entropy(
+            hidden, weight, targets, weights=weights, reduction=reduction
+        ).sum()
+
+    expected = (plain_losses(hidden, weight, targets) * weights).sum()
+    if reduction == "mean":
+        expected = expected / (targets != -100).sum()
+    if compiled:
+        total = torch.compile(total, fullgraph=True, backend="aot_eager")
+    found = total(hidden, weight, weights)
+    assert_same_gradients(found, expected, (hidden, weight, weights))
+
+
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "softcap": 4.0}])
 def test_logprobs_and_their_gradients_equal_pytorch(settings):
     hidden, weight, targets = inputs()
@@ -132,6 +152,30 @@ def test_token_statistics_and_their_gradients_equal_pytorch(settings):
         sum((x * s * counted).sum() for x, s in zip(expected, scales, strict=True)),
         (hidden, weight),
     )
+
+
+@pytest.mark.parametrize("by", ["", "cpu"], ids=["by the engine", "by torch"])
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_large_logits_lose_no_digits_of_a_probability(monkeypatch, by, reduction):
+    monkeypatch.setenv("TRIPTYCH_OPS", by)
+    weight = 1e4 * torch.randn(50, 20, generator=torch.manual_seed(0))
+    targets = torch.arange(20)
+    weight[targets, targets] = 4e4
+    weight[targets + 1, targets] = 4e4 - 0.5  # the two share the probability
+
+    def gradient(dtype, loss):
+        leaf = weight.detach().to(dtype).requires_grad_()
+        loss(torch.eye(20, dtype=dtype), leaf).sum().backward()
+        return leaf.grad
+
+    found = gradient(
+        torch.float32,
+        lambda *x: ops.linear_cross_entropy(*x, targets, reduction=reduction),
+    )
+    exact = gradient(
+        torch.float64, lambda x, w: F.cross_entropy(x @ w.T, targets, reduction="sum")
+    )
+    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=1e-6)
 
 
 def test_bfloat16_accumulates_in_float32():
@@ -239,6 +283,9 @@ def explicit_attention(
         {"window": 3},
         {"softcap": 2.0},
         {"window": 2, "softcap": 2.0, "scale": 0.3},
+        {"scale": -0.3},
+        {"scale": 0.0},
+        {"window": 3, "scale": -0.3},
         {"sinks": (0.5, -1.0, 2.0, 0.0)},
         {"window": 3, "softcap": 2.0, "sinks": (0.5, -1.0, 2.0, 0.0)},
     ],
@@ -267,6 +314,25 @@ def test_packed_attention_equals_a_dense_mask(rules, lengths):
         strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("head_dim", [8, 16], ids=["by torch", "by the engine"])
+def test_rows_without_a_token_have_a_gradient_of_nothing(head_dim):
+    q, k, v = (torch.ones(0, 2, head_dim, requires_grad=True) for _ in range(3))
+    found = ops.attention(q, k, v, cu_seqlens=torch.tensor([0, 0]))
+    found.sum().backward()
+    assert all(x.grad.shape == (0, 2, head_dim) for x in (q, k, v))
+
+
+@pytest.mark.parametrize("head_dim", [8, 16], ids=["by torch", "by the engine"])
+def test_types_that_differ_are_an_error_that_autocast_heals(head_dim):
+    q, k = torch.randn(5, 2, head_dim), torch.randn(5, 2, head_dim).bfloat16()
+    with pytest.raises(ValueError, match=r"one floating type, found .*32, .*bfloat16"):
+        ops.attention(q, k, k)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.attention(q, k, k).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match=r"found torch\.int64"):
+        ops.attention(*(torch.ones(5, 2, head_dim, dtype=torch.int64),) * 3)
 
 
 def test_boundaries_that_do_not_cover_the_tokens_are_an_error():

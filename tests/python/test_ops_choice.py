@@ -151,10 +151,14 @@ def test_varlen_is_called_as_this_torch_declares_it(monkeypatch):
     assert (bound["max_q"], bound["scale"], bound["enable_gqa"]) == (5, 0.5, True)
 
 
+HALF, WHOLE = torch.bfloat16, torch.float32
+
+
+@pytest.mark.parametrize("dtypes", [(HALF, HALF), (HALF, WHOLE), (WHOLE, HALF)])
 @pytest.mark.parametrize("casting", ["none", "llama", "gemma"])
-def test_the_plain_norm_equals_the_reference(casting):
+def test_the_plain_norm_equals_the_reference(casting, dtypes):
     reference = pytest.importorskip("triptych_kernels.reference")
-    x, residual = torch.randn(2, 3, 8).to(torch.bfloat16)
+    x, residual = (torch.randn(3, 8).to(dtype) for dtype in dtypes)
     weight = torch.randn(8)
     found = ops.add_rms_norm(x, residual, weight, 1e-6, casting=casting)
     expected = reference.rms_norm(x, weight, 1e-6, residual=residual, casting=casting)

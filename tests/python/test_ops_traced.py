@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from triptych import ops
 
@@ -64,16 +66,51 @@ def test_a_compiled_operator_is_one_graph_with_the_eager_numbers(name, autocast)
             torch.testing.assert_close(other, gradient, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("name", ["a sum", "log-probabilities"])
+def test_a_compiled_loss_gives_its_gradients_to_autograd_while_others_add_theirs(name):
+    compiled = torch.compile(CASES[name], fullgraph=True, backend="aot_eager")
+    _, expected = result(CASES[name], autocast=False)
+    with ops.accumulating():
+        _, gradients = result(compiled, autocast=False)
+    for gradient, other in zip(gradients[4:], expected[4:], strict=True):
+        torch.testing.assert_close(gradient, other)
+
+
 def test_the_operators_are_such_as_torch_can_check():
     q, k, v, sinks, hidden, weight = drawn()
     numbers = (True, None, 3.0, None)
     packed = torch.ops.triptych.packed_attention.default
-    torch.library.opcheck(packed, (q, k, v, DOCUMENTS, sinks, None, *numbers))
+    inputs = (q, k, v, DOCUMENTS, sinks, None)
+    torch.library.opcheck(packed, (*inputs, None, *numbers, 0.0))
+    torch.library.opcheck(packed, (*inputs, torch.tensor(7), *numbers, 0.5))
     losses = torch.ops.triptych.reduced_cross_entropy.default
     costs = (None, -100, 0.1, 0.1, None, "mean")
     torch.library.opcheck(losses, (hidden, weight, TARGETS, *costs))
     statistics = torch.ops.triptych.token_statistics.default
     torch.library.opcheck(statistics, (hidden, weight, TARGETS, 0.7, None))
+
+
+@pytest.mark.parametrize("rules", [{}, {"softcap": 3.0}, {"window": 2}], ids=str)
+def test_compiled_dropout_is_one_graph_whose_gradient_drops_the_same(rules):
+    function = torch.compile(
+        lambda q, k, v: ops.attention(
+            q, k, v, cu_seqlens=DOCUMENTS, dropout=0.4, **rules
+        ),
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    q, k, v, *_ = drawn()
+
+    def mixed(v):
+        torch.manual_seed(3)
+        return function(q, k, v)
+
+    found = mixed(v)
+    assert not torch.equal(found, function(q, k, v))  # chance goes on
+    (slope,) = torch.autograd.grad(found.sum(), v)
+    # What queries take up is linear in the values, by weights that were dropped alike.
+    torch.testing.assert_close((slope * v).sum(), found.sum())
+    assert torch.equal(mixed(v), found)
 
 
 def test_the_newest_token_is_one_graph_too():
@@ -85,3 +122,26 @@ def test_the_newest_token_is_one_graph_too():
     compiled = torch.compile(newest, fullgraph=True, backend="aot_eager")
     inputs = q, k, v, torch.tensor([5])
     torch.testing.assert_close(compiled(*inputs), newest(*inputs))
+
+
+ANGLES = torch.linspace(0.0, 3.0, 96).view(6, 1, 16)
+LAYERS = {
+    "gate": lambda x: ops.swiglu(x, x),
+    "norm": lambda x: ops.rms_norm(x, torch.ones(32), 1e-6).float(),
+    "turn": lambda x: ops.rotate(x[:, None], ANGLES.cos(), ANGLES.sin()),
+    "attention": lambda x: ops.attention(*(x[:, None],) * 3),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_who_records_what_torch_does_misses_nothing(name, dtype):
+    x, other = torch.randn(2, 6, 32, generator=torch.manual_seed(0)).to(dtype)
+    recorded = make_fx(LAYERS[name])(x)
+    tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(
+        recorded(other), LAYERS[name](other), atol=tolerance, rtol=tolerance
+    )
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        found = LAYERS[name](mode.from_tensor(x))
+    assert found.shape == LAYERS[name](x).shape

@@ -116,6 +116,16 @@ def accumulating() -> Iterator[None]:
         _CURRENT.reset(token)
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within it calls share nothing with others, wherever they are made."""
+    token = _CURRENT.set(None)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
 def current() -> Accumulation:
     """The one we are in, or one for the present call."""
     found = None if torch.compiler.is_compiling() else _CURRENT.get()

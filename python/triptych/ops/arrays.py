@@ -31,11 +31,39 @@ def widened(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def engine_obstacle(why: Callable[..., str], *arguments: Any) -> tuple[str, str]:
-    """`rust` and why it cannot serve: what `why` says of the arguments, or a compiler."""
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """The type of products with x: autocast's where it is on, as of torch's own, else x's."""
+    kind = (
+        x.device.type
+    )  # of "meta", say, torch has no autocast, and does not want to be asked
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return x.dtype
+
+
+def engine_obstacle(
+    why: Callable[..., str], *arguments: Any, is_operator: bool = False
+) -> tuple[str, str]:
+    """`rust` and why it cannot serve: what `why` says of the arguments, or who records.
+
+    An operator of torch is recorded by its name; else what the engine writes is missed.
+    """
     if torch.compiler.is_compiling():
         return "rust", "torch.compile does not look into it"
+    if not is_operator and _is_recorded():
+        return "rust", "it is recorded what torch does, not what the engine writes"
     return "rust", why(*arguments)
+
+
+_RECORDERS = (
+    torch._C._TorchDispatchModeKey.PROXY,  # make_fx
+    torch._C._TorchDispatchModeKey.FAKE,
+)
+
+
+def _is_recorded() -> bool:
+    modes = map(torch._C._get_dispatch_mode, _RECORDERS)
+    return torch._C._is_tracing() or any(mode is not None for mode in modes)
 
 
 def dtype_obstacle(x: Tensor, dtype: torch.dtype | None = None) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.ops import checks, libraries, rust_attention, traced
-from triptych.ops.arrays import engine_obstacle, widened
+from triptych.ops.arrays import autocast_dtype, engine_obstacle, widened
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
 from triptych.ops.pairs import within_documents
@@ -65,9 +67,9 @@ def attention(
         (tokens, heads, head_dim).
     """
     _check_shapes(q, k, v)
+    _check_types(q, k, v)
     _check_numbers(window, softcap, scale, dropout)
-    if sinks is not None and sinks.shape != q.shape[1:2]:
-        raise ValueError(f"sinks: expected ({q.shape[1]},), found {tuple(sinks.shape)}")
+    checks.sinks(sinks, q.shape[1])
     causal = causal or window is not None
     if pairs is not None and (window is not None or not causal):
         raise ValueError("pairs: expected causal attention without a window")
@@ -76,7 +78,7 @@ def attention(
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
     checks.integers("cu_seqlens", cu_seqlens, "(documents + 1,)")
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
-    if name == "cpu" and _is_compiled(q, rules):
+    if name == "cpu" and _is_compiled(q):
         return _traced(q, k, v, cu_seqlens, rules)
     if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
@@ -103,24 +105,19 @@ def attention(
     return output
 
 
-def _is_compiled(q: Tensor, rules: Rules) -> bool:
-    """Whether a compiler is to be shown an operator; none drops the same twice."""
-    return (
-        torch.compiler.is_compiling()
-        and q.device.type == "cpu"
-        and rules.dropout == 0.0
-    )
+def _is_compiled(q: Tensor) -> bool:
+    """Whether a compiler is to be shown an operator."""
+    return torch.compiler.is_compiling() and q.device.type == "cpu"
 
 
 def _traced(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
 ) -> Tensor:
-    dtype = rust_attention.compute_dtype(q)  # autocast does not reach into an operator
+    dtype = autocast_dtype(q)  # autocast does not reach into an operator
     q, k, v = (x.to(dtype) for x in (q, k, v))
-    causal, window, softcap, scale = rules[:4]
-    mixed: Tensor = _TRACED(
-        q, k, v, cu_seqlens, rules.sinks, rules.pairs, causal, window, softcap, scale
-    )
+    seed = _seed(q) if rules.dropout > 0.0 else None
+    tensors = q, k, v, cu_seqlens, rules.sinks, rules.pairs, seed
+    mixed: Tensor = _TRACED(*tensors, *rules[:5])
     return mixed
 
 
@@ -131,17 +128,32 @@ def _eager(
     cu_seqlens: Tensor,
     sinks: Tensor | None,
     pairs: Tensor | None,
+    seed: Tensor | None,
     *numbers: Any,
 ) -> Tensor:
-    names = ("causal", "window", "softcap", "scale")
+    names = ("causal", "window", "softcap", "scale", "dropout")
     rules = dict(zip(names, numbers, strict=True))
-    return attention(q, k, v, cu_seqlens=cu_seqlens, sinks=sinks, pairs=pairs, **rules)
+    with _drawing_from(seed):
+        return attention(
+            q, k, v, cu_seqlens=cu_seqlens, sinks=sinks, pairs=pairs, **rules
+        )
+
+
+@contextmanager
+def _drawing_from(seed: Tensor | None) -> Iterator[None]:
+    """Chance begins at a seed, so that the backward, which runs this again, drops the same."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(seed))
+        yield
 
 
 _TRACED = traced.traced(
     "packed_attention",
     "Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, Tensor? sinks, Tensor? pairs, "
-    "bool causal, int? window, float? softcap, float? scale",
+    "Tensor? seed, bool causal, int? window, float? softcap, float? scale, float dropout",
     1,
     _eager,
 )
@@ -166,7 +178,7 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
         half = "it is not asked for a soft-cap"
     if rules.sinks is not None or rules.pairs is not None:
         half = "it has neither sinks nor pairs"
-    name, no_rust = engine_obstacle(rust_attention.obstacle, q, rules)
+    name, no_rust = engine_obstacle(rust_attention.obstacle, q, rules, is_operator=True)
     found = {
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
@@ -190,8 +202,7 @@ def _check_numbers(
 ) -> None:
     checks.at_least_one_key(window)
     checks.above_zero("softcap", softcap)
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale: expected a number, found {scale}")
+    checks.number("scale", scale)
     checks.share("dropout", dropout, whole=False)
 
 
@@ -206,6 +217,18 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise ValueError(
             f"attention: expected kv_heads to divide heads ({q.shape[1]}), found "
             f"{k.shape[1]}"
+        )
+
+
+def _check_types(q: Tensor, k: Tensor, v: Tensor) -> None:
+    """One type, unless autocast is there to make it one."""
+    found = q.dtype, k.dtype, v.dtype
+    if not q.is_floating_point() or (
+        len(set(found)) > 1 and not torch.is_autocast_enabled(q.device.type)
+    ):
+        raise ValueError(
+            f"attention: expected q, k and v of one floating type, found {found[0]}, "
+            f"{found[1]} and {found[2]}"
         )
 
 
@@ -248,8 +271,8 @@ def _by_document(
     groups = _groups(boundaries)
     if rules.pairs is not None:
         rules = rules._replace(pairs=within_documents(rules.pairs, boundaries))
-    if not groups:
-        return torch.zeros_like(q)
+    if not groups:  # without a token, but with gradients of nothing
+        return q * (k.sum() + v.sum())
     pieces = [
         _group_attention(q, k, v, group, _of_group(rules, group, boundaries))
         for group in groups
@@ -290,6 +313,7 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     """Attention of (B, heads, length, head_dim) documents of one length."""
     if rules.softcap is not None or rules.sinks is not None:
         return _explicit(q, k, v, rules)
+    q, rules = _above_zero(q, rules)
     mask = None
     cuts = rules.window is not None and rules.window < q.shape[2]
     if cuts or rules.pairs is not None:
@@ -304,6 +328,14 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
         scale=rules.scale,
         enable_gqa=q.shape[1] != k.shape[1],
     )
+
+
+def _above_zero(q: Tensor, rules: Rules) -> tuple[Tensor, Rules]:
+    """The same with a scale above 0: torch's kernel multiplies hidden scores, -inf, by it."""
+    if rules.scale is None or rules.scale > 0.0:
+        return q, rules
+    sign = -1.0 if rules.scale < 0.0 else 0.0
+    return q * sign, rules._replace(scale=-rules.scale or 1.0)
 
 
 def _mask(length: int, rules: Rules, device: torch.device) -> Tensor:

@@ -19,6 +19,18 @@ def above_zero(name: str, value: float | None) -> None:
         raise ValueError(f"{name}: expected a number above 0, found {value}")
 
 
+def number(name: str, value: float | None) -> None:
+    """Refuses what is infinite or no number; None is none."""
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"{name}: expected a number, found {value}")
+
+
+def sinks(x: Tensor | None, heads: int) -> None:
+    """Refuses logits that are not one a head."""
+    if x is not None and x.shape != (heads,):
+        raise ValueError(f"sinks: expected ({heads},), found {tuple(x.shape)}")
+
+
 def share(name: str, value: float, *, whole: bool) -> None:
     """Refuses what is not in [0, 1], or without `whole` not in [0, 1)."""
     if not 0.0 <= value <= 1.0 or (value == 1.0 and not whole):

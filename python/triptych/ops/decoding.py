@@ -63,8 +63,12 @@ def decode_attention(
         (B, heads, head_dim), without a gradient.
     """
     _check(q, keys, values, lengths)
+    _check_pages(q.shape[0], keys.shape[0], page_table)
+    _check_places(lengths, keys.shape[:2], page_table)
+    checks.sinks(sinks, q.shape[1])
     checks.at_least_one_key(window)
     checks.above_zero("softcap", softcap)
+    checks.number("scale", scale)
     found = {"triton": kernel_obstacle(q)}
     by_engine = engine_obstacle(_no_rust, q, keys, values, lengths, page_table)
     found |= dict([by_engine])
@@ -105,7 +109,6 @@ def _by_engine(
     q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, rules: Rules
 ) -> Tensor:
     """`decode_attention` of the engine, without pages."""
-    _check_lengths(lengths, keys.shape[1])
     q = q.contiguous()
     mixed = torch.empty_like(q)
     table: dict[str, Any] = {
@@ -142,11 +145,13 @@ def _masked(
     rules: Rules,
 ) -> Tensor:
     """`decode_attention` in plain PyTorch."""
-    keys, values = (_in_order(x, page_table, q.shape[0]) for x in (keys, values))
-    _check_lengths(lengths, keys.shape[2])
+    keys, values = (_in_order(x, page_table, lengths) for x in (keys, values))
     slots = torch.arange(keys.shape[2], device=q.device)
     last = lengths[:, None].to(q.device)
     seen = slots < last
+    # What memory holds that no token was written to may be no number, which no mask hides.
+    free = ~seen[:, None, :, None]
+    keys, values = (x.masked_fill(free, 0.0) for x in (keys, values))
     if rules.window is not None:
         seen = seen & (slots >= last - rules.window)
     if rules.softcap is None and rules.sinks is None:
@@ -163,10 +168,18 @@ def _masked(
     return mixed.masked_fill(lengths[:, None, None] == 0, 0.0)
 
 
-def _in_order(x: Tensor, page_table: Tensor | None, batch: int) -> Tensor:
+def _in_order(x: Tensor, page_table: Tensor | None, lengths: Tensor) -> Tensor:
     """(B, kv_heads, slots, head_dim) of pages (pages, page_size, kv_heads, head_dim)."""
-    x = x[:batch] if page_table is None else x[page_table.long()].flatten(1, 2)
-    return x.transpose(1, 2)
+    if page_table is None:
+        return x[: lengths.numel()].transpose(1, 2)
+    pages = page_table.masked_fill(~_used(page_table, lengths, x.shape[1]), 0)
+    return x[pages.long()].flatten(1, 2).transpose(1, 2)
+
+
+def _used(page_table: Tensor, lengths: Tensor, page_size: int) -> Tensor:
+    """(B, max_pages) whether a page of the table holds a token; others may be anything."""
+    first = torch.arange(page_table.shape[1], device=page_table.device) * page_size
+    return first < lengths[:, None].to(first.device)
 
 
 def _by_scores(
@@ -187,15 +200,26 @@ def _by_scores(
     return mixed.view(batch, heads, head_dim).to(q.dtype)
 
 
-def _check_lengths(lengths: Tensor, slots: int) -> None:
+def _check_places(
+    lengths: Tensor, shape: torch.Size, page_table: Tensor | None
+) -> None:
     """On a CPU alone: reading them would stall a device, and break a compiler's graph."""
     if lengths.device.type != "cpu" or torch.compiler.is_compiling():
         return
+    pages, page_size = shape
+    slots = page_size * (1 if page_table is None else page_table.shape[1])
     found = lengths.tolist()
     if any(not 0 <= length <= slots for length in found):
         raise ValueError(
             f"lengths: expected from 0 to {slots}, as the pages hold, found {found!s:.100}"
         )
+    if page_table is not None and page_table.device.type == "cpu":
+        used = page_table[_used(page_table, lengths, page_size)]
+        outside = used[(used < 0) | (used >= pages)]
+        if outside.numel():
+            raise ValueError(
+                f"page_table: expected pages below {pages}, found {int(outside[0])}"
+            )
 
 
 def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
@@ -210,4 +234,27 @@ def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
         raise ValueError(
             f"decode_attention: expected kv_heads to divide heads ({q.shape[1]}), found "
             f"{keys.shape[2]}"
+        )
+    if keys.dtype != q.dtype or values.dtype != q.dtype:
+        raise ValueError(
+            f"decode_attention: expected keys and values of q's {q.dtype}, found "
+            f"{keys.dtype} and {values.dtype}"
+        )
+    checks.integers("lengths", lengths, "(B,)")
+
+
+def _check_pages(batch: int, pages: int, page_table: Tensor | None) -> None:
+    if page_table is None and pages < batch:
+        raise ValueError(
+            f"keys: expected a page for each of {batch} sequences without a page_table, "
+            f"found {pages}"
+        )
+    if page_table is not None and (
+        page_table.dim() != 2
+        or page_table.shape[0] != batch
+        or page_table.dtype not in checks.INTEGERS
+    ):
+        raise ValueError(
+            f"page_table: expected ({batch}, max_pages) of int32 or int64, found "
+            f"{tuple(page_table.shape)} of {page_table.dtype}"
         )

@@ -54,7 +54,7 @@ def rms_norm(
     if name != "cpu":
         normed: Tensor = kernel("rms_norm", name)(x, weight, eps, casting=casting)
         return normed
-    return _plain_norm(x, weight, eps, casting)
+    return _plain_norm(x, weight, eps, casting, x.dtype)
 
 
 def add_rms_norm(
@@ -70,18 +70,20 @@ def add_rms_norm(
         )
         return normed, total
     total = (x + residual).to(residual.dtype)
-    return _plain_norm(total, weight, eps, casting).to(x.dtype), total
+    return _plain_norm(total, weight, eps, casting, x.dtype), total
 
 
-def _plain_norm(x: Tensor, weight: Tensor, eps: float, casting: str) -> Tensor:
-    """Its result has x's dtype."""
+def _plain_norm(
+    x: Tensor, weight: Tensor, eps: float, casting: str, dtype: torch.dtype
+) -> Tensor:
+    """Its result, and what "llama" rounds to, is of `dtype`."""
     wide, shape = widened(x), weight.shape
     if casting == "none":
-        return F.rms_norm(wide, shape, weight.to(wide.dtype), eps).to(x.dtype)
+        return F.rms_norm(wide, shape, weight.to(wide.dtype), eps).to(dtype)
     normed = F.rms_norm(wide, shape, None, eps)
     if casting == "gemma":
-        return (normed * (1.0 + weight.to(wide.dtype))).to(x.dtype)
-    return (normed.to(x.dtype) * weight).to(x.dtype)
+        return (normed * (1.0 + weight.to(wide.dtype))).to(dtype)
+    return (normed.to(dtype) * weight).to(dtype)
 
 
 def _check_norm(x: Tensor, weight: Tensor, casting: str) -> None:

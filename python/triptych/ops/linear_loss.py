@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from triptych.ops import checks, traced
-from triptych.ops.arrays import dtype_obstacle, engine_obstacle
+from triptych.ops.arrays import autocast_dtype, dtype_obstacle, engine_obstacle
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.chunked import Settings
 from triptych.ops.summed_loss import summed_loss
@@ -45,7 +45,8 @@ def linear_cross_entropy(
         hidden: (tokens, hidden_size).
         weight: (vocab_size, hidden_size).
         targets: (tokens,) int64 or int32 ids, or `ignore_index`: such tokens cost nothing.
-        weights: (tokens,) factor of each token's loss, by default 1.
+        weights: (tokens,) factor of each token's loss, by default 1; they may learn,
+            for which logits are computed once more.
         ignore_index: target of tokens that do not count.
         z_loss: adds z_loss * lse ** 2 a token (Chowdhery et al. 2022, section 5).
         label_smoothing: share of the target spread over all ids, as in torch.
@@ -65,9 +66,9 @@ def linear_cross_entropy(
     _check_filter(gradient_filter, label_smoothing)
     _check_costs(weights, targets, z_loss, label_smoothing)
     checks.above_zero("softcap", softcap)
-    settings = Settings(compute_dtype(hidden), softcap, 1.0, z_loss, label_smoothing)
+    settings = Settings(autocast_dtype(hidden), softcap, 1.0, z_loss, label_smoothing)
     obstacles = (
-        *_chunked_obstacles(reduction, gradient_filter),
+        *_chunked_obstacles(reduction, gradient_filter, weights),
         engine_obstacle(dtype_obstacle, hidden, settings.dtype),
     )
     name = implementation("linear_cross_entropy", hidden.device.type, obstacles)
@@ -104,12 +105,21 @@ def linear_cross_entropy(
     return _reduce(losses, targets != ignore_index, reduction)
 
 
-def _chunked_obstacles(reduction: str, gradient_filter: float) -> Obstacles:
+def _chunked_obstacles(
+    reduction: str, gradient_filter: float, weights: Tensor | None
+) -> Obstacles:
+    if _learn(weights):
+        return (("chunked", "it gives weights no gradient"),)
     if reduction == "none":
         return (("chunked", "it keeps no token's loss"),)
     if gradient_filter:
         return (("chunked", "it has no gradient filter"),)
     return ()
+
+
+def _learn(weights: Tensor | None) -> bool:
+    """Whether weights get a gradient, for which each token's loss is needed."""
+    return weights is not None and weights.requires_grad and torch.is_grad_enabled()
 
 
 def _on_cpu(
@@ -123,9 +133,10 @@ def _on_cpu(
 ) -> Tensor:
     counted = targets != ignore_index
     _check_ids(targets, counted, weight.shape[0])
-    if reduction == "none":
+    if reduction == "none" or _learn(weights):
         losses = token_losses(hidden, weight, targets, counted, settings)
-        return losses if weights is None else losses * weights
+        losses = losses if weights is None else losses * weights
+        return _reduce(losses, counted, reduction)
     total = summed_loss(hidden, weight, targets, counted, weights, settings)
     return total if reduction == "sum" else total / _count(counted)
 
@@ -157,7 +168,7 @@ def linear_logprobs(
     checks.above_zero("temperature", temperature)
     checks.above_zero("softcap", softcap)
     _check_filter(gradient_filter)
-    settings = Settings(compute_dtype(hidden), softcap, temperature)
+    settings = Settings(autocast_dtype(hidden), softcap, temperature)
     counted = targets != IGNORE_INDEX
     no_rust = engine_obstacle(dtype_obstacle, hidden, settings.dtype)
     name = implementation("linear_logprobs", hidden.device.type, (no_rust,))
@@ -203,7 +214,7 @@ def linear_statistics(
     targets = targets.long()
     checks.above_zero("temperature", temperature)
     checks.above_zero("softcap", softcap)
-    dtype = compute_dtype(hidden)
+    dtype = autocast_dtype(hidden)
     no_rust = engine_obstacle(dtype_obstacle, hidden, dtype)
     name = implementation("linear_statistics", hidden.device.type, (no_rust,))
     if _is_compiled(hidden, name):
@@ -298,13 +309,6 @@ _TRACED_STATISTICS = traced.traced("token_statistics", _LOGITS, 4, _statistics)
 traced.shapes_of(_TRACED_LOSS, _losses_of)
 traced.shapes_of(_TRACED_LOGPS, _rows_of)
 traced.shapes_of(_TRACED_STATISTICS, lambda *x: tuple(_rows_of(*x) for _ in range(4)))
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """Type the matrix products run in: autocast's where it is on, else x's own."""
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
 
 
 def _reduce(losses: Tensor, counted: Tensor, reduction: str) -> Tensor:

@@ -31,6 +31,7 @@ def orthogonalize(
     Returns:
         (..., rows, columns) in the dtype of `matrices`.
     """
+    _check(matrices, steps, dtype)
     name = implementation("orthogonalize", matrices.device.type)
     if name == "cpu":
         return _plain(matrices, steps, method, dtype)
@@ -39,9 +40,22 @@ def orthogonalize(
     return result
 
 
+def _check(matrices: Tensor, steps: int, dtype: torch.dtype) -> None:
+    if matrices.dim() < 2:
+        raise ValueError(
+            f"matrices: expected (..., rows, columns), found {tuple(matrices.shape)}"
+        )
+    if steps < 1:
+        raise ValueError(f"steps: expected at least 1, found {steps}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: expected one of {DTYPES}, found {dtype}")
+
+
 @torch.no_grad()
 def _plain(matrices: Tensor, steps: int, method: str, dtype: torch.dtype) -> Tensor:
     """Each iteration is three products of the batch, sums done by the products."""
+    if matrices.numel() == 0:
+        return matrices.clone()
     x = matrices.reshape(-1, *matrices.shape[-2:])
     wide = x.shape[1] <= x.shape[2]
     norms = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)

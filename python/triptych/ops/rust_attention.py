@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from triptych import _core
 from triptych.ops import checks
-from triptych.ops.arrays import LANES, array, dtype_obstacle
+from triptych.ops.arrays import LANES, array, autocast_dtype, dtype_obstacle
 from triptych.ops.libraries import Rules
 from triptych.ops.pairs import within_documents
 
@@ -32,21 +32,14 @@ def obstacle(q: Tensor, rules: Rules) -> str:
         return (
             f"a head dim of {q.shape[2]} is no multiple of {LANES} up to {MAX_HEAD_DIM}"
         )
-    return dtype_obstacle(q, compute_dtype(q))
-
-
-def compute_dtype(q: Tensor) -> torch.dtype:
-    """The type of the products: autocast's where it is on, as of torch's own attention."""
-    if torch.is_autocast_enabled(q.device.type):
-        return torch.get_autocast_dtype(q.device.type)
-    return q.dtype
+    return dtype_obstacle(q, autocast_dtype(q))
 
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
 ) -> Tensor:
     """As `ops.attention`."""
-    dtype = compute_dtype(q)
+    dtype = autocast_dtype(q)
     scale = 1.0 / math.sqrt(q.shape[2]) if rules.scale is None else rules.scale
     mixed: Tensor
     mixed, _ = _attend(

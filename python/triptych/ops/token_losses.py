@@ -114,7 +114,7 @@ class _TokenStatistics(torch.autograd.Function):
                 part = [x[chunk.span] for x in found]
                 _fill(part, chunk.logits, targets[chunk.span], settings)
         logps, lse, means, entropy = found
-        ctx.save_for_backward(hidden, weight, targets, lse, entropy)
+        ctx.save_for_backward(hidden, weight, targets, entropy)
         ctx.settings = settings
         return logps, lse, means, entropy
 
@@ -127,19 +127,16 @@ class _TokenStatistics(torch.autograd.Function):
         g_mean: Tensor,
         g_entropy: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        hidden, weight, targets, lse, entropy = ctx.saved_tensors
+        hidden, weight, targets, entropy = ctx.saved_tensors
         settings, memory = ctx.settings, ctx.memory
         with torch.autocast(hidden.device.type, enabled=False):
             narrow = memory.narrow(weight, settings.dtype)
             needed = list(ctx.needs_input_grad[:2])
             gradients = Gradients(hidden, narrow, settings, needed, memory)
             for chunk in chunks(hidden, narrow, settings, memory):
-                known, given = (
-                    [x[chunk.span] for x in numbers]
-                    for numbers in ((lse, entropy), (g_logp, g_lse, g_mean, g_entropy))
-                )
-                ids = targets[chunk.span]
-                _into_slopes(chunk.logits, ids, known, given, settings)
+                given = [x[chunk.span] for x in (g_logp, g_lse, g_mean, g_entropy)]
+                part = targets[chunk.span], entropy[chunk.span]
+                _into_slopes(chunk.logits, *part, given, settings)
                 gradients.add(chunk, chunk.logits)
         of_weight = gradients.weight_gradient()
         if of_weight is not None:
@@ -179,29 +176,33 @@ def _fill(
 def _into_slopes(
     logits: Tensor,
     targets: Tensor,
-    known: list[Tensor],
+    entropies: Tensor,
     upstream: list[Tensor],
     settings: Settings,
 ) -> None:
-    """Logits become d loss / d logits in place, for `upstream` of their statistics."""
+    """Logits become d loss / d logits in place, for `upstream` of their statistics.
+
+    The log-sum-exp is made again: once rounded, it is too coarse for large logits.
+    """
     if settings.by_engine:
         _core.logit_slopes(
             array(logits),
             array(targets.contiguous()),
             (settings.softcap, settings.temperature),
-            [array(x) for x in known],
+            array(entropies),
             [array(x.contiguous()) for x in upstream],
             torch.get_num_threads(),
         )
         return
-    lse, entropy = known
     g_logp, g_lse, g_mean, g_entropy = (x[:, None] for x in upstream)
-    factors = g_lse - g_logp
-    logits.sub_(lse[:, None])
-    if settings.entropy:
-        surprise = logits + entropy[:, None]
-        factors = surprise.mul_(-g_entropy).add_(factors)
-    logits.exp_().mul_(factors).add_(g_mean / logits.shape[1])
+    logits.sub_(logits.amax(dim=1, keepdim=True))
+    below = logits.clone() if settings.entropy else None
+    sums = logits.exp_().sum(dim=1, keepdim=True)
+    factors = (g_lse - g_logp) / sums
+    if below is not None:
+        surprise = below.add_(entropies[:, None] - sums.log())
+        factors = surprise.mul_(-g_entropy / sums).add_(factors)
+    logits.mul_(factors).add_(g_mean / logits.shape[1])
     logits.scatter_add_(1, targets[:, None], g_logp)
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from triptych.ops.accumulation import apart
+
 Outputs = Tensor | tuple[Tensor, ...]
 
 _LIBRARY = torch.library.Library("triptych", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -33,12 +35,14 @@ def traced(
     returns = ", ".join(["Tensor"] * outputs)
     gradients = f"{name}_backward"
     _define(name, f"({arguments}) -> ({returns})")
-    _define(gradients, f"({arguments}, Tensor[] upstream) -> Tensor[]")
+    _define(gradients, f"({arguments}, Tensor[] upstream, int[] places) -> Tensor[]")
     operator, backward = (
         getattr(torch.ops.triptych, x).default for x in (name, gradients)
     )
-    _implement(name, lambda *inputs: _owned(compute(*inputs)))
-    _implement(gradients, lambda *inputs: _gradients(compute, inputs))
+    # What they give back is all that a compiler is told of: they must not add to `grad`.
+    alone = apart()(compute)
+    _implement(name, lambda *inputs: _owned(alone(*inputs)))
+    _implement(gradients, apart()(lambda *inputs: _gradients(compute, inputs)))
     torch.library.register_fake(backward, lambda *inputs: _alike(inputs), lib=_LIBRARY)
     function = _differentiable(operator, backward)
     _LIBRARY.impl(name, function.apply, "Autograd")  # type: ignore[no-untyped-call]
@@ -67,7 +71,7 @@ def _owned(outputs: Outputs) -> Outputs:
 
 
 def _reals(inputs: Sequence[Any]) -> list[int]:
-    """Places of the arguments that have a gradient."""
+    """Places of the arguments that may have a gradient."""
     return [
         place
         for place, x in enumerate(inputs)
@@ -76,15 +80,13 @@ def _reals(inputs: Sequence[Any]) -> list[int]:
 
 
 def _alike(inputs: Sequence[Any]) -> list[Tensor]:
-    *arguments, _ = inputs
+    *arguments, _, places = inputs
     contiguous = torch.contiguous_format
-    places = _reals(arguments)
     return [torch.empty_like(arguments[i], memory_format=contiguous) for i in places]
 
 
 def _gradients(compute: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:
-    *arguments, upstream = inputs
-    places = _reals(arguments)
+    *arguments, upstream, places = inputs
     for i in places:
         arguments[i] = arguments[i].detach().requires_grad_()
     leaves = [arguments[i] for i in places]
@@ -113,8 +115,9 @@ def _differentiable(operator: Any, backward_operator: Any) -> Any:
         def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
             saved = zip(ctx.saved_tensors, ctx.others, strict=True)
             inputs = [other if x is None else x for x, other in saved]
-            found = backward_operator(*inputs, list(upstream))
-            by_place = dict(zip(_reals(inputs), found, strict=True))
+            places = [i for i in _reals(inputs) if ctx.needs_input_grad[i]]
+            found = backward_operator(*inputs, list(upstream), places)
+            by_place = dict(zip(places, found, strict=True))
             return tuple(by_place.get(i) for i in range(len(inputs)))
 
     return Traced

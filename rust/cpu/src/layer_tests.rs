@@ -7,7 +7,7 @@ use crate::logits::Shape;
 use crate::loss::{loss_and_slopes, Cost};
 use crate::norm::{rms_norm, rms_norm_slopes, Given, Weight};
 use crate::rope::{turn, Angles};
-use crate::statistics::{statistics, statistics_slopes, Known, Statistics};
+use crate::statistics::{statistics, statistics_slopes, Statistics};
 use crate::sums;
 use crate::Element;
 
@@ -103,7 +103,8 @@ impl PlainRow {
         };
         let (logits, steepness): (Vec<f64>, Vec<f64>) =
             wide64(row).map(shaped).map(|(x, slope)| (x / temperature, slope / temperature)).unzip();
-        let log_sum = logits.iter().map(|x| x.exp()).sum::<f64>().ln();
+        let largest = logits.iter().copied().fold(f64::MIN, f64::max);
+        let log_sum = largest + logits.iter().map(|x| (x - largest).exp()).sum::<f64>().ln();
         let mean = logits.iter().sum::<f64>() / row.len() as f64;
         let entropy = logits.iter().map(|x| (log_sum - x) * (x - log_sum).exp()).sum();
         Self { logp: logits[target] - log_sum, logits, steepness, target, log_sum, mean, entropy }
@@ -140,17 +141,37 @@ fn statistics_of_rows_and_the_gradient_of_all_four_are_those_of_float64() {
             assert_close(found, rows.iter().map(wanted), 1e-6);
         }
         let mut slopes = logits.clone();
-        let known = Known { log_sums: &four[1], entropies: &four[3] };
         let [logps, log_sums, means, entropies] = &upstream;
         let given = Statistics { logps: &logps[..], log_sums, means, entropies };
         assert_eq!(given.obstacle(logits.len(), &targets), None);
-        statistics_slopes(&mut slopes, &targets, shape, known, &given, 2);
+        statistics_slopes(&mut slopes, &targets, shape, &four[3], &given, 2);
         let wanted = rows
             .iter()
             .enumerate()
             .flat_map(|(row, r)| r.slopes([0, 1, 2, 3].map(|i| f64::from(upstream[i][row]))));
         assert_close(&slopes, wanted, 2e-6);
     }
+}
+
+#[test]
+fn probabilities_of_large_logits_have_all_their_digits() {
+    let (rows, size) = (40, 100);
+    let mut logits: Vec<f32> = numbers(rows * size, 1).iter().map(|x| 1e4 * x).collect();
+    for row in logits.chunks_mut(size) {
+        (row[3], row[4]) = (3e4, 3e4 - 0.5); // two that share the probability
+    }
+    let targets = vec![3; rows];
+    let shape = Shape { softcap: None, temperature: 1.0 };
+    let cost = Cost { targets: &targets, weights: &vec![1.0; rows], z_loss: 0.0, label_smoothing: 0.0 };
+    let (wanted_loss, wanted) = plain_loss(&logits, cost, shape, size);
+    let mut slopes = logits.clone();
+    let loss = loss_and_slopes(&mut slopes, cost, shape, 2);
+    assert!((loss - wanted_loss).abs() < 1e-6 * wanted_loss, "{loss} for {wanted_loss}");
+    assert_close(&slopes, wanted.clone(), 2e-7);
+    let (logps, none) = (vec![-1.0; rows], vec![0.0; rows]);
+    let upstream = Statistics { logps: &logps[..], log_sums: &none, means: &none, entropies: &[] };
+    statistics_slopes(&mut logits, &targets, shape, &[], &upstream, 2);
+    assert_close(&logits, wanted, 2e-7);
 }
 
 #[test]

@@ -100,7 +100,9 @@ impl Shaping for Capped {
 pub(crate) struct Sums {
     pub largest: f32,
     pub mean: f32,
-    /// Logarithm of the sum of e^(logit - `largest`).
+    /// Sum of e^(logit - `largest`), and its logarithm. Their sum with `largest` in one float32 would
+    /// lose the digits of a probability as logits grow.
+    pub powers: f32,
     pub log_powers: f32,
 }
 
@@ -117,8 +119,8 @@ impl Sums {
     #[inline(always)]
     pub fn of<V: Vector>(row: &[V::Element], shaping: impl Shaping) -> Self {
         let (largest, sum) = largest_and_sum::<V>(row, shaping);
-        let log_powers = sum_of_powers::<V>(row, largest, shaping).ln();
-        Self { largest, mean: sum / row.len() as f32, log_powers }
+        let powers = sum_of_powers::<V>(row, largest, shaping);
+        Self { largest, mean: sum / row.len() as f32, powers, log_powers: powers.ln() }
     }
 
     /// Logarithm of the sum of e^logit.
@@ -143,14 +145,20 @@ impl Sums {
             sum = weighed::<V>(V::sub(shaping.logits::<V>(V::widen(chunk)), largest), sum);
         }
         let tail = V::sub(V::load(&tail::<V>(rest, shaping)), largest);
-        self.log_powers - V::sum(weighed::<V>(tail, sum)) / self.log_powers.exp()
+        self.log_powers - V::sum(weighed::<V>(tail, sum)) / self.powers
     }
 }
 
 /// `sum + x e^x`
 #[inline(always)]
 fn weighed<V: Vector>(x: V::Floats, sum: V::Floats) -> V::Floats {
-    V::fma(x, V::exp2(V::mul(x, V::splat(LOG2_E))), sum)
+    V::fma(x, power::<V>(x), sum)
+}
+
+/// `e^x`
+#[inline(always)]
+fn power<V: Vector>(x: V::Floats) -> V::Floats {
+    V::exp2(V::mul(x, V::splat(LOG2_E)))
 }
 
 /// The logit at one place of a row.
@@ -180,26 +188,25 @@ fn largest_and_sum<V: Vector>(row: &[V::Element], shaping: impl Shaping) -> (f32
 #[inline(always)]
 fn sum_of_powers<V: Vector>(row: &[V::Element], largest: f32, shaping: impl Shaping) -> f32 {
     let (chunks, rest) = split::<V>(row);
-    let (factor, shift) = (V::splat(LOG2_E), V::splat(-largest * LOG2_E));
-    let mut sum = V::splat(0.0);
+    let (largest, mut sum) = (V::splat(largest), V::splat(0.0));
     for chunk in chunks.chunks_exact(V::LANES) {
-        sum = V::add(sum, V::exp2(V::fma(shaping.logits::<V>(V::widen(chunk)), factor, shift)));
+        sum = V::add(sum, power::<V>(V::sub(shaping.logits::<V>(V::widen(chunk)), largest)));
     }
     let tail = V::load(&tail::<V>(rest, shaping));
-    V::sum(V::add(sum, V::exp2(V::fma(tail, factor, shift))))
+    V::sum(V::add(sum, power::<V>(V::sub(tail, largest))))
 }
 
 /// What the slope of every logit of a row is made of.
 #[derive(Clone, Copy)]
 pub(crate) struct Slopes {
-    pub log_sum: f32,
+    pub sums: Sums,
     /// Of the row; of no matter where nothing comes from it.
     pub entropy: f32,
     pub upstream: Upstream,
 }
 
 impl Slopes {
-    /// Numbers of a row become what a loss changes by for each unit of them: with p = e^(logit - `log_sum`),
+    /// Numbers of a row become what a loss changes by for each unit of them: with p = e^(logit - log-sum),
     /// p (of log-sum - of logp - of entropy (ln p + entropy)) + of mean / size, and of logp at the target.
     #[inline(always)]
     pub fn replace<V: Vector>(&self, row: &mut [V::Element], target: usize, shaping: impl Shaping) {
@@ -224,14 +231,14 @@ impl Slopes {
     #[inline(always)]
     fn slope<V: Vector>(&self, logits: V::Floats, more: f32, shaping: impl Shaping) -> V::Floats {
         let Upstream { logp, log_sum, entropy, .. } = self.upstream;
-        let shift = V::splat(-self.log_sum * LOG2_E);
-        let power = V::exp2(V::fma(logits, V::splat(LOG2_E), shift));
-        let mut shares = V::splat(log_sum - logp);
+        let below = V::sub(logits, V::splat(self.sums.largest));
+        let share = 1.0 / self.sums.powers;
+        let mut shares = V::splat((log_sum - logp) * share);
         if entropy != 0.0 {
-            let surprise = V::add(V::sub(logits, V::splat(self.log_sum)), V::splat(self.entropy));
-            shares = V::fma(V::splat(-entropy), surprise, shares);
+            let surprise = V::add(below, V::splat(self.entropy - self.sums.log_powers));
+            shares = V::fma(V::splat(-entropy * share), surprise, shares);
         }
-        V::mul(V::fma(power, shares, V::splat(more)), shaping.steepness::<V>(logits))
+        V::mul(V::fma(power::<V>(below), shares, V::splat(more)), shaping.steepness::<V>(logits))
     }
 }
 

@@ -84,7 +84,7 @@ impl<E: Element, S: Shaping> Losses<'_, E, S> {
             mean: -smoothing * weight,
             entropy: 0.0,
         };
-        Slopes { log_sum: sums.log_sum(), entropy: 0.0, upstream }.replace::<V>(logits, target, self.shaping);
+        Slopes { sums, entropy: 0.0, upstream }.replace::<V>(logits, target, self.shaping);
         let spread = sums.log_sum() - sums.mean;
         weight * (smoothing * spread - (1.0 - smoothing) * logp + z_loss * sums.log_sum() * sums.log_sum())
     }

@@ -103,40 +103,25 @@ impl<E: Element, S: Shaping> RowKernel<E> for Forward<'_, E, S> {
     }
 }
 
-/// What a backward pass needs of the forward pass, beside the logits.
-#[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
-    /// As of [`Statistics`].
-    pub log_sums: &'a [f32],
-    /// As of [`Statistics`].
-    pub entropies: &'a [f32],
-}
-
-impl Known<'_> {
-    /// What stands against it beside the gradient of statistics; `None` if nothing does.
-    pub fn obstacle(&self, upstream: &Statistics<&[f32]>) -> Option<String> {
-        let found = [self.log_sums, self.entropies].map(<[f32]>::len);
-        let expected = [upstream.log_sums, upstream.entropies].map(<[f32]>::len);
-        (found != expected).then(|| format!("{found:?} log-sums and entropies, and {expected:?} gradients"))
-    }
-}
-
 /// Turns `logits` into the gradient of a loss, of which `upstream` is that of each statistic.
 ///
+/// `entropies` are those of the forward pass. What else it summed up is summed up again: a log-sum that
+/// was rounded to float32 is too coarse for large logits.
+///
 /// # Panics
-/// As [`statistics`], or where `known` has other lengths than `upstream`.
+/// As [`statistics`], or where there are other numbers of entropies than of gradients of them.
 pub fn statistics_slopes<E: Element>(
     logits: &mut [E],
     targets: &[i64],
     shape: Shape,
-    known: Known,
+    entropies: &[f32],
     upstream: &Statistics<&[f32]>,
     num_threads: usize,
 ) {
     let size = logits.len() / targets.len();
     let logits = Parts::of(logits);
     by_shape!(shape, shaping => {
-        let kernel = Backward { logits, targets, size, known, upstream, shaping };
+        let kernel = Backward { logits, targets, size, entropies, upstream, shaping };
         on_rows::<E>(&kernel, targets.len(), num_threads);
     });
 }
@@ -145,7 +130,7 @@ struct Backward<'a, E, S> {
     logits: Parts<'a, E>,
     targets: &'a [i64],
     size: usize,
-    known: Known<'a>,
+    entropies: &'a [f32],
     upstream: &'a Statistics<&'a [f32]>,
     shaping: S,
 }
@@ -158,15 +143,16 @@ impl<E: Element, S: Shaping> RowKernel<E> for Backward<'_, E, S> {
         for row in rows {
             // Sound: a row is drawn once.
             let logits = unsafe { self.logits.part(row * self.size, self.size) };
-            self.slopes(row).replace::<V>(logits, self.targets[row] as usize, self.shaping);
+            let sums = Sums::of::<V>(logits, self.shaping);
+            self.slopes(row, sums).replace::<V>(logits, self.targets[row] as usize, self.shaping);
         }
     }
 }
 
 impl<E, S> Backward<'_, E, S> {
     #[inline(always)]
-    fn slopes(&self, row: usize) -> Slopes {
-        let (known, given) = (self.known, self.upstream);
+    fn slopes(&self, row: usize, sums: Sums) -> Slopes {
+        let given = self.upstream;
         let or_none = |numbers: &[f32]| numbers.get(row).copied().unwrap_or(0.0);
         let upstream = Upstream {
             logp: given.logps[row],
@@ -174,6 +160,6 @@ impl<E, S> Backward<'_, E, S> {
             mean: given.means[row],
             entropy: or_none(given.entropies),
         };
-        Slopes { log_sum: known.log_sums[row], entropy: or_none(known.entropies), upstream }
+        Slopes { sums, entropy: or_none(self.entropies), upstream }
     }
 }

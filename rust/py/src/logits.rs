@@ -4,7 +4,7 @@ use numpy::{Element as NumpyElement, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 use triptych_cpu::logits::Shape;
 use triptych_cpu::loss::Cost;
-use triptych_cpu::statistics::{statistics, statistics_slopes, Known, Statistics};
+use triptych_cpu::statistics::{statistics, statistics_slopes, Statistics};
 use triptych_cpu::{loss, Element};
 
 use crate::border::detached;
@@ -89,20 +89,19 @@ pub fn logit_slopes(
     logits: Any<'_, '_>,
     targets: Ids<'_>,
     shape: Numbers,
-    known: [Floats<'_>; 2],
+    entropies: Floats<'_>,
     upstream: [Floats<'_>; 4],
     num_threads: usize,
 ) -> PyResult<()> {
-    let known = Known { log_sums: known[0].as_slice()?, entropies: known[1].as_slice()? };
-    let [logps, log_sums, means, entropies] = &upstream;
+    let [logps, log_sums, means, of_entropies] = &upstream;
     let upstream = Statistics {
         logps: logps.as_slice()?,
         log_sums: log_sums.as_slice()?,
         means: means.as_slice()?,
-        entropies: entropies.as_slice()?,
+        entropies: of_entropies.as_slice()?,
     };
-    let targets = targets.as_slice()?;
-    by_elements!(logits, slopes_of(py, logits, targets, shape_of(shape), known, &upstream, num_threads))
+    let (targets, entropies) = (targets.as_slice()?, entropies.as_slice()?);
+    by_elements!(logits, slopes_of(py, logits, targets, shape_of(shape), entropies, &upstream, num_threads))
 }
 
 fn slopes_of<E: Element + NumpyElement>(
@@ -110,12 +109,14 @@ fn slopes_of<E: Element + NumpyElement>(
     logits: Any<'_, '_>,
     targets: &[i64],
     shape: Shape,
-    known: Known<'_>,
+    entropies: &[f32],
     upstream: &Statistics<&[f32]>,
     num_threads: usize,
 ) -> PyResult<()> {
     let mut logits = logits.extract::<PyReadwriteArray1<'_, E>>()?;
     let logits = logits.as_slice_mut()?;
-    fits("logits", known.obstacle(upstream).or_else(|| upstream.obstacle(logits.len(), targets)))?;
-    done(py, || statistics_slopes(logits, targets, shape, known, upstream, num_threads))
+    let (found, expected) = (entropies.len(), upstream.entropies.len());
+    let missing = (found != expected).then(|| format!("{found} entropies, and {expected} gradients"));
+    fits("logits", missing.or_else(|| upstream.obstacle(logits.len(), targets)))?;
+    done(py, || statistics_slopes(logits, targets, shape, entropies, upstream, num_threads))
 }
