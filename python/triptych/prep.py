@@ -100,14 +100,27 @@ class PrepConfig(CleanConfig):
     overwrite: bool = False
 
 
-class Ledger(TypedDict):
-    """What became of the rows; `read` is the sum of the four that follow it.
+class Amounts(TypedDict):
+    """How much text entered or left a step; `bytes` in UTF-8."""
 
-    `rejected` is by reason. `quarantined` are rows that are no text: null, or not
-    UTF-8. `bytes_read` is of the text column, in UTF-8. `pii` is what a policy found,
-    by kind.
-    """
+    documents: int
+    bytes: int
+    words: int
 
+
+class _Step(TypedDict):
+    name: str
+    entered: Amounts
+    left: Amounts
+
+
+class FunnelStep(_Step, total=False):
+    """One step of the profile: what entered and left it, and what it rejected, by reason."""
+
+    rejected: dict[str, Amounts]
+
+
+class _Counts(TypedDict):
     read: int
     kept: int
     rejected: dict[str, int]
@@ -115,6 +128,17 @@ class Ledger(TypedDict):
     quarantined: int
     bytes_read: int
     pii: dict[str, int]
+
+
+class Ledger(_Counts, total=False):
+    """What became of the rows; `read` is the sum of the four that follow it.
+
+    `rejected` is by reason. `quarantined` are rows that are no text: null, or not
+    UTF-8. `bytes_read` is of the text column, in UTF-8. `pii` is what a policy found,
+    by kind. `funnel` has the steps of the profile in order, once a row was read.
+    """
+
+    funnel: list[FunnelStep]
 
 
 class ArrowStream(Protocol):
