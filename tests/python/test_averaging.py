@@ -244,6 +244,12 @@ def test_a_merge_of_more_than_was_kept_says_how_many_there_are(tmp_path):
         average(wanted)
 
 
+def test_a_merge_of_no_run_names_the_folder(tmp_path):
+    wanted = AverageRunConfig(run=str(tmp_path / "nope"), output="x")
+    with pytest.raises(ConfigError, match=r"no run at .*nope"):
+        average(wanted)
+
+
 def test_a_merge_after_a_decay_is_warned_of(tmp_path, tokenizer_path, caplog):
     shape = {"vocab_size": 384, "tokenizer": tokenizer_path}
     train(tmp_path / "run", keep_checkpoints=9, **shape)

@@ -14,7 +14,7 @@ from triptych import CURRICULUM, config
 from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
 from triptych.commands.inspect import InspectConfig, inspect
-from triptych.commands.pretrain import PretrainConfig, order, pretrain
+from triptych.commands.pretrain import PretrainConfig, order, plan, pretrain
 from triptych.commands.replay import replay
 from triptych.commands.training import ModelShape, Watch
 from triptych.curriculum import ExitCondition, StageConfig, scaled_curriculum
@@ -72,6 +72,13 @@ def test_what_is_consumed_is_what_was_planned_to_the_token(settings, tmp_path):
     assert {name: counts["planned"] for name, counts in tokens.items()} == planned
     assert result.source_tokens == planned
     assert sum(planned.values()) == result.tokens
+
+
+def test_a_plan_says_whether_its_model_can_be_made(settings):
+    assert plan(settings) == order(settings).report()
+    heads = dataclasses.replace(settings.model, num_attention_heads=7)
+    with pytest.raises(ConfigError, match="hidden_size"):
+        plan(dataclasses.replace(settings, model=heads))
 
 
 def test_a_run_that_was_stopped_reads_the_same_ids_in_the_same_order(settings):

@@ -101,6 +101,12 @@ def test_a_seed_that_fits_no_generator_is_refused_by_name(kind, seed):
         config.from_mapping(kind, {**smallest(kind), "seed": seed})
 
 
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+def test_a_folder_without_a_name_is_not_the_current_one(kind):
+    with pytest.raises(ConfigError, match="output: expected a folder"):
+        config.from_mapping(kind, {**smallest(kind), "output": ""})
+
+
 @pytest.mark.parametrize("threads", [0, -1, 10**12])
 def test_threads_that_no_machine_has_are_refused_by_name(threads):
     with pytest.raises(ConfigError, match=f"threads: .* found {threads}"):

@@ -77,13 +77,18 @@ def average(settings: AverageRunConfig) -> Path:
 
 
 def _chosen(settings: AverageRunConfig) -> list[Path]:
-    kept = checkpoint.steps_in(Path(settings.run) / "checkpoints")
+    folder = Path(settings.run) / "checkpoints"
+    kept = checkpoint.steps_in(folder)
+    if not kept:
+        raise ConfigError(
+            f"no run at `{settings.run}`: expected checkpoints in `{folder}`, found none"
+        )
     wanted = len(kept) if settings.last is None else settings.last
-    if not kept or wanted > len(kept):
+    if wanted > len(kept):
         raise ConfigError(
             f"last: expected at most the {len(kept)} checkpoints that `{settings.run}` "
-            f"has kept, found {settings.last or 'all of none'}; `keep_checkpoints` and "
-            "`keep_every_steps` say how many stay"
+            f"has kept, found {wanted}; `keep_checkpoints` and `keep_every_steps` say how "
+            "many stay"
         )
     return kept[-wanted:]
 

@@ -268,4 +268,10 @@ def order(settings: PretrainConfig) -> OrderedRows:
 def run(options: argparse.Namespace) -> int:
     """The command's door from the shell."""
     settings = config.load(PretrainConfig, options.config, options.overrides)
-    return finish(options, settings, pretrain, lambda: order(settings).report())
+    return finish(options, settings, pretrain, lambda: plan(settings))
+
+
+def plan(settings: PretrainConfig) -> dict[str, Any]:
+    """Rows, fill and cuts of the run, whose model can be made."""
+    settings.model.model_config(Tokenizer.from_file(settings.tokenizer))
+    return order(settings).report()

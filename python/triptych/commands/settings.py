@@ -87,7 +87,9 @@ class TrainingSettings:
     device: DeviceName = "auto"
 
     def __post_init__(self) -> None:
-        """Checks the seed, from which data are ordered before there is a Trainer."""
+        """Checks what is used before there is a Trainer: the folder, and the seed of the order."""
+        if not self.output:
+            raise ConfigError("output: expected a folder, found an empty name")
         # (seed, step) makes one number of 64 bits, see `gradient.step_seed`.
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed: expected from 0 to 2^32 - 1, found {self.seed}")
