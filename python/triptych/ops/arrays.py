@@ -33,9 +33,8 @@ def widened(x: Tensor) -> Tensor:
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """The type of products with x: autocast's where it is on, as of torch's own, else x's."""
-    kind = (
-        x.device.type
-    )  # of "meta", say, torch has no autocast, and does not want to be asked
+    # Of "meta", say, torch has no autocast, and does not want to be asked.
+    kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return x.dtype
