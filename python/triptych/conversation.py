@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triptych.errors import InputError
+from triptych.errors import InputError, escaped
 
 if TYPE_CHECKING:
     from triptych._core import Tokenizer
@@ -201,9 +201,8 @@ def _text(value: str, where: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        found = value[error.start : error.end].encode("ascii", "backslashreplace")
         raise InputError(
-            f"{where}: expected text, found `{found.decode():.20}`, half of a pair"
+            f"{where}: expected text, found `{escaped(error)}`, half of a pair"
         ) from None
     return value
 

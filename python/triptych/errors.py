@@ -76,6 +76,12 @@ def code(error: BaseException) -> str:
     return next(found, "internal")
 
 
+def escaped(error: UnicodeEncodeError) -> str:
+    """The characters that are no text, the first few, as escapes that any terminal shows."""
+    found = error.object[error.start : error.end].encode("ascii", "backslashreplace")
+    return f"{found.decode():.24}"
+
+
 # What a system says where there is no more room: on the disk, for a user, in a file.
 EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

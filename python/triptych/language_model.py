@@ -17,7 +17,7 @@ from torch import Tensor
 
 from triptych._core import Tokenizer
 from triptych.device import DeviceName, local_device
-from triptych.errors import ConfigError, InputError
+from triptych.errors import ConfigError, InputError, escaped
 from triptych.generation import Completion, Sampling, generate
 from triptych.model import Transformer
 from triptych.model.huggingface import load_model as load_transformer
@@ -166,10 +166,9 @@ def require_utf8(texts: Sequence[str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            found = text[error.start : error.end].encode("ascii", "backslashreplace")
             raise InputError(
-                f"text {number}: expected UTF-8, found `{found.decode():.24}` at "
-                f"character {error.start + 1}"
+                f"text {number}: expected UTF-8, found `{escaped(error)}` at character "
+                f"{error.start + 1}"
             ) from None
 
 
