@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import re
 import sys
 import types
 import typing
@@ -18,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from triptych.config_places import SET, Places
 from triptych.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -45,30 +45,29 @@ def load(
     """
     text = _read(Path(path)) if path is not None else ""
     table = _parse(text, path)
-    for override in overrides:
-        _apply(table, override)
-    return from_mapping(kind, table, text=text, name=str(path or "--set"))
+    keys = [_apply(table, override) for override in overrides]
+    return _from(kind, table, Places(text, str(path or SET), overridden=keys))
 
 
 def from_mapping(
-    kind: type[T],
-    table: Mapping[str, Any],
-    *,
-    text: str = "",
-    name: str = "configuration",
+    kind: type[T], table: Mapping[str, Any], *, name: str = "configuration"
 ) -> T:
-    """Builds `kind` from nested mappings; `text` is searched for line numbers.
+    """Builds `kind` from nested mappings.
 
     Raises:
         ConfigError: with every fault found, one a line.
     """
+    return _from(kind, table, Places("", name))
+
+
+def _from(kind: type[T], table: Mapping[str, Any], places: Places) -> T:
     faults: list[str] = []
     value = _dataclass(kind, table, "", faults)
     if faults:
-        report = _report(faults[:MAX_FAULTS], text, name)
-        raise _at(
-            ConfigError(report), name if text else None, _line_of(faults[0], text)
-        )
+        found = [(places.of(fault), fault) for fault in faults[:MAX_FAULTS]]
+        report = "\n".join(f"{place}: {fault}" for place, fault in found)
+        first = found[0][0]
+        raise _at(ConfigError(report), first.file, first.line)
     return typing.cast(T, value)
 
 
@@ -112,7 +111,8 @@ def _at(
     return error
 
 
-def _apply(table: dict[str, Any], override: str) -> None:
+def _apply(table: dict[str, Any], override: str) -> str:
+    """Sets the key in the table; returns it."""
     key, separator, raw = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"--set: expected `key=value`, found `{override}`")
@@ -122,6 +122,7 @@ def _apply(table: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise ConfigError(f"--set: `{key}` goes through `{parent}`, not a table")
     table[leaf] = _scalar(raw.strip())
+    return key.strip()
 
 
 def _scalar(raw: str) -> Any:
@@ -131,7 +132,10 @@ def _scalar(raw: str) -> Any:
         return raw
 
 
-def _dataclass(kind: Any, table: Any, where: str, faults: list[str]) -> Any:
+def _dataclass(
+    kind: Any, table: Any, where: str, faults: list[str], base: Any = None
+) -> Any:
+    """`base` has what the table does not say: a field's default may differ from `kind`'s."""
     if not isinstance(table, Mapping):
         faults.append(f"{where or 'top level'}: expected a table, found {_show(table)}")
         return None
@@ -141,24 +145,35 @@ def _dataclass(kind: Any, table: Any, where: str, faults: list[str]) -> Any:
     for key in table:
         if key not in fields:
             faults.append(_unknown(key, where, list(fields)))
+    defaults = {name: default_of(field, base) for name, field in fields.items()}
     values = {
-        name: _convert(hints[name], table[name], _join(where, name), faults)
-        for name in fields
+        name: _convert(hints[name], table[name], _join(where, name), faults, default)
         if name in table
+        else default
+        for name, default in defaults.items()
+        if name in table or default is not dataclasses.MISSING
     }
-    _check_required(fields, table, where, faults)
+    _check_required(defaults, table, where, faults)
     return _build(kind, values, where, faults) if len(faults) == before else None
 
 
+def default_of(field: dataclasses.Field[Any], base: Any = None) -> Any:
+    """What a field is where nobody says: `base`'s value, or else its own default."""
+    if base is not None:
+        return getattr(base, field.name)
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
 def _check_required(
-    fields: Mapping[str, Any], table: Mapping[str, Any], where: str, faults: list[str]
+    defaults: Mapping[str, Any],
+    table: Mapping[str, Any],
+    where: str,
+    faults: list[str],
 ) -> None:
-    for name, field in fields.items():
-        no_default = (
-            field.default is dataclasses.MISSING
-            and field.default_factory is dataclasses.MISSING
-        )
-        if no_default and name not in table:
+    for name, default in defaults.items():
+        if default is dataclasses.MISSING and name not in table:
             faults.append(f"{_join(where, name)}: required, found nothing")
 
 
@@ -170,13 +185,16 @@ def _build(kind: Any, values: dict[str, Any], where: str, faults: list[str]) -> 
         return None
 
 
-def _convert(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
+def _convert(
+    hint: Any, value: Any, where: str, faults: list[str], default: Any = None
+) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         inner = [arg for arg in args if arg is not type(None)]
-        return _convert(inner[0], value, where, faults)
+        return _convert(inner[0], value, where, faults, default)
     if dataclasses.is_dataclass(hint):
-        return _dataclass(hint, value, where, faults)
+        base = default if isinstance(default, typing.cast(type, hint)) else None
+        return _dataclass(hint, value, where, faults, base)
     if origin is typing.Literal:
         return _literal(args, value, where, faults)
     if origin in (tuple, list):
@@ -248,22 +266,3 @@ def _unknown(key: str, where: str, valid: list[str]) -> str:
     hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
     expected = ", ".join(f"`{name}`" for name in valid)
     return f"{_join(where, key)}: unknown key, expected one of {expected}{hint}"
-
-
-def _report(faults: list[str], text: str, name: str) -> str:
-    lines = (_line_of(fault, text) for fault in faults)
-    places = (name if line is None else f"{name}:{line}" for line in lines)
-    return "\n".join(
-        f"{place}: {fault}" for place, fault in zip(places, faults, strict=True)
-    )
-
-
-def _line_of(fault: str, text: str) -> int | None:
-    """Line of the faulty key: the first line that sets its last part."""
-    path = fault.split(":", 1)[0]
-    key = re.sub(r"\[\d+\]$", "", path).rsplit(".", 1)[-1]
-    pattern = re.compile(rf"^\s*(\[+\s*)?([\w.]+\.)?{re.escape(key)}\s*(=|\])")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if pattern.match(line):
-            return number
-    return None

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from triptych.config import default_of
+
 WIDTH = 88
 _INDENT = " " * 6
 
@@ -25,22 +27,25 @@ class Setting:
     text: str
 
 
-def describe(kind: type, prefix: str = "") -> Iterator[Setting]:
+def describe(kind: type, prefix: str = "", base: Any = None) -> Iterator[Setting]:
     """The keys of a dataclass, those of tables within it by their dotted names.
 
-    A list of tables, `[[stage]]` in TOML, has keys like `stage[].steps`.
+    A list of tables, `[[stage]]` in TOML, has keys like `stage[].steps`. Defaults are
+    those of `base`, where a field's default is a value of the dataclass.
     """
     hints, texts = typing.get_type_hints(kind), documented(kind)
     for field in dataclasses.fields(kind):
         key = f"{prefix}{field.name}"
         text = texts.get(field.name, "")
         inner, brackets = _table(hints[field.name])
+        default = default_of(field, base)
         if inner is None:
-            yield Setting(key, _default(field), text)
+            yield Setting(key, _as_toml(default), text)
             continue
         if text:
             yield Setting(f"{key}{brackets}", "", text)
-        yield from describe(inner, f"{key}{brackets}.")
+        within = default if isinstance(default, inner) else None
+        yield from describe(inner, f"{key}{brackets}.", within)
 
 
 def documented(kind: type) -> dict[str, str]:
@@ -83,11 +88,8 @@ def _table(hint: Any) -> tuple[type | None, str]:
     return found, brackets
 
 
-def _default(field: dataclasses.Field[Any]) -> str:
-    """The default as TOML has it; empty where there is none, or it is no value."""
-    value = field.default
-    if field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
+def _as_toml(value: Any) -> str:
+    """A default as TOML has it; empty where there is none, or it is no value."""
     if value is dataclasses.MISSING or value is None:
         return ""
     if isinstance(value, bool):

@@ -51,6 +51,16 @@ def test_mapping_and_back_is_the_identity():
     assert config.from_mapping(Outer, config.to_mapping(value)) == value
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calm:
+    inner: Inner = field(default_factory=lambda: Inner(rate=0.5))
+
+
+def test_a_table_that_says_some_of_its_keys_leaves_the_others_at_the_commands_defaults():
+    loaded = config.from_mapping(Calm, {"inner": {"kind": "b"}})
+    assert loaded == Calm(inner=Inner(rate=0.5, kind="b"))
+
+
 # (text, what the message must say)
 FAULTS = [
     ("name = 'x'\nstepz = 3\n", [":2: stepz: unknown key", "did you mean `steps`?"]),
@@ -63,6 +73,32 @@ FAULTS = [
     ("name = 'x'\n[weights]\na = 'b'\n", ["weights.a: expected float, found str"]),
     ("name = 'x\n", ["is not TOML"]),
 ]
+
+
+# (file, overrides, places of the faults in order)
+PLACES = [
+    ("name = 'x'\n[[items]]\nrate = 1\n[[items]]\nrate = 'b'\n", [], [":5: items[1].rate"]),
+    ("name = 'x'\n[[items]]\nrate = 1\n[[items]]\nrate = -1\n", [], [":5: items[1]: rate"]),
+    ("name = 'x'\nitems = [{}, {rate = 'b'}]\n", [], [":2: items[1].rate"]),
+    ("steps = 1\n[inner]\nname = 'x'\n", [], [":3: inner.name", ": name: required"]),
+    ("name = 'x'\ninner.rate = -1\n", [], [":2: inner: rate"]),
+    ("name = 'x'\n[inner]\nkind = 'a'\n", ["inner.kind=c"], ["--set: inner.kind"]),
+    ("name = 'x'\nstep = 1\n", ["stepz=1"], [":2: step: unknown", "--set: stepz: unknown"]),
+    ("name = 'x'\n\"a[b\" = 1\n", [], [": a[b: unknown key"]),
+    ("name = 'x'\n", ["inner.rate=-1"], ["--set: inner: rate"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "overrides", "places"), PLACES)
+def test_a_fault_is_placed_where_its_key_stands(tmp_path, text, overrides, places):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(Outer, path, overrides)
+    lines = str(caught.value).split("\n")
+    assert len(lines) == len(places)
+    for line, place in zip(lines, places, strict=True):
+        assert line.startswith(place if place[0] == "-" else f"{path}{place}")
 
 
 @pytest.mark.parametrize(("text", "expected"), FAULTS)

@@ -16,7 +16,6 @@ from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
 from triptych.language_model import use_threads
 from triptych.settings_help import describe, documented
-from triptych.train import OptimizerConfig
 
 COMMANDS = {"pretrain": PretrainConfig, "sft": SftConfig, "dpo": DpoConfig}
 STAGE = [StageConfig(stage="only", learning_rate=1.0, batch_size=1, steps=1)]
@@ -40,7 +39,7 @@ def smallest(kind):
 @pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
 def test_every_command_hands_all_its_shared_settings_to_the_trainer(kind):
     given = {
-        "optimizer": {"name": "muon"},
+        "optimizer": {"name": "muon", "beta2": 0.9},
         "micro_batch_rows": 3,
         "precision": "bf16",
         "recompute": "full",
@@ -57,9 +56,9 @@ def test_every_command_hands_all_its_shared_settings_to_the_trainer(kind):
     }
     settings = config.from_mapping(kind, {**smallest(kind), **given})
     found = train_config(settings, STAGE)
-    for name, value in given.items():
-        wanted = OptimizerConfig(name="muon") if name == "optimizer" else value
-        assert getattr(found, name) == wanted, name
+    assert found.optimizer == settings.optimizer
+    for name in given.keys() - {"optimizer"}:
+        assert getattr(found, name) == given[name], name
 
 
 @pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
@@ -87,6 +86,17 @@ def test_help_lists_every_key(verb, capsys):
         assert f"\n  {setting.key}" in text
     assert "\n  optimizer.beta2 = 0.95\n" in text
     assert "\n  spike_sigmas = 6.0\n      a loss or gradient norm" in text
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+def test_help_prints_the_defaults_that_a_run_takes(kind):
+    run = config.from_mapping(kind, smallest(kind) | {"optimizer": {"beta2": 0.9}})
+    defaults = {setting.key: setting.default for setting in describe(kind)}
+    for field in dataclasses.fields(run.optimizer):
+        value = getattr(run.optimizer, field.name)
+        printed = defaults[f"optimizer.{field.name}"]
+        if field.name != "beta2" and value is not None:
+            assert printed.strip('"') == str(value), field.name
 
 
 def test_help_names_keys_of_tables_in_lists():
