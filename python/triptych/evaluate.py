@@ -44,6 +44,19 @@ class TokenLoss:
         return self.nats / max(self.tokens, 1)
 
 
+@dataclass(frozen=True)
+class SourceLoss:
+    """Loss over the supervised tokens of a source, and the UTF-8 bytes of their text."""
+
+    loss: TokenLoss
+    text_bytes: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits a byte of text, which do not depend on the tokenizer."""
+        return self.loss.nats / math.log(2) / max(self.text_bytes, 1)
+
+
 @torch.no_grad()
 def token_loss(model: Transformer, shards: TokenShards, *, seq_len: int) -> TokenLoss:
     """Loss over the supervised tokens of all documents, cut at `seq_len`."""
@@ -82,6 +95,32 @@ def text_bytes(shards: TokenShards, tokenizer: Tokenizer) -> int:
     )
 
 
+def source_losses(
+    model: Transformer,
+    sources: Mapping[str, TokenShards],
+    tokenizer: Tokenizer,
+    *,
+    seq_len: int,
+) -> dict[str, SourceLoss]:
+    """Loss of each source, and first of `all` together, every byte counted once.
+
+    Raises:
+        ConfigError: a source is called `all`.
+    """
+    if ALL in sources:
+        raise ConfigError(f"`{ALL}`: {NO_SOURCE}")
+    found = {
+        name: SourceLoss(
+            token_loss(model, shards, seq_len=seq_len), text_bytes(shards, tokenizer)
+        )
+        for name, shards in sources.items()
+    }
+    nats = sum(source.loss.nats for source in found.values())
+    tokens = sum(source.loss.tokens for source in found.values())
+    size = sum(source.text_bytes for source in found.values())
+    return {ALL: SourceLoss(TokenLoss(nats, tokens), size), **found}
+
+
 def bits_per_byte(
     model: Transformer,
     sources: Mapping[str, TokenShards],
@@ -89,20 +128,13 @@ def bits_per_byte(
     *,
     seq_len: int,
 ) -> dict[str, float]:
-    """Bits a byte of each source, and of `all` together, every byte counted once.
+    """Bits a byte of each source, and of `all` together.
 
     Raises:
         ConfigError: a source is called `all`.
     """
-    if ALL in sources:
-        raise ConfigError(f"`{ALL}`: {NO_SOURCE}")
-    result, all_nats, all_bytes = {}, 0.0, 0
-    for name, shards in sources.items():
-        loss = token_loss(model, shards, seq_len=seq_len)
-        size = text_bytes(shards, tokenizer)
-        result[name] = loss.nats / math.log(2) / max(size, 1)
-        all_nats, all_bytes = all_nats + loss.nats, all_bytes + size
-    return {ALL: all_nats / math.log(2) / max(all_bytes, 1), **result}
+    losses = source_losses(model, sources, tokenizer, seq_len=seq_len)
+    return {name: source.bits_per_byte for name, source in losses.items()}
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from typing import Any
 from triptych.data import TokenShards, require_same_tokenizer
 from triptych.device import DeviceName
 from triptych.errors import ConfigError
-from triptych.evaluate import ALL, NO_SOURCE, bits_per_byte, token_loss
+from triptych.evaluate import ALL, NO_SOURCE, source_losses
 from triptych.language_model import load_model, use_threads
 
 
@@ -23,7 +23,7 @@ class EvalConfig:
     Attributes:
         model: run, checkpoint or Hugging Face folder.
         shards: token shard folder of each source, by name.
-        seq_len: tokens read together; None takes the model's most.
+        seq_len: tokens read together, up to the model's most, which None takes.
         threads: CPU threads; None takes all cores.
         device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
     """
@@ -51,24 +51,30 @@ def evaluate(config: EvalConfig) -> dict[str, dict[str, Any]]:
     """
     use_threads(config.threads)
     opened = load_model(config.model, config.device)
+    seq_len = _seq_len(config, opened.model.config.max_position_embeddings)
     require_same_tokenizer(config.shards, opened.tokenizer.sha256)
     sources = {name: TokenShards(folder) for name, folder in config.shards.items()}
-    seq_len = config.seq_len or opened.model.config.max_position_embeddings
-    bits = bits_per_byte(opened.model, sources, opened.tokenizer, seq_len=seq_len)
-    losses = {
-        name: token_loss(opened.model, shards, seq_len=seq_len)
-        for name, shards in sources.items()
-    }
+    losses = source_losses(opened.model, sources, opened.tokenizer, seq_len=seq_len)
     rows: dict[str, dict[str, Any]] = {
         name: {
-            "nats_per_token": loss.mean,
-            "tokens": loss.tokens,
-            "documents": len(sources[name]),
-            "bits_per_byte": bits[name],
+            "nats_per_token": losses[name].loss.mean,
+            "tokens": losses[name].loss.tokens,
+            "documents": len(shards),
+            "bits_per_byte": losses[name].bits_per_byte,
         }
-        for name, loss in losses.items()
+        for name, shards in sources.items()
     }
-    return {**rows, ALL: {"bits_per_byte": bits[ALL]}}
+    return {**rows, ALL: {"bits_per_byte": losses[ALL].bits_per_byte}}
+
+
+def _seq_len(config: EvalConfig, longest: int) -> int:
+    """Tokens read together: no position that the model was not made for."""
+    if config.seq_len is not None and config.seq_len > longest:
+        raise ConfigError(
+            f"seq_len: expected at most {longest}, the model's max_position_embeddings, "
+            f"found {config.seq_len}"
+        )
+    return config.seq_len or longest
 
 
 def named(arguments: Sequence[str]) -> dict[str, str]:

@@ -1,0 +1,63 @@
+"""`triptych eval`: what it counts, how often it reads, what it refuses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from triptych import evaluate as measures
+from triptych._core import write_token_shards
+from triptych.commands.eval import EvalConfig, evaluate
+from triptych.data import TokenShards
+from triptych.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TEXTS = {"a": ["The house stood on a hill.", "ok"], "b": ["Straße, naïve café"]}
+
+
+@pytest.fixture
+def shards(tokenizer, tmp_path):
+    """A folder of token shards of each source."""
+    folders = {name: str(tmp_path / name) for name in TEXTS}
+    for name, folder in folders.items():
+        ids = [
+            [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+            for text in TEXTS[name]
+        ]
+        rows = [(f"{name}{i}", name, row, None) for i, row in enumerate(ids)]
+        write_token_shards(rows, tokenizer, folder, 1)
+    return folders
+
+
+def test_bits_are_nats_over_the_bytes_of_the_texts(model_folder, shards, tiny_model):
+    found = evaluate(EvalConfig(model=str(model_folder), shards=shards, threads=1))
+    nats, size = 0.0, 0
+    for name, folder in shards.items():
+        loss = measures.token_loss(tiny_model, TokenShards(folder), seq_len=128)
+        here = sum(len(text.encode()) for text in TEXTS[name])
+        assert found[name]["documents"] == len(TEXTS[name])
+        assert found[name]["tokens"] == loss.tokens
+        assert found[name]["nats_per_token"] == pytest.approx(loss.mean)
+        bits = loss.nats / math.log(2) / here
+        assert found[name]["bits_per_byte"] == pytest.approx(bits)
+        nats, size = nats + loss.nats, size + here
+    assert found["all"]["bits_per_byte"] == pytest.approx(nats / math.log(2) / size)
+
+
+def test_every_source_is_read_once(model_folder, shards, monkeypatch):
+    read = []
+
+    def token_loss(model, source, *, seq_len):
+        read.append(source)
+        return measures.TokenLoss(1.0, 1)
+
+    monkeypatch.setattr(measures, "token_loss", token_loss)
+    evaluate(EvalConfig(model=str(model_folder), shards=shards, threads=1))
+    assert len(read) == len(shards)
+
+
+def test_positions_that_the_model_never_learnt_are_refused(model_folder, shards):
+    config = EvalConfig(model=str(model_folder), shards=shards, seq_len=129, threads=1)
+    with pytest.raises(ConfigError, match=r"seq_len: expected at most 128.*found 129"):
+        evaluate(config)
