@@ -23,7 +23,7 @@ class ScalingLaw:
         token_scale: B. token_exponent: beta.
         repetition_half_life: R*_D, the number of repetitions after which data has lost
             most of its value (Muennighoff et al. 2023, eq. 5), or None: no discount.
-        parameter_half_life: R*_N, the same for parameters beyond the optimum.
+        parameter_half_life: R*_N, the same for parameters beyond the optimum (eq. 6).
         source: where the constants are printed.
     """
 
@@ -45,22 +45,53 @@ class ScalingLaw:
     def optimum(self, flops: float) -> tuple[float, float]:
         """Parameters and tokens of least loss for `flops` (Hoffmann et al., eq. 4)."""
         a, b = self.parameter_exponent, self.token_exponent
-        g = (a * self.parameter_scale / (b * self.token_scale)) ** (1 / (a + b))
-        params = g * (flops / FLOPS_PER_PARAMETER_TOKEN) ** (b / (a + b))
+        params = self._balance * (flops / FLOPS_PER_PARAMETER_TOKEN) ** (b / (a + b))
         return params, flops / FLOPS_PER_PARAMETER_TOKEN / params
+
+    @property
+    def _balance(self) -> float:
+        """G of Hoffmann et al., eq. 4."""
+        a, b = self.parameter_exponent, self.token_exponent
+        scales = a * self.parameter_scale / (b * self.token_scale)
+        return float(scales ** (1 / (a + b)))
 
     def effective_tokens(self, tokens: float, unique_tokens: float) -> float:
         """Tokens that fresh data would need for the same gain (Muennighoff eq. 5).
 
         Without a half-life, or without repetition, `tokens` itself.
         """
-        if self.repetition_half_life is None or tokens <= unique_tokens:
-            return tokens
-        repetitions = tokens / unique_tokens - 1
-        half_life = self.repetition_half_life
-        return unique_tokens * (
-            1 + half_life * (1 - math.exp(-repetitions / half_life))
+        return _worth(tokens, unique_tokens, self.repetition_half_life)
+
+    def effective_parameters(self, params: float, unique_tokens: float) -> float:
+        """Parameters that would do as much if data were no bound (Muennighoff eq. 6).
+
+        Those up to the optimum for `unique_tokens` count in full, all without a half-life.
+        """
+        a, b = self.parameter_exponent, self.token_exponent
+        optimal = (unique_tokens * self._balance) ** (b / a) * self._balance
+        return _worth(params, optimal, self.parameter_half_life)
+
+    def repeated_loss(
+        self, params: float, tokens: float, unique_tokens: float
+    ) -> float:
+        """Expected loss where only `unique_tokens` of the tokens differ.
+
+        Where all do, it is `loss`: data that are not repeated bound no model.
+        """
+        if tokens <= unique_tokens:
+            return self.loss(params, tokens)
+        return self.loss(
+            self.effective_parameters(params, unique_tokens),
+            self.effective_tokens(tokens, unique_tokens),
         )
+
+
+def _worth(count: float, full: float, half_life: float | None) -> float:
+    """`count`, of which what exceeds `full` counts ever less."""
+    if half_life is None or count <= full:
+        return count
+    surplus = count / full - 1
+    return full * (1 + half_life * (1 - math.exp(-surplus / half_life)))
 
 
 LAWS: dict[str, ScalingLaw] = {

@@ -50,6 +50,30 @@ def test_four_epochs_are_nearly_worth_fresh_data_and_forty_are_not():
     assert law.effective_tokens(1e9, 2e9) == 1e9
 
 
+def test_parameters_that_the_data_cannot_fill_count_less_and_less():
+    law = LAWS["muennighoff2023"]
+    optimal = 1e9 * (521 / 1488) ** (1 / 0.353)  # eq. 6 with both exponents alike
+    assert law.effective_parameters(optimal, 1e9) == pytest.approx(optimal)
+    # 1 + 5.31 * (1 - exp(-9 / 5.31))
+    assert law.effective_parameters(10 * optimal, 1e9) == pytest.approx(
+        5.335 * optimal, rel=1e-3
+    )
+    assert LAWS["besiroglu2024"].effective_parameters(1e12, 1e9) == 1e12
+
+
+def test_the_loss_of_repeated_data_is_the_one_its_authors_compute():
+    # N = 2.8e9, U = 1e9, D = 55e9 by the four equations of section 3.1, by hand:
+    # U_N = 5.115e7, N' = 3.228e8, D' = 1.5928e10
+    loss = LAWS["muennighoff2023"].repeated_loss(2.8e9, 55e9, 1e9)
+    by_hand = 1.87 + 521 / 3.228e8**0.353 + 1488 / 1.5928e10**0.353
+    assert loss == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_without_repetition_nothing_is_discounted(law):
+    assert law.repeated_loss(1e10, 1e9, 1e9) == law.loss(1e10, 1e9)
+
+
 @pytest.mark.parametrize("bad", [(0, 1e9), (1e9, -1), (float("nan"), 1e9)])
 def test_counts_that_are_not_positive_are_refused(bad):
     with pytest.raises(ValueError, match="expected a count > 0"):

@@ -46,10 +46,11 @@ def by_law(run: Run) -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = {}
     for name, law in LAWS.items():
         parameters, tokens = law.optimum(flops)
-        effective = law.effective_tokens(run.tokens, run.unique_tokens)
         table[name] = {
             "loss": law.loss(run.parameters, run.tokens),
-            "loss_with_repetition": law.loss(run.parameters, effective),
+            "loss_with_repetition": law.repeated_loss(
+                run.parameters, run.tokens, run.unique_tokens
+            ),
             "optimal_parameters": parameters,
             "optimal_tokens": tokens,
             "source": law.source,
