@@ -58,6 +58,42 @@ def test_ids_equal_the_library_on_random_unicode(ours, theirs, text):
     assert ours.decode(ids) == text
 
 
+def with_tokens_that_merges_do_not_make(ours, ignores_merges) -> str:
+    """The file with tokens of two characters and of long words, as they stand in it."""
+    file = json.loads(ours.to_str())
+    file["model"]["ignore_merges"] = ignores_merges
+    bytes_alone = tokenizers.pre_tokenizers.ByteLevel(False, use_regex=False)
+    words = ("日世", "界字", "なはな", "漢字かな交じり文今日は世界", "ไม่มีช่")
+    for id_, word in enumerate(words, start=5_000):
+        ((spelling, _),) = bytes_alone.pre_tokenize_str(word)
+        file["model"]["vocab"].setdefault(spelling, id_)
+    return json.dumps(file)
+
+
+@pytest.mark.parametrize("ignores_merges", [True, False])
+def test_long_words_without_spaces_have_the_librarys_ids(ours, ignores_merges):
+    file = with_tokens_that_merges_do_not_make(ours, ignores_merges)
+    mine, peer = Tokenizer.from_str(file), tokenizers.Tokenizer.from_str(file)
+    runs = [
+        "日世",
+        "今日は",
+        "世界字",
+        "漢字かな交じり文",
+        "ภาษาไทยไม่มีช่",
+        "なはなは",
+        "x",
+        "ß",
+    ]
+
+    @settings(max_examples=500, deadline=None)
+    @given(parts=st.lists(st.sampled_from(runs), max_size=12))
+    def check(parts):
+        text = "".join(parts)
+        assert mine.encode(text) == peer.encode(text, add_special_tokens=False).ids
+
+    check()
+
+
 @settings(max_examples=500, deadline=None)
 @given(parts=st.lists(st.sampled_from([*MULTILINGUAL, *table(), " ", "\n", "<|end|>"])))
 def test_ids_equal_the_library_with_special_tokens_allowed(ours, parts):

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::added::AddedTokens;
-use super::bpe::{Alphabet, Cuts, Fallback, Model, Pairs, Scratch, Symbols};
+use super::bpe::{Alphabet, ByteCuts, Cuts, Fallback, Model, Pairs, Scratch, Symbols};
 use super::decode::Decoder;
 use super::file::{self, File};
 use super::normalize::Normalizer;
@@ -43,11 +43,13 @@ impl Parts {
             None => Alphabet::Chars(symbols(&file.model, &vocabulary)?),
         };
         let cuts = words.mark().and_then(|mark| cuts(&alphabet, &merges, whole.is_empty(), mark));
-        let tokens = in_words(&vocabulary, matches!(alphabet, Alphabet::Bytes(_)));
+        let has_bytes = matches!(alphabet, Alphabet::Bytes(_));
+        let byte_cuts = has_bytes.then(|| ByteCuts::new(&merges, |id| bytes_of(vocabulary.token(id)?)));
+        let tokens = in_words(&vocabulary, has_bytes);
         Ok(Self {
             added: AddedTokens::new(&file.added_tokens, &mut vocabulary, &normalizer)?,
             decoder: Decoder::new(file.decoder.as_ref())?,
-            model: Model::new(alphabet, Pairs::new(&merges)?, whole, tokens.into_iter()),
+            model: Model::new(alphabet, Pairs::new(&merges)?, byte_cuts, whole, tokens.into_iter()),
             vocabulary,
             normalizer,
             words,

@@ -4,6 +4,7 @@
 //! by search over a few ranks, long ones by a queue.
 
 mod batch;
+mod byte_cuts;
 mod cache;
 mod cuts;
 mod key;
@@ -17,6 +18,7 @@ mod symbols;
 mod word;
 
 pub(super) use batch::Scratch;
+pub(super) use byte_cuts::ByteCuts;
 pub(super) use cuts::Cuts;
 pub(super) use key::{halves, hash, key, Key};
 pub(super) use model::{Alphabet, Model};

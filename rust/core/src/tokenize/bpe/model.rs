@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use super::super::words::Span;
 use super::batch::{Scratch, NO_KEY};
+use super::byte_cuts::ByteCuts;
 use super::cache::{pack, write, Packed, WRITTEN_IDS};
-use super::key::{key, Key, MAX_BYTES};
+use super::key::{halves, key, Key, MAX_BYTES};
 use super::pairs::{Pairs, Rank, Table, NO_MERGE};
 use super::short::Short;
 use super::symbols::Symbols;
@@ -27,8 +28,10 @@ pub(in crate::tokenize) struct Model {
     pairs: Pairs,
     /// The ranks of all pairs of bytes, if words are bytes.
     first_ranks: Vec<Rank>,
-    /// Words that are one token whatever the merges say (`ignore_merges`), as they stand in text.
+    /// Words that are one token though merges do not make it (`ignore_merges`), as they stand in text.
     whole: HashMap<Box<[u8]>, u32>,
+    /// Where long words are cut, if words are bytes.
+    cuts: Option<ByteCuts>,
     /// The tokens that are short words, the rarest first, with their ids: what a cache begins with.
     pub(super) seed: Vec<(Key, Packed)>,
 }
@@ -41,11 +44,13 @@ impl Model {
     pub(in crate::tokenize) fn new(
         alphabet: Alphabet,
         pairs: Pairs,
+        cuts: Option<ByteCuts>,
         whole: HashMap<Box<[u8]>, u32>,
         tokens: impl DoubleEndedIterator<Item = Box<[u8]>>,
     ) -> Self {
         let first_ranks = first_ranks(&alphabet, pairs.table());
-        let mut model = Self { alphabet, pairs, first_ranks, whole, seed: Vec::new() };
+        let mut model = Self { alphabet, pairs, first_ranks, cuts, whole: HashMap::new(), seed: Vec::new() };
+        model.whole = model.not_made(whole);
         let mut seed = Vec::new();
         for token in tokens.rev() {
             let key = key(&token, 0, token.len());
@@ -54,6 +59,17 @@ impl Model {
         }
         model.seed = seed;
         model
+    }
+
+    /// Those of `tokens` that merges do not make of their own symbols: nearly none, so that no word waits for a search.
+    fn not_made(&self, mut tokens: HashMap<Box<[u8]>, u32>) -> HashMap<Box<[u8]>, u32> {
+        let (mut word, mut ids) = (Word::default(), Vec::new());
+        tokens.retain(|token, id| {
+            ids.clear();
+            self.push_merged(token, &mut word, &mut ids);
+            ids != [*id]
+        });
+        tokens
     }
 
     /// Appends the ids of words of `text`, at most a batch of them, which begin and end with characters.
@@ -151,8 +167,29 @@ impl Model {
             return;
         }
         let before = out.len();
-        self.push_merged(word, &mut scratch.word, out);
+        if !self.push_parts(word, scratch, out) {
+            self.push_merged(word, &mut scratch.word, out);
+        }
         scratch.cache.store.insert(word, &out[before..]);
+    }
+
+    /// Appends the ids of the parts of a long word, if it has some that are found alone.
+    fn push_parts(&self, word: &[u8], scratch: &mut Scratch, out: &mut Vec<u32>) -> bool {
+        let Some(cuts) = self.cuts.as_ref().filter(|_| word.len() > MAX_BYTES && !word.is_ascii()) else {
+            return false;
+        };
+        let Ok(text) = std::str::from_utf8(word) else { return false };
+        let is_token = |part: &[u8]| self.whole(part).is_some();
+        if is_token(word) || cuts.parts(text).any(|(start, end)| is_token(&word[start..end])) {
+            return false;
+        }
+        for (start, end) in cuts.parts(text) {
+            match key(word, start, end) {
+                Some(key) => self.push_gap(&word[start..end], halves(key), scratch, out),
+                None => self.push_merged(&word[start..end], &mut scratch.word, out),
+            }
+        }
+        true
     }
 
     fn push_merged(&self, text: &[u8], word: &mut Word, out: &mut Vec<u32>) {

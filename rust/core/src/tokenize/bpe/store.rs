@@ -63,15 +63,19 @@ impl Store {
     }
 }
 
-/// The slot of a word: eight bytes at a time, multiplied and folded.
+/// The slot of a word: eight bytes at a time, multiplied and folded. The last eight may overlap those before.
 fn store_slot(word: &[u8]) -> usize {
-    let fold = |sum: u64, part: &[u8]| {
-        let mut bytes = [0; 8];
-        bytes[..part.len()].copy_from_slice(part);
-        let product = u128::from(sum ^ u64::from_le_bytes(bytes)) * 0x9e37_79b9_7f4a_7c15;
+    let fold = |sum: u64, bytes: u64| {
+        let product = u128::from(sum ^ bytes) * 0x9e37_79b9_7f4a_7c15;
         product as u64 ^ (product >> 64) as u64
     };
-    word.chunks(8).fold(word.len() as u64, fold) as usize & (STORE_SLOTS - 1)
+    let (eights, rest) = word.as_chunks::<8>();
+    let sum = eights.iter().fold(word.len() as u64, |sum, bytes| fold(sum, u64::from_le_bytes(*bytes)));
+    let last = word.last_chunk().map_or_else(
+        || rest.iter().rev().fold(0, |bytes, byte| bytes << 8 | u64::from(*byte)),
+        |bytes| u64::from_le_bytes(*bytes),
+    );
+    fold(sum, last) as usize & (STORE_SLOTS - 1)
 }
 
 #[cfg(test)]
