@@ -462,8 +462,9 @@ class Order:
         stages: tables with the keys `name`, `steps`, `rows_per_step`, `seq_len` and
             `weights` (source name to a number above 0; only proportions count), and if
             wanted `ramp_steps` (first steps, in which the weights move in a straight
-            line from those of the stage before; 0) and `packing` (`best-fit`, the
-            default, `concat` or `bos-aligned`).
+            line from those of the stage before; 0), `packing` (`best-fit`, the
+            default, `concat` or `bos-aligned`) and `goes_on` (whether the mixture goes
+            on where the stage before leaves it, as if both were one).
         seed: chooses the permutations.
         skip: (first, end) windows of data steps to leave out. What comes behind a
             window moves up; the number of steps stays.

@@ -27,6 +27,7 @@ FILE_NAME = "manifest.json"
 SUM_NAME = "manifest.sha256"
 # Formats of the engine in Rust, whose manifests have no sum.
 _ENGINE = ("triptych-documents/", "triptych-part/", "triptych-tokens/")
+_TOKENS = "triptych-tokens/1"
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,15 @@ def _sum_line(content: bytes) -> str:
 
 
 def verify(folder: Path | str, format: str) -> Manifest:
-    """`read_manifest`, then the size and hash of every file, and that these are all."""
+    """`read_manifest`, then the size and hash of every file, and that these are all.
+
+    Of token shards also that ids, masks and tables are as the manifest says, which its
+    hashes do not tell.
+    """
     manifest = read_manifest(folder, format)
+    if format == _TOKENS:
+        _core.verify_token_shards(folder)
+        return manifest
     manifest.verify(Path(folder))
     if not format.startswith(_ENGINE):
         _refuse_unlisted(Path(folder), manifest)

@@ -194,7 +194,7 @@ class OrderedRows:
 def _stage_rows(stage: StageConfig, sources: Iterable[str]) -> list[dict[str, Any]]:
     """The stage as the engine knows stages: one for each size of its batch.
 
-    Nothing but the batch changes at their borders, as sources go on where they were.
+    Nothing but the batch changes at their borders: the mixture and sources go on.
     """
     batches = stage.batches()
     names = [f"{stage.name}, {rows} rows" for _, rows in batches[:-1]] + [stage.name]
@@ -208,8 +208,11 @@ def _stage_rows(stage: StageConfig, sources: Iterable[str]) -> list[dict[str, An
             "weights": dict(stage.mixture) or dict.fromkeys(sources, 1.0),
             "ramp_steps": ramp,
             "packing": stage.packing,
+            "goes_on": index > 0,
         }
-        for name, ramp, (steps, rows) in zip(names, ramps, batches, strict=True)
+        for index, (name, ramp, (steps, rows)) in enumerate(
+            zip(names, ramps, batches, strict=True)
+        )
     ]
 
 

@@ -62,6 +62,20 @@ def test_the_batch_grows_in_multiples_of_its_first(ramp, batch_size, expected):
     assert table.num_rows == sum(expected)
 
 
+def test_the_mixture_is_exact_while_the_batch_grows(sources):
+    grows = stage(
+        steps=64,
+        batch_size=32,
+        batch_ramp=BatchRamp(first=1, steps=62),
+        mixture={"web": 0.97, "code": 0.03},
+    )
+    rows, dealt, of_code = rows_of(sources, [grows]), 0, 0
+    for step in range(rows.num_steps):
+        for row in rows.named_rows(step):
+            dealt, of_code = dealt + 1, of_code + (row[0]["source"] == "code")
+            assert abs(of_code - 0.03 * dealt) < 1
+
+
 def test_a_growing_batch_reads_the_rows_of_an_even_one_in_their_order(sources):
     one_source = {"mixture": {"web": 1.0}}
     grows = rows_of(sources, [stage(**one_source)])

@@ -1,6 +1,7 @@
 """Token shards from Python: written, read without triptych, and damaged."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,6 +17,8 @@ from triptych._core import (
     verify_token_shards,
     write_token_shards,
 )
+from triptych.commands.verify import VerifyConfig, verify
+from triptych.data import TokenShards
 
 TEXTS = [
     "the cat sat on the mat",
@@ -75,6 +78,30 @@ def test_a_damaged_file_is_named(tokenizer, tmp_path, name, damage):
     path.unlink() if damage == "remove" else path.write_bytes(data)
     with pytest.raises(IntegrityError, match=name.replace(".", r"\.")):
         verify_token_shards(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"vocab_size": 5}, r"00000\.bin.*ids under 5"),
+        ({"dtype": "u32"}, r"manifest\.json.*dtype"),
+        ({"shards": None}, r"manifest\.json.*content of token shards"),
+        ({"num_tokens": 5}, r"manifest\.json.*5 tokens"),
+    ],
+)
+def test_a_manifest_whose_hashes_agree_and_content_does_not_is_found_by_all_who_read(
+    tokenizer, tmp_path, change, named
+):
+    folder = tmp_path / "tokens"
+    write_token_shards([("a", "s", [1, 8, 9, 2], None)], tokenizer, str(folder), 1)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["content"] |= change
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(IntegrityError, match=named):
+        TokenShards(folder)
+    states = verify(VerifyConfig(folder=str(folder)))
+    assert re.search(named, states[str(folder)])
 
 
 def test_an_empty_corpus_is_an_input_error(tokenizer, tmp_path):

@@ -1,5 +1,6 @@
 //! `triptych-prep train-tokenizer`: documents in, `tokenizer.json` out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -61,7 +62,7 @@ impl TrainTokenizer {
             vocab_size: self.vocab_size,
             extra_special_tokens: self.special_token.clone(),
             pattern: self.pattern.clone(),
-            weights: self.weight.iter().cloned().collect(),
+            weights: self.weights()?,
         };
         let corpus = Corpus::open(&self.input)?;
         let heldout = if self.heldout.is_empty() { None } else { Some(Corpus::open(&self.heldout)?) };
@@ -79,6 +80,20 @@ impl TrainTokenizer {
         };
         self.tell(&path, &tokenizer, fertility.as_ref());
         Ok(())
+    }
+
+    fn weights(&self) -> Result<BTreeMap<String, f64>> {
+        let mut weights = BTreeMap::new();
+        for (source, weight) in &self.weight {
+            if let Some(first) = weights.insert(source.clone(), *weight) {
+                return Err(Error::InvalidValue {
+                    what: format!("`--weight` of `{source}`"),
+                    expected: "one weight a source".to_owned(),
+                    found: format!("{first} and {weight}"),
+                });
+            }
+        }
+        Ok(weights)
     }
 
     fn measure(&self, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Fertility> {

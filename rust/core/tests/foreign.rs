@@ -340,6 +340,29 @@ fn options_that_do_not_go_with_a_format_are_refused() {
     }
 }
 
+#[test]
+fn a_mark_outside_the_vocabulary_is_refused_and_does_not_make_one_document_of_all() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.bin"), little_endian::<2>(&[7, 2, 8, 2])).unwrap();
+    let raw = config(dir.path(), ForeignFormat::Raw);
+    let size = u32::try_from(tokenizer().vocab_size()).unwrap();
+    for (boundary, name) in [(Boundary::EndsWith(size), "`eos_id`"), (Boundary::BeginsWith(size), "`bos_id`")]
+    {
+        let error = import(&ImportConfig { boundary, ..raw.clone() }, &dir.path().join("out")).unwrap_err();
+        assert!(error.to_string().starts_with(name) && error.exit_status() == 2, "{error}");
+    }
+}
+
+#[test]
+fn a_file_with_several_names_is_imported_once() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("x")).unwrap();
+    fs::write(dir.path().join("a.bin"), little_endian::<2>(&[7, 8])).unwrap();
+    let names = [dir.path().join("a.bin"), dir.path().join("x/../a.bin"), dir.path().to_owned()];
+    let raw = ImportConfig { input: names.to_vec(), ..config(dir.path(), ForeignFormat::Raw) };
+    assert_eq!(import(&raw, &dir.path().join("out")).unwrap().total.documents_read, 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
 

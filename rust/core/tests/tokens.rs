@@ -317,6 +317,37 @@ fn every_row_comes_once_an_epoch_and_counters_go_on_across_stages() {
 }
 
 #[test]
+fn a_stage_that_goes_on_reads_with_the_one_before_what_one_stage_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let sources = ["a", "b"].map(|name| (name.to_owned(), shards(&dir.path().join(name), &[8; 30])));
+    let open = |stages| Order::new(sources.to_vec(), stages, 3);
+    let weights = [("a", 0.97), ("b", 0.03)];
+    let parts: Vec<Stage> = (1..9)
+        .map(|rows| Stage { goes_on: rows > 1, ..stage(&rows.to_string(), 3, rows, 8, &weights) })
+        .collect();
+    let (whole, parted) =
+        (open(vec![stage("s", 108, 1, 8, &weights)]).unwrap(), open(parts.clone()).unwrap());
+    let rows = |order: &Order| -> Vec<(u32, u32)> {
+        let steps = 0..order.num_steps();
+        steps
+            .flat_map(|step| order.rows(step).unwrap())
+            .map(|(source, row)| (source, row[0].document))
+            .collect()
+    };
+    assert_eq!(rows(&parted), rows(&whole));
+    let dealt = |order: &Order, source: &str| -> (u64, u64) {
+        let stages = order.report().stages.into_iter().flat_map(|stage| stage.draws);
+        let own = stages.filter(|draw| draw.source == source);
+        own.fold((0, 0), |sum, draw| (sum.0 + draw.rows, sum.1 + draw.tokens))
+    };
+    assert_eq!(["a", "b"].map(|name| dealt(&parted, name)), ["a", "b"].map(|name| dealt(&whole, name)));
+    for wrong in [Stage { seq_len: 4, ..parts[1].clone() }, Stage { ramp_steps: 1, ..parts[1].clone() }] {
+        assert!(open(vec![parts[0].clone(), wrong]).unwrap_err().to_string().contains("`goes_on`"));
+    }
+    assert!(matches!(open(vec![parts[1].clone()]), Err(Error::InvalidValue { .. })), "no stage is before it");
+}
+
+#[test]
 fn parts_of_a_batch_join_to_the_whole_and_labels_cross_cuts() {
     let dir = tempfile::tempdir().unwrap();
     let folder = shards(&dir.path().join("t"), &[20, 3, 5, 7]);

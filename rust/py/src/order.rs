@@ -172,9 +172,9 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keys of a stage; the last two may be left out.
-const STAGE_KEYS: [&str; 7] =
-    ["name", "steps", "rows_per_step", "seq_len", "weights", "ramp_steps", "packing"];
+/// Keys of a stage; the last three may be left out.
+const STAGE_KEYS: [&str; 8] =
+    ["name", "steps", "rows_per_step", "seq_len", "weights", "ramp_steps", "packing", "goes_on"];
 
 fn to_stage(stage: &Bound<'_, PyDict>) -> PyResult<Stage> {
     for key in stage.keys() {
@@ -190,6 +190,7 @@ fn to_stage(stage: &Bound<'_, PyDict>) -> PyResult<Stage> {
         weights: field::<BTreeMap<String, f64>>(stage, "weights", "a table of numbers by source")?,
         ramp_steps: optional(stage, "ramp_steps", "a whole number")?.unwrap_or(0),
         packing: named.map_err(to_py_err)?,
+        goes_on: optional(stage, "goes_on", "true or false")?.unwrap_or(false),
     })
 }
 

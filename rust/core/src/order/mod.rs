@@ -92,6 +92,8 @@ struct Plan {
     /// Data steps of the stage, those in windows to skip among them.
     data_steps: Range<u64>,
     mixture: Mixture,
+    /// Row of the mixture that the stage begins with: those before are of the stages that it goes on with.
+    first_row: u64,
     draws: Vec<Draw>,
 }
 
@@ -100,10 +102,18 @@ impl Plan {
     fn rows(&self) -> u64 {
         (self.data_steps.end - self.data_steps.start) * self.stage.rows_per_step
     }
+
+    /// What each draw deals in the rows `rows` of the stage, counted as its pool counts.
+    fn dealt(&self, rows: Range<u64>) -> Vec<Range<u64>> {
+        let before = self.mixture.counts(self.first_row + rows.start);
+        let behind = self.mixture.counts(self.first_row + rows.end);
+        let bounds = before.into_iter().zip(behind).zip(&self.draws);
+        bounds.map(|((from, to), draw)| draw.first_row + from..draw.first_row + to).collect()
+    }
 }
 
-/// What a stage draws from: a pool, from a row counter on.
-#[derive(Debug)]
+/// What a stage draws from: a pool, from a row counter on, which stands where the mixture begins.
+#[derive(Debug, Clone, Copy)]
 struct Draw {
     pool: usize,
     first_row: u64,
@@ -144,16 +154,31 @@ impl Order {
     }
 
     fn plan(&mut self, stage: Stage) -> Result<()> {
-        let used = self.sources_of(&stage);
-        let mixture = self.mixture(&stage, &used)?;
+        let data_steps = self.data_steps(&stage);
+        let rows = (data_steps.end - data_steps.start).checked_mul(stage.rows_per_step);
+        let rows = rows.ok_or_else(|| stage.too_long())?;
+        let (mixture, first_row, draws) = if let Some(before) = self.plans.last().filter(|_| stage.goes_on) {
+            let first_row = before.first_row + before.rows();
+            let all = first_row.checked_add(rows).ok_or_else(|| stage.too_long())?;
+            (before.mixture.extended(all)?, first_row, before.draws.clone())
+        } else {
+            let (mixture, draws) = self.begin(&stage, rows)?;
+            (mixture, 0, draws)
+        };
+        self.plans.push(Plan { first_step: self.num_steps(), stage, data_steps, mixture, first_row, draws });
+        Ok(())
+    }
+
+    /// The mixture of a stage of `rows` rows that begins one, and what it draws from.
+    fn begin(&mut self, stage: &Stage, rows: u64) -> Result<(Mixture, Vec<Draw>)> {
+        let used = self.sources_of(stage);
+        let mixture = self.mixture(stage, &used, rows)?;
         let mut draws = Vec::with_capacity(used.len());
         for source in used {
             let pool = self.pool_of(source, stage.seq_len, stage.packing)?;
             draws.push(Draw { pool, first_row: self.drawn(pool) });
         }
-        let data_steps = self.data_steps(&stage);
-        self.plans.push(Plan { first_step: self.num_steps(), stage, data_steps, mixture, draws });
-        Ok(())
+        Ok((mixture, draws))
     }
 
     /// Sources that a stage draws from, those that a ramp leads away from among them.
@@ -165,14 +190,10 @@ impl Order {
         (0..self.sources.len()).filter(|source| named(&self.sources[*source].name)).collect()
     }
 
-    fn mixture(&self, stage: &Stage, used: &[usize]) -> Result<Mixture> {
+    fn mixture(&self, stage: &Stage, used: &[usize], rows: u64) -> Result<Mixture> {
         let weights =
             |stage: &Stage| used.iter().map(|s| stage.weight(&self.sources[*s].name)).collect::<Vec<f64>>();
         let before = self.plans.last().map_or_else(Vec::new, |plan| weights(&plan.stage));
-        let data_steps = self.data_steps(stage);
-        let rows = (data_steps.end - data_steps.start)
-            .checked_mul(stage.rows_per_step)
-            .ok_or_else(|| stage.too_long())?;
         Mixture::new(&before, &weights(stage), stage.ramp_steps * stage.rows_per_step, rows)
     }
 
@@ -184,16 +205,8 @@ impl Order {
 
     /// Rows that the stages planned so far take from a pool.
     fn drawn(&self, pool: usize) -> u64 {
-        let per_stage = self.plans.iter().map(|plan| {
-            let counts = plan.mixture.counts(plan.rows());
-            plan.draws
-                .iter()
-                .zip(counts)
-                .filter(|(draw, _)| draw.pool == pool)
-                .map(|(_, count)| count)
-                .sum::<u64>()
-        });
-        per_stage.sum()
+        let dealt = self.plans.iter().flat_map(|plan| plan.draws.iter().zip(plan.dealt(0..plan.rows())));
+        dealt.filter(|(draw, _)| draw.pool == pool).map(|(_, dealt)| dealt.end - dealt.start).sum()
     }
 
     fn pool_of(&mut self, source: usize, seq_len: usize, strategy: Strategy) -> Result<usize> {
@@ -272,7 +285,7 @@ impl Order {
 
     /// Row number `row` of a stage.
     fn row(&self, plan: &Plan, row: u64) -> Row<'_> {
-        let (draw, rank) = plan.mixture.source_of(row);
+        let (draw, rank) = plan.mixture.source_of(plan.first_row + row);
         let Draw { pool, first_row } = plan.draws[draw];
         let pool = &self.pools[pool];
         (pool.source as u32, pool.packing.row(self.dealt(pool, first_row + rank)))

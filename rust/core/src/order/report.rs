@@ -1,5 +1,7 @@
 //! What an order will read: rows, tokens and epochs of each source, stage by stage.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use super::{Draw, Order, Plan, Pool};
@@ -110,8 +112,7 @@ impl Order {
 
     fn stage_report(&self, plan: &Plan) -> StageReport {
         let skipped = self.skipped_rows(plan);
-        let counts = plan.mixture.counts(plan.rows());
-        let draws = plan.draws.iter().zip(counts).zip(&skipped);
+        let draws = plan.draws.iter().zip(plan.dealt(0..plan.rows())).zip(&skipped);
         StageReport {
             name: plan.stage.name.clone(),
             first_step: plan.first_step,
@@ -119,19 +120,19 @@ impl Order {
             rows_per_step: plan.stage.rows_per_step,
             skipped_steps: plan.data_steps.end - plan.data_steps.start - plan.stage.steps,
             seq_len: plan.stage.seq_len,
-            draws: draws.map(|((draw, drawn), skipped)| self.draw_report(draw, drawn, *skipped)).collect(),
+            draws: draws.map(|((draw, dealt), skipped)| self.draw_report(draw, &dealt, *skipped)).collect(),
         }
     }
 
     /// `skipped` has rows and tokens.
-    fn draw_report(&self, draw: &Draw, drawn: u64, skipped: (u64, u64)) -> DrawReport {
+    fn draw_report(&self, draw: &Draw, dealt: &Range<u64>, skipped: (u64, u64)) -> DrawReport {
         let pool = &self.pools[draw.pool];
         let (skipped_rows, skipped_tokens) = skipped;
-        let end = self.tokens_before(pool, draw.first_row + drawn);
+        let drawn = dealt.end - dealt.start;
         DrawReport {
             source: self.sources[pool.source].name.clone(),
             rows: drawn - skipped_rows,
-            tokens: end - self.tokens_before(pool, draw.first_row) - skipped_tokens,
+            tokens: self.tokens_of(pool, dealt) - skipped_tokens,
             skipped_tokens,
             epochs: drawn as f64 / pool.packing.num_rows() as f64,
         }
@@ -142,16 +143,17 @@ impl Order {
         let mut skipped = vec![(0, 0); plan.draws.len()];
         for steps in self.skips.within(&plan.data_steps) {
             let row_of = |step: u64| (step - plan.data_steps.start) * plan.stage.rows_per_step;
-            let before = plan.mixture.counts(row_of(steps.start));
-            let behind = plan.mixture.counts(row_of(steps.end));
-            for (draw, (from, to)) in before.into_iter().zip(behind).enumerate() {
-                let Draw { pool, first_row } = plan.draws[draw];
-                let tokens = |rows| self.tokens_before(&self.pools[pool], first_row + rows);
-                skipped[draw].0 += to - from;
-                skipped[draw].1 += tokens(to) - tokens(from);
+            let dealt = plan.dealt(row_of(steps.start)..row_of(steps.end));
+            for ((draw, dealt), skipped) in plan.draws.iter().zip(dealt).zip(&mut skipped) {
+                skipped.0 += dealt.end - dealt.start;
+                skipped.1 += self.tokens_of(&self.pools[draw.pool], &dealt);
             }
         }
         skipped
+    }
+
+    fn tokens_of(&self, pool: &Pool, dealt: &Range<u64>) -> u64 {
+        self.tokens_before(pool, dealt.end) - self.tokens_before(pool, dealt.start)
     }
 
     /// Tokens of the first `counter` rows dealt: whole epochs, then row by row.

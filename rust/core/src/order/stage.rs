@@ -25,12 +25,23 @@ pub struct Stage {
     pub ramp_steps: u64,
     /// How documents are laid into rows.
     pub packing: Strategy,
+    /// Whether the mixture goes on where the stage before leaves it, as if both were one: nothing but the steps and
+    /// their rows may be another.
+    pub goes_on: bool,
 }
 
 impl Stage {
     /// Share of a source; 0 if the stage does not name it.
     pub fn weight(&self, source: &str) -> f64 {
         self.weights.get(source).copied().unwrap_or(0.0)
+    }
+
+    /// Whether it may go on with the mixture of the stage before.
+    fn can_follow(&self, before: Option<&Self>) -> bool {
+        let same = |stage: &Self| {
+            (stage.seq_len, stage.packing, &stage.weights) == (self.seq_len, self.packing, &self.weights)
+        };
+        self.ramp_steps == 0 && before.is_some_and(same)
     }
 
     /// The error for more rows than can be counted.
@@ -83,7 +94,14 @@ pub fn check_table(stages: &[Stage], sources: &[&str]) -> Result<()> {
         return Err(invalid(what, "0, as no stage is before it", &stages[0].ramp_steps.to_string()));
     }
     let mut names = BTreeSet::new();
+    let mut before = None;
     for stage in stages {
+        if stage.goes_on && !stage.can_follow(before) {
+            let expected =
+                "a stage before it of the same `weights`, `seq_len` and `packing`, and no `ramp_steps`";
+            return Err(invalid(format!("`goes_on` of stage `{}`", stage.name), expected, "another"));
+        }
+        before = Some(stage);
         if !names.insert(stage.name.as_str()) {
             return Err(invalid("stages".to_owned(), "distinct names", &format!("`{}` twice", stage.name)));
         }

@@ -91,9 +91,12 @@ impl OpenRows {
             if room < least.min(length) {
                 return None;
             }
-            // What is left for the next row is no crumb either.
+            // What is left for the next row is no crumb either, nor what is taken so that it is none.
             let is_crumb = length > room && length - room < least;
             let taken = if is_crumb { length - least } else { room.min(length) };
+            if is_crumb && taken < least {
+                return None;
+            }
             parts.push(((room, row), taken));
             length -= taken;
         }

@@ -94,6 +94,23 @@ fn few_long_documents_fill_2048_slots_to_99_5_percent_too() {
 
 proptest! {
     #[test]
+    fn of_a_document_only_its_rest_is_shorter_than_a_32nd_of_a_row(
+        lengths in proptest::collection::vec(1u32..4000, 1..60), seq_len in 64usize..640,
+    ) {
+        let packing = best_fit(&lengths, 1, seq_len, 16);
+        let least = seq_len as u32 / 32;
+        let short = |segment: &&Segment| segment.length < least;
+        let mut crumbs = vec![0; lengths.len()];
+        for segment in (0..packing.num_rows()).flat_map(|row| packing.row(row)).filter(short) {
+            crumbs[segment.document as usize] += 1;
+        }
+        for (length, crumbs) in lengths.iter().zip(crumbs) {
+            let rest = length % seq_len as u32;
+            prop_assert!(crumbs <= u32::from((1..least).contains(&rest)), "{crumbs} of {length}");
+        }
+    }
+
+    #[test]
     fn concatenated_rows_are_full_but_the_last_and_lose_nothing(
         lengths in proptest::collection::vec(1u32..300, 1..200), seq_len in 1usize..120,
     ) {

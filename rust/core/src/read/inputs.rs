@@ -1,6 +1,6 @@
 //! From what the user names (files, folders, globs) to a sorted list of files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,14 @@ pub fn resolve(names: &[PathBuf]) -> Result<Vec<Input>> {
     let mut files: Vec<Input> = files.into_values().collect();
     files.sort();
     Ok(files)
+}
+
+/// The paths sorted, one of those that lead to the same file; what leads nowhere is left to whoever opens it.
+pub fn distinct(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.sort();
+    let mut seen = HashSet::new();
+    paths.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+    paths
 }
 
 fn expand(name: &Path) -> Result<Vec<PathBuf>> {

@@ -32,7 +32,7 @@ use crate::ledger::Counts;
 
 pub use charset::{decode, Decoded};
 pub use html::{extract, Page};
-pub use inputs::{resolve, Input};
+pub use inputs::{distinct, resolve, Input};
 pub use raw::Limits;
 pub use unit::{Reader, Unit};
 

@@ -51,13 +51,14 @@ impl AddedTokens {
         vocabulary: &mut Vocabulary,
         normalizer: &Normalizer,
     ) -> Result<Self, String> {
-        let mut by_id: BTreeMap<u32, AddedToken> = BTreeMap::new();
+        let (mut by_id, mut special) = (BTreeMap::new(), HashSet::new());
         let mut next = u32::try_from(vocabulary.num_model).map_err(|_| "too many tokens")?;
         for token in listed.iter().filter(|token| !token.content.is_empty()) {
             let known = vocabulary.id(&token.content);
             let id = known.unwrap_or(next);
             next += u32::from(known.is_none());
             vocabulary.insert(&token.content, id)?;
+            special.extend(token.special.then_some(id)); // once is enough
             by_id.insert(id, token.clone());
         }
         let mut spellings = HashMap::new();
@@ -65,7 +66,6 @@ impl AddedTokens {
             spellings.insert(*id, normalizer.normalized(&token.content)?.into_boxed_str());
         }
         let tokens: Vec<(u32, AddedToken)> = by_id.into_iter().collect();
-        let special = tokens.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
         let raw = Finder::new(&tokens, false, |_, token| token.content.clone())?;
         let in_normalized = Finder::new(&tokens, true, |id, _| spellings[&id].clone().into())?;
         Ok(Self { tokens, special, spellings, raw, in_normalized })
@@ -100,7 +100,7 @@ impl AddedTokens {
         let (mut pieces, mut done) = (Vec::new(), 0);
         for found in automaton.find_iter(text).filter(|found| text.is_char_boundary(found.start())) {
             let (id, token) = &self.tokens[finder.indices[found.pattern().as_usize()]];
-            if token.special && !allow_special {
+            if self.is_special(*id) && !allow_special {
                 continue;
             }
             let Some(range) = extent(token, text, found.range(), done) else { continue };
@@ -203,6 +203,15 @@ mod tests {
         let mut vocabulary = Vocabulary::new(&super::super::file::Vocab(vec![])).unwrap();
         let added = AddedTokens::new(&[token("\n", "nlr")], &mut vocabulary, &normalizer).unwrap();
         assert!(added.split_normalized("ñ▁", true).unwrap().iter().all(|piece| piece.id.is_none()));
+    }
+
+    #[test]
+    fn a_token_that_is_listed_twice_is_special_if_it_is_once_and_else_as_it_is_listed_last() {
+        for tokens in [[token("<s>", "s"), token("<s>", "l")], [token("<s>", ""), token("<s>", "ls")]] {
+            assert!(pieces(&tokens, "a <s>", false).iter().all(|piece| piece.1.is_none()));
+            let expected = [("a".to_owned(), None), (" <s>".to_owned(), Some(0))];
+            assert_eq!(pieces(&tokens, "a <s>", true), expected);
+        }
     }
 
     #[test]

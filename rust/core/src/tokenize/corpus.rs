@@ -47,18 +47,16 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Finds the files of `paths`; folders are verified against their manifests.
+    /// Finds the files of `paths`, each once; folders are verified against their manifests.
     ///
     /// # Errors
     /// `NoInput` for a path that does not exist or holds nothing readable, `Integrity` for a damaged folder.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut corpus = Self { files: Vec::new(), inputs: Map::new() };
-        let mut paths = paths.to_vec();
-        paths.sort();
-        paths.dedup();
-        for path in &paths {
-            corpus.add(path)?;
+        for path in read::distinct(paths.to_vec()) {
+            corpus.add(&path)?;
         }
+        corpus.files = read::distinct(corpus.files);
         Ok(corpus)
     }
 
@@ -240,6 +238,17 @@ mod tests {
         let found: Vec<Document> = corpus.documents().map(Result::unwrap).collect();
         let short: Vec<(&str, &str, &str)> = found.iter().map(|d| (&*d.id, &*d.source, &*d.text)).collect();
         assert_eq!(short, [("a.jsonl:1", "a", "one"), ("7", "web", "two"), ("z", "b", "three")]);
+    }
+
+    #[test]
+    fn a_file_with_several_names_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        fs::write(&path, "{\"text\": \"one\"}").unwrap();
+        fs::create_dir(dir.path().join("x")).unwrap();
+        let other = dir.path().join("x").join("..").join("a.jsonl");
+        let corpus = Corpus::open(&[path.clone(), other, path]).unwrap();
+        assert_eq!((corpus.documents().count(), corpus.inputs.len()), (1, 1));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Training of the tokenizer: documents in, `tokenizer.json` out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -48,6 +48,9 @@ impl Default for TrainConfig {
         }
     }
 }
+
+/// Sources that an error names: there may be one a document.
+const MAX_SHOWN_SOURCES: usize = 32;
 
 /// Thousandths: the unit of weights, whose sums are exact in any order.
 const WEIGHT_UNIT: f64 = 1000.0;
@@ -225,8 +228,10 @@ fn count_words(
 ) -> Result<WordCounts> {
     let spare = Mutex::new(Vec::new());
     let (mut batch, mut bytes, mut seen) = (Vec::new(), 0, 0);
+    let mut unread = Unread::new(&config.weights);
     for document in documents {
         let document = document?;
+        unread.read(&document.source);
         bytes += document.text.len();
         batch.push(document);
         seen += 1;
@@ -239,12 +244,49 @@ fn count_words(
     }
     count_batch(&batch, config, splitter, &spare)?;
     progress(seen);
+    unread.check()?;
     let all = spare.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
     let merge = |mut sum: WordCounts, counts| {
         sum.merge(counts);
         sum
     };
     Ok(all.reduce(merge).unwrap_or_default())
+}
+
+/// Sources that have a weight, as long as no document of theirs is read.
+struct Unread<'c> {
+    named: BTreeSet<&'c str>,
+    /// Those of the documents read.
+    found: BTreeSet<String>,
+}
+
+impl<'c> Unread<'c> {
+    fn new(weights: &'c BTreeMap<String, f64>) -> Self {
+        Self { named: weights.keys().map(String::as_str).collect(), found: BTreeSet::new() }
+    }
+
+    fn read(&mut self, source: &str) {
+        if self.named.is_empty() || self.found.contains(source) {
+            return;
+        }
+        self.named.remove(source);
+        if !source.is_empty() && self.found.len() < MAX_SHOWN_SOURCES {
+            self.found.insert(source.to_owned());
+        }
+    }
+
+    /// Refuses a weight that does nothing: a name that is misspelt.
+    fn check(&self) -> Result<()> {
+        let found: Vec<&str> = self.found.iter().map(String::as_str).collect();
+        match self.named.first() {
+            None => Ok(()),
+            Some(name) if found.is_empty() => {
+                let expected = "documents of that `source`".to_owned();
+                Err(invalid(&format!("weight of `{name}`"), expected, "none that have one".to_owned()))
+            }
+            Some(name) => Err(Error::unknown_name("source with a weight", name, &found)),
+        }
+    }
 }
 
 /// Counts the words of a batch into as many tables as threads work on it.
@@ -414,6 +456,20 @@ mod tests {
         };
         assert_eq!((first(&[]), first(&[("a", 1.5)])), ("uv".to_owned(), "xy".to_owned()));
         assert_eq!(first(&[("b", 0.5)]), "xy");
+    }
+
+    #[test]
+    fn a_weight_of_a_source_without_documents_is_refused_with_the_sources_there_are() {
+        let error = |sources: [&str; 2]| {
+            let weights = [("web", 2.0), ("coed", 2.0)].map(|(name, weight)| (name.to_owned(), weight));
+            let config = TrainConfig { vocab_size: 264, weights: weights.into(), ..TrainConfig::default() };
+            let document = |source: &str| {
+                Ok(Document { id: String::new(), source: source.to_owned(), text: "ab".to_owned() })
+            };
+            train_weighted(sources.map(document).into_iter(), &config, &mut |_, _| {}).unwrap_err()
+        };
+        assert_eq!(error(["web", "code"]).hint().as_deref(), Some("did you mean `code`?"));
+        assert!(error(["", ""]).to_string().starts_with("weight of `coed`"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use serde_json::{json, Map, Value};
 use super::{integrity, ShardSpec, ShardWriter};
 use crate::error::{Error, Result};
 use crate::manifest::{self, Manifest};
+use crate::read;
 use crate::tokenize::Tokenizer;
 
 pub use boundary::Boundary;
@@ -171,6 +172,7 @@ pub fn import_tokens(
     progress: &mut dyn FnMut(CopyProgress),
 ) -> Result<(Manifest, ImportLedger)> {
     let planned = plan_import(config)?;
+    check_mark(config.boundary, tokenizer.vocab_size())?;
     let has_mask = planned.iter().any(|file| file.has_mask);
     let mut import = Import {
         writer: ShardWriter::create(output, ShardSpec { has_mask, ..ShardSpec::plain(tokenizer) })?,
@@ -299,7 +301,24 @@ fn check_options(config: &ImportConfig) -> Result<()> {
     }
 }
 
-/// The files that the inputs name, sorted: the order in which they were given does not matter.
+/// Refuses an id that can mark no document, as no id of a file may be so large.
+fn check_mark(boundary: Boundary, vocab_size: usize) -> Result<()> {
+    let (name, id) = match boundary {
+        Boundary::File => return Ok(()),
+        Boundary::EndsWith(id) => ("`eos_id`", id),
+        Boundary::BeginsWith(id) => ("`bos_id`", id),
+    };
+    if (id as usize) < vocab_size {
+        return Ok(());
+    }
+    Err(Error::InvalidValue {
+        what: name.to_owned(),
+        expected: format!("an id of the tokenizer, under {vocab_size}"),
+        found: id.to_string(),
+    })
+}
+
+/// The files that the inputs name, each once, sorted: the order in which they were given does not matter.
 fn find(config: &ImportConfig) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in &config.input {
@@ -313,9 +332,7 @@ fn find(config: &ImportConfig) -> Result<Vec<PathBuf>> {
             });
         }
     }
-    files.sort();
-    files.dedup();
-    Ok(files)
+    Ok(read::distinct(files))
 }
 
 fn in_folder(folder: &Path, format: ForeignFormat) -> Result<Vec<PathBuf>> {

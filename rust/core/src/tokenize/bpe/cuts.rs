@@ -46,8 +46,12 @@ pub(in crate::tokenize) struct Cuts {
 }
 
 impl Cuts {
-    /// The cuts that `merges`, of ids, leave; `None` if they are too strange to say.
+    /// The cuts that `merges`, of ids, leave; `None` if they are too strange to say, or where a character may leave
+    /// nothing: then those around it are neighbours.
     pub(in crate::tokenize) fn new(symbols: &Symbols, merges: &[Merge], mark: char) -> Option<Self> {
+        if symbols.fallback.drops() {
+            return None;
+        }
         let firsts = ends(symbols, merges, |merge| merge.0);
         let lasts = ends(symbols, merges, |merge| merge.1);
         let mut pairs = Vec::new();
@@ -235,6 +239,11 @@ mod tests {
         Symbols { ids, fallback: Fallback { bytes, unknown: Some(256), is_fused } }
     }
 
+    fn without_unknown(mut symbols: Symbols) -> Symbols {
+        symbols.fallback.unknown = None;
+        symbols
+    }
+
     /// Of two ids each, taken from those that are there before.
     fn merges(picks: &[(u32, u32)], lowest: u32) -> Vec<Merge> {
         let first = 257 + ALPHABET.len() as u32;
@@ -258,9 +267,11 @@ mod tests {
             known in 0..=ALPHABET.len(),
             num_bytes in proptest::sample::select(vec![0, 100, 200, 256]),
             is_fused in any::<bool>(),
+            has_unknown in any::<bool>(),
             lowest in proptest::sample::select(vec![10, 257]),
         ) {
             let (symbols, merges) = (symbols(known, num_bytes, is_fused), merges(&picks, lowest));
+            let symbols = if has_unknown { symbols } else { without_unknown(symbols) };
             let (text, pairs) = (String::from_iter(text), Pairs::new(&merges).unwrap());
             let Some(cuts) = Cuts::new(&symbols, &merges, '▁') else { return Ok(()) };
             let mut parts = Vec::new();
@@ -288,6 +299,14 @@ mod tests {
         assert_eq!(parts(&cuts.at_marks(), "ba▁b▁日本日"), ["b", "a", "▁", "b", "▁", "日本", "日"]);
         assert_eq!(parts(&Cuts::only_at_marks('▁'), "ba▁▁日本"), ["ba", "▁", "▁日本"]);
         assert_eq!(parts(&Cuts::only_at_marks('▁'), ""), [""; 0]);
+    }
+
+    #[test]
+    fn a_character_that_leaves_nothing_leaves_no_cuts() {
+        // a and b are merged where the line feed between them is dropped.
+        let dropping = without_unknown(symbols(2, 0, true));
+        assert!(Cuts::new(&dropping, &[(257, 258, 265)], '▁').is_none());
+        assert!(Cuts::new(&without_unknown(symbols(2, 256, true)), &[(257, 258, 265)], '▁').is_some());
     }
 
     #[test]

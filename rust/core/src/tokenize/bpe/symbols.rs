@@ -48,6 +48,11 @@ impl Fallback {
         self.bytes.as_ref().is_some_and(|bytes| bytes.iter().all(Option::is_some))
     }
 
+    /// Whether a character may leave nothing.
+    pub(super) fn drops(&self) -> bool {
+        self.unknown.is_none() && !self.has_all_bytes()
+    }
+
     /// Appends the bytes of a character if all of them have tokens.
     fn push_bytes(&self, char: char, ids: &mut Vec<u32>) -> bool {
         let Some(tokens) = &self.bytes else { return false };
