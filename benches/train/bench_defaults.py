@@ -27,7 +27,7 @@ from triptych.commands.pretrain import PretrainConfig, pretrain  # noqa: E402
 from triptych.train.metrics import EVALUATIONS  # noqa: E402
 
 Settings = dict[str, Any]
-SIZES: dict[str, int] = {"1m": 2_000_000, "3m": 2_000_000}  # tokens
+SIZES: dict[str, int] = {"1m": 400_000, "3m": 800_000}  # tokens
 FACTORS = (0.5, 1.0, 2.0, 4.0)
 BIGRAM: Settings = {"tie_word_embeddings": False, "start": "bigram"}
 # A start from counts is near to where embeddings and head stay: the shares of the demo's.

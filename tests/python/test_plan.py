@@ -21,6 +21,7 @@ from triptych.plan.advice import (
 from triptych.plan.planning import _run, flops_per_slot
 from triptych.plan.probe import Probe, measure
 from triptych.scaling import LAWS
+from triptych.train import OptimizerConfig
 from triptych.train.parallel import ParallelConfig
 
 PROBE = Probe(
@@ -221,6 +222,7 @@ def test_tokens_alone_are_enough_for_a_plan(folder, capsys):
 
 
 def test_memory_by_part_adds_up_and_counts_what_is_kept(settings):
+    settings = dataclasses.replace(settings, optimizer=OptimizerConfig(name="adamw"))
     memory = plan_run(settings).memory
     assert memory["all"] == pytest.approx(sum(memory.values()) - memory["all"])
     parameters = plan_run(settings).parameters["all"]
@@ -232,6 +234,18 @@ def test_memory_by_part_adds_up_and_counts_what_is_kept(settings):
     assert other["activations"] < memory["activations"] / 3
     assert other["checkpoint"] == pytest.approx(3 * memory["weights"])
     assert plan_run(settings, Machine(name="H100")).memory["libraries"] == 0.0
+
+
+def test_muon_keeps_one_moment_of_the_matrices_inside_layers(settings):
+    muon, adamw = (
+        plan_run(dataclasses.replace(settings, optimizer=OptimizerConfig(name=name)))
+        for name in ("muon", "adamw")
+    )
+    model = settings.model.build(_tokenizer(settings), seed=0)
+    embeddings = model.output_weight.numel()  # tied
+    matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2) - embeddings
+    saved = adamw.memory["optimizer"] - muon.memory["optimizer"]
+    assert saved == pytest.approx(4 * matrices / 2**20)
 
 
 def test_memory_is_that_of_one_process_of_the_grid(settings):

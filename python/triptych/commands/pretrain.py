@@ -24,7 +24,13 @@ from triptych.evaluate import ALL, NO_SOURCE, bits_per_byte
 from triptych.ladder.table import LadderTable
 from triptych.language_model import use_threads
 from triptych.model import Transformer
-from triptych.train import PretrainObjective, TrainConfig, TrainResult, checkpoint
+from triptych.train import (
+    OptimizerConfig,
+    PretrainObjective,
+    TrainConfig,
+    TrainResult,
+    checkpoint,
+)
 from triptych.train.bigram_start import start_from_bigrams
 from triptych.train.metrics import EVALUATIONS, EvaluationLog
 from triptych.train.mup import narrow_rates, narrow_start
@@ -70,6 +76,10 @@ class PretrainConfig(TrainingSettings):
     seq_len: int = 512
     z_loss: float = 0.0
     mup_base_width: int | None = None
+    # Twice AdamW's worth of tokens at the same rates: docs/training.md, Defaults.
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(name="muon")
+    )
     checkpoint_every_steps: int = 500
     ladder: LadderTable | None = None
 
