@@ -113,6 +113,20 @@ def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(run, finishe
     assert same_weights(model, load_model(newest(finished)))
 
 
+def test_a_checkpoint_is_not_removed_for_damaged_ones_of_later_steps(run):
+    shutil.copytree(newest(run), run / "checkpoints" / "step-00000011")
+    for name in ("step-00000010", "step-00000011"):
+        truncate(run / "checkpoints" / name / "state.json")
+    folder = run / "checkpoints"
+    (folder / "step-00000009").rename(folder / "step-00000008")
+    model = tiny_model()
+    state = checkpoint.TrainState(step=9)
+    optimizer = create_optimizer(model, OptimizerConfig(), 1e-3)
+    checkpoint.write(folder, checkpoint.take(model, optimizer, state, copied=False))
+    assert checkpoint.latest(folder) == folder / "step-00000009"
+    assert (folder / "step-00000008").exists()
+
+
 def test_a_folder_of_damaged_checkpoints_is_an_error_not_a_fresh_start(run):
     for folder in (run / "checkpoints").iterdir():
         truncate(folder / "state.json")

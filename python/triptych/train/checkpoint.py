@@ -144,7 +144,7 @@ def write(
     keep: int = 2,
     keep_every_steps: int | None = None,
 ) -> Path:
-    """Writes `folder/step-NNNNNNNN` and removes all but the newest `keep`.
+    """Writes `folder/step-NNNNNNNN` and removes all before but the newest `keep`.
 
     Those of steps that `keep_every_steps` divides stay for good.
     """
@@ -155,7 +155,7 @@ def write(
         if snapshot.raw:
             write_tensors(draft.path(RAW), snapshot.raw)
         finish(draft, snapshot.config, snapshot.state, tokenizer_path)
-    remove_old(folder, keep, keep_every_steps)
+    remove_old(target, keep, keep_every_steps)
     return target
 
 
@@ -173,9 +173,14 @@ def finish(
     draft.commit(CHECKPOINT_FORMAT, state["run"], facts, synced)
 
 
-def remove_old(folder: Path, keep: int, keep_every_steps: int | None) -> None:
-    """Removes all but the newest `keep`, and those of steps that the other divides."""
-    for old in steps_in(folder)[:-keep]:
+def remove_old(newest: Path, keep: int, keep_every_steps: int | None) -> None:
+    """Removes all up to `newest`, just written, but the last `keep` of them.
+
+    Those of steps that the other number divides stay. One behind it was damaged when the
+    run went on, and must not count for one that is whole.
+    """
+    present = [x for x in steps_in(newest.parent) if step_of(x) <= step_of(newest)]
+    for old in present[:-keep]:
         if keep_every_steps is None or step_of(old) % keep_every_steps:
             shutil.rmtree(old)
 
