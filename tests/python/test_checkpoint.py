@@ -9,6 +9,7 @@ import pytest
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
 from triptych.artefact import Draft, read_manifest, verify
 from triptych.errors import ConfigError, IntegrityError, ResourceError
+from triptych.language_model import find_model
 from triptych.model.huggingface import CHECKPOINT_FORMAT, load_model
 from triptych.train import PretrainObjective, Trainer, checkpoint
 from triptych.train.optimizer import OptimizerConfig, create_optimizer
@@ -125,6 +126,22 @@ def test_a_checkpoint_is_not_removed_for_damaged_ones_of_later_steps(run):
     checkpoint.write(folder, checkpoint.take(model, optimizer, state, copied=False))
     assert checkpoint.latest(folder) == folder / "step-00000009"
     assert (folder / "step-00000008").exists()
+
+
+@pytest.mark.parametrize("name", ["step-00000009.bak", "step-best", "step-", "step-9 "])
+def test_a_copy_of_a_checkpoint_by_another_name_is_none_of_the_run(run, name):
+    older = run / "checkpoints" / "step-00000009"
+    shutil.copytree(older, run / "checkpoints" / name)
+    shutil.rmtree(older)
+    assert checkpoint.steps_in(run / "checkpoints") == [newest(run)]
+    assert find_model(run) == newest(run)
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(run):
+    later = run / "checkpoints" / "step-100000000"
+    newest(run).rename(run / "checkpoints" / "step-99999999")
+    shutil.copytree(run / "checkpoints" / "step-00000009", later)
+    assert checkpoint.steps_in(run / "checkpoints")[-1] == later
 
 
 def test_a_folder_of_damaged_checkpoints_is_an_error_not_a_fresh_start(run):

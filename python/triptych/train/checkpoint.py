@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -51,6 +52,7 @@ OPTIMIZER = "optimizer.safetensors"
 RAW_GROUP = "raw"
 RAW = f"{RAW_GROUP}.safetensors"
 STATE = "state.json"
+_NAME = re.compile(r"step-[0-9]+")
 
 logger = logging.getLogger("triptych.train")
 
@@ -271,8 +273,9 @@ def abandon(folder: Path) -> None:
 
 
 def steps_in(folder: Path) -> list[Path]:
-    """Committed checkpoints, oldest first."""
-    return sorted(folder.glob("step-*"))
+    """Committed checkpoints, oldest first; a copy by another name is none of the run's."""
+    found = [x for x in folder.glob("step-*") if _NAME.fullmatch(x.name)]
+    return sorted(found, key=step_of)
 
 
 def step_of(folder: Path) -> int:
