@@ -69,6 +69,28 @@ def test_the_command_imports_and_says_where(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "out")]) == 0
 
 
+def rewrite(path, changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"suppress_tokens": list(range(10, 60)), "no_repeat_ngram_size": 2},
+        {"forced_eos_token_id": 2, "num_return_sequences": 2, "do_sample": True},
+        {"return_dict_in_generate": True, "stop_strings": ["a"]},
+    ],
+)
+def test_settings_of_generation_are_carried_and_do_not_change_the_proof(
+    tmp_path, settings
+):
+    source = foreign_folder(tmp_path / "source", "llama")
+    rewrite(source / "generation_config.json", settings)
+    out = import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
+    written = json.loads((out / "generation_config.json").read_text())
+    assert written == json.loads((source / "generation_config.json").read_text())
+
+
 def damaged(source, change):
     """The first shard after `change` of its tensors."""
     path = min(source.glob("*.safetensors"))
