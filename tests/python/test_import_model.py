@@ -91,6 +91,15 @@ def test_settings_of_generation_are_carried_and_do_not_change_the_proof(
     assert written == json.loads((source / "generation_config.json").read_text())
 
 
+def test_all_ids_that_end_a_text_stay_where_only_config_json_has_them(tmp_path):
+    source = foreign_folder(tmp_path / "source", "llama")
+    (source / "generation_config.json").unlink()
+    rewrite(source / "config.json", {"eos_token_id": [2, 96, 128_009]})
+    out = import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
+    written = json.loads((out / "generation_config.json").read_text())
+    assert written["eos_token_id"] == [2, 96]
+
+
 def damaged(source, change):
     """The first shard after `change` of its tensors."""
     path = min(source.glob("*.safetensors"))
