@@ -324,6 +324,18 @@ def test_a_run_without_stages_takes_the_founding_four_at_its_size(settings):
         dataclasses.replace(scaled, tokens=None)
 
 
+@pytest.mark.parametrize("name", ["tokens", "batch_tokens", "learning_rate"])
+def test_what_scales_the_founding_four_is_refused_beside_stages_of_its_own(
+    settings, name
+):
+    message = f"{name}: expected none beside .*stage.*, found 64"
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(settings, **{name: 64})
+    share = StageConfig(stage="x", learning_rate=1.0, batch_size=4, data_fraction=1.0)
+    shared = dataclasses.replace(settings, stage=(share,), tokens=1280)
+    assert [stage.num_steps for stage in shared.stages] == [10]
+
+
 def test_a_run_is_replayed_from_a_checkpoint_to_the_next_with_the_same_bytes(
     settings, tmp_path, capsys
 ):
