@@ -151,6 +151,15 @@ def test_a_folder_of_damaged_checkpoints_is_an_error_not_a_fresh_start(run):
         checkpoint.latest(run / "checkpoints")
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "incidents.jsonl", "sessions.jsonl"])
+def test_a_line_that_is_no_object_is_named_with_its_file(run, name):
+    (run / name).write_text("no object\n")
+    config = tiny_train_config(run)
+    again = Trainer(tiny_model(), PretrainObjective(), TinyData(), config)
+    with pytest.raises(IntegrityError, match=f"{name}:1` is damaged: expected"):
+        again.run()
+
+
 def test_a_checkpoint_of_another_model_is_refused(finished):
     model = tiny_model(hidden_size=16)
     optimizer = create_optimizer(model, OptimizerConfig(), 1e-3)

@@ -336,6 +336,13 @@ def test_what_scales_the_founding_four_is_refused_beside_stages_of_its_own(
     assert [stage.num_steps for stage in shared.stages] == [10]
 
 
+def test_a_run_whose_settings_are_no_json_is_not_replayed_and_says_which(settings):
+    pretrain(dataclasses.replace(settings, checkpoint_every_steps=5))
+    (Path(settings.output) / "run.json").write_text("{")
+    with pytest.raises(IntegrityError, match=r"run\.json` is damaged: expected a JSON"):
+        replay(settings.output, 10)
+
+
 def test_a_run_is_replayed_from_a_checkpoint_to_the_next_with_the_same_bytes(
     settings, tmp_path, capsys
 ):
