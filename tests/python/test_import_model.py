@@ -225,6 +225,16 @@ def test_a_family_with_our_tokenizer_and_template_passes_every_check(
     shutil.rmtree(tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["", ".", "new/.."])
+def test_an_export_needs_a_name_to_be_renamed_to(
+    tmp_path, monkeypatch, tiny_model, name
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="output: expected the name of a folder"):
+        huggingface.export(tiny_model, name, verified=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_replaces_an_export_and_nothing_else(tmp_path, tiny_model):
     for name in ("empty", "run", "tokens"):
         (tmp_path / name).mkdir()

@@ -110,6 +110,10 @@ def export(
 
 def _check_replaceable(folder: Path) -> None:
     """A folder is replaced whole, so it must not be a run, say, or a home."""
+    if folder.name in ("", ".."):  # it is written beside its name, then renamed
+        raise ConfigError(
+            f"output: expected the name of a folder to make, found `{folder}`"
+        )
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     manifest = folder / FILE_NAME
