@@ -164,8 +164,12 @@ def test_a_command_that_is_refused_leaves_what_the_run_says_of_itself(settings):
     pretrain(settings)
     path = Path(settings.output) / "run.json"
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match="belongs to another run"):
+    with pytest.raises(ConfigError, match="another run: seed: expected 7, found 0"):
         pretrain(dataclasses.replace(settings, seed=7))
+    with pytest.raises(
+        ConfigError, match=r"another run: data \(of the rows: sources, "
+    ):
+        pretrain(dataclasses.replace(settings, seq_len=16))
     assert path.read_bytes() == before
 
 
