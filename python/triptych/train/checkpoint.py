@@ -13,7 +13,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -212,12 +212,18 @@ def require_same_model(folder: Path, config: ModelConfig) -> None:
     """Refuses a checkpoint of another model.
 
     Raises:
-        ConfigError: with both configurations.
+        ConfigError: with the fields that differ.
     """
     found = read_config(folder)
     if found != config:
+        names = [x.name for x in fields(config)]
+        names = [x for x in names if getattr(config, x) != getattr(found, x)]
+        expected, other = (
+            ", ".join(f"{name}={getattr(values, name)!r}" for name in names)
+            for values in (config, found)
+        )
         raise ConfigError(
-            f"`{folder}` holds another model: expected {config}, found {found}"
+            f"`{folder}` holds another model: expected {expected}, found {other}"
         )
 
 
