@@ -235,6 +235,29 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Objects, one a line, a torn last line left out; none where there is no file.
+
+    Raises:
+        IntegrityError: a line is none; it is named.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]
+    return [_object(path, number, line) for number, line in enumerate(whole, start=1)]
+
+
+def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise damaged(f"{path}:{number}", "a JSON object", str(error)) from error
+    if not isinstance(values, dict):
+        raise damaged(f"{path}:{number}", "a JSON object", type(values).__name__)
+    return values
+
+
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """JSON with two spaces of indentation and a final newline."""
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"

@@ -128,7 +128,8 @@ def find_model(path: Path) -> Path:
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    return sorted(run.glob("checkpoints/step-[0-9]*/config.json"))
+    found = run.glob("checkpoints/step-*/config.json")
+    return sorted(x for x in found if x.parent.name.removeprefix("step-").isdecimal())
 
 
 def _latest(run: Path) -> Path:

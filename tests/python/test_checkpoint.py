@@ -9,6 +9,7 @@ import pytest
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
 from triptych.artefact import Draft, read_manifest, verify
 from triptych.errors import ConfigError, IntegrityError, ResourceError
+from triptych.language_model import find_model
 from triptych.model.huggingface import CHECKPOINT_FORMAT, load_model
 from triptych.train import PretrainObjective, Trainer, checkpoint
 from triptych.train.optimizer import OptimizerConfig, create_optimizer
@@ -113,6 +114,36 @@ def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(run, finishe
     assert same_weights(model, load_model(newest(finished)))
 
 
+def test_a_checkpoint_is_not_removed_for_damaged_ones_of_later_steps(run):
+    shutil.copytree(newest(run), run / "checkpoints" / "step-00000011")
+    for name in ("step-00000010", "step-00000011"):
+        truncate(run / "checkpoints" / name / "state.json")
+    folder = run / "checkpoints"
+    (folder / "step-00000009").rename(folder / "step-00000008")
+    model = tiny_model()
+    state = checkpoint.TrainState(step=9)
+    optimizer = create_optimizer(model, OptimizerConfig(), 1e-3)
+    checkpoint.write(folder, checkpoint.take(model, optimizer, state, copied=False))
+    assert checkpoint.latest(folder) == folder / "step-00000009"
+    assert (folder / "step-00000008").exists()
+
+
+@pytest.mark.parametrize("name", ["step-00000009.bak", "step-best", "step-", "step-9 "])
+def test_a_copy_of_a_checkpoint_by_another_name_is_none_of_the_run(run, name):
+    older = run / "checkpoints" / "step-00000009"
+    shutil.copytree(older, run / "checkpoints" / name)
+    shutil.rmtree(older)
+    assert checkpoint.steps_in(run / "checkpoints") == [newest(run)]
+    assert find_model(run) == newest(run)
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(run):
+    later = run / "checkpoints" / "step-100000000"
+    newest(run).rename(run / "checkpoints" / "step-99999999")
+    shutil.copytree(run / "checkpoints" / "step-00000009", later)
+    assert checkpoint.steps_in(run / "checkpoints")[-1] == later
+
+
 def test_a_folder_of_damaged_checkpoints_is_an_error_not_a_fresh_start(run):
     for folder in (run / "checkpoints").iterdir():
         truncate(folder / "state.json")
@@ -120,10 +151,20 @@ def test_a_folder_of_damaged_checkpoints_is_an_error_not_a_fresh_start(run):
         checkpoint.latest(run / "checkpoints")
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "incidents.jsonl", "sessions.jsonl"])
+def test_a_line_that_is_no_object_is_named_with_its_file(run, name):
+    (run / name).write_text("no object\n")
+    config = tiny_train_config(run)
+    again = Trainer(tiny_model(), PretrainObjective(), TinyData(), config)
+    with pytest.raises(IntegrityError, match=f"{name}:1` is damaged: expected"):
+        again.run()
+
+
 def test_a_checkpoint_of_another_model_is_refused(finished):
     model = tiny_model(hidden_size=16)
     optimizer = create_optimizer(model, OptimizerConfig(), 1e-3)
-    with pytest.raises(ConfigError, match=r"holds another model.*hidden_size=16"):
+    differing = "hidden_size=16, head_dim=4, found hidden_size=32, head_dim=8$"
+    with pytest.raises(ConfigError, match=f"another model: expected {differing}"):
         checkpoint.load(newest(finished), model, optimizer)
 
 

@@ -164,8 +164,12 @@ def test_a_command_that_is_refused_leaves_what_the_run_says_of_itself(settings):
     pretrain(settings)
     path = Path(settings.output) / "run.json"
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match="belongs to another run"):
+    with pytest.raises(ConfigError, match="another run: seed: expected 7, found 0"):
         pretrain(dataclasses.replace(settings, seed=7))
+    with pytest.raises(
+        ConfigError, match=r"another run: data \(of the rows: sources, "
+    ):
+        pretrain(dataclasses.replace(settings, seq_len=16))
     assert path.read_bytes() == before
 
 
@@ -322,6 +326,25 @@ def test_a_run_without_stages_takes_the_founding_four_at_its_size(settings):
     assert pretrain(scaled).step == sum(stage.num_steps for stage in scaled.stages)
     with pytest.raises(ConfigError, match="no stage and no `tokens`"):
         dataclasses.replace(scaled, tokens=None)
+
+
+@pytest.mark.parametrize("name", ["tokens", "batch_tokens", "learning_rate"])
+def test_what_scales_the_founding_four_is_refused_beside_stages_of_its_own(
+    settings, name
+):
+    message = f"{name}: expected none beside .*stage.*, found 64"
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(settings, **{name: 64})
+    share = StageConfig(stage="x", learning_rate=1.0, batch_size=4, data_fraction=1.0)
+    shared = dataclasses.replace(settings, stage=(share,), tokens=1280)
+    assert [stage.num_steps for stage in shared.stages] == [10]
+
+
+def test_a_run_whose_settings_are_no_json_is_not_replayed_and_says_which(settings):
+    pretrain(dataclasses.replace(settings, checkpoint_every_steps=5))
+    (Path(settings.output) / "run.json").write_text("{")
+    with pytest.raises(IntegrityError, match=r"run\.json` is damaged: expected a JSON"):
+        replay(settings.output, 10)
 
 
 def test_a_run_is_replayed_from_a_checkpoint_to_the_next_with_the_same_bytes(

@@ -69,6 +69,37 @@ def test_the_command_imports_and_says_where(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "out")]) == 0
 
 
+def rewrite(path, changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"suppress_tokens": list(range(10, 60)), "no_repeat_ngram_size": 2},
+        {"forced_eos_token_id": 2, "num_return_sequences": 2, "do_sample": True},
+        {"return_dict_in_generate": True, "stop_strings": ["a"]},
+    ],
+)
+def test_settings_of_generation_are_carried_and_do_not_change_the_proof(
+    tmp_path, settings
+):
+    source = foreign_folder(tmp_path / "source", "llama")
+    rewrite(source / "generation_config.json", settings)
+    out = import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
+    written = json.loads((out / "generation_config.json").read_text())
+    assert written == json.loads((source / "generation_config.json").read_text())
+
+
+def test_all_ids_that_end_a_text_stay_where_only_config_json_has_them(tmp_path):
+    source = foreign_folder(tmp_path / "source", "llama")
+    (source / "generation_config.json").unlink()
+    rewrite(source / "config.json", {"eos_token_id": [2, 96, 128_009]})
+    out = import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
+    written = json.loads((out / "generation_config.json").read_text())
+    assert written["eos_token_id"] == [2, 96]
+
+
 def damaged(source, change):
     """The first shard after `change` of its tensors."""
     path = min(source.glob("*.safetensors"))
@@ -192,6 +223,16 @@ def test_a_family_with_our_tokenizer_and_template_passes_every_check(
     model = Transformer(ModelConfig.from_dict({**SHAPE, **shape}))
     huggingface.export(model, tmp_path / "out", tokenizer_path, CHAT_TEMPLATE)
     shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["", ".", "new/.."])
+def test_an_export_needs_a_name_to_be_renamed_to(
+    tmp_path, monkeypatch, tiny_model, name
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="output: expected the name of a folder"):
+        huggingface.export(tiny_model, name, verified=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_replaces_an_export_and_nothing_else(tmp_path, tiny_model):

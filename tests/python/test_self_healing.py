@@ -156,10 +156,11 @@ def test_metrics_hold_no_number_that_json_does_not_know(tmp_path, data):
     assert line["margin"] is None
 
 
-def test_a_spike_under_fp16_is_named(tmp_path):
+@pytest.mark.parametrize("factor", [10.0, 10_000.0])  # the second one overflows
+def test_a_spike_under_fp16_is_named(tmp_path, factor):
     spiked = SPIKE_WINDOW_STEPS + 3
     objective = Faulty(
-        lambda _, batch: 50.0 if int(batch.documents[0]) // 4 == spiked else 1.0
+        lambda _, batch: factor if int(batch.documents[0]) // 4 == spiked else 1.0
     )
     data = TinyData(spiked + 3)
     trained(tmp_path, data, objective, precision="fp16", checkpoint_every_steps=1000)

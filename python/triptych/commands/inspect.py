@@ -70,7 +70,7 @@ def read_order(run: Path) -> OrderedRows:
     path = run / RUN_FILE
     if not path.is_file():
         raise ConfigError(f"no run at `{run}`: expected a folder with `{RUN_FILE}`")
-    table = json.loads(path.read_text(encoding="utf-8"))
+    table = artefact.read_json(path)
     configured = order(config.from_mapping(PretrainConfig, table, name=str(path)))
     rows: OrderedRows = without(configured, IncidentLog(run).windows())
     for stage, steps in _ended_early(run).items():

@@ -86,6 +86,7 @@ class PretrainConfig(TrainingSettings):
     def __post_init__(self) -> None:
         """Checks what no single field can."""
         super().__post_init__()
+        self._check_scale()
         self._check_mup()
         for window in self.skip:
             if len(window) != 2 or not 0 <= window[0] < window[1]:
@@ -111,6 +112,21 @@ class PretrainConfig(TrainingSettings):
                         f"evaluation of stage `{stage.name}`: expected names of "
                         f"[evaluation] ({known}), found `{name}`"
                     )
+
+    def _check_scale(self) -> None:
+        """What scales the founding four is not to be given where it would do nothing."""
+        if not self.stage:
+            return
+        unused = ["batch_tokens", "learning_rate"]
+        if all(x.steps or x.tokens for x in self.stage):
+            unused.append("tokens")
+        for name in unused:
+            value = getattr(self, name)
+            if value is not None:
+                raise ConfigError(
+                    f"{name}: expected none beside [[stage]], whose tables have their "
+                    f"own, found {value}"
+                )
 
     def _check_mup(self) -> None:
         if self.mup_base_width is None:

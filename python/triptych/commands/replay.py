@@ -8,7 +8,6 @@ trained, as many train again.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych import config
-from triptych.artefact import read_manifest
+from triptych.artefact import read_json, read_manifest
 from triptych.commands.pretrain import PretrainConfig, pretrain
 from triptych.commands.training import RUN_FILE, Watch
 from triptych.errors import ConfigError, Interrupted
@@ -96,7 +95,7 @@ def _settings(run: Path) -> PretrainConfig:
     path = run / RUN_FILE
     if not path.exists():
         raise ConfigError(f"no run at `{run}`: expected a folder with `{RUN_FILE}`")
-    table = json.loads(path.read_bytes())
+    table = read_json(path)
     if "sources" not in table:
         raise ConfigError(
             f"`{path}`: expected a run of `triptych pretrain`, found keys "

@@ -139,7 +139,15 @@ def _target(settings: PretrainConfig, model: ModelConfig) -> Point:
     stages = tuple(
         dataclasses.replace(stage, exit=None) for stage in _measured(settings.stages)
     )
-    settings = dataclasses.replace(settings, output=output, stage=stages, ladder=None)
+    settings = dataclasses.replace(
+        settings,
+        output=output,
+        stage=stages,
+        tokens=None,
+        batch_tokens=None,
+        learning_rate=None,
+        ladder=None,
+    )
     return _counted(TARGET, settings, model)
 
 

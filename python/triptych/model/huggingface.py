@@ -110,6 +110,10 @@ def export(
 
 def _check_replaceable(folder: Path) -> None:
     """A folder is replaced whole, so it must not be a run, say, or a home."""
+    if folder.name in ("", ".."):  # it is written beside its name, then renamed
+        raise ConfigError(
+            f"output: expected the name of a folder to make, found `{folder}`"
+        )
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     manifest = folder / FILE_NAME
@@ -165,9 +169,17 @@ def _carry(model: Transformer, draft: Draft, source: Path) -> list[int]:
             shutil.copyfile(source / name, draft.path(name))
     path = draft.path("generation_config.json")
     if not path.is_file():
-        write_json(path, _generation_config(model.config, None))
+        own = _generation_config(model.config, None)
+        write_json(path, {**own, "eos_token_id": _ends(model.config, source)})
     ends = read_json(path).get("eos_token_id")
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _ends(config: ModelConfig, source: Path) -> list[int] | None:
+    """All ids that end a text by the `config.json` of `source`, of which ours has one."""
+    ids = read_json(source / "config.json").get("eos_token_id")
+    several: list[Any] = ids if isinstance(ids, list) else [ids]
+    return [x for x in several if x in range(config.vocab_size)] or None
 
 
 def load_model(folder: Path | str, device: str = "cpu") -> Transformer:

@@ -139,17 +139,14 @@ def _transformers_greedy(model: Transformer, twin: Any) -> list[list[int]]:
     prompt, length = _room(model)
     if length < 1:
         return []
+    from transformers import GenerationConfig
+
     prompts = _probe(model, prompt)
-    twin.generation_config.eos_token_id = None
-    ids = twin.generate(
-        prompts,
-        attention_mask=torch.ones_like(prompts),
-        max_new_tokens=length,
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        pad_token_id=0,
+    # The publisher's settings, of tokens that are suppressed, say, are not the model's.
+    twin.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=length, do_sample=False, pad_token_id=0
     )
+    ids = twin.generate(prompts, attention_mask=torch.ones_like(prompts))
     found: list[list[int]] = ids[:, prompt:].tolist()
     return found
 

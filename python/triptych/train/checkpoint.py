@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ OPTIMIZER = "optimizer.safetensors"
 RAW_GROUP = "raw"
 RAW = f"{RAW_GROUP}.safetensors"
 STATE = "state.json"
+_NAME = re.compile(r"step-[0-9]+")
 
 logger = logging.getLogger("triptych.train")
 
@@ -144,7 +146,7 @@ def write(
     keep: int = 2,
     keep_every_steps: int | None = None,
 ) -> Path:
-    """Writes `folder/step-NNNNNNNN` and removes all but the newest `keep`.
+    """Writes `folder/step-NNNNNNNN` and removes all before but the newest `keep`.
 
     Those of steps that `keep_every_steps` divides stay for good.
     """
@@ -155,7 +157,7 @@ def write(
         if snapshot.raw:
             write_tensors(draft.path(RAW), snapshot.raw)
         finish(draft, snapshot.config, snapshot.state, tokenizer_path)
-    remove_old(folder, keep, keep_every_steps)
+    remove_old(target, keep, keep_every_steps)
     return target
 
 
@@ -173,9 +175,14 @@ def finish(
     draft.commit(CHECKPOINT_FORMAT, state["run"], facts, synced)
 
 
-def remove_old(folder: Path, keep: int, keep_every_steps: int | None) -> None:
-    """Removes all but the newest `keep`, and those of steps that the other divides."""
-    for old in steps_in(folder)[:-keep]:
+def remove_old(newest: Path, keep: int, keep_every_steps: int | None) -> None:
+    """Removes all up to `newest`, just written, but the last `keep` of them.
+
+    Those of steps that the other number divides stay. One behind it was damaged when the
+    run went on, and must not count for one that is whole.
+    """
+    present = [x for x in steps_in(newest.parent) if step_of(x) <= step_of(newest)]
+    for old in present[:-keep]:
         if keep_every_steps is None or step_of(old) % keep_every_steps:
             shutil.rmtree(old)
 
@@ -205,12 +212,18 @@ def require_same_model(folder: Path, config: ModelConfig) -> None:
     """Refuses a checkpoint of another model.
 
     Raises:
-        ConfigError: with both configurations.
+        ConfigError: with the fields that differ.
     """
     found = read_config(folder)
     if found != config:
+        names = [x.name for x in fields(config)]
+        names = [x for x in names if getattr(config, x) != getattr(found, x)]
+        expected, other = (
+            ", ".join(f"{name}={getattr(values, name)!r}" for name in names)
+            for values in (config, found)
+        )
         raise ConfigError(
-            f"`{folder}` holds another model: expected {config}, found {found}"
+            f"`{folder}` holds another model: expected {expected}, found {other}"
         )
 
 
@@ -266,8 +279,9 @@ def abandon(folder: Path) -> None:
 
 
 def steps_in(folder: Path) -> list[Path]:
-    """Committed checkpoints, oldest first."""
-    return sorted(folder.glob("step-*"))
+    """Committed checkpoints, oldest first; a copy by another name is none of the run's."""
+    found = [x for x in folder.glob("step-*") if _NAME.fullmatch(x.name)]
+    return sorted(found, key=step_of)
 
 
 def step_of(folder: Path) -> int:

@@ -72,12 +72,16 @@ class SpikeWatch:
         return {"losses": list(self.losses), "grad_norms": list(self.grad_norms)}
 
     def fault(self, reading: Reading, sigmas: float | None) -> str | None:
-        """`not_finite`, `loss_spike`, `grad_norm_spike`, or None for a good reading."""
+        """`not_finite`, `loss_spike`, `grad_norm_spike`, or None for a good reading.
+
+        A loss above its limit is a spike also where its gradient overflows: under fp16
+        that would else pass for an overflow of the scale, and nobody would name it.
+        """
+        limits = self.limits(sigmas)
+        if math.isfinite(reading.loss) and reading.loss > limits.loss:
+            return "loss_spike"
         if not reading.is_finite:
             return "not_finite"
-        limits = self.limits(sigmas)
-        if reading.loss > limits.loss:
-            return "loss_spike"
         return "grad_norm_spike" if reading.grad_norm > limits.grad_norm else None
 
     def limits(self, sigmas: float | None) -> Reading:

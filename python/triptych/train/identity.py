@@ -13,6 +13,9 @@ from triptych.train.objective import Objective
 from triptych.train.precision import Precision
 from triptych.train.train_config import TrainConfig
 
+DATA = "data"
+_ROWS = "data (of the rows: sources, seq_len, batches, mixtures, packing)"
+
 
 def run_identity(
     config: TrainConfig, objective: Objective, data: DataSource, precision: Precision
@@ -21,7 +24,6 @@ def run_identity(
     return {
         "objective": objective.name,
         **getattr(objective, "settings", {}),
-        "data": data_fingerprint(data),
         "seed": config.seed,
         "precision": precision.name,
         "clip_norm": config.clip_norm,
@@ -30,6 +32,8 @@ def run_identity(
         "average": config.average and asdict(config.average),
         "stages": [asdict(stage) for stage in config.stages],
         "exits": [ends and asdict(ends) for ends in config.exits],
+        # Last, since what is above changes it as well and says more than a hash.
+        DATA: data_fingerprint(data),
     }
 
 
@@ -43,7 +47,8 @@ def require_same_run(
     """
     for key, value in expected.items():
         if found.get(key) != value:
+            what = _ROWS if key == DATA else key
             raise ConfigError(
-                f"`{folder}` belongs to another run: {key}: expected {value}, "
+                f"`{folder}` belongs to another run: {what}: expected {value}, "
                 f"found {found.get(key)}; choose another output folder"
             )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych.artefact import write_text
+from triptych.artefact import read_json_lines, write_text
 
 FILE_NAME = "incidents.jsonl"
 REWOUND = "rewound"
@@ -24,10 +24,7 @@ class IncidentLog:
 
     def read(self) -> list[dict[str, Any]]:
         """All incidents so far, a torn last line left out."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return read_json_lines(self.path)
 
     def write(self, incident: Mapping[str, Any]) -> None:
         """Adds an incident, which must hold `step` and `action`."""

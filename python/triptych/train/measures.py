@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from triptych.artefact import damaged
 from triptych.model.config import ModelConfig
 from triptych.train.batch import Batch
 
@@ -130,6 +131,10 @@ def useful_seconds(metrics: dict[str, Any]) -> float:
 
 def _first_start(path: Path, now: float) -> float:
     """When the run was first started; a clock set back since then does not count."""
-    with open(path, encoding="utf-8") as sessions:
-        first = float(json.loads(sessions.readline())["started"])
+    with open(path, encoding="utf-8", errors="backslashreplace") as sessions:
+        line = sessions.readline()
+    try:
+        first = float(json.loads(line)["started"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise damaged(f"{path}:1", "the time of a start", repr(line[:80])) from error
     return min(first, now)

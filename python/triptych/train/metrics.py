@@ -8,7 +8,7 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triptych.artefact import write_text
+from triptych.artefact import read_json_lines, write_text
 from triptych.train.tracking import Trackers
 
 if TYPE_CHECKING:
@@ -77,27 +77,19 @@ class EvaluationLog:
 
     def read(self) -> list[dict[str, Any]]:
         """All lines, in the order of steps."""
-        return [json.loads(line) for line in _whole_lines(self.path)]
+        return read_json_lines(self.path)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`, a torn last one left out."""
-    return [json.loads(line) for line in _whole_lines(folder / LOG)]
-
-
-def _whole_lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n")]
+    return read_json_lines(folder / LOG)
 
 
 def _truncate(path: Path, step: int) -> None:
     """Keeps the lines of steps up to `step`; a torn line goes too."""
     if path.exists():
-        lines = _whole_lines(path)
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        write_text(path, "".join(kept))
+        kept = [line for line in read_json_lines(path) if line["step"] <= step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _board(folder: Path, step: int) -> SummaryWriter | None:

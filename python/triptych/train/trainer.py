@@ -299,8 +299,8 @@ class Trainer(Stepping):
             return False
         self.saver.wait()
         self.ranks.wait()  # the one that writes has written
-        earlier = f"step-{step:08d}"
-        return any(x.name <= earlier for x in checkpoint.steps_in(self.folder))
+        kept = checkpoint.steps_in(self.folder)
+        return any(checkpoint.step_of(x) <= step for x in kept)
 
     def _is_sound(self) -> bool:
         """Whether no process has a weight or moment that is not finite."""
