@@ -311,6 +311,7 @@ def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray]
     """
 
     def ask(batch: pa.RecordBatch) -> pa.StringArray:
+        batch = _without_views(batch)
         reasons = pa.nulls(batch.num_rows, pa.string())
         for rule in rules:
             kept = pc.is_null(reasons)
@@ -321,6 +322,35 @@ def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray]
         return reasons
 
     return ask if rules else None
+
+
+def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with views, as of polars, as plain columns: pyarrow computes with these."""
+    fields = [field.with_type(_plain(field.type)) for field in batch.schema]
+    return batch.cast(pa.schema(fields, batch.schema.metadata))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type with strings and bytes, also those inside, as pyarrow computes with them."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _plain(kind.value_type), kind.ordered)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain_field(kind.value_field))
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_field(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_field(kind.value_field), kind.list_size)
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain_field(field) for field in kind])
+    return kind
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_plain(field.type))
 
 
 def _answer(rule: Rule, batch: pa.RecordBatch) -> pa.StringArray:
@@ -343,7 +373,8 @@ def _as_array(answer: Any) -> pa.Array:
 
 
 def _reasons(name: str, answer: pa.Array) -> pa.StringArray:
-    kind, prefix = answer.type, f"python.{name}"
+    answer, prefix = answer.cast(_plain(answer.type)), f"python.{name}"
+    kind = answer.type
     if pa.types.is_boolean(kind) and answer.null_count == 0:
         keep = pa.nulls(len(answer), pa.string())
         return pc.if_else(answer, keep, pa.scalar(prefix, pa.string()))

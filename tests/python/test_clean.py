@@ -513,6 +513,40 @@ def test_a_rule_is_not_asked_where_no_row_is_left():
     assert stream.ledger["rejected"] == {"python.long": 2}
 
 
+def test_a_rule_can_compute_with_every_column_that_holds_views_of_strings():
+    import pyarrow.compute as pc
+
+    rows = pa.table(
+        {
+            "text": pa.array(["one", "two", None, "three"]).cast(pa.string_view()),
+            "licence": pa.array(["cc0", "arr", "cc0", "cc0"]).cast(pa.string_view()),
+            "key": pa.array([b"1", b"2", b"3", None]).cast(pa.binary_view()),
+            "tags": pa.array([["a"], [], None, ["b"]], pa.list_(pa.string_view())),
+            "where": pa.array(
+                [{"site": "x"}] * 4, pa.struct([("site", pa.string_view())])
+            ),
+        }
+    )
+
+    def licence(batch):
+        is_free = pc.equal(batch["licence"], "cc0")
+        return pc.if_else(is_free, pa.scalar(None, pa.string()), batch["licence"])
+
+    def as_views(batch):
+        reasons = [
+            None if text == "one" else "other" for text in batch["text"].to_pylist()
+        ]
+        return pa.array(reasons, pa.string_view())
+
+    stream = prep.clean(rows, {"profile": "clean"}, rules=[licence, as_views])
+    assert stream.read_all().to_pylist() == rows.slice(0, 1).to_pylist()
+    assert stream.schema == rows.schema
+    assert stream.ledger["rejected"] == {
+        "python.licence.arr": 1,
+        "python.as_views.other": 1,
+    }
+
+
 def broken(batch):
     return {}["missing"]
 
