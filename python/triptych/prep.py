@@ -7,13 +7,11 @@ through the same rules; `TextPreprocessor` is the founding API over single texts
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType
 from typing import Any, Literal, Protocol, TypedDict
 
 import pyarrow as pa
@@ -23,6 +21,7 @@ from triptych import _core
 from triptych._core import TextPreprocessor
 from triptych.config import to_mapping
 from triptych.errors import ConfigError, RuleError
+from triptych.identity import digest
 
 __all__ = [
     "ArrowStream",
@@ -164,7 +163,7 @@ def run(settings: PrepConfig, *, rules: Sequence[Rule] = ()) -> dict[str, Any]:
         settings: inputs, output and what happens between.
         rules: as for `clean`, over batches with the columns `id`, `source` and `text`.
             A folder is made by rules of these names, versions (their attribute
-            `version`, if they have one) and code: others are other settings.
+            `version`, if they have one), code and values: others are other settings.
 
     Raises:
         ConfigError: for a wrong path or setting; IntegrityError if the ledger does not
@@ -283,25 +282,8 @@ def _name(rule: Rule) -> str:
 
 
 def _identity(rule: Rule) -> str:
-    """Name, version and a hash of the code: what tells a rule from one of other results."""
-    function = rule if hasattr(rule, "__code__") else type(rule).__call__
-    code = getattr(function, "__code__", None)
-    digest = _code_hash(code) if isinstance(code, CodeType) else "builtin"
-    return f"{_name(rule)}@{getattr(rule, 'version', '')}:{digest}"
-
-
-def _code_hash(code: CodeType) -> str:
-    """Hash of what a function does, without where it stands; the same in every process."""
-    constants = [
-        _code_hash(constant)
-        if isinstance(constant, CodeType)
-        else sorted(map(repr, constant))  # sets have another order in each process
-        if isinstance(constant, frozenset)
-        else repr(constant)
-        for constant in code.co_consts
-    ]
-    content = (code.co_code.hex(), constants, code.co_names)
-    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+    """Name, version and a hash of code and values: what tells a rule from others."""
+    return f"{_name(rule)}@{getattr(rule, 'version', '')}:{digest(rule)}"
 
 
 def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pickle
@@ -849,3 +850,58 @@ def test_a_rule_is_known_again_in_another_process():
     assert len(said) == 1
     assert said.pop().startswith("rule@:")
     assert prep._identity(lambda batch: 1) != prep._identity(lambda batch: 2)
+
+
+LEAST = 3
+
+
+def at_least(least, batch):
+    return [len(text) >= least for text in batch["text"].to_pylist()]
+
+
+class AtLeast:
+    def __init__(self, least):
+        self.least = least
+
+    def __call__(self, batch):
+        return at_least(self.least, batch)
+
+
+MAKERS = {
+    "closure": lambda least: lambda batch: at_least(least, batch),
+    "default": lambda least: lambda batch, least=least: at_least(least, batch),
+    "partial": lambda least: functools.partial(at_least, least),
+    "attribute": AtLeast,
+    "method": lambda least: AtLeast(least).__call__,
+    "set": lambda least: (lambda words: lambda batch: words)({"a", "b", least}),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_a_rule_with_other_values_is_another_rule(make):
+    assert prep._identity(make(3)) == prep._identity(make(3))
+    assert prep._identity(make(3)) != prep._identity(make(4))
+
+
+def test_a_rule_is_another_when_a_global_or_a_function_that_it_uses_is(monkeypatch):
+    def rule(batch):
+        return [n >= LEAST for n in map(len, at_least(1, batch))]
+
+    known = {prep._identity(rule)}
+    monkeypatch.setitem(globals(), "LEAST", 4)
+    known.add(prep._identity(rule))
+    monkeypatch.setitem(globals(), "at_least", lambda least, batch: [])
+    known.add(prep._identity(rule))
+    assert len(known) == 3
+
+
+def test_a_rule_that_notes_what_it_saw_stays_the_same():
+    seen = []
+
+    def rule(batch):
+        seen.append(batch.num_rows)
+        return rule and seen
+
+    before = prep._identity(rule)
+    rule(pa.record_batch({"text": ["a"]}))
+    assert prep._identity(rule) == before
