@@ -207,10 +207,7 @@ def clean(
             there is no text column.
         TypeError: if `batches` is no Arrow data.
     """
-    if isinstance(config, Mapping):
-        table = to_mapping(config)
-    else:
-        table = _clean_table(config or CleanConfig())
+    table = _clean_table(CleanConfig() if config is None else config)
     core = _core.BatchCleaner(batches, _to_json(table), _asking(rules), list(features))
     return CleanedBatches(core)
 
@@ -228,8 +225,14 @@ def _to_json(table: Mapping[str, Any]) -> str:
     return json.dumps(table, default=os.fspath)
 
 
-def _clean_table(config: CleanConfig) -> dict[str, Any]:
-    """The keys of `CleanConfig`, also of a `PrepConfig`."""
+def _clean_table(config: CleanConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `CleanConfig`, also of a `PrepConfig`; None is what is not set."""
+    if isinstance(config, Mapping):
+        given = {key: value for key, value in config.items() if value is not None}
+        return dict(to_mapping(given))
+    if not isinstance(config, CleanConfig):
+        expected = "a `CleanConfig` or a mapping of its names"
+        raise ConfigError(f"configuration: expected {expected}, found {config!r:.80}")
     names = {field.name for field in dataclasses.fields(CleanConfig)}
     table: dict[str, Any] = to_mapping(config)
     return {name: value for name, value in table.items() if name in names}

@@ -316,6 +316,11 @@ FAULTS = [
     ({"language": {"threshold": float("nan")}}, ConfigError, r"key `language`: .*JSON"),
     ({"text_field": "\udce9"}, ConfigError, r"key `text_field`: .*udce9"),
     ({"ngram": object()}, ConfigError, r"key `ngram`: .*not object"),
+    (
+        "clean",
+        ConfigError,
+        r"configuration: expected .* a mapping of its names, found .clean",
+    ),
 ]
 
 
@@ -325,6 +330,12 @@ def test_a_faulty_configuration_is_refused_before_any_work(wrong, kind, message)
         prep.clean(pa.table({"text": ["a"], "n": [1]}), wrong)
     assert isinstance(raised.value, ValueError)
     assert raised.value.hint is None or raised.value.hint in str(raised.value)
+
+
+def test_a_setting_that_is_none_is_not_set_in_a_mapping_as_in_a_configuration():
+    config = prep.CleanConfig(profile="clean")
+    stream = prep.clean(pa.table({"text": ["a@b.org"]}), dataclasses.asdict(config))
+    assert stream.read_all()["text"].to_pylist() == ["[EMAIL]"]
 
 
 @pytest.mark.parametrize(
