@@ -278,6 +278,15 @@ def test_tables_of_every_library_go_in(library):
     assert cleaned["n"].to_pylist() == list(range(10))
 
 
+def test_a_mean_that_a_text_does_not_have_breaks_no_bound():
+    rows = pa.table({"text": ["", "....", "a", "word"]})
+    mean = {"feature": "mean_word_length", "min": 3}
+    count = {"feature": "num_no_symbol_words", "min": 1}
+    for rules, kept in [([mean], ["", "....", "word"]), ([mean, count], ["word"])]:
+        stream = prep.clean(rows, {"profile": "clean", "rule": rules})
+        assert stream.read_all()["text"].to_pylist() == kept
+
+
 def test_what_comes_out_goes_into_every_library():
     records = [{"text": text, "n": 1} for text in ("a@b.org", None, "c")]
 
