@@ -7,13 +7,11 @@ through the same rules; `TextPreprocessor` is the founding API over single texts
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType
 from typing import Any, Literal, Protocol, TypedDict
 
 import pyarrow as pa
@@ -23,6 +21,7 @@ from triptych import _core
 from triptych._core import TextPreprocessor
 from triptych.config import to_mapping
 from triptych.errors import ConfigError, RuleError
+from triptych.identity import digest
 
 __all__ = [
     "ArrowStream",
@@ -164,7 +163,7 @@ def run(settings: PrepConfig, *, rules: Sequence[Rule] = ()) -> dict[str, Any]:
         settings: inputs, output and what happens between.
         rules: as for `clean`, over batches with the columns `id`, `source` and `text`.
             A folder is made by rules of these names, versions (their attribute
-            `version`, if they have one) and code: others are other settings.
+            `version`, if they have one), code and values: others are other settings.
 
     Raises:
         ConfigError: for a wrong path or setting; IntegrityError if the ledger does not
@@ -208,10 +207,7 @@ def clean(
             there is no text column.
         TypeError: if `batches` is no Arrow data.
     """
-    if isinstance(config, Mapping):
-        table = to_mapping(config)
-    else:
-        table = _clean_table(config or CleanConfig())
+    table = _clean_table(CleanConfig() if config is None else config)
     core = _core.BatchCleaner(batches, _to_json(table), _asking(rules), list(features))
     return CleanedBatches(core)
 
@@ -229,8 +225,14 @@ def _to_json(table: Mapping[str, Any]) -> str:
     return json.dumps(table, default=os.fspath)
 
 
-def _clean_table(config: CleanConfig) -> dict[str, Any]:
-    """The keys of `CleanConfig`, also of a `PrepConfig`."""
+def _clean_table(config: CleanConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `CleanConfig`, also of a `PrepConfig`; None is what is not set."""
+    if isinstance(config, Mapping):
+        given = {key: value for key, value in config.items() if value is not None}
+        return dict(to_mapping(given))
+    if not isinstance(config, CleanConfig):
+        expected = "a `CleanConfig` or a mapping of its names"
+        raise ConfigError(f"configuration: expected {expected}, found {config!r:.80}")
     names = {field.name for field in dataclasses.fields(CleanConfig)}
     table: dict[str, Any] = to_mapping(config)
     return {name: value for name, value in table.items() if name in names}
@@ -283,25 +285,8 @@ def _name(rule: Rule) -> str:
 
 
 def _identity(rule: Rule) -> str:
-    """Name, version and a hash of the code: what tells a rule from one of other results."""
-    function = rule if hasattr(rule, "__code__") else type(rule).__call__
-    code = getattr(function, "__code__", None)
-    digest = _code_hash(code) if isinstance(code, CodeType) else "builtin"
-    return f"{_name(rule)}@{getattr(rule, 'version', '')}:{digest}"
-
-
-def _code_hash(code: CodeType) -> str:
-    """Hash of what a function does, without where it stands; the same in every process."""
-    constants = [
-        _code_hash(constant)
-        if isinstance(constant, CodeType)
-        else sorted(map(repr, constant))  # sets have another order in each process
-        if isinstance(constant, frozenset)
-        else repr(constant)
-        for constant in code.co_consts
-    ]
-    content = (code.co_code.hex(), constants, code.co_names)
-    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+    """Name, version and a hash of code and values: what tells a rule from others."""
+    return f"{_name(rule)}@{getattr(rule, 'version', '')}:{digest(rule)}"
 
 
 def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray] | None:
@@ -311,6 +296,7 @@ def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray]
     """
 
     def ask(batch: pa.RecordBatch) -> pa.StringArray:
+        batch = _without_views(batch)
         reasons = pa.nulls(batch.num_rows, pa.string())
         for rule in rules:
             kept = pc.is_null(reasons)
@@ -321,6 +307,35 @@ def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray]
         return reasons
 
     return ask if rules else None
+
+
+def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with views, as of polars, as plain columns: pyarrow computes with these."""
+    fields = [field.with_type(_plain(field.type)) for field in batch.schema]
+    return batch.cast(pa.schema(fields, batch.schema.metadata))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type with strings and bytes, also those inside, as pyarrow computes with them."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _plain(kind.value_type), kind.ordered)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain_field(kind.value_field))
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_field(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_field(kind.value_field), kind.list_size)
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain_field(field) for field in kind])
+    return kind
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_plain(field.type))
 
 
 def _answer(rule: Rule, batch: pa.RecordBatch) -> pa.StringArray:
@@ -343,7 +358,8 @@ def _as_array(answer: Any) -> pa.Array:
 
 
 def _reasons(name: str, answer: pa.Array) -> pa.StringArray:
-    kind, prefix = answer.type, f"python.{name}"
+    answer, prefix = answer.cast(_plain(answer.type)), f"python.{name}"
+    kind = answer.type
     if pa.types.is_boolean(kind) and answer.null_count == 0:
         keep = pa.nulls(len(answer), pa.string())
         return pc.if_else(answer, keep, pa.scalar(prefix, pa.string()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pickle
@@ -277,6 +278,15 @@ def test_tables_of_every_library_go_in(library):
     assert cleaned["n"].to_pylist() == list(range(10))
 
 
+def test_a_mean_that_a_text_does_not_have_breaks_no_bound():
+    rows = pa.table({"text": ["", "....", "a", "word"]})
+    mean = {"feature": "mean_word_length", "min": 3}
+    count = {"feature": "num_no_symbol_words", "min": 1}
+    for rules, kept in [([mean], ["", "....", "word"]), ([mean, count], ["word"])]:
+        stream = prep.clean(rows, {"profile": "clean", "rule": rules})
+        assert stream.read_all()["text"].to_pylist() == kept
+
+
 def test_what_comes_out_goes_into_every_library():
     records = [{"text": text, "n": 1} for text in ("a@b.org", None, "c")]
 
@@ -315,6 +325,11 @@ FAULTS = [
     ({"language": {"threshold": float("nan")}}, ConfigError, r"key `language`: .*JSON"),
     ({"text_field": "\udce9"}, ConfigError, r"key `text_field`: .*udce9"),
     ({"ngram": object()}, ConfigError, r"key `ngram`: .*not object"),
+    (
+        "clean",
+        ConfigError,
+        r"configuration: expected .* a mapping of its names, found .clean",
+    ),
 ]
 
 
@@ -324,6 +339,12 @@ def test_a_faulty_configuration_is_refused_before_any_work(wrong, kind, message)
         prep.clean(pa.table({"text": ["a"], "n": [1]}), wrong)
     assert isinstance(raised.value, ValueError)
     assert raised.value.hint is None or raised.value.hint in str(raised.value)
+
+
+def test_a_setting_that_is_none_is_not_set_in_a_mapping_as_in_a_configuration():
+    config = prep.CleanConfig(profile="clean")
+    stream = prep.clean(pa.table({"text": ["a@b.org"]}), dataclasses.asdict(config))
+    assert stream.read_all()["text"].to_pylist() == ["[EMAIL]"]
 
 
 @pytest.mark.parametrize(
@@ -511,6 +532,40 @@ def test_a_rule_is_not_asked_where_no_row_is_left():
     stream = prep.clean(texts, {"profile": "clean"}, rules=[long, long])
     assert stream.read_all()["text"].to_pylist() == ["long one"]
     assert stream.ledger["rejected"] == {"python.long": 2}
+
+
+def test_a_rule_can_compute_with_every_column_that_holds_views_of_strings():
+    import pyarrow.compute as pc
+
+    rows = pa.table(
+        {
+            "text": pa.array(["one", "two", None, "three"]).cast(pa.string_view()),
+            "licence": pa.array(["cc0", "arr", "cc0", "cc0"]).cast(pa.string_view()),
+            "key": pa.array([b"1", b"2", b"3", None]).cast(pa.binary_view()),
+            "tags": pa.array([["a"], [], None, ["b"]], pa.list_(pa.string_view())),
+            "where": pa.array(
+                [{"site": "x"}] * 4, pa.struct([("site", pa.string_view())])
+            ),
+        }
+    )
+
+    def licence(batch):
+        is_free = pc.equal(batch["licence"], "cc0")
+        return pc.if_else(is_free, pa.scalar(None, pa.string()), batch["licence"])
+
+    def as_views(batch):
+        reasons = [
+            None if text == "one" else "other" for text in batch["text"].to_pylist()
+        ]
+        return pa.array(reasons, pa.string_view())
+
+    stream = prep.clean(rows, {"profile": "clean"}, rules=[licence, as_views])
+    assert stream.read_all().to_pylist() == rows.slice(0, 1).to_pylist()
+    assert stream.schema == rows.schema
+    assert stream.ledger["rejected"] == {
+        "python.licence.arr": 1,
+        "python.as_views.other": 1,
+    }
 
 
 def broken(batch):
@@ -815,3 +870,58 @@ def test_a_rule_is_known_again_in_another_process():
     assert len(said) == 1
     assert said.pop().startswith("rule@:")
     assert prep._identity(lambda batch: 1) != prep._identity(lambda batch: 2)
+
+
+LEAST = 3
+
+
+def at_least(least, batch):
+    return [len(text) >= least for text in batch["text"].to_pylist()]
+
+
+class AtLeast:
+    def __init__(self, least):
+        self.least = least
+
+    def __call__(self, batch):
+        return at_least(self.least, batch)
+
+
+MAKERS = {
+    "closure": lambda least: lambda batch: at_least(least, batch),
+    "default": lambda least: lambda batch, least=least: at_least(least, batch),
+    "partial": lambda least: functools.partial(at_least, least),
+    "attribute": AtLeast,
+    "method": lambda least: AtLeast(least).__call__,
+    "set": lambda least: (lambda words: lambda batch: words)({"a", "b", least}),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_a_rule_with_other_values_is_another_rule(make):
+    assert prep._identity(make(3)) == prep._identity(make(3))
+    assert prep._identity(make(3)) != prep._identity(make(4))
+
+
+def test_a_rule_is_another_when_a_global_or_a_function_that_it_uses_is(monkeypatch):
+    def rule(batch):
+        return [n >= LEAST for n in map(len, at_least(1, batch))]
+
+    known = {prep._identity(rule)}
+    monkeypatch.setitem(globals(), "LEAST", 4)
+    known.add(prep._identity(rule))
+    monkeypatch.setitem(globals(), "at_least", lambda least, batch: [])
+    known.add(prep._identity(rule))
+    assert len(known) == 3
+
+
+def test_a_rule_that_notes_what_it_saw_stays_the_same():
+    seen = []
+
+    def rule(batch):
+        seen.append(batch.num_rows)
+        return rule and seen
+
+    before = prep._identity(rule)
+    rule(pa.record_batch({"text": ["a"]}))
+    assert prep._identity(rule) == before
