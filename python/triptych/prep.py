@@ -200,7 +200,8 @@ def clean(
             `python.NAME`) or strings (a string drops it for `python.NAME.STRING`, null
             keeps it). NAME is the attribute `name` of the rule or else its `__name__`.
         features: names in docs/quality.md, measured of every text that passes and
-            given to `rules` as further columns.
+            given to `rules` as further columns; no column of the input may have the
+            name of one.
 
     Raises:
         ConfigError: for an unknown key or a wrong value, with the nearest name, and if

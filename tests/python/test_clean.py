@@ -278,6 +278,17 @@ def test_tables_of_every_library_go_in(library):
     assert cleaned["n"].to_pylist() == list(range(10))
 
 
+def test_columns_of_nulls_of_polars_go_in_and_come_out():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(
+        {"text": ["a@b.org"], "nothing": [None], "none": [{"key": None}], "no": [[]]}
+    )
+    for source in (frame, [frame, frame], (frame for _ in range(2))):
+        cleaned = prep.clean(source, {"profile": "clean"}).read_all()
+        expected = frame.with_columns(text=polars.lit("[EMAIL]")).to_dicts()
+        assert cleaned.slice(0, 1).to_pylist() == expected
+
+
 def test_a_mean_that_a_text_does_not_have_breaks_no_bound():
     rows = pa.table({"text": ["", "....", "a", "word"]})
     mean = {"feature": "mean_word_length", "min": 3}
@@ -345,6 +356,13 @@ def test_a_setting_that_is_none_is_not_set_in_a_mapping_as_in_a_configuration():
     config = prep.CleanConfig(profile="clean")
     stream = prep.clean(pa.table({"text": ["a@b.org"]}), dataclasses.asdict(config))
     assert stream.read_all()["text"].to_pylist() == ["[EMAIL]"]
+
+
+@pytest.mark.parametrize("features", [["num_words"], ["num_chars", "num_chars"]])
+def test_a_feature_that_a_rule_could_not_tell_from_a_column_is_refused(features):
+    rows = pa.table({"text": ["a"], "num_words": [7]})
+    with pytest.raises(ConfigError, match=f"feature `{features[0]}`: .* is taken"):
+        prep.clean(rows, {"profile": "clean"}, features=features)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ use clap::Args;
 use triptych_core::config::PrepConfig;
 use triptych_core::pipeline;
 
+use crate::options::fraction;
 use crate::outcome::failed;
 use crate::prepare::report;
 use crate::progress::Bar;
@@ -24,7 +25,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
     /// Share of bad records beyond which the exit status is 3 [default: 0.001]
-    #[arg(long, value_name = "FRACTION")]
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     max_bad: Option<f64>,
     /// Replaces an output folder made from something else
     #[arg(long)]

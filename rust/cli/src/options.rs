@@ -69,7 +69,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     format: Option<String>,
     /// Share of bad records beyond which the exit status is 3 [default: 0.001]
-    #[arg(long, value_name = "FRACTION")]
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     max_bad: Option<f64>,
     /// Replaces an output folder made from something else
     #[arg(long)]
@@ -114,6 +114,12 @@ impl Options {
         ];
         keys.into_iter().filter_map(|(key, value)| Some((key, value?)))
     }
+}
+
+/// Reads a share of a whole.
+pub(crate) fn fraction(text: &str) -> std::result::Result<f64, &'static str> {
+    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or("expected a share in [0, 1]")
 }
 
 /// Refuses a path that a configuration cannot hold: it is text.

@@ -140,7 +140,9 @@ impl PrepConfig {
         let mut keys: Vec<(Spanned<String>, Value)> = table.into_iter().collect();
         keys.sort_by_key(|(key, _)| key.span().start); // the first fault in the file is the one to name
         keys.into_iter().try_for_each(|(key, value)| {
-            self.set(key.get_ref(), value).map_err(|error| error.at(at(key.span().start)))
+            let set =
+                setting::check_finite(key.get_ref(), &value).and_then(|()| self.set(key.get_ref(), value));
+            set.map_err(|error| error.at(at(key.span().start)))
         })
     }
 
@@ -151,6 +153,7 @@ impl PrepConfig {
         };
         let parsed = toml::from_str::<Map<String, Value>>(&format!("value = {value}"));
         let value = parsed.ok().and_then(|mut table| table.remove("value"));
+        value.as_ref().map_or(Ok(()), |value| setting::check_finite(key.trim(), value))?;
         self.set(
             key.trim(),
             value.unwrap_or_else(|| Value::from(assignment.split_once('=').map_or("", |pair| pair.1))),
@@ -208,11 +211,12 @@ impl PrepConfig {
         })
     }
 
-    /// This configuration with what tells its key of pseudonyms and its lists of phrases from others, so
-    /// that no run goes on with another.
+    /// This configuration with what tells its key of pseudonyms, its model of languages and its lists of
+    /// phrases from others, so that no run goes on with another.
     pub(crate) fn pinned(&self) -> Result<Self> {
         let mut config = self.clone();
         config.pii.key_check = Policy::new(&self.pii)?.key_check();
+        config.language = self.language.as_ref().map(LanguageRule::pinned).transpose()?;
         config.phrase_list = self.phrase_list.iter().map(PhraseListConfig::pinned).collect::<Result<_>>()?;
         Ok(config)
     }

@@ -14,9 +14,13 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::{pipeline, shard};
 
 /// Name of the manifest inside its folder.
 pub const FILE_NAME: &str = "manifest.json";
+
+/// All formats: a folder of another one than is read is a wrong folder, and no damaged one.
+const FORMATS: [&str; 3] = [pipeline::FORMAT, pipeline::PART_FORMAT, shard::FORMAT];
 
 /// Size and content hash of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +52,7 @@ impl Manifest {
     /// Reads `folder/manifest.json` and checks that it describes `format`.
     ///
     /// # Errors
-    /// `NoInput` without a manifest, `Integrity` if it is not of that format.
+    /// `NoInput` without a manifest, `InvalidValue` if it is of another format of ours, `Integrity` if of none.
     pub fn read(folder: &Path, format: &str) -> Result<Self> {
         let path = folder.join(FILE_NAME);
         let bytes = fs::read(&path).map_err(|source| match source.kind() {
@@ -66,11 +70,12 @@ impl Manifest {
         if manifest.format == format {
             return Ok(manifest);
         }
-        Err(Error::Integrity {
-            path,
-            expected: format!("format `{format}`"),
-            found: format!("`{}`", manifest.format),
-        })
+        let (expected, found) = (format!("format `{format}`"), format!("`{}`", manifest.format));
+        if FORMATS.contains(&manifest.format.as_str()) {
+            let what = format!("folder `{}`", folder.display());
+            return Err(Error::InvalidValue { what, expected, found });
+        }
+        Err(Error::Integrity { path, expected, found })
     }
 
     /// The names of its shards, which begin with a digit: what lies beside them holds no documents.

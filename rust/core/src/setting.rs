@@ -1,12 +1,15 @@
 //! What serde says of a setting that it cannot read, as an error that says what to write.
 
-use crate::error::Error;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
 
 /// Types as serde calls them, and as people do.
-const TYPES: [(&str, &str); 6] = [
+const TYPES: [(&str, &str); 7] = [
     ("usize", "a whole number, at least 0"),
     ("u64", "a whole number, at least 0"),
     ("f64", "a number"),
+    ("f32", "a number"),
     ("struct ", "a table"),
     ("a sequence", "a list"),
     ("a boolean", "true or false"),
@@ -22,10 +25,34 @@ pub(crate) fn wrong(key: &str, found: &str, message: &str) -> Error {
     if let Some(name) = unknown("unknown variant ") {
         return unknown_name("value", key, name, expected);
     }
+    if let Some(name) = message.strip_prefix("missing field ") {
+        return invalid(key, &format!("the key {name} in it"), found);
+    }
     let plain = TYPES.iter().find(|(serde, _)| expected.starts_with(serde)).map_or(expected, |known| known.1);
+    invalid(key, plain, found)
+}
+
+/// The error for a table of TOML that held `nan` or `inf`, which this reader makes nulls of; TOML has none.
+pub(crate) fn check_finite(key: &str, value: &Value) -> Result<()> {
+    if !has_null(value) {
+        return Ok(());
+    }
+    Err(invalid(key, "finite numbers", "nan` or `inf"))
+}
+
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.iter().any(has_null),
+        Value::Object(table) => table.values().any(has_null),
+        _ => false,
+    }
+}
+
+fn invalid(key: &str, expected: &str, found: &str) -> Error {
     Error::InvalidValue {
         what: format!("key `{key}`"),
-        expected: plain.to_owned(),
+        expected: expected.to_owned(),
         found: format!("`{found}`"),
     }
 }
@@ -50,6 +77,19 @@ mod tests {
         let cases = [
             ("threads=-1", "key `threads`: expected a whole number, at least 0, found `-1`", None),
             ("max_bad=much", "key `max_bad`: expected a number, found `\"much\"`", None),
+            ("max_bad=nan", "key `max_bad`: expected finite numbers, found `nan` or `inf`", None),
+            (
+                "rule=[{feature='num_words', min=nan, max=5}]",
+                "key `rule`: expected finite numbers, found `nan` or `inf`",
+                None,
+            ),
+            ("rule=[{min=5}]", "key `rule`: expected the key `feature` in it, found `[{\"min\":5}]`", None),
+            ("shard=0/2", "key `shard`: expected `i/N`, with i from 1 to N, found `\"0/2\"`", None),
+            (
+                "language={threshold='x'}",
+                "key `language`: expected a number, found `{\"threshold\":\"x\"}`",
+                None,
+            ),
             ("language=5", "key `language`: expected a table, found `5`", None),
             ("overwrite=1", "key `overwrite`: expected true or false, found `1`", None),
             (

@@ -202,6 +202,32 @@ fn parts_are_merged_where_the_model_that_made_them_is_not() {
 }
 
 #[test]
+fn another_model_of_languages_in_the_same_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model.bin");
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/fasttext");
+    let put = |name: &str| fs::copy(models.join(name), &model).unwrap();
+    put("softmax_quantised.ftz");
+    let rule = LanguageRule { model: model.display().to_string(), threshold: 0.0, ..LanguageRule::default() };
+    let run = PrepConfig {
+        language: Some(rule.clone()),
+        ..config(write_corpus(dir.path()), dir.path().join("out"))
+    };
+    pipeline::run(&run, &StopAfter { blocks: AtomicU64::new(9) }).unwrap_err();
+    for _ in 0..2 {
+        put("hierarchical.bin");
+        let error = pipeline::run(&run, &Silent).unwrap_err();
+        assert!(error.to_string().contains("`language`"), "{error}");
+        assert_eq!(error.exit_status(), 2);
+        put("softmax_quantised.ftz");
+        pipeline::run(&run, &Silent).unwrap(); // first what was stopped, then a finished folder
+    }
+    let asked = LanguageRule { sha256: Some("0".repeat(64)), ..rule };
+    let error = PrepConfig { language: Some(asked), ..run }.profile().unwrap_err();
+    assert!(error.to_string().contains("the model of SHA-256 000"), "{error}");
+}
+
+#[test]
 fn a_merge_names_the_parts_that_are_missing_and_refuses_those_of_another_run() {
     let dir = tempfile::tempdir().unwrap();
     let whole = config(write_corpus(dir.path()), dir.path().join("whole"));
@@ -213,6 +239,13 @@ fn a_merge_names_the_parts_that_are_missing_and_refuses_those_of_another_run() {
     let other = PrepConfig { min_length: 4, ..whole.clone() };
     let others = run_parts(&other, &dir.path().join("other"), 3);
     assert!(message(&[&parts[..2], &others[2..]].concat()).contains("another configuration"));
+    pipeline::run(&whole, &Silent).unwrap();
+    let of_no_part = pipeline::merge(&[whole.output], &merged, &Silent).unwrap_err();
+    assert_eq!(of_no_part.exit_status(), 2);
+    assert!(
+        of_no_part.to_string().contains("`triptych-part/1`, found `triptych-documents/1`"),
+        "{of_no_part}"
+    );
     fs::write(parts[2].join("00000.jsonl.zst"), "x").unwrap();
     assert_eq!(pipeline::merge(&parts, &merged, &Silent).unwrap_err().exit_status(), 4);
     assert!(!merged.output.exists());

@@ -29,7 +29,7 @@ impl Source {
     pub fn open(batches: &Bound<'_, PyAny>) -> PyResult<Self> {
         let is_stream = batches.hasattr("__arrow_c_stream__")? || batches.hasattr("__arrow_c_array__")?;
         let (reader, items) = if is_stream {
-            (Some(record_batches(batches)?.into_reader()?), None)
+            (Some(record_batches(&by_pyarrow(batches))?.into_reader()?), None)
         } else {
             (None, Some(batches.try_iter().map_err(|_| no_batches("batches", batches))?.unbind()))
         };
@@ -85,11 +85,26 @@ impl Source {
         if let Some(item) = items.bind(py).clone().next() {
             let item = item?;
             let name = format!("item {} of batches", self.num_items);
-            let batch = item.extract::<AnyRecordBatch>().map_err(|_| no_batches(&name, &item))?;
+            let batch =
+                by_pyarrow(&item).extract::<AnyRecordBatch>().map_err(|_| no_batches(&name, &item))?;
             self.reader = Some(batch.into_reader()?);
             self.num_items += 1;
         }
         Ok(())
+    }
+}
+
+/// A stream of another library, read by pyarrow, which forgives what arrow-rs refuses: polars gives columns of
+/// nulls a buffer. What pyarrow does not read either is said where it is read next.
+fn by_pyarrow<'py>(batches: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    let read = || {
+        batches.py().import("pyarrow")?.getattr("RecordBatchReader")?.call_method1("from_stream", (batches,))
+    };
+    let is_stream = batches.hasattr("__arrow_c_stream__").unwrap_or(false);
+    if is_stream {
+        read().unwrap_or_else(|_| batches.clone())
+    } else {
+        batches.clone()
     }
 }
 

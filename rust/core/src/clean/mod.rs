@@ -108,6 +108,7 @@ impl Cleaner {
     /// if that holds no text.
     pub fn new(config: &PrepConfig, schema: SchemaRef, features: &[String]) -> Result<Self> {
         let text = text_column(&schema, &config.text_field)?;
+        check_free(&schema, features)?;
         let measures = features.iter().map(|name| measure(name)).collect::<Result<_>>()?;
         let judge = Judge { profile: config.profile()?, measures };
         Ok(Self::with(judge, schema, text, config.threads))
@@ -263,6 +264,20 @@ fn text_column(schema: &Schema, name: &str) -> Result<usize> {
         what: format!("column `{name}`"),
         expected: "one column of strings or bytes, dictionary-encoded or not".to_owned(),
         found: if is_alone { format!("type {}", field.data_type()) } else { "several".to_owned() },
+    })
+}
+
+/// Refuses features that rules could not tell from a column of the input, or from each other.
+fn check_free(schema: &Schema, features: &[String]) -> Result<()> {
+    let mut known = features.iter().enumerate();
+    let taken =
+        known.find(|(at, name)| schema.column_with_name(name).is_some() || features[..*at].contains(name));
+    taken.map_or(Ok(()), |(_, name)| {
+        Err(Error::InvalidValue {
+            what: format!("feature `{name}`"),
+            expected: "a name that no column of the input and no other feature has".to_owned(),
+            found: "one that is taken: rename the column, or leave the feature out".to_owned(),
+        })
     })
 }
 

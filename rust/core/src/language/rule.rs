@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Identifier, Scratch};
 use crate::error::{Error, Result};
+use crate::manifest::sha256_file;
 
 /// Name of the model that is built in.
 pub const BUILT_IN: &str = "builtin";
@@ -20,11 +21,14 @@ pub struct LanguageRule {
     pub keep: Vec<String>,
     /// A text is kept if its score is above this, in [0, 1]. 0.65 is the bound of `FineWeb`, `RefinedWeb` and DCLM.
     pub threshold: f32,
+    /// SHA-256 of the fastText model; a run enters it, so that none goes on with another model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 impl Default for LanguageRule {
     fn default() -> Self {
-        Self { model: BUILT_IN.to_owned(), keep: Vec::new(), threshold: 0.65 }
+        Self { model: BUILT_IN.to_owned(), keep: Vec::new(), threshold: 0.65, sha256: None }
     }
 }
 
@@ -52,7 +56,7 @@ impl LanguageRule {
     ///
     /// # Errors
     /// `InvalidValue` for a threshold outside [0, 1], `UnknownName` for a language that the model lacks,
-    /// and those of [`Identifier::open`].
+    /// `InvalidFile` if another hash is asked for, and those of [`Identifier::open`].
     pub fn identifier(&self) -> Result<Identifier> {
         if !(0.0..=1.0).contains(&self.threshold) {
             return Err(Error::InvalidValue {
@@ -63,13 +67,36 @@ impl LanguageRule {
         }
         let identifier = match self.model.as_str() {
             BUILT_IN => Identifier::built_in(),
-            path => Identifier::open(Path::new(path))?,
+            path => self.open(Path::new(path))?,
         };
         let known = identifier.languages();
         match self.keep.iter().find(|code| known.binary_search(&code.as_str()).is_err()) {
             Some(unknown) => Err(Error::unknown_name("language", unknown, &known)),
             None => Ok(identifier),
         }
+    }
+
+    fn open(&self, path: &Path) -> Result<Identifier> {
+        if let Some(expected) = &self.sha256 {
+            let found = sha256_file(path)?;
+            if found != *expected {
+                let expected = format!("the model of SHA-256 {expected}");
+                return Err(Error::InvalidFile { path: path.to_owned(), expected, found });
+            }
+        }
+        Identifier::open(path)
+    }
+
+    /// The same with the hash of the model as it is now, if none is asked for.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn pinned(&self) -> Result<Self> {
+        if self.model == BUILT_IN {
+            return Ok(self.clone());
+        }
+        let sha256 = self.sha256.clone().map_or_else(|| sha256_file(Path::new(&self.model)), Ok)?;
+        Ok(Self { sha256: Some(sha256), ..self.clone() })
     }
 
     /// Why a text of this language and score is rejected, or `None` if it is kept.

@@ -4,7 +4,7 @@
 //! run of 13, of 12 or of more than 16 digits is more often something else (an article
 //! number, a time, an id), so it is a card only where the words around speak of one.
 
-use super::bytes::{before, byte, ends_word, is_one_of, luhn, mark_at, starts_word, words_before};
+use super::bytes::{before, byte, ends_word, is_one_of, luhn, mark_at, run, starts_word, words_before};
 
 /// First and last prefix of a range, fewest and most digits.
 #[rustfmt::skip]
@@ -130,12 +130,27 @@ fn is_issued(digits: &[u8]) -> bool {
 }
 
 fn starts(text: &str, start: usize) -> bool {
-    let joined = matches!(before(text, start, 1), b'.' | b'-' | b',' | b'+' | b'/' | b'=');
+    let second = before(text, start, 2);
+    let joined = match before(text, start, 1) {
+        b'.' | b'-' | b'+' | b'/' | b'=' => second.is_ascii_alphanumeric(),
+        b',' => second.is_ascii_digit(), // of words, it parts the cells of a row
+        _ => false,
+    };
     let named = || words_before(text, start, 16).next().is_some_and(|word| is_one_of(word, &NAMES));
-    starts_word(text, start) && (!(joined && before(text, start, 2).is_ascii_alphanumeric()) || named())
+    starts_word(text, start) && (!joined || named())
 }
 
 fn ends(text: &str, end: usize) -> bool {
-    let joined = matches!(byte(text, end), b'.' | b'-' | b',');
-    ends_word(text, end) && !(joined && byte(text, end + 1).is_ascii_alphanumeric())
+    let joined = match byte(text, end) {
+        b'.' | b'-' => byte(text, end + 1).is_ascii_alphanumeric(),
+        b',' => is_decimal(text, end + 1),
+        _ => false,
+    };
+    ends_word(text, end) && !joined
+}
+
+/// True for the decimals of an amount; false for the next cell of a row, as a name, `12/25` or `123`.
+fn is_decimal(text: &str, at: usize) -> bool {
+    let digits = run(text, at, 3, |byte| byte.is_ascii_digit());
+    matches!(digits, 1 | 2) && !matches!(byte(text, at + digits), b'/' | b'-' | b',')
 }

@@ -49,7 +49,7 @@ pub(super) fn v4_end(text: &str, start: usize, public_only: bool) -> Option<usiz
 fn v4_starts(text: &str, start: usize) -> bool {
     let (last, second) = (before(text, start, 1), before(text, start, 2));
     let joined = match last {
-        b'.' | b',' => second.is_ascii_alphanumeric(),
+        b'.' => second.is_ascii_alphanumeric(),
         b'-' => second.is_ascii_alphabetic(),
         b'/' => is_product(text, start - 1),
         b'$' => true,

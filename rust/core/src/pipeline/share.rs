@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-
 /// Files a machine must have on average for whole files to be shared out, not blocks of each:
 /// with 8, the slowest has at most an eighth more than it would have of blocks.
 const FILES_EACH: usize = 8;
@@ -49,17 +47,14 @@ impl Share {
 }
 
 impl TryFrom<String> for Share {
-    type Error = Error;
+    /// What is expected; the key and what was found are said by whoever reads it.
+    type Error = &'static str;
 
-    fn try_from(text: String) -> Result<Self> {
+    fn try_from(text: String) -> Result<Self, Self::Error> {
         let numbers = text.split_once('/').map(|(index, count)| (index.trim().parse(), count.trim().parse()));
         match numbers {
             Some((Ok(number @ 1..), Ok(count))) if number <= count => Ok(Self { index: number - 1, count }),
-            _ => Err(Error::InvalidValue {
-                what: "`shard`".to_owned(),
-                expected: "`i/N`, with i from 1 to N".to_owned(),
-                found: text,
-            }),
+            _ => Err("`i/N`, with i from 1 to N"),
         }
     }
 }

@@ -5,7 +5,9 @@
 //! Malformed sequences become U+FFFD as the WHATWG encoding standard has it, and are counted.
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{DecoderResult, Encoding, ISO_2022_JP, UTF_16BE, UTF_16LE, UTF_8, WINDOWS_1252};
+use encoding_rs::{
+    DecoderResult, Encoding, ISO_2022_JP, UTF_16BE, UTF_16LE, UTF_8, WINDOWS_1252, X_USER_DEFINED,
+};
 
 /// Bytes at the beginning of a page in which `meta` is looked for; the standard demands 1024.
 const META_BYTES: usize = 4096;
@@ -98,8 +100,12 @@ fn declared_in_page(bytes: &[u8]) -> Option<&'static Encoding> {
     let xml =
         head.trim_ascii_start().strip_prefix(b"<?xml").and_then(|rest| label_after(tag(rest), b"encoding"));
     let encoding = xml.into_iter().chain(metas).find_map(Encoding::for_label)?;
-    // A page whose ASCII could be read is not UTF-16.
-    Some(if is_utf_16(encoding) { UTF_8 } else { encoding })
+    // A page whose ASCII could be read is not UTF-16, and `x-user-defined` is not for pages: both as WHATWG has it.
+    Some(match encoding {
+        _ if is_utf_16(encoding) => UTF_8,
+        _ if encoding == X_USER_DEFINED => WINDOWS_1252,
+        _ => encoding,
+    })
 }
 
 fn is_utf_16(encoding: &'static Encoding) -> bool {
@@ -170,6 +176,7 @@ mod tests {
         let commented =
             b"<!-- <meta charset=koi8-r> --><!--[if !IE]><!--><meta data-charset=koi8-r charset=greek>\xe9";
         assert_eq!(charset_of(commented, None).0, "ISO-8859-7");
+        assert_eq!(charset_of(b"<meta charset=x-user-defined>caf\xe9", None).0, "windows-1252");
         assert_eq!(charset_of(b"<\0p\0>\0h\0i\0", None).0, "UTF-16LE");
         assert_eq!(charset_of(b"\0<\0p\0>\0h\0i", Some("utf-8")).0, "UTF-16BE");
         assert_eq!(charset_of(b"h\0i\0<\0b\0>\0", Some("utf-16")).0, "UTF-16LE");

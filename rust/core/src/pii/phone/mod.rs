@@ -36,7 +36,8 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
     let context = Context::new(text, shape.start);
     for count in (1..=shape.len).rev() {
         let end = shape.end_of(count);
-        if shape.num_digits(count) < 6 || !may_end(text, end, count < shape.len) {
+        let amount = !shape.plus && !shape.joined_by(count - 1, "-");
+        if shape.num_digits(count) < 6 || !may_end(text, end, count < shape.len, amount) {
             continue;
         }
         let verdict = judge(&shape, count, regions);
@@ -192,6 +193,7 @@ fn may_start(text: &str, start: usize) -> bool {
     let joined = match last {
         b'-' | b'/' => second.is_ascii_alphanumeric() && !context::ends_in_name(text, start - 1),
         b'.' => !context::ends_in_name(text, start - 1),
+        b',' if byte(text, start) == b'+' => false,
         b',' | b':' | b'+' | b'*' | b'\'' => second.is_ascii_digit() || second == last,
         b'$' | b'#' | b'&' | b'^' | b'~' | b'\\' | b'@' | b'%' | b')' | b']' | b'<' => {
             last != b')' || second != b' '
@@ -202,11 +204,13 @@ fn may_start(text: &str, start: usize) -> bool {
     starts_word(text, start) && !joined && !currency
 }
 
-/// False where the number goes on, or has a unit. `inside`: a further group follows.
-fn may_end(text: &str, end: usize, inside: bool) -> bool {
+/// False where the number goes on, or has a unit. `inside`: a further group follows. `amount`: it is written
+/// as an amount may be, so that a comma may part its decimals, and not the cells of a row.
+fn may_end(text: &str, end: usize, inside: bool, amount: bool) -> bool {
     let (last, next) = (byte(text, end), byte(text, end + 1));
     let joined = match last {
-        b'-' | b'/' | b'.' | b':' | b',' | b'\'' => next.is_ascii_digit(),
+        b',' => amount && next.is_ascii_digit(),
+        b'-' | b'/' | b'.' | b':' | b'\'' => next.is_ascii_digit(),
         b'%' | b'@' | b'$' | b'+' | b'*' | b'=' | b'^' | b'\\' | b'_' => true,
         b' ' => next == b'=', // a sum
         _ => false,

@@ -69,11 +69,14 @@ impl Shape {
         }
     }
 
-    /// True if one more group may follow this mark: slashes part only the first, dots stand alone.
+    /// True if one more group may follow this mark: slashes part only the first, or behind a calling code and
+    /// a trunk `(0)` the next; dots stand alone.
     fn may_go_on(&self, mark: u8) -> bool {
         let last = self.separators[self.len - 1];
         let fits = match mark {
-            b'/' => self.len == 1 || self.plus && self.len == 2,
+            b'/' => {
+                self.len == 1 + usize::from(self.plus) + usize::from(self.trunk.is_some()) || self.len == 1
+            }
             b'.' => self.len == 1 || matches!(last, b'.' | b'(' | b'/') || self.len == 2,
             b' ' | b'-' => last != b'.' || self.plus,
             _ => true,

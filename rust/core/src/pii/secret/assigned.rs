@@ -35,9 +35,13 @@ fn after_space(text: &str, name_end: usize, suffix: usize) -> Option<(usize, usi
     (value.contains(['!', '#', '$', '*', '?', '@']) && is_chosen(value, true)).then_some((start, end))
 }
 
-/// Where the value begins after `=`, `:`, `=>`, `:=`, ` is `, or a space and a quote.
+/// Where the value begins, and what closes it if it is quoted, after `=`, `:`, `=>`, `:=`, ` is `, or a space and a quote.
 fn value_start(text: &str, name_end: usize) -> Option<(usize, u8)> {
-    let close = usize::from(matches!(byte(text, name_end), b'"' | b'\''));
+    let close = match text.as_bytes().get(name_end..)? {
+        [b'\\', b'"', ..] => 2, // in JSON inside JSON
+        [b'"' | b'\'', ..] => 1,
+        _ => 0,
+    };
     let at = name_end + close;
     let at = at + run(text, at, 4, |byte| byte == b' ' || byte == b'\t');
     let sign = match text.as_bytes().get(at..)? {
@@ -49,6 +53,9 @@ fn value_start(text: &str, name_end: usize) -> Option<(usize, u8)> {
     };
     let at = at + sign;
     let at = at + run(text, at, 4, |byte| byte == b' ' || byte == b'\t');
+    if byte(text, at) == b'\\' && byte(text, at + 1) == b'"' {
+        return Some((at + 2, b'\\'));
+    }
     let quote = byte(text, at);
     let quoted = matches!(quote, b'"' | b'\'' | b'`');
     (quoted || sign > 0).then_some(if quoted { (at + 1, quote) } else { (at, 0) })
