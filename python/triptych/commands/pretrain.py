@@ -76,7 +76,7 @@ class PretrainConfig(TrainingSettings):
     seq_len: int = 512
     z_loss: float = 0.0
     mup_base_width: int | None = None
-    # Twice AdamW's worth of tokens at the same rates: docs/training.md, Defaults.
+    # At one rate 2.157 bits a byte where AdamW has 2.561: docs/training.md.
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(name="muon")
     )
