@@ -167,7 +167,8 @@ mod tests {
     fn ids(word: &str, pairs: &Pairs) -> Vec<u32> {
         let bytes = bytes();
         let place = |byte: u8| bytes.iter().position(|other| *other == byte).unwrap() as u32;
-        let mut merged = Word { ids: word.bytes().map(place).collect(), ..Word::default() };
+        let mut merged = Word::default();
+        merged.ids.extend(word.bytes().map(place));
         merged.merge(pairs);
         merged.ids
     }
