@@ -99,7 +99,7 @@ mod tests {
             ),
             (
                 "language={keeep=['en']}",
-                "unknown key `keeep`: expected one of `model`, `keep`, `threshold` in `language`",
+                "unknown key `keeep`: expected one of `model`, `keep`, `threshold`, `sha256` in `language`",
                 Some("did you mean `keep`?"),
             ),
             (
