@@ -49,7 +49,7 @@ def engine_obstacle(
     """
     if torch.compiler.is_compiling():
         return "rust", "torch.compile does not look into it"
-    if not is_operator and _is_recorded():
+    if not is_operator and is_recorded():
         return "rust", "it is recorded what torch does, not what the engine writes"
     return "rust", why(*arguments)
 
@@ -60,7 +60,8 @@ _RECORDERS = (
 )
 
 
-def _is_recorded() -> bool:
+def is_recorded() -> bool:
+    """Whether someone takes down which operators of torch are called."""
     modes = map(torch._C._get_dispatch_mode, _RECORDERS)
     return torch._C._is_tracing() or any(mode is not None for mode in modes)
 
