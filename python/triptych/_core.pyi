@@ -539,6 +539,7 @@ class Order:
         batch_rows: int,
         depth: int,
         memory: Callable[[int], Sequence[npt.NDArray[Any]]] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> Batches:
         """The batches of the steps from `first_step` on, read ahead by a thread.
 
@@ -547,6 +548,11 @@ class Order:
             batch_rows: rows of a batch; the last of a step may have fewer.
             depth: batches that wait at a time, 1 to 65,536.
             memory: as for `batch`.
+            share: number, from 0, of the run of a step's rows that is read, and how
+                many such runs, all as long, a step's rows are divided into.
+
+        Raises:
+            ConfigError: a number out of its range, or rows that cannot be so divided.
         """
 
     def step_hash(self, step: int) -> str:

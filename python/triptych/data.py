@@ -130,14 +130,18 @@ class OrderedRows:
             ahead or self._order.batch(step, first_row, num_rows, self._memory)
         )
 
-    def prefetch(self, step: int, batch_rows: int) -> None:
+    def prefetch(
+        self, step: int, batch_rows: int, share: tuple[int, int] = (0, 1)
+    ) -> None:
         """Reads batches of `batch_rows` rows ahead, from `step` on.
+
+        Of every step it reads one share of the rows: its number, from 0, and how many.
 
         `batch` takes them as long as it is asked for them in turn; when it is asked for
         anything else they are given up.
         """
         self._ahead = self._order.prefetch(
-            step, batch_rows, PREFETCHED_BATCHES, self._memory
+            step, batch_rows, PREFETCHED_BATCHES, self._memory, share
         )
 
     def _next_ahead(self, wanted: tuple[int, int, int | None]) -> dict[str, Any] | None:

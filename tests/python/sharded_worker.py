@@ -5,6 +5,7 @@ processes of a call join once and go through all cases, for joining is what take
 """
 
 import resource
+from unittest import mock
 
 import torch
 import torch._dynamo
@@ -18,10 +19,12 @@ from triptych.commands.pretrain import PretrainConfig, pretrain
 from triptych.commands.replay import replay
 from triptych.errors import Interrupted, ResourceError
 from triptych.train import (
+    LossSum,
     OptimizerConfig,
     PretrainObjective,
     StageSchedule,
     Trainer,
+    gradient,
 )
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import joined
@@ -36,7 +39,16 @@ GENTLE = (
 )
 
 
-def trainer(folder, parallel, until=99, *, model=None, **settings):
+class NanAt(PretrainObjective):
+    """A loss that is not a number, of one document: the data's fault."""
+
+    def loss(self, model, batch):
+        found = super().loss(model, batch)
+        factor = torch.nan if 15 in batch.documents.tolist() else 1.0
+        return LossSum(found.loss_sum * factor, found.count)
+
+
+def trainer(folder, parallel, until=99, *, model=None, objective=None, **settings):
     """The tiny training, with gradients of which about half are clipped."""
     config = tiny_train_config(
         folder,
@@ -52,7 +64,7 @@ def trainer(folder, parallel, until=99, *, model=None, **settings):
     )
     found = Trainer(
         tiny_model(**(model or {})),
-        PretrainObjective(),
+        objective or PretrainObjective(),
         TinyData(rows=4),
         config,
         should_stop=lambda: found.state.step >= until,
@@ -74,6 +86,16 @@ def train_all(rank, size, port, cases):
     with joined():
         for arguments, settings in cases:
             train(*arguments, **settings)
+
+
+def train_looking_ahead(rank, size, port, cases):
+    """`train_all`, as on a device that computes while the host goes on."""
+    gradient.ASYNCHRONOUS = ("cpu",)
+    read = gradient.Numbers.read  # by a host that has launched the next step
+    with mock.patch.object(gradient.Numbers, "read", autospec=True) as reading:
+        reading.side_effect = read
+        train_all(rank, size, port, cases)
+    assert reading.call_count == 10 * len(cases)
 
 
 class Documents:

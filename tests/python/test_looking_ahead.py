@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+import sharded_worker
+from test_ranks import start
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
 from triptych.train import (
     OptimizerConfig,
@@ -15,6 +17,7 @@ from triptych.train import (
 )
 from triptych.train.averaging import AverageConfig
 from triptych.train.health import Reading
+from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import read_metrics
 from triptych.train.optimizer import create_optimizer
 
@@ -62,6 +65,47 @@ def test_a_run_that_looks_ahead_has_the_bits_of_one_that_waits(
         runs[name].run()
     assert same_weights(runs["waits"].model, runs["looks"].model)
     assert lines(tmp_path / "waits") == lines(tmp_path / "looks")
+
+
+# Name: (grid, other settings) of two processes.
+GRIDS = {
+    "copies": ({}, {}),
+    "copies, not clipped": ({}, {"clip_norm": None}),
+    "copies, a fault of the data": ({}, {"objective": sharded_worker.NanAt()}),
+    "copies, muon": ({}, {"optimizer": OptimizerConfig(name="muon")}),
+    "shards": ({"shard": 2}, {}),
+    "shards, a fault of the data": (
+        {"shard": 2},
+        {"objective": sharded_worker.NanAt()},
+    ),
+    "shards, muon": ({"shard": 2}, {"optimizer": OptimizerConfig(name="muon")}),
+    "tensor": ({"tensor": 2}, {}),
+    "tokens": ({"context": 2}, {}),
+}
+
+
+def weights_of(run):
+    last = run / "checkpoints" / "step-00000010"
+    return [path.read_bytes() for path in sorted(last.rglob("*.safetensors"))]
+
+
+def test_processes_that_look_ahead_have_the_bits_of_ones_that_wait(tmp_path):
+    calls = {
+        "waits": sharded_worker.train_all,
+        "looks": sharded_worker.train_looking_ahead,
+    }
+    for name, target in calls.items():
+        cases = [
+            ((tmp_path / name / grid, parallel), settings)
+            for grid, (parallel, settings) in GRIDS.items()
+        ]
+        start(target, 2, cases)
+    for grid in GRIDS:
+        waits, looks = tmp_path / "waits" / grid, tmp_path / "looks" / grid
+        assert lines(waits) == lines(looks), grid
+        assert weights_of(waits) == weights_of(looks) != [], grid
+        faults = [incident["step"] for incident in IncidentLog(looks).read()]
+        assert faults == ([4] if "fault" in grid else []), grid
 
 
 def test_the_next_gradient_is_launched_before_this_step_is_read(tmp_path, monkeypatch):

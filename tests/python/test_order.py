@@ -374,6 +374,42 @@ def test_batches_made_ahead_are_those_that_are_asked_for(folders, batch_rows, de
     assert rows == {1: 6, 2: 6, 3: 3, 4: 3}
 
 
+@pytest.mark.parametrize("of", [1, 2, 3, 6])
+def test_shares_that_are_made_ahead_make_up_every_step(folders, of):
+    table = [stage(3, 6, web=2, code=1), stage(2, 12, 8, "t", books=1)]
+    order = Order(folders, table, 1)
+    found = Counter()
+    for number in range(of):
+        for step, first_row, num_rows, arrays in order.prefetch(
+            0, 4, 1, share=(number, of)
+        ):
+            length = (6, 6, 6, 12, 12)[step] // of
+            assert length * number <= first_row
+            assert first_row + num_rows <= length * (number + 1)
+            assert (
+                arrays["ids_hash"] == order.batch(step, first_row, num_rows)["ids_hash"]
+            )
+            found.update((step, row) for row in range(first_row, first_row + num_rows))
+    assert found == Counter(
+        (step, row) for step in range(5) for row in range(6 + 6 * (step > 2))
+    )
+
+
+def test_a_share_that_there_is_not_is_refused(folders):
+    order = Order(folders, [stage(2, 6, web=1), stage(2, 4, 8, "t", books=1)], 1)
+    for share in ((2, 2), (0, 0)):
+        with pytest.raises(
+            ConfigError, match="share: expected a number below how many"
+        ):
+            order.prefetch(0, 2, 1, share=share)
+    with pytest.raises(ConfigError, match=r"share: .*divides 4 rows, found 3"):
+        order.prefetch(0, 2, 1, share=(0, 3))
+    later = Order(folders, [stage(2, 4, web=1), stage(2, 6, 8, "t", books=1)], 1)
+    assert (
+        len(list(later.prefetch(2, 2, 1, share=(0, 3)))) == 2
+    )  # what is read is whole
+
+
 def test_batches_may_be_made_ahead_and_given_up_at_any_time(folders):
     order = Order(folders, [stage(500, 6, web=2, code=1)], 1)
     for _ in range(50):

@@ -97,9 +97,10 @@ class DataSource(Protocol):
     its shards' manifests), which `data_fingerprint` takes in; `sources`, the names that
     `Batch.sources` counts; and `ended_early(stage, steps)`, the same rows with a stage
     that ends sooner, which stages with an exit condition need; and
-    `prefetch(step, batch_rows)`, which makes batches ahead. To leave out windows of
-    steps, it has `skip`, those it leaves out, `skipping(windows)`, the same rows without
-    those windows, `data_step(step)`, and `named_rows(step)`, which names documents.
+    `prefetch(step, batch_rows, share)`, which makes the batches of a share of the rows,
+    its number and how many there are, ahead. To leave out windows of steps, it has
+    `skip`, those it leaves out, `skipping(windows)`, the same rows without those
+    windows, `data_step(step)`, and `named_rows(step)`, which names documents.
     """
 
     @property

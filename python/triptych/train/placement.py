@@ -71,7 +71,7 @@ class Whole:
         return self.clip_on_device(limit).item()
 
     def clip_on_device(self, limit: float) -> Tensor:
-        """The same of a whole model that is alone, as a scalar that nobody waits for."""
+        """The same, as a scalar of the device that nobody waits for."""
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
     def is_finite(self, optimizer: torch.optim.Optimizer) -> bool:

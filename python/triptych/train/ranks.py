@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import torch
@@ -80,18 +81,24 @@ class Ranks:
         """Whether this is the one that writes what all share."""
         return self.rank == 0
 
-    def share(self, num_rows: int) -> range:
-        """The rows of a step that are this process's: runs of one length, in order.
+    @property
+    def place(self) -> tuple[int, int]:
+        """Number of the share of a step's rows that is read here, and how many shares.
 
         Those that read the same rows count as one.
+        """
+        return self.rank // self.readers, self.size // self.readers
+
+    def share(self, num_rows: int) -> range:
+        """The rows of a step that are this process's: runs of one length, in order.
 
         Raises:
             ConfigError: the processes do not divide the rows.
         """
         self.require_shares([num_rows])
-        size, rank = self.size // self.readers, self.rank // self.readers
-        length = num_rows // size
-        return range(rank * length, (rank + 1) * length)
+        number, count = self.place
+        length = num_rows // count
+        return range(number * length, (number + 1) * length)
 
     def require_shares(self, rows: Iterable[int]) -> None:
         """Refuses steps of so many rows each, unless these processes can share all.
@@ -100,7 +107,7 @@ class Ranks:
             ConfigError: they do not divide one of the numbers; the nearest that do.
         """
         numbers = sorted(set(rows))
-        size, common = self.size // self.readers, math.gcd(*numbers)
+        (_, size), common = self.place, math.gcd(*numbers)
         if common % size == 0:
             return
         near = [n * self.readers for n in nearest_divisors(common, size)]
@@ -136,6 +143,23 @@ class Ranks:
         dist.all_gather(parts, padded, group=self.host_group)
         pairs = zip(parts, lengths, strict=True)
         return [json.loads(bytes(part[: int(n)].tolist())) for part, n in pairs]
+
+    def add_totals(
+        self, totals: Mapping[str, Tensor], device: torch.device
+    ) -> dict[str, Tensor]:
+        """`add_sums` of the scalars of all processes, on the device, with the same bits.
+
+        The host exchanges names only, and does not wait for the numbers.
+        """
+        if self.size == 1:
+            return dict(totals)
+        names = list(dict.fromkeys(chain.from_iterable(self.gather_sums([*totals]))))
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        own = torch.stack([totals.get(name, zero) for name in names])
+        parts = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(parts, own)
+        added: Tensor = sum(parts[:: self.repeaters], start=torch.zeros_like(own))
+        return dict(zip(names, added.unbind(), strict=True))
 
     def agree(self, value: Any, what: str) -> None:
         """Goes on only if every process has the same value, which is JSON.

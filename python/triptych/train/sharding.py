@@ -104,15 +104,15 @@ class Sharded(Whole):
     def _adding(self, axis: str) -> Callable[[Tensor], object]:
         return partial(dist.all_reduce, group=self.mesh.get_group(axis))
 
-    def clip(self, limit: float) -> float:
+    def clip_on_device(self, limit: float) -> Tensor:
         """The same, every number counted by one process."""
         total = squared_norm(self.pieces)
         dist.all_reduce(total)
-        norm = total.sqrt().item()
-        if norm > limit:
-            for piece in self.pieces:
-                if piece.local.grad is not None:
-                    piece.local.grad.mul_(limit / (norm + 1e-6))  # as torch clips
+        norm = total.sqrt()
+        kept = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch clips
+        for piece in self.pieces:
+            if piece.local.grad is not None:
+                piece.local.grad.mul_(kept)
         return norm
 
     def whole_model(self) -> Transformer | None:

@@ -70,7 +70,6 @@ class Stepping(ABC):
         """Whether a step may be launched before it is known what the last one gave."""
         return (
             self.device.type in gradient.ASYNCHRONOUS
-            and self.ranks.size == 1
             and not self.scaler.is_enabled()
             and gradient.can_leave_out(self.optimizer)
             and not hasattr(self.objective, "prepare")  # it reads the device itself
@@ -136,9 +135,9 @@ class Stepping(ABC):
     def _prefetch(self) -> None:
         """Lets the data make batches ahead, if it can."""
         prefetch = getattr(self.data, "prefetch", None)
-        alone = self.ranks.size == 1  # it reads whole steps ahead, not a share of them
-        if prefetch is not None and alone and self.state.step < self.num_steps:
-            prefetch(self.state.step, self.config.micro_batch_rows)
+        if prefetch is not None and self.state.step < self.num_steps:
+            step, rows = self.state.step, self.config.micro_batch_rows
+            prefetch(step, rows, self.ranks.place)
 
     def _launch(self, step: int) -> Launched:
         """Reads the rows of a step and has its gradient computed."""
@@ -182,8 +181,10 @@ class Stepping(ABC):
         The device compares loss and norm with the limits that `_fault` has, and leaves
         the update out where they are above.
         """
+        self.placement.sum_gradients()
+        totals = self.ranks.add_totals(launched.totals, self.device)
         grad_norm = self.placement.clip_on_device(self._clip_norm)
-        sums = {key: x / launched.count for key, x in launched.totals.items()}
+        sums = {key: x / launched.count for key, x in totals.items()}
         limits = self.spike_watch.limits(self.config.spike_sigmas)
         faulty = gradient.exceeds(sums["loss"], grad_norm, limits)
         gradient.step_unless(faulty, self.optimizer)

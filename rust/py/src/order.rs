@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use triptych_core::order::{self, Limits, Prefetch, RowTokens, Stage};
+use triptych_core::order::{self, Limits, Prefetch, RowTokens, Share, Stage};
 use triptych_core::pack::Strategy;
 use triptych_core::{Error, Result};
 
@@ -103,7 +103,7 @@ impl Order {
         Ok(arrays)
     }
 
-    #[pyo3(signature = (first_step, batch_rows, depth, memory = None))]
+    #[pyo3(signature = (first_step, batch_rows, depth, memory = None, share = (0, 1)))]
     fn prefetch(
         &self,
         py: Python<'_>,
@@ -111,8 +111,10 @@ impl Order {
         #[pyo3(from_py_with = numbers)] batch_rows: u64,
         #[pyo3(from_py_with = numbers)] depth: usize,
         memory: Option<Py<PyAny>>,
+        #[pyo3(from_py_with = numbers)] share: (u64, u64),
     ) -> PyResult<Batches> {
-        let inner = detached(py, || self.inner.prefetch(first_step, batch_rows, depth))?;
+        let share = Share { number: share.0, of: share.1 };
+        let inner = detached(py, || self.inner.prefetch(first_step, batch_rows, depth, share))?;
         Ok(Batches { inner: Mutex::new(inner), memory, process: std::process::id() })
     }
 

@@ -31,7 +31,7 @@ use permutation::Permutation;
 use skip::Skips;
 
 pub use batch::{Arrays, Batch};
-pub use prefetch::{Part, Prefetch};
+pub use prefetch::{Part, Prefetch, Share};
 pub use report::OrderReport;
 pub use row_tokens::{roll, RowTokens};
 pub use stage::Stage;
