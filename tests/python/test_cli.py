@@ -61,11 +61,12 @@ def test_a_wrong_call_gets_one_sentence_and_its_status(arguments, status, messag
 
 
 def test_the_version_answers_within_300_ms():
-    run("--version")  # warm the disk
-    started = time.perf_counter()
-    result = run("--version")
-    assert result.stdout.startswith("triptych ")
-    assert time.perf_counter() - started < 0.3
+    seconds = []
+    for _ in range(5):  # the first warms the disk, and others may have the machine
+        started = time.perf_counter()
+        assert run("--version").stdout.startswith("triptych ")
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.3
 
 
 def test_importing_the_package_loads_neither_torch_nor_the_engine():

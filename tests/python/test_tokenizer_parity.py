@@ -58,6 +58,42 @@ def test_ids_equal_the_library_on_random_unicode(ours, theirs, text):
     assert ours.decode(ids) == text
 
 
+SPLITS = {
+    "DeepSeek V3": [
+        r"\p{N}{1,3}",
+        "[一-龥\u3040-ゟ゠-ヿ]+",
+        r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
+        r"""|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
+        r"""|\s*[\r\n]+|\s+(?!\S)|\s+""",
+    ],
+    "BLOOM": [r" ?[^(\s|[.,!?…。，、।۔،])]+"],
+    "an automaton": [r"\p{Lu}?\p{Ll}*?(?=[\dx])\w|\s++$|."],
+    "the engine": [r"(?<=\s)\w+|(\w)\1|a++ab"],
+}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_expressions_without_a_name_split_as_the_librarys(ours, name):
+    file = json.loads(ours.to_str())
+    (*_, bytes_alone) = file["pre_tokenizer"]["pretokenizers"]
+    splits = [
+        {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated"}
+        for regex in SPLITS[name]
+    ]
+    file["pre_tokenizer"]["pretokenizers"] = [
+        *({**split, "invert": False} for split in splits),
+        bytes_alone,
+    ]
+    mine, peer = (
+        library.from_str(json.dumps(file))
+        for library in (Tokenizer, tokenizers.Tokenizer)
+    )
+    peer.encode_special_tokens = True
+    for text in [*table(), *MULTILINGUAL, " ".join(MULTILINGUAL) + "\n  "]:
+        expected = peer.encode(text, add_special_tokens=False).ids
+        assert mine.encode(text) == expected, text
+
+
 def with_tokens_that_merges_do_not_make(ours, ignores_merges) -> str:
     """The file with tokens of two characters and of long words, as they stand in it."""
     file = json.loads(ours.to_str())

@@ -5,7 +5,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper as Peer;
 use tokenizers::SplitDelimiterBehavior;
 
-use super::split::Pattern;
+use super::split::{isolate, Expression, Pattern};
 
 /// One split; together its words are the text.
 #[derive(Debug)]
@@ -13,7 +13,9 @@ pub(super) enum Step {
     /// By a known pattern.
     Pattern(&'static Pattern),
     /// Matches of a regular expression, and what lies between them.
-    Regex(Box<Split>),
+    Expression(Expression),
+    /// The same of a string that stands for itself.
+    Literal(Box<Split>),
     /// Numbers: one at a time, or all that stand together.
     Numbers { one_by_one: bool },
 }
@@ -35,13 +37,20 @@ impl Step {
         match peer {
             Peer::Digits(digits) => Some(Self::Numbers { one_by_one: digits.individual_digits }),
             Peer::Split(split) if split.behavior == SplitDelimiterBehavior::Isolated && !split.invert => {
-                let known = match &split.pattern {
-                    SplitPattern::Regex(regex) => Pattern::of_regex(regex),
-                    SplitPattern::String(_) => None,
-                };
-                Some(known.map_or_else(|| Self::Regex(Box::new(split.clone())), Self::Pattern))
+                match &split.pattern {
+                    SplitPattern::Regex(regex) => Self::of_regex(regex),
+                    SplitPattern::String(_) => Some(Self::Literal(Box::new(split.clone()))),
+                }
             }
             _ => None,
+        }
+    }
+
+    /// `None` for what the engine does not take.
+    fn of_regex(regex: &str) -> Option<Self> {
+        match Pattern::of_regex(regex) {
+            Some(known) => Some(Self::Pattern(known)),
+            None => Expression::new(regex).ok().map(Self::Expression),
         }
     }
 
@@ -49,7 +58,8 @@ impl Step {
     fn split(&self, text: &str, word: &mut dyn FnMut(usize, usize)) {
         match self {
             Self::Pattern(pattern) => pattern.split(text, word),
-            Self::Regex(split) => isolate(split.regex.find_iter(text), text.len(), word),
+            Self::Expression(expression) => expression.split(text, word),
+            Self::Literal(split) => isolate(split.regex.find_iter(text), text.len(), word),
             Self::Numbers { one_by_one: true } => isolate(numbers(text), text.len(), word),
             Self::Numbers { one_by_one: false } => isolate(joined(numbers(text)), text.len(), word),
         }
@@ -65,22 +75,6 @@ pub(super) fn split(steps: &[Step], text: &str, word: &mut dyn FnMut(usize, usiz
     first.split(text, &mut |start, end| {
         split(rest, &text[start..end], &mut |from, to| word(start + from, start + to));
     });
-}
-
-/// What is found, and what lies between.
-fn isolate(found: impl Iterator<Item = (usize, usize)>, len: usize, word: &mut dyn FnMut(usize, usize)) {
-    let mut done = 0;
-    for (start, end) in found {
-        for (start, end) in [(done, start), (start, end)] {
-            if start < end {
-                word(start, end);
-            }
-        }
-        done = end;
-    }
-    if done < len {
-        word(done, len);
-    }
 }
 
 fn numbers(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {

@@ -5,13 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{json, Value};
-use tokenizers::utils::SysRegex;
 
 use super::corpus::Document;
 use super::count::WordCounts;
 use super::guard::guarded;
 use super::merges::{Merger, Pair};
 use super::share;
+use super::split::Expression;
 use super::vocabulary::printable;
 use super::{Pattern, Tokenizer, PATTERNS, SPECIAL_TOKENS, TRIPTYCH};
 use crate::error::{Error, Result};
@@ -157,7 +157,7 @@ pub fn train_weighted(
 /// How text is split before it is counted.
 enum Splitter {
     Known(&'static Pattern),
-    Custom(String, SysRegex),
+    Custom(String, Expression),
 }
 
 impl Splitter {
@@ -171,7 +171,7 @@ impl Splitter {
         }
         let expected = format!("one of {}, or a regular expression", names.join(", "));
         let regex =
-            SysRegex::new(pattern).map_err(|error| invalid("pattern", expected, error.to_string()))?;
+            Expression::new(pattern).map_err(|error| invalid("pattern", expected, error.to_string()))?;
         Ok(Self::Custom(pattern.to_owned(), regex))
     }
 
@@ -191,33 +191,25 @@ impl Splitter {
     /// Counts the words of a text; what a custom expression does not match is a word too.
     fn count(&self, text: &str, weight: u64, counts: &mut WordCounts) -> Result<()> {
         let bytes = text.as_bytes();
-        let mut add = |start: usize, end: usize| {
-            if start < end {
-                counts.add(bytes, start, end, weight);
-            }
-        };
+        let add = |start: usize, end: usize| counts.add(bytes, start, end, weight);
         match self {
             Self::Known(pattern) => pattern.split(text, add),
-            Self::Custom(_, regex) => {
-                let mut done = 0;
-                for (start, end) in matches(regex, text)? {
-                    add(done, start);
-                    add(start, end);
-                    done = end;
-                }
-                add(done, text.len());
-            }
+            // The library panics where one has to be tried in too many ways.
+            Self::Custom(_, expression) => guarded(|| {
+                expression.split(text, add);
+                Ok(())
+            })
+            .map_err(|_| {
+                let expected = "an expression that backtracks little on any text".to_owned();
+                invalid(
+                    "pattern",
+                    expected,
+                    format!("one that gives up on a document of {} bytes", text.len()),
+                )
+            })?,
         }
         Ok(())
     }
-}
-
-/// Where a custom expression matches; the library panics where one has to be tried in too many ways.
-fn matches(regex: &SysRegex, text: &str) -> Result<Vec<(usize, usize)>> {
-    guarded(|| Ok(regex.find_iter(text).collect())).map_err(|_| {
-        let expected = "an expression that backtracks little on any text".to_owned();
-        invalid("pattern", expected, format!("one that gives up on a document of {} bytes", text.len()))
-    })
 }
 
 fn count_words(

@@ -4,6 +4,7 @@
 //! engine of the `tokenizers` library, is its slow twin: the tests hold the two together.
 
 mod classes;
+mod expression;
 mod patterns;
 mod scan;
 #[rustfmt::skip]
@@ -11,4 +12,5 @@ mod scan;
 mod tables;
 mod window;
 
+pub(super) use expression::{isolate, Expression};
 pub use patterns::{Pattern, PATTERNS, TRIPTYCH};

@@ -1,0 +1,130 @@
+//! Split patterns without a name: regular expressions of Oniguruma, run as automata.
+//!
+//! Oniguruma goes back and forth over the text, which the expressions of tokenizers do not need: they ask
+//! for runs of classes, and at most what the next character is. What needs more is left to it.
+
+mod alphabet;
+mod automaton;
+mod nodes;
+mod parse;
+
+use tokenizers::utils::SysRegex;
+
+use alphabet::Alphabet;
+use automaton::Automaton;
+
+/// A split pattern by its regular expression, in the syntax of Oniguruma.
+#[derive(Debug)]
+pub enum Expression {
+    /// One that needs no memory of where it was.
+    Machine(Box<Machine>),
+    /// Any other, run by the engine itself.
+    Engine(SysRegex),
+}
+
+impl Expression {
+    /// The expression, as an automaton if it can be one.
+    ///
+    /// # Errors
+    /// What the engine says of one that is not valid.
+    pub fn new(regex: &str) -> tokenizers::Result<Self> {
+        let engine = SysRegex::new(regex)?;
+        Ok(Machine::new(regex).map_or(Self::Engine(engine), |machine| Self::Machine(Box::new(machine))))
+    }
+
+    /// Calls `word(start, end)` for each match and for what lies between, in order; together they are the text.
+    ///
+    /// # Panics
+    /// The engine does, where an expression is tried in too many ways.
+    pub fn split(&self, text: &str, word: impl FnMut(usize, usize)) {
+        match self {
+            Self::Machine(machine) => isolate(machine.find_iter(text), text.len(), word),
+            Self::Engine(regex) => isolate(regex.find_iter(text), text.len(), word),
+        }
+    }
+}
+
+/// Calls `word(start, end)` for each span that is found, and for what lies between.
+pub fn isolate(found: impl Iterator<Item = (usize, usize)>, len: usize, mut word: impl FnMut(usize, usize)) {
+    let mut done = 0;
+    for (start, end) in found {
+        for (start, end) in [(done, start), (start, end)] {
+            if start < end {
+                word(start, end);
+            }
+        }
+        done = end;
+    }
+    if done < len {
+        word(done, len);
+    }
+}
+
+/// An expression as an automaton.
+#[derive(Debug)]
+pub struct Machine {
+    alphabet: Alphabet,
+    automaton: Automaton,
+    /// Bytes of ASCII that a match may begin with, and all that begin a longer character.
+    begins: [bool; 256],
+}
+
+impl Machine {
+    /// The automaton of an expression that is valid; `None` for one that has none here.
+    ///
+    /// That is one with references, looks behind or at more than a character, or matches of no character,
+    /// and one of too many states.
+    fn new(regex: &str) -> Option<Self> {
+        let parsed = parse::parse(regex)?;
+        let (alphabet, sets) = Alphabet::new(&parsed.atoms)?;
+        let automaton = Automaton::new(&parsed.root, &sets, alphabet.len())?;
+        let may_begin = |byte: usize| match u8::try_from(byte).map(|byte| [byte]) {
+            Ok(text) if byte < 128 => automaton.may_begin(alphabet.class_at(&text, 0).0),
+            _ => true,
+        };
+        let begins = std::array::from_fn(may_begin);
+        Some(Self { alphabet, automaton, begins })
+    }
+
+    /// Where the expression matches, from left to right: the matches of Oniguruma.
+    fn find_iter<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (usize, usize)> + 'a {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let found = self.find(text.as_bytes(), at)?;
+            at = found.1;
+            Some(found)
+        })
+    }
+
+    /// The first match that begins at `at` or later.
+    fn find(&self, text: &[u8], mut at: usize) -> Option<(usize, usize)> {
+        loop {
+            // ASCII at which none begins is most of what a pattern for numbers, say, sees.
+            at += text.get(at..)?.iter().position(|byte| self.begins[usize::from(*byte)])?;
+            if let Some(end) = self.match_at(text, at) {
+                return Some((at, end));
+            }
+            at += self.alphabet.class_at(text, at).1;
+        }
+    }
+
+    /// Where the match that begins at `start` ends.
+    fn match_at(&self, text: &[u8], start: usize) -> Option<usize> {
+        let (mut at, mut state, mut end) = (start, Automaton::START, None);
+        let dead = self.automaton.dead();
+        loop {
+            let (class, len) = self.alphabet.class_at(text, at);
+            let (next, is_match) = self.automaton.step(state, class);
+            if is_match {
+                end = Some(at);
+            }
+            if next == dead {
+                return end;
+            }
+            (state, at) = (next, at + len);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
