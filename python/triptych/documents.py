@@ -38,16 +38,20 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
 
 def _byte_lines(path: Path) -> Iterator[bytes]:
-    rest, read = b"", 0
+    parts: list[bytes] = []  # of a line that goes on, joined once however long it is
+    read = 0
     for block in _blocks(path):
         read += len(block)
         if read > MAX_TEXT_BYTES:
             raise InputError(
                 f"`{path}`: expected at most {MAX_TEXT_BYTES} bytes of text"
             )
-        *lines, rest = (rest + block).split(b"\n")
-        yield from lines
-    yield rest
+        head, *others = block.split(b"\n")
+        parts.append(head)
+        for line in others:
+            yield b"".join(parts)
+            parts = [line]
+    yield b"".join(parts)
 
 
 def _blocks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
