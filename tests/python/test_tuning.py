@@ -2,9 +2,11 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from triptych._core import write_token_shards
 from triptych.commands import dpo, sft
@@ -169,3 +171,34 @@ def test_texts_longer_than_the_model_reads_are_refused_and_longer_rows_are_not(
     ):
         dpo.dpo(pairs(written(PAIR, long_pair), seq_len=999))
     assert sft.sft(chats(written(CHAT, CHAT), seq_len=999)).step == 1
+
+
+def as_published(folder, source):
+    """The same model as somebody else publishes it: without our manifest."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("manifest.json"))
+    return folder
+
+
+def in_parts(folder, source):
+    """Its weights in two files."""
+    as_published(folder, source)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for name, keys in halves.items():
+        save_file({key: weights[key] for key in keys}, folder / name)
+    table = {key: name for name, keys in halves.items() for key in keys}
+    index = {"metadata": {}, "weight_map": table}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize("place", ["export", as_published, in_parts])
+def test_any_folder_with_a_model_can_be_aligned(
+    pairs, written, model_folder, tmp_path, place
+):
+    model = model_folder if place == "export" else place(tmp_path / "m", model_folder)
+    for _ in range(2):  # made, then gone on with
+        assert dpo.dpo(pairs(written(PAIR), model=str(model))).step == 1
+    assert read_metrics(tmp_path / "run")[0]["loss"] == pytest.approx(math.log(2))

@@ -193,7 +193,7 @@ def load_model(folder: Path | str, device: str = "cpu") -> Transformer:
     """
     folder = Path(folder)
     if (folder / FILE_NAME).exists():
-        verify(folder, _declared_format(folder))
+        verify(folder, declared_format(folder))
     config = read_config(folder)
     check_tensors(folder, config)
     model = model_with(config, read_weights(folder), folder)
@@ -239,7 +239,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             _check_dtype(folder / SHARDS, key, tensor.dtype)
         return {key: tensor.shape for key, tensor in stored.items()}
     shapes: dict[str, tuple[int, ...]] = {}
-    for name in _weight_files(folder):
+    for name in weight_files(folder):
         path = folder / name
         if not path.is_file():
             raise damaged(path, "a safetensors file", "no such file")
@@ -318,7 +318,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     if (folder / SHARDS).is_file():
         return Shards.indexed(folder, "weights").all()
     weights: dict[str, Tensor] = {}
-    for name in _weight_files(folder):
+    for name in weight_files(folder):
         path = folder / name
         if not path.is_file():
             raise damaged(path, "a safetensors file", "no such file")
@@ -368,7 +368,12 @@ def model_facts(config: ModelConfig) -> dict[str, Any]:
     return {"num_parameters": config.num_parameters(), "vocab_size": config.vocab_size}
 
 
-def _declared_format(folder: Path) -> str:
+def declared_format(folder: Path) -> str:
+    """Which of our formats a folder with a manifest has.
+
+    Raises:
+        ConfigError: neither of them.
+    """
     declared = read_json(folder / FILE_NAME).get("format")
     if declared not in (EXPORT_FORMAT, CHECKPOINT_FORMAT):
         raise ConfigError(
@@ -394,7 +399,12 @@ def _give(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
         model.lm_head.weight = model.model.embed_tokens.weight
 
 
-def _weight_files(folder: Path) -> list[str]:
+def weight_files(folder: Path) -> list[str]:
+    """Names of the safetensors of a folder that is no checkpoint in parts.
+
+    Raises:
+        ConfigError: there are none, or pickles in their place.
+    """
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
     if (folder / INDEX).is_file():
