@@ -10,12 +10,12 @@ other programs; a test proves that both give the same ids.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from triptych.errors import InputError, escaped
+from triptych.errors import InputError, escaped, placed
 
 if TYPE_CHECKING:
     from triptych._core import Tokenizer
@@ -38,6 +38,7 @@ CHAT_TEMPLATE = (
 )
 
 Message = Mapping[str, str]
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,7 @@ def read_conversations(paths: Iterable[str | Path]) -> Iterator[Conversation]:
     Raises:
         InputError: naming file and line of the first record that is not one.
     """
-    for where, record in _records(paths):
-        messages = _messages(record, "messages", where)
-        if not any(message["role"] == "assistant" for message in messages):
-            raise InputError(
-                f"{where}: `messages` has no assistant turn: nothing to learn"
-            )
-        yield Conversation(_id(record, where), _source(record, where), messages)
+    yield from _read(paths, _conversation)
 
 
 def read_preferences(paths: Iterable[str | Path]) -> Iterator[Preference]:
@@ -135,38 +130,42 @@ def read_preferences(paths: Iterable[str | Path]) -> Iterator[Preference]:
     Raises:
         InputError: naming file and line of the first record that is not one.
     """
-    for where, record in _records(paths):
-        parts = [
-            _messages(record, key, where) for key in ("prompt", "chosen", "rejected")
-        ]
-        for key, reply in (("chosen", parts[1]), ("rejected", parts[2])):
-            if not any(message["role"] == "assistant" for message in reply):
-                raise InputError(
-                    f"{where}: `{key}` has no assistant turn: nothing to compare"
-                )
-        if parts[1] == parts[2]:
-            raise InputError(f"{where}: `chosen` and `rejected` are the same reply")
-        yield Preference(_id(record, where), _source(record, where), *parts)
+    yield from _read(paths, _preference)
 
 
-def _records(paths: Iterable[str | Path]) -> Iterator[tuple[str, dict[str, Any]]]:
-    from triptych.documents import read_lines
+def _read(
+    paths: Iterable[str | Path], made_of: Callable[[dict[str, Any], str], Read]
+) -> Iterator[Read]:
+    from triptych.documents import read_records
 
     for path in paths:
-        for number, line in read_lines(path):
-            yield f"{path}:{number}", _record(line, f"{path}:{number}")
+        for number, record in read_records(path):
+            with placed(path, number):
+                made = made_of(record, f"{path}:{number}")
+            yield made
 
 
-def _record(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is one
-        raise InputError(f"{where}: expected a JSON object, found {error}") from None
-    if not isinstance(record, dict):
-        raise InputError(
-            f"{where}: expected a JSON object, found {type(record).__name__}"
-        )
-    return record
+def _conversation(record: dict[str, Any], where: str) -> Conversation:
+    messages = _messages(record, "messages", where)
+    if not any(message["role"] == "assistant" for message in messages):
+        raise InputError(f"{where}: `messages` has no assistant turn: nothing to learn")
+    return Conversation(_id(record, where), _source(record, where), messages)
+
+
+def _preference(record: dict[str, Any], where: str) -> Preference:
+    prompt, chosen, rejected = (
+        _messages(record, key, where) for key in ("prompt", "chosen", "rejected")
+    )
+    for key, reply in (("chosen", chosen), ("rejected", rejected)):
+        if not any(message["role"] == "assistant" for message in reply):
+            raise InputError(
+                f"{where}: `{key}` has no assistant turn: nothing to compare"
+            )
+    if chosen == rejected:
+        raise InputError(f"{where}: `chosen` and `rejected` are the same reply")
+    return Preference(
+        _id(record, where), _source(record, where), prompt, chosen, rejected
+    )
 
 
 def _messages(record: dict[str, Any], key: str, where: str) -> list[Message]:

@@ -109,6 +109,7 @@ def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, record, message)
         list(read_conversations([path]))
     assert str(caught.value).startswith(f"{path}:3: ")
     assert message in str(caught.value)
+    assert (caught.value.file, caught.value.line) == (str(path), 3)
 
 
 def test_a_pair_of_equal_replies_is_refused(tmp_path):
