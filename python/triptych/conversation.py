@@ -174,25 +174,48 @@ def _messages(record: dict[str, Any], key: str, where: str) -> list[Message]:
         raise InputError(
             f"{where}: `{key}`: expected a list of messages, found {value!r:.60}"
         )
+    _refuse_unread(record, _UNREAD_OF_RECORDS, where)
     return [_message(item, f"{where}: `{key}[{i}]`") for i, item in enumerate(value)]
 
 
 def _message(item: Any, where: str) -> Message:
-    role = item.get("role") if isinstance(item, dict) else None
-    if role not in ROLES or not isinstance(item.get("content"), str):
+    if not isinstance(item, dict):
+        raise InputError(f"{where}: expected an object, found {item!r:.40}")
+    role, content = item.get("role"), item.get("content")
+    if role not in ROLES:
         raise InputError(
-            f"{where}: expected a `role` of {', '.join(ROLES)} and a string `content`, "
-            f"found role {role!r:.40}"
+            f"{where}: expected a `role` of {', '.join(ROLES)}, found {role!r:.40}"
         )
-    return {"role": role, "content": _text(item["content"], where)}
+    _refuse_unread(item, _UNREAD_OF_MESSAGES, where)
+    if not isinstance(content, str):
+        raise InputError(f"{where}: expected a string `content`, found {content!r:.40}")
+    return {"role": role, "content": _text(content, where)}
+
+
+# What other formats keep beside the words. Without it something else would be learnt: an
+# answer without the call that it is, or without the thoughts before it.
+_UNREAD_OF_RECORDS = ("tools", "functions")
+_UNREAD_OF_MESSAGES = ("tool_calls", "function_call", "reasoning_content", "thinking")
+
+
+def _refuse_unread(item: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    """Raises `InputError` for a key that says something which no text is made of."""
+    found = [name for name in names if item.get(name)]
+    if found:
+        raise InputError(
+            f"{where}: expected all words in `content`, found also `{found[0]}`, which "
+            "is not read: write it into a `content`, or leave it out"
+        )
 
 
 def _id(record: dict[str, Any], where: str) -> str:
-    return _text(str(record.get("id", where)), f"{where}: `id`")
+    given = record.get("id")
+    return where if given is None else _text(str(given), f"{where}: `id`")
 
 
 def _source(record: dict[str, Any], where: str) -> str:
-    return _text(str(record.get("source", "")), f"{where}: `source`")
+    given = record.get("source")
+    return "" if given is None else _text(str(given), f"{where}: `source`")
 
 
 def _text(value: str, where: str) -> str:

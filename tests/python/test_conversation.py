@@ -93,7 +93,28 @@ BAD_CONVERSATIONS = [
     ),
     (
         {"messages": [{"role": "user", "content": 3}]},
-        "`messages[0]`: expected a `role`",
+        "`messages[0]`: expected a string `content`, found 3",
+    ),
+    ({"messages": ["x"]}, "`messages[0]`: expected an object, found 'x'"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
+        "`messages[0]`: expected a string `content`, found [{'type'",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]},
+        "`messages[0]`: expected all words in `content`, found also `tool_calls`",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": "", "function_call": {"f": 1}}]},
+        "`messages[0]`: expected all words in `content`, found also `function_call`",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": "4", "thinking": "2 + 2"}]},
+        "`messages[0]`: expected all words in `content`, found also `thinking`",
+    ),
+    (
+        {"tools": [{"name": "f"}], "messages": [{"role": "assistant", "content": ""}]},
+        "expected all words in `content`, found also `tools`",
     ),
     ({"messages": [{"role": "user", "content": "x"}]}, "no assistant turn"),
     ([1], "expected a JSON object, found list"),
@@ -110,6 +131,15 @@ def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, record, message)
     assert str(caught.value).startswith(f"{path}:3: ")
     assert message in str(caught.value)
     assert (caught.value.file, caught.value.line) == (str(path), 3)
+
+
+def test_keys_without_a_value_are_as_absent_ones(tmp_path):
+    turns = [{**turn, "tool_calls": None, "thinking": ""} for turn in MESSAGES[1:3]]
+    record = {"id": None, "source": None, "tools": [], "messages": turns}
+    (tmp_path / "chats.jsonl").write_text(json.dumps(record))
+    (found,) = read_conversations([tmp_path / "chats.jsonl"])
+    assert (found.id, found.source) == (f"{tmp_path / 'chats.jsonl'}:1", "")
+    assert found.messages == MESSAGES[1:3]
 
 
 def test_a_pair_of_equal_replies_is_refused(tmp_path):
