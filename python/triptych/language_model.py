@@ -20,6 +20,7 @@ from triptych.device import DeviceName, local_device
 from triptych.errors import ConfigError, InputError, escaped
 from triptych.generation import Completion, Sampling, generate
 from triptych.model import Transformer
+from triptych.model.huggingface import end_ids
 from triptych.model.huggingface import load_model as load_transformer
 
 # Where a demo keeps its result, best first.
@@ -86,14 +87,27 @@ class LanguageModel:
         require_utf8(prompts)
         encoded = self.tokenizer.encode_batch(list(prompts))
         ids = [[self.tokenizer.bos_id, *prompt] for prompt in encoded]
-        return [self.tokenizer.decode(c.ids) for c in self.complete(ids, sampling)]
+        return [self.text(c.ids) for c in self.complete(ids, sampling)]
 
     def complete(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling
     ) -> list[Completion]:
-        """Completes prompts of token ids until a marker ends them."""
-        stop_ids = marker_ids(self.tokenizer)
-        return generate(self.model, prompts, sampling, stop_ids=stop_ids)
+        """Completes prompts of token ids until one of `stop_ids` ends them."""
+        return generate(self.model, prompts, sampling, stop_ids=self.stop_ids)
+
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """Ids that end a completion: the markers, and those that the folder names."""
+        named = end_ids(self.folder, self.model.config)
+        return sorted({*marker_ids(self.tokenizer), *named})
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of ids; one that no token has is none.
+
+        A model's vocabulary may be larger than its tokenizer's, for the sake of speed.
+        """
+        size = self.tokenizer.vocab_size
+        return self.tokenizer.decode([number for number in ids if number < size])
 
 
 def load_model(path: str | Path, device: DeviceName = "cpu") -> LanguageModel:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 
 import pytest
 import torch
@@ -151,3 +153,56 @@ def test_a_prompt_that_is_no_utf8_is_named(model_folder):
     with pytest.raises(InputError, match="text 1: expected UTF-8"):
         list(session.reply(latin))
     assert session.messages == []
+
+
+def scripted(monkeypatch, ids):
+    """A model that says `ids`, whatever it is asked."""
+    monkeypatch.setattr(
+        "triptych.commands.chat.stream", lambda *_, **__: iter(ids), raising=True
+    )
+
+
+@pytest.mark.parametrize("cut", range(1, 10))
+def test_a_reply_cut_within_a_character_keeps_what_came_before_it(
+    model_folder, monkeypatch, cut
+):
+    opened = load_model(model_folder)
+    ids = opened.tokenizer.encode("ok 🙂 ok")[:cut]
+    scripted(monkeypatch, ids)
+    session = Session(ChatConfig(model=str(model_folder)), opened)
+    whole = opened.tokenizer.decode(ids)
+    assert "".join(session.reply("one latte")) == whole
+    assert session.messages[-1]["content"] == whole
+
+
+def test_ids_beyond_the_tokenizer_are_no_text(model_folder, monkeypatch):
+    opened = load_model(model_folder)
+    known = opened.tokenizer.encode("one latte")
+    beyond = opened.tokenizer.vocab_size
+    said = [beyond, *known[:1], beyond + 9, *known[1:], beyond]
+    assert opened.text(said) == "one latte"
+    scripted(monkeypatch, said)
+    session = Session(ChatConfig(model=str(model_folder)), opened)
+    assert "".join(session.reply("one latte")) == "one latte"
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+def test_a_folder_says_which_ids_end_a_completion(model_folder, tmp_path, name):
+    free = load_model(model_folder).generate(["one latte"], max_new_tokens=8)[0]
+    folder = tmp_path / "published"
+    unread = shutil.ignore_patterns("manifest.json", "generation_config.json")
+    shutil.copytree(model_folder, folder, ignore=unread)
+    opened = load_model(folder)
+    drawn = generate(
+        opened.model,
+        [[opened.tokenizer.bos_id, *opened.tokenizer.encode("one latte")]],
+        Sampling(max_new_tokens=8),
+        stop_ids=[],
+    )[0].ids
+    table = json.loads((folder / "config.json").read_text())
+    ends = {"eos_token_id": [drawn[3], 128_009, None]}
+    (folder / name).write_text(json.dumps(table | ends))
+    cut = drawn.index(drawn[3])
+    assert free == opened.tokenizer.decode(drawn)
+    found = load_model(folder).generate(["one latte"], max_new_tokens=8)
+    assert found == [opened.tokenizer.decode(drawn[:cut])]

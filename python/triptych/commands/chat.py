@@ -15,7 +15,6 @@ from triptych.generation import Sampling, stream
 from triptych.language_model import (
     LanguageModel,
     load_model,
-    marker_ids,
     require_utf8,
     use_threads,
 )
@@ -90,18 +89,21 @@ class Session:
             del self.messages[1 if self.config.system and len(self.messages) > 2 else 0]
 
     def _pieces(self, prompt: list[int]) -> Iterator[str]:
-        tokenizer = self.opened.tokenizer
         drawn: list[int] = []
-        shown = ""
-        stops = marker_ids(tokenizer)
+        text = shown = ""
         for token in stream(
-            self.opened.model, prompt, self._sampling(), stop_ids=stops
+            self.opened.model,
+            prompt,
+            self._sampling(),
+            stop_ids=self.opened.stop_ids,
         ):
             drawn.append(token)
-            text = tokenizer.decode(drawn)
+            text = self.opened.text(drawn)
             if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character is whole
                 yield text[len(shown) :]
                 shown = text
+        if len(text) > len(shown):  # what came before an end within a character
+            yield text[len(shown) :]
 
     def _sampling(self) -> Sampling:
         return Sampling(

@@ -170,16 +170,23 @@ def _carry(model: Transformer, draft: Draft, source: Path) -> list[int]:
     path = draft.path("generation_config.json")
     if not path.is_file():
         own = _generation_config(model.config, None)
-        write_json(path, {**own, "eos_token_id": _ends(model.config, source)})
+        write_json(path, {**own, "eos_token_id": _ends(source, model.config) or None})
     ends = read_json(path).get("eos_token_id")
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
-def _ends(config: ModelConfig, source: Path) -> list[int] | None:
-    """All ids that end a text by the `config.json` of `source`, of which ours has one."""
-    ids = read_json(source / "config.json").get("eos_token_id")
+def end_ids(folder: Path, config: ModelConfig) -> list[int]:
+    """Ids that end a text, by a folder's settings of generation or its `config.json`."""
+    found = _ends(folder, config, "generation_config.json")
+    return found or _ends(folder, config)
+
+
+def _ends(folder: Path, config: ModelConfig, name: str = "config.json") -> list[int]:
+    """All ids that end a text by a file of `folder`, of which our config has one."""
+    path = folder / name
+    ids = read_json(path).get("eos_token_id") if path.is_file() else None
     several: list[Any] = ids if isinstance(ids, list) else [ids]
-    return [x for x in several if x in range(config.vocab_size)] or None
+    return [x for x in several if x in range(config.vocab_size)]
 
 
 def load_model(folder: Path | str, device: str = "cpu") -> Transformer:
