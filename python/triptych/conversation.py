@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from triptych.errors import InputError, escaped, placed
+from triptych.errors import ConfigError, InputError, escaped, placed
 
 if TYPE_CHECKING:
     from triptych._core import Tokenizer
@@ -93,6 +93,7 @@ def render(
 
     Raises:
         InputError: for an unknown role.
+        ConfigError: the tokenizer has no marker for a role.
     """
     out = Rendered()
     out.extend([tokenizer.bos_id], supervised=False)
@@ -109,10 +110,25 @@ def render(
 
 
 def _marker(role: str, tokenizer: Tokenizer) -> int:
-    marker = tokenizer.token_to_id(f"<|{role}|>") if role in ROLES else None
-    if marker is None:
+    if role not in ROLES:
         raise InputError(f"role: expected one of {', '.join(ROLES)}, found `{role}`")
+    marker = tokenizer.token_to_id(f"<|{role}|>")
+    if marker is None:
+        raise ConfigError(
+            f"tokenizer: expected a token `<|{role}|>`, as triptych's conversations have "
+            "it, found none: take a model whose tokenizer was trained by triptych"
+        )
     return marker
+
+
+def require_markers(tokenizer: Tokenizer) -> None:
+    """Refuses a tokenizer that conversations cannot be rendered with.
+
+    Raises:
+        ConfigError: naming the first marker that it has no token for.
+    """
+    for role in ROLES:
+        _marker(role, tokenizer)
 
 
 def read_conversations(paths: Iterable[str | Path]) -> Iterator[Conversation]:

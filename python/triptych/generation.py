@@ -28,7 +28,7 @@ class Sampling:
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: only so many likeliest tokens; None for all.
         top_p: only the likeliest tokens that together reach this probability
-            (Holtzman et al. 2020, nucleus sampling); 1 for all.
+            (Holtzman et al. 2020, nucleus sampling) among those of `top_k`; 1 for all.
         seed: of the random draws.
     """
 
@@ -130,12 +130,13 @@ class _Lanes:
 
     def _check_room(self, lengths: Tensor) -> None:
         limit = self.model.config.max_position_embeddings
-        needed = int(lengths.max()) + self.sampling.max_new_tokens
+        most = self.sampling.max_new_tokens
+        _check(most < limit, "max_new_tokens", f"< {limit}, as the model reads", most)
+        needed = int(lengths.max()) + most
         if int(lengths.min()) < 1 or needed > limit:
             raise ConfigError(
-                f"prompt: expected 1 to {limit - self.sampling.max_new_tokens} tokens "
-                f"(the model reads {limit}, {self.sampling.max_new_tokens} are to be "
-                f"generated), found {lengths.tolist()}"
+                f"prompt: expected 1 to {limit - most} tokens (the model reads {limit}, "
+                f"{most} are to be generated), found {lengths.tolist()!s:.100}"
             )
 
     def run(self, stop_ids: frozenset[int]) -> list[Completion]:
@@ -181,12 +182,9 @@ def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int
         return int(logits.argmax())
     # Off their largest, as doubles: over a tiny temperature logits would be infinite.
     scaled = (logits.double() - logits.max()) / sampling.temperature
-    probabilities, ids = (
-        torch.softmax(scaled, -1).float().sort(descending=True, stable=True)
-    )
+    scaled, ids = scaled.sort(descending=True, stable=True)
+    probabilities = torch.softmax(scaled[: sampling.top_k], -1).float()
     # A token stays while those before it have not reached top_p: the first always does.
     outside = probabilities.cumsum(-1) - probabilities >= sampling.top_p
-    if sampling.top_k is not None:
-        outside[sampling.top_k :] = True
     probabilities = probabilities.masked_fill(outside, 0.0)
     return int(ids[torch.multinomial(probabilities, 1, generator=generator)])

@@ -9,8 +9,10 @@ import torch
 
 from triptych import load_model
 from triptych.commands.chat import ChatConfig, Session, chat
+from triptych.conversation import render
 from triptych.errors import ConfigError, InputError
-from triptych.generation import Sampling, generate, stream
+from triptych.generation import Sampling, _draw, generate, stream
+from triptych.language_model import LanguageModel
 
 PROMPTS = [[1, 10, 11, 12], [1, 20], [1, 30, 31, 32, 33, 34, 35]]
 
@@ -80,9 +82,27 @@ def test_a_tiny_temperature_is_greedy(tiny_model, temperature):
     assert [c.ids for c in found] == [c.ids for c in greedy]
 
 
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "drawn"),
+    [(3, 1.0, {0, 1, 2}), (3, 0.6, {0, 1}), (None, 0.45, {0, 1, 2}), (2, 0.5, {0})],
+)
+def test_top_p_is_reached_among_the_tokens_of_top_k(top_k, top_p, drawn):
+    # The first three are 0.5, 0.33 and 0.17 among themselves; of all, half of that.
+    logits = torch.tensor([0.25, 1 / 6, 1 / 12, *[0.01] * 50]).log()
+    sampling = Sampling(temperature=1.0, top_k=top_k, top_p=top_p)
+    generator = torch.Generator().manual_seed(0)
+    found = {_draw(logits, sampling, generator) for _ in range(300)}
+    assert found == drawn
+
+
 def test_a_prompt_that_leaves_no_room_is_refused(tiny_model):
     with pytest.raises(ConfigError, match="expected 1 to 28 tokens"):
         generate(tiny_model, [[1] * 29], Sampling(max_new_tokens=100), stop_ids=[])
+    for many in (128, 100_000):  # no prompt would be short enough
+        with pytest.raises(
+            ConfigError, match=f"max_new_tokens: expected < 128.*{many}"
+        ):
+            generate(tiny_model, [[1]], Sampling(max_new_tokens=many), stop_ids=[])
 
 
 @pytest.mark.parametrize(
@@ -142,6 +162,37 @@ def test_a_chat_that_cannot_sample_is_refused_before_its_first_line(model_folder
         Session(config, load_model(model_folder))
 
 
+def test_the_oldest_questions_go_with_their_answers_and_the_system_message_stays(
+    model_folder,
+):
+    config = ChatConfig(
+        model=str(model_folder), max_new_tokens=4, system="be brief " * 6
+    )
+    session = Session(config, load_model(model_folder))
+    for number in range(12):
+        list(session.reply(f"one latte, no sugar, number {number}"))
+        roles = [message["role"] for message in session.messages]
+        assert roles == ["system"] + ["user", "assistant"] * (len(roles) // 2)
+    assert len(roles) < 25
+    before = list(session.messages)
+    with pytest.raises(ConfigError, match="prompt: expected"):
+        list(session.reply("word " * 20))
+    assert session.messages == before
+
+
+def test_a_chat_without_markers_is_refused_before_its_first_line(
+    tiny_model, tokenizer, tmp_path
+):
+    foreign = tokenizer.to_str().replace("<|user|>", "<|human|>")
+    (tmp_path / "tokenizer.json").write_text(foreign)
+    opened = LanguageModel(tiny_model, tmp_path)
+    message = r"expected a token `<\|user\|>`.*found none"
+    with pytest.raises(ConfigError, match=message):
+        Session(ChatConfig(model="published"), opened)
+    with pytest.raises(ConfigError, match=message):
+        render([{"role": "user", "content": "a"}], opened.tokenizer)
+
+
 def test_a_prompt_that_is_no_utf8_is_named(model_folder):
     model = load_model(model_folder)
     latin = b"caf\xe9".decode("utf-8", "surrogateescape")
@@ -153,6 +204,8 @@ def test_a_prompt_that_is_no_utf8_is_named(model_folder):
     with pytest.raises(InputError, match="text 1: expected UTF-8"):
         list(session.reply(latin))
     assert session.messages == []
+    with pytest.raises(InputError, match="text 1: expected UTF-8"):
+        Session(ChatConfig(model=str(model_folder), system=latin), model)
 
 
 def scripted(monkeypatch, ids):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from triptych.conversation import Message, render
+from triptych.conversation import Message, render, require_markers
 from triptych.device import DeviceName
 from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, stream
@@ -49,7 +49,10 @@ class Session:
         self.config, self.opened = config, opened
         self.seed, self.temperature = config.seed, config.temperature
         self.messages: list[Message] = []
-        self._sampling()  # refuses what cannot be before the first reply
+        # Refuses what cannot be before the first reply.
+        require_utf8([config.system or ""])
+        self._sampling()
+        require_markers(opened.tokenizer)
         self.reset()
 
     def reset(self) -> None:
@@ -78,15 +81,19 @@ class Session:
         self.messages.append({"role": "assistant", "content": "".join(pieces)})
 
     def _prompt(self) -> list[int]:
-        """Ids of the conversation; the oldest turns go when the model's room is full."""
+        """Ids of the conversation; the oldest turns go when the model's room is full.
+
+        A question goes with its answer; the system message and the newest turn stay.
+        """
         room = self.opened.model.config.max_position_embeddings
         while True:
             ids = render(
                 self.messages, self.opened.tokenizer, add_generation_prompt=True
             ).ids
-            if len(ids) + self.config.max_new_tokens <= room or len(self.messages) == 1:
+            turns = [i for i, m in enumerate(self.messages) if m["role"] == "user"]
+            if len(ids) + self.config.max_new_tokens <= room or len(turns) == 1:
                 return ids
-            del self.messages[1 if self.config.system and len(self.messages) > 2 else 0]
+            del self.messages[turns[0] : turns[1]]
 
     def _pieces(self, prompt: list[int]) -> Iterator[str]:
         drawn: list[int] = []
