@@ -121,6 +121,11 @@ def _marker(role: str, tokenizer: Tokenizer) -> int:
     return marker
 
 
+def has_markers(tokenizer: Tokenizer) -> bool:
+    """Whether conversations can be rendered with a tokenizer."""
+    return all(tokenizer.token_to_id(f"<|{role}|>") is not None for role in ROLES)
+
+
 def require_markers(tokenizer: Tokenizer) -> None:
     """Refuses a tokenizer that conversations cannot be rendered with.
 
