@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
 from triptych.conversation import (
+    Conversation,
     read_conversations,
     read_preferences,
     render,
+    write_conversations,
 )
 from triptych.errors import ConfigError, InputError
 
@@ -186,3 +189,15 @@ def test_a_reply_that_the_assistant_has_no_part_in_is_refused(tmp_path, key):
     path.write_text(json.dumps(pair | {key: [MESSAGES[1]]}))
     with pytest.raises(InputError, match=f"pairs.jsonl:1: `{key}` has no assistant"):
         list(read_preferences([path]))
+
+
+def test_rendered_conversations_wait_in_few_bytes_a_token(tokenizer, tmp_path):
+    reply = {"role": "assistant", "content": "one latte " * 500}
+    chats = (Conversation(str(number), "", [reply]) for number in range(200))
+    tracemalloc.start()
+    manifest = write_conversations(chats, tokenizer, tmp_path / "tokens")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    tokens = (tmp_path / "tokens" / "00000.mask.bin").stat().st_size
+    assert manifest["content"]["has_mask"]
+    assert peak < 8 * tokens
