@@ -100,6 +100,40 @@ def test_a_run_of_no_length_is_refused_by_name(request, kind, change, message):
         make(("nowhere.jsonl",), **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta": 0.0}, "beta: expected above 0, found 0.0"),
+        ({"micro_batch_rows": 0}, "micro_batch_rows: expected"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints: expected"),
+        (
+            {"label_smoothing": 0.5},
+            r"label_smoothing: expected in \[0, 0.5\), found 0.5",
+        ),
+    ],
+)
+def test_an_alignment_is_refused_before_its_reference_is_computed(
+    pairs, written, tmp_path, change, message
+):
+    with pytest.raises(ConfigError, match=message):
+        dpo.dpo(pairs(written(PAIR), **change))
+    assert not (tmp_path / "run" / "reference").exists()
+
+
+@pytest.mark.parametrize("verb", ["chats", "pairs"])
+def test_a_run_of_one_step_learns_from_it(
+    request, written, model_folder, tmp_path, verb
+):
+    settings = request.getfixturevalue(verb)(written(CHAT | PAIR), learning_rate=1e-3)
+    {"chats": sft.sft, "pairs": dpo.dpo}[verb](settings)
+    (line,) = read_metrics(tmp_path / "run")
+    assert line["lr"] == 1e-3
+    before = load_file(model_folder / "model.safetensors")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    after = load_file(checkpoint / "model.safetensors")
+    assert any(not before[name].equal(after[name]) for name in before)
+
+
 @pytest.fixture
 def folders(tokenizer, tmp_path, written):
     """A token shard folder of each kind."""

@@ -142,7 +142,8 @@ def single_stage(name: str, settings: Any, folder: Path) -> StageConfig:
         batch_size=settings.batch_size,
         steps=steps,
         seq_len=settings.seq_len,
-        schedule=settings.schedule,
+        # A decay's last step is at its floor, which is 0 for `dpo`: alone it would learn nothing.
+        schedule=settings.schedule if steps > 1 else "constant",
         warmup_steps=round(settings.warmup_fraction * steps),
         min_lr_ratio=settings.min_lr_ratio,
     )
