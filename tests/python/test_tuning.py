@@ -134,6 +134,42 @@ def test_a_run_of_one_step_learns_from_it(
     assert any(not before[name].equal(after[name]) for name in before)
 
 
+def bytes_in(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("verb", "record", "other"),
+    [
+        (sft.sft, CHAT, {"messages": [*CHAT["messages"], said("user", "thanks")]}),
+        (dpo.dpo, PAIR, PAIR | {"prompt": [said("user", "two")]}),
+    ],
+)
+def test_the_texts_that_a_run_was_trained_with_are_not_replaced(
+    chats, pairs, written, tmp_path, verb, record, other
+):
+    make = {sft.sft: chats, dpo.dpo: pairs}[verb]
+    verb(make(written(record)))
+    before = bytes_in(tmp_path / "run" / "tokens")
+    with pytest.raises(ConfigError, match="tokens` belongs to another run: expected"):
+        verb(make(written(other)))
+    assert bytes_in(tmp_path / "run" / "tokens") == before
+    assert verb(make(written(record))).step == 1
+
+
+def test_another_process_finds_what_the_first_one_rendered(
+    chats, written, tokenizer, tmp_path, monkeypatch
+):
+    paths = written(CHAT)
+    folder = sft.shards(paths, str(tmp_path / "run"), tokenizer)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "2")
+    assert sft.shards(paths, str(tmp_path / "run"), tokenizer) == folder
+    assert sft.plan(chats(paths))["sources"]  # each plans in a folder of its own
+    assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
 @pytest.fixture
 def folders(tokenizer, tmp_path, written):
     """A token shard folder of each kind."""

@@ -12,7 +12,7 @@ from typing import Any
 from triptych import config
 from triptych._core import Tokenizer
 from triptych.commands.settings import TrainingSettings, check_duration, train_config
-from triptych.commands.sft import require_room, single_stage
+from triptych.commands.sft import rendered, require_room, single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
@@ -155,9 +155,10 @@ def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
     if len(paths) == 1 and Path(paths[0]).is_dir():
         require_rendered(paths[0], documents_per_unit=2)
         return Path(paths[0])
-    folder = Path(output) / "tokens"
-    write_preferences(read_preferences(paths), tokenizer, folder)
-    return folder
+    return rendered(
+        Path(output),
+        lambda folder: write_preferences(read_preferences(paths), tokenizer, folder),
+    )
 
 
 def run(options: argparse.Namespace) -> int:
