@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,7 +40,14 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks every bound once, at birth."""
+        """Checks every type and bound once, at birth."""
+        for name in ("max_new_tokens", "top_k", "seed"):
+            value = getattr(self, name)
+            absent = name == "top_k" and value is None
+            _check(absent or isinstance(value, Integral), name, "a whole number", value)
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            _check(isinstance(value, Real), name, "a number", value)
         _check(self.max_new_tokens >= 1, "max_new_tokens", ">= 1", self.max_new_tokens)
         _check(self.temperature >= 0, "temperature", ">= 0", self.temperature)
         _check(self.top_k is None or self.top_k >= 1, "top_k", ">= 1", self.top_k)
@@ -56,7 +64,7 @@ class Completion:
 
 def _check(good: bool, name: str, expected: str, found: object) -> None:
     if not good:
-        raise ConfigError(f"{name}: expected {expected}, found {found}")
+        raise ConfigError(f"{name}: expected {expected}, found {found!s:.60}")
 
 
 def generate(
@@ -77,7 +85,8 @@ def generate(
         batch_size: prompts decoded together.
 
     Raises:
-        ConfigError: for an empty prompt, or one that leaves no room in the model.
+        ConfigError: for an empty prompt, one that leaves no room in the model, or an id
+            that is not of its vocabulary.
     """
     generators = [_generator(sampling.seed, index) for index in range(len(prompts))]
     completions: list[Completion] = []
@@ -124,6 +133,10 @@ class _Lanes:
         self.active = list(range(len(prompts)))
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         self._check_room(lengths)
+        size = model.config.vocab_size
+        for prompt in prompts:
+            beyond = max(prompt) if max(prompt) >= size else min(prompt)
+            _check(0 <= beyond < size, "prompt", f"ids from 0 to {size - 1}", beyond)
         capacity = int(lengths.max()) + sampling.max_new_tokens
         self.cache = model.new_cache(len(prompts), capacity)
         self.logits = model.decode(_right_padded(prompts), self.cache, lengths)

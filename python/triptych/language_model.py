@@ -172,12 +172,17 @@ def require_fit(tokenizer: Tokenizer, model: Transformer, folder: Path) -> None:
 
 
 def require_utf8(texts: Sequence[str]) -> None:
-    """Refuses what Python makes of bytes that are no UTF-8, in arguments and lines.
+    """Refuses what is no list of texts, and what Python makes of bytes that are no UTF-8.
 
     Raises:
-        InputError: naming the first of the texts, from 1, and its bytes.
+        InputError: naming the first of the texts, from 1, and what it is or its bytes.
     """
+    if isinstance(texts, str):  # whose letters would be the texts
+        raise InputError(f"texts: expected a list of texts, found one, {texts!r:.60}")
     for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            found = type(text).__name__
+            raise InputError(f"text {number}: expected text, found {found}")
         try:
             text.encode()
         except UnicodeEncodeError as error:

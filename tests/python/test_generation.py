@@ -112,11 +112,36 @@ def test_a_prompt_that_leaves_no_room_is_refused(tiny_model):
         ({"top_p": 0.0}, r"top_p: expected in \(0, 1\]"),
         ({"top_k": 0}, "top_k: expected >= 1"),
         ({"max_new_tokens": 0}, "max_new_tokens: expected >= 1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens: expected a whole number, found 2.5"),
+        ({"top_k": 1.5}, "top_k: expected a whole number, found 1.5"),
+        ({"seed": None}, "seed: expected a whole number, found None"),
+        ({"temperature": "1"}, "temperature: expected a number, found 1"),
+        ({"top_p": None}, "top_p: expected a number, found None"),
     ],
 )
 def test_an_impossible_setting_is_refused_at_birth(setting, message):
     with pytest.raises(ValueError, match=message):
         Sampling(**setting)
+
+
+@pytest.mark.parametrize("foreign", [-1, 384, 2**40])
+def test_an_id_beyond_the_vocabulary_is_named(tiny_model, foreign):
+    message = f"prompt: expected ids from 0 to 383, found {foreign}"
+    with pytest.raises(ConfigError, match=message):
+        generate(tiny_model, [[1], [1, foreign, 2]], Sampling(), stop_ids=[])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ("one latte", "texts: expected a list of texts, found one, 'one latte'"),
+        (["one", b"latte"], "text 2: expected text, found bytes"),
+        ([None], "text 1: expected text, found NoneType"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(model_folder, prompts, message):
+    with pytest.raises(InputError, match=message):
+        load_model(model_folder).generate(prompts)
 
 
 def test_a_loaded_model_scores_and_completes_text(model_folder):
