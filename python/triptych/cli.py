@@ -72,10 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _speak_in_any_locale() -> None:
-    r"""What a terminal's encoding has no letter for is shown as `\xe9`, and no error."""
+    r"""What a terminal's encoding has no letter for is shown as `\xe9`, and no error.
+
+    What comes in and is no text is kept, as of arguments, for whoever reads it to name.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def _prep(arguments: list[str]) -> int:

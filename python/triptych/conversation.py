@@ -10,12 +10,13 @@ other programs; a test proves that both give the same ids.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from triptych.errors import InputError, escaped
+from triptych.errors import ConfigError, InputError, escaped, placed
 
 if TYPE_CHECKING:
     from triptych._core import Tokenizer
@@ -38,6 +39,7 @@ CHAT_TEMPLATE = (
 )
 
 Message = Mapping[str, str]
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def render(
 
     Raises:
         InputError: for an unknown role.
+        ConfigError: the tokenizer has no marker for a role.
     """
     out = Rendered()
     out.extend([tokenizer.bos_id], supervised=False)
@@ -108,10 +111,30 @@ def render(
 
 
 def _marker(role: str, tokenizer: Tokenizer) -> int:
-    marker = tokenizer.token_to_id(f"<|{role}|>") if role in ROLES else None
-    if marker is None:
+    if role not in ROLES:
         raise InputError(f"role: expected one of {', '.join(ROLES)}, found `{role}`")
+    marker = tokenizer.token_to_id(f"<|{role}|>")
+    if marker is None:
+        raise ConfigError(
+            f"tokenizer: expected a token `<|{role}|>`, as triptych's conversations have "
+            "it, found none: take a model whose tokenizer was trained by triptych"
+        )
     return marker
+
+
+def has_markers(tokenizer: Tokenizer) -> bool:
+    """Whether conversations can be rendered with a tokenizer."""
+    return all(tokenizer.token_to_id(f"<|{role}|>") is not None for role in ROLES)
+
+
+def require_markers(tokenizer: Tokenizer) -> None:
+    """Refuses a tokenizer that conversations cannot be rendered with.
+
+    Raises:
+        ConfigError: naming the first marker that it has no token for.
+    """
+    for role in ROLES:
+        _marker(role, tokenizer)
 
 
 def read_conversations(paths: Iterable[str | Path]) -> Iterator[Conversation]:
@@ -120,13 +143,7 @@ def read_conversations(paths: Iterable[str | Path]) -> Iterator[Conversation]:
     Raises:
         InputError: naming file and line of the first record that is not one.
     """
-    for where, record in _records(paths):
-        messages = _messages(record, "messages", where)
-        if not any(message["role"] == "assistant" for message in messages):
-            raise InputError(
-                f"{where}: `messages` has no assistant turn: nothing to learn"
-            )
-        yield Conversation(_id(record, where), _source(record, where), messages)
+    yield from _read(paths, _conversation)
 
 
 def read_preferences(paths: Iterable[str | Path]) -> Iterator[Preference]:
@@ -135,38 +152,42 @@ def read_preferences(paths: Iterable[str | Path]) -> Iterator[Preference]:
     Raises:
         InputError: naming file and line of the first record that is not one.
     """
-    for where, record in _records(paths):
-        parts = [
-            _messages(record, key, where) for key in ("prompt", "chosen", "rejected")
-        ]
-        for key, reply in (("chosen", parts[1]), ("rejected", parts[2])):
-            if not any(message["role"] == "assistant" for message in reply):
-                raise InputError(
-                    f"{where}: `{key}` has no assistant turn: nothing to compare"
-                )
-        if parts[1] == parts[2]:
-            raise InputError(f"{where}: `chosen` and `rejected` are the same reply")
-        yield Preference(_id(record, where), _source(record, where), *parts)
+    yield from _read(paths, _preference)
 
 
-def _records(paths: Iterable[str | Path]) -> Iterator[tuple[str, dict[str, Any]]]:
-    from triptych.documents import read_lines
+def _read(
+    paths: Iterable[str | Path], made_of: Callable[[dict[str, Any], str], Read]
+) -> Iterator[Read]:
+    from triptych.documents import read_records
 
     for path in paths:
-        for number, line in read_lines(path):
-            yield f"{path}:{number}", _record(line, f"{path}:{number}")
+        for number, record in read_records(path):
+            with placed(path, number):
+                made = made_of(record, f"{path}:{number}")
+            yield made
 
 
-def _record(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is one
-        raise InputError(f"{where}: expected a JSON object, found {error}") from None
-    if not isinstance(record, dict):
-        raise InputError(
-            f"{where}: expected a JSON object, found {type(record).__name__}"
-        )
-    return record
+def _conversation(record: dict[str, Any], where: str) -> Conversation:
+    messages = _messages(record, "messages", where)
+    if not any(message["role"] == "assistant" for message in messages):
+        raise InputError(f"{where}: `messages` has no assistant turn: nothing to learn")
+    return Conversation(_id(record, where), _source(record, where), messages)
+
+
+def _preference(record: dict[str, Any], where: str) -> Preference:
+    prompt, chosen, rejected = (
+        _messages(record, key, where) for key in ("prompt", "chosen", "rejected")
+    )
+    for key, reply in (("chosen", chosen), ("rejected", rejected)):
+        if not any(message["role"] == "assistant" for message in reply):
+            raise InputError(
+                f"{where}: `{key}` has no assistant turn: nothing to compare"
+            )
+    if chosen == rejected:
+        raise InputError(f"{where}: `chosen` and `rejected` are the same reply")
+    return Preference(
+        _id(record, where), _source(record, where), prompt, chosen, rejected
+    )
 
 
 def _messages(record: dict[str, Any], key: str, where: str) -> list[Message]:
@@ -175,25 +196,48 @@ def _messages(record: dict[str, Any], key: str, where: str) -> list[Message]:
         raise InputError(
             f"{where}: `{key}`: expected a list of messages, found {value!r:.60}"
         )
+    _refuse_unread(record, _UNREAD_OF_RECORDS, where)
     return [_message(item, f"{where}: `{key}[{i}]`") for i, item in enumerate(value)]
 
 
 def _message(item: Any, where: str) -> Message:
-    role = item.get("role") if isinstance(item, dict) else None
-    if role not in ROLES or not isinstance(item.get("content"), str):
+    if not isinstance(item, dict):
+        raise InputError(f"{where}: expected an object, found {item!r:.40}")
+    role, content = item.get("role"), item.get("content")
+    if role not in ROLES:
         raise InputError(
-            f"{where}: expected a `role` of {', '.join(ROLES)} and a string `content`, "
-            f"found role {role!r:.40}"
+            f"{where}: expected a `role` of {', '.join(ROLES)}, found {role!r:.40}"
         )
-    return {"role": role, "content": _text(item["content"], where)}
+    _refuse_unread(item, _UNREAD_OF_MESSAGES, where)
+    if not isinstance(content, str):
+        raise InputError(f"{where}: expected a string `content`, found {content!r:.40}")
+    return {"role": role, "content": _text(content, where)}
+
+
+# What other formats keep beside the words. Without it something else would be learnt: an
+# answer without the call that it is, or without the thoughts before it.
+_UNREAD_OF_RECORDS = ("tools", "functions")
+_UNREAD_OF_MESSAGES = ("tool_calls", "function_call", "reasoning_content", "thinking")
+
+
+def _refuse_unread(item: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    """Raises `InputError` for a key that says something which no text is made of."""
+    found = [name for name in names if item.get(name)]
+    if found:
+        raise InputError(
+            f"{where}: expected all words in `content`, found also `{found[0]}`, which "
+            "is not read: write it into a `content`, or leave it out"
+        )
 
 
 def _id(record: dict[str, Any], where: str) -> str:
-    return _text(str(record.get("id", where)), f"{where}: `id`")
+    given = record.get("id")
+    return where if given is None else _text(str(given), f"{where}: `id`")
 
 
 def _source(record: dict[str, Any], where: str) -> str:
-    return _text(str(record.get("source", "")), f"{where}: `source`")
+    given = record.get("source")
+    return "" if given is None else _text(str(given), f"{where}: `source`")
 
 
 def _text(value: str, where: str) -> str:
@@ -241,12 +285,13 @@ def write_preferences(
     return _write(rendered, tokenizer, output, documents_per_unit=2)
 
 
-def _parts(document: Rendered) -> tuple[list[int], list[int]]:
-    return document.ids, document.mask
+def _parts(document: Rendered) -> tuple[array[int], bytes]:
+    """Ids and mask in 5 bytes a token: all of a run's are in memory together."""
+    return array("I", document.ids), bytes(document.mask)
 
 
 def _write(
-    rendered: list[tuple[str, str, list[int], list[int]]],
+    rendered: list[tuple[str, str, array[int], bytes]],
     tokenizer: Tokenizer,
     output: str | Path,
     *,

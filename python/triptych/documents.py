@@ -6,6 +6,7 @@ conversations, preferences, a split of prepared documents.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from triptych.errors import ConfigError, InputError
+from triptych.errors import ConfigError, InputError, placed
 
 COMPRESSION = {".zst": "zstd", ".gz": "gzip"}
 MAX_TEXT_BYTES = 4 << 30  # of one decompressed file: a bomb stops here, memory does not
@@ -23,31 +24,42 @@ MAX_TEXT_BYTES = 4 << 30  # of one decompressed file: a bomb stops here, memory 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     r"""Yields (1-based number, text) of each line that is not blank; `\n` alone ends one.
 
+    A byte order mark before the first is no part of it.
+
     Raises:
         ConfigError: if there is no such file.
         InputError: if it cannot be decompressed or decoded, with the line.
     """
     for number, line in enumerate(_byte_lines(Path(path)), start=1):
-        if line.strip():
-            try:
-                yield number, line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"{path}:{number}: expected UTF-8, found {error}"
-                ) from None
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if content.strip():
+            with placed(path, number):
+                text = _decoded(content, f"{path}:{number}")
+            yield number, text
+
+
+def _decoded(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: expected UTF-8, found {error}") from None
 
 
 def _byte_lines(path: Path) -> Iterator[bytes]:
-    rest, read = b"", 0
+    parts: list[bytes] = []  # of a line that goes on, joined once however long it is
+    read = 0
     for block in _blocks(path):
         read += len(block)
         if read > MAX_TEXT_BYTES:
             raise InputError(
                 f"`{path}`: expected at most {MAX_TEXT_BYTES} bytes of text"
             )
-        *lines, rest = (rest + block).split(b"\n")
-        yield from lines
-    yield rest
+        head, *others = block.split(b"\n")
+        parts.append(head)
+        for line in others:
+            yield b"".join(parts)
+            parts = [line]
+    yield b"".join(parts)
 
 
 def _blocks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
@@ -63,6 +75,19 @@ def _blocks(path: Path, size: int = 1 << 20) -> Iterator[bytes]:
         raise InputError(f"`{path}` cannot be read: {error}") from None
 
 
+def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (1-based number, object) of each line that is not blank.
+
+    Raises:
+        ConfigError: if there is no such file.
+        InputError: if it cannot be read, or a line is no JSON object.
+    """
+    for number, line in read_lines(path):
+        with placed(path, number):
+            record = _object(line, f"{path}:{number}")
+        yield number, record
+
+
 def read_documents(folder: str | Path) -> Iterator[dict[str, Any]]:
     """Yields the records of a documents folder in order.
 
@@ -75,14 +100,14 @@ def read_documents(folder: str | Path) -> Iterator[dict[str, Any]]:
             f"no documents in `{folder}`: expected what `triptych prep run` writes"
         )
     for path in files:
-        for number, line in read_lines(path):
-            yield _object(line, f"{path}:{number}")
+        for _, record in read_records(path):
+            yield record
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is one
         raise InputError(f"{where}: expected a JSON object, found {error}") from None
     if not isinstance(record, dict):
         raise InputError(

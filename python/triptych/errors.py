@@ -9,6 +9,9 @@ fault of triptych itself is `InternalError`. Each has `file`, `line` (from 1), `
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from triptych._core import (
     ConfigError,
@@ -31,6 +34,7 @@ __all__ = [
     "TrainingDiverged",
     "code",
     "exit_status",
+    "placed",
 ]
 
 
@@ -74,6 +78,16 @@ def code(error: BaseException) -> str:
     """Kind of error in a word, as messages have it in `error[…]`."""
     found = (CODES[kind] for kind in _kind(error).__mro__ if kind in CODES)
     return next(found, "internal")
+
+
+@contextmanager
+def placed(file: str | Path, line: int) -> Iterator[None]:
+    """Gives the `InputError` of a line its place, as those of the engine have it."""
+    try:
+        yield
+    except InputError as error:
+        error.file, error.line = str(file), line
+        raise
 
 
 def escaped(error: UnicodeEncodeError) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from triptych import ops
-from triptych.conversation import Conversation, render
+from triptych.conversation import Conversation, Message, render
 from triptych.data import TokenShards, stored_batches
 from triptych.errors import ConfigError
 from triptych.generation import Sampling, generate
@@ -220,12 +220,13 @@ def reply_quality(
     max_new_tokens: int = 64,
     num_samples: int = 3,
 ) -> ReplyResult:
-    """Greedy replies to each conversation's last user turn.
+    """Greedy replies to each conversation's last user turn, if it has one.
 
     Well formed is a reply that is not empty and is closed by the end-of-turn token
     within `max_new_tokens` tokens; any other marker spoils it.
     """
-    prompts = [conversation.messages[:-1] for conversation in conversations]
+    asked = (_to_last_question(chat.messages) for chat in conversations)
+    prompts = [prompt for prompt in asked if prompt]
     ids = [render(p, tokenizer, add_generation_prompt=True).ids for p in prompts]
     sampling = Sampling(max_new_tokens=max_new_tokens)
     completions = generate(model, ids, sampling, stop_ids=marker_ids(tokenizer))
@@ -235,3 +236,8 @@ def reply_quality(
         for prompt, c in zip(prompts[:num_samples], completions, strict=False)
     ]
     return ReplyResult(sum(good) / max(len(good), 1), len(good), samples)
+
+
+def _to_last_question(messages: Sequence[Message]) -> Sequence[Message]:
+    users = [index for index, turn in enumerate(messages) if turn["role"] == "user"]
+    return messages[: users[-1] + 1] if users else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,7 +29,7 @@ class Sampling:
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: only so many likeliest tokens; None for all.
         top_p: only the likeliest tokens that together reach this probability
-            (Holtzman et al. 2020, nucleus sampling); 1 for all.
+            (Holtzman et al. 2020, nucleus sampling) among those of `top_k`; 1 for all.
         seed: of the random draws.
     """
 
@@ -39,7 +40,14 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks every bound once, at birth."""
+        """Checks every type and bound once, at birth."""
+        for name in ("max_new_tokens", "top_k", "seed"):
+            value = getattr(self, name)
+            absent = name == "top_k" and value is None
+            _check(absent or isinstance(value, Integral), name, "a whole number", value)
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            _check(isinstance(value, Real), name, "a number", value)
         _check(self.max_new_tokens >= 1, "max_new_tokens", ">= 1", self.max_new_tokens)
         _check(self.temperature >= 0, "temperature", ">= 0", self.temperature)
         _check(self.top_k is None or self.top_k >= 1, "top_k", ">= 1", self.top_k)
@@ -56,7 +64,7 @@ class Completion:
 
 def _check(good: bool, name: str, expected: str, found: object) -> None:
     if not good:
-        raise ConfigError(f"{name}: expected {expected}, found {found}")
+        raise ConfigError(f"{name}: expected {expected}, found {found!s:.60}")
 
 
 def generate(
@@ -77,7 +85,8 @@ def generate(
         batch_size: prompts decoded together.
 
     Raises:
-        ConfigError: for an empty prompt, or one that leaves no room in the model.
+        ConfigError: for an empty prompt, one that leaves no room in the model, or an id
+            that is not of its vocabulary.
     """
     generators = [_generator(sampling.seed, index) for index in range(len(prompts))]
     completions: list[Completion] = []
@@ -124,18 +133,23 @@ class _Lanes:
         self.active = list(range(len(prompts)))
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         self._check_room(lengths)
+        size = model.config.vocab_size
+        for prompt in prompts:
+            beyond = max(prompt) if max(prompt) >= size else min(prompt)
+            _check(0 <= beyond < size, "prompt", f"ids from 0 to {size - 1}", beyond)
         capacity = int(lengths.max()) + sampling.max_new_tokens
         self.cache = model.new_cache(len(prompts), capacity)
         self.logits = model.decode(_right_padded(prompts), self.cache, lengths)
 
     def _check_room(self, lengths: Tensor) -> None:
         limit = self.model.config.max_position_embeddings
-        needed = int(lengths.max()) + self.sampling.max_new_tokens
+        most = self.sampling.max_new_tokens
+        _check(most < limit, "max_new_tokens", f"< {limit}, as the model reads", most)
+        needed = int(lengths.max()) + most
         if int(lengths.min()) < 1 or needed > limit:
             raise ConfigError(
-                f"prompt: expected 1 to {limit - self.sampling.max_new_tokens} tokens "
-                f"(the model reads {limit}, {self.sampling.max_new_tokens} are to be "
-                f"generated), found {lengths.tolist()}"
+                f"prompt: expected 1 to {limit - most} tokens (the model reads {limit}, "
+                f"{most} are to be generated), found {lengths.tolist()!s:.100}"
             )
 
     def run(self, stop_ids: frozenset[int]) -> list[Completion]:
@@ -181,12 +195,9 @@ def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int
         return int(logits.argmax())
     # Off their largest, as doubles: over a tiny temperature logits would be infinite.
     scaled = (logits.double() - logits.max()) / sampling.temperature
-    probabilities, ids = (
-        torch.softmax(scaled, -1).float().sort(descending=True, stable=True)
-    )
+    scaled, ids = scaled.sort(descending=True, stable=True)
+    probabilities = torch.softmax(scaled[: sampling.top_k], -1).float()
     # A token stays while those before it have not reached top_p: the first always does.
     outside = probabilities.cumsum(-1) - probabilities >= sampling.top_p
-    if sampling.top_k is not None:
-        outside[sampling.top_k :] = True
     probabilities = probabilities.masked_fill(outside, 0.0)
     return int(ids[torch.multinomial(probabilities, 1, generator=generator)])

@@ -20,6 +20,7 @@ from triptych.device import DeviceName, local_device
 from triptych.errors import ConfigError, InputError, escaped
 from triptych.generation import Completion, Sampling, generate
 from triptych.model import Transformer
+from triptych.model.huggingface import end_ids
 from triptych.model.huggingface import load_model as load_transformer
 
 # Where a demo keeps its result, best first.
@@ -86,14 +87,27 @@ class LanguageModel:
         require_utf8(prompts)
         encoded = self.tokenizer.encode_batch(list(prompts))
         ids = [[self.tokenizer.bos_id, *prompt] for prompt in encoded]
-        return [self.tokenizer.decode(c.ids) for c in self.complete(ids, sampling)]
+        return [self.text(c.ids) for c in self.complete(ids, sampling)]
 
     def complete(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling
     ) -> list[Completion]:
-        """Completes prompts of token ids until a marker ends them."""
-        stop_ids = marker_ids(self.tokenizer)
-        return generate(self.model, prompts, sampling, stop_ids=stop_ids)
+        """Completes prompts of token ids until one of `stop_ids` ends them."""
+        return generate(self.model, prompts, sampling, stop_ids=self.stop_ids)
+
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """Ids that end a completion: the markers, and those that the folder names."""
+        named = end_ids(self.folder, self.model.config)
+        return sorted({*marker_ids(self.tokenizer), *named})
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of ids; one that no token has is none.
+
+        A model's vocabulary may be larger than its tokenizer's, for the sake of speed.
+        """
+        size = self.tokenizer.vocab_size
+        return self.tokenizer.decode([number for number in ids if number < size])
 
 
 def load_model(path: str | Path, device: DeviceName = "cpu") -> LanguageModel:
@@ -158,12 +172,17 @@ def require_fit(tokenizer: Tokenizer, model: Transformer, folder: Path) -> None:
 
 
 def require_utf8(texts: Sequence[str]) -> None:
-    """Refuses what Python makes of bytes that are no UTF-8, in arguments and lines.
+    """Refuses what is no list of texts, and what Python makes of bytes that are no UTF-8.
 
     Raises:
-        InputError: naming the first of the texts, from 1, and its bytes.
+        InputError: naming the first of the texts, from 1, and what it is or its bytes.
     """
+    if isinstance(texts, str):  # whose letters would be the texts
+        raise InputError(f"texts: expected a list of texts, found one, {texts!r:.60}")
     for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            found = type(text).__name__
+            raise InputError(f"text {number}: expected text, found {found}")
         try:
             text.encode()
         except UnicodeEncodeError as error:

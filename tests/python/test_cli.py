@@ -161,6 +161,18 @@ def test_a_terminal_without_the_letters_of_a_text_is_no_error(capsys, monkeypatc
     assert rb"no run at `caf\xe9`" in poor.buffer.getvalue()
 
 
+def test_a_line_that_is_no_text_is_named_in_any_locale(
+    model_folder, monkeypatch, capsys
+):
+    for verb in ("generate", "chat"):
+        lines = io.TextIOWrapper(io.BytesIO(b"one latte\ncaf\xe9\n"), encoding="utf-8")
+        monkeypatch.setattr("sys.stdin", lines)
+        assert cli.main([verb, str(model_folder), "--max-new-tokens", "4"]) == 1
+        assert (
+            r"expected UTF-8, found `\udce9` at character 4" in capsys.readouterr().err
+        )
+
+
 def test_a_reader_that_leaves_a_table_early_is_no_error(monkeypatch):
     class Gone(io.StringIO):
         def write(self, text):

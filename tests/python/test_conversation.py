@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
 from triptych.conversation import (
+    Conversation,
     read_conversations,
     read_preferences,
     render,
+    write_conversations,
 )
 from triptych.errors import ConfigError, InputError
 
@@ -93,7 +96,28 @@ BAD_CONVERSATIONS = [
     ),
     (
         {"messages": [{"role": "user", "content": 3}]},
-        "`messages[0]`: expected a `role`",
+        "`messages[0]`: expected a string `content`, found 3",
+    ),
+    ({"messages": ["x"]}, "`messages[0]`: expected an object, found 'x'"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
+        "`messages[0]`: expected a string `content`, found [{'type'",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]},
+        "`messages[0]`: expected all words in `content`, found also `tool_calls`",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": "", "function_call": {"f": 1}}]},
+        "`messages[0]`: expected all words in `content`, found also `function_call`",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": "4", "thinking": "2 + 2"}]},
+        "`messages[0]`: expected all words in `content`, found also `thinking`",
+    ),
+    (
+        {"tools": [{"name": "f"}], "messages": [{"role": "assistant", "content": ""}]},
+        "expected all words in `content`, found also `tools`",
     ),
     ({"messages": [{"role": "user", "content": "x"}]}, "no assistant turn"),
     ([1], "expected a JSON object, found list"),
@@ -109,6 +133,16 @@ def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, record, message)
         list(read_conversations([path]))
     assert str(caught.value).startswith(f"{path}:3: ")
     assert message in str(caught.value)
+    assert (caught.value.file, caught.value.line) == (str(path), 3)
+
+
+def test_keys_without_a_value_are_as_absent_ones(tmp_path):
+    turns = [{**turn, "tool_calls": None, "thinking": ""} for turn in MESSAGES[1:3]]
+    record = {"id": None, "source": None, "tools": [], "messages": turns}
+    (tmp_path / "chats.jsonl").write_text(json.dumps(record))
+    (found,) = read_conversations([tmp_path / "chats.jsonl"])
+    assert (found.id, found.source) == (f"{tmp_path / 'chats.jsonl'}:1", "")
+    assert found.messages == MESSAGES[1:3]
 
 
 def test_a_pair_of_equal_replies_is_refused(tmp_path):
@@ -155,3 +189,15 @@ def test_a_reply_that_the_assistant_has_no_part_in_is_refused(tmp_path, key):
     path.write_text(json.dumps(pair | {key: [MESSAGES[1]]}))
     with pytest.raises(InputError, match=f"pairs.jsonl:1: `{key}` has no assistant"):
         list(read_preferences([path]))
+
+
+def test_rendered_conversations_wait_in_few_bytes_a_token(tokenizer, tmp_path):
+    reply = {"role": "assistant", "content": "one latte " * 500}
+    chats = (Conversation(str(number), "", [reply]) for number in range(200))
+    tracemalloc.start()
+    manifest = write_conversations(chats, tokenizer, tmp_path / "tokens")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    tokens = (tmp_path / "tokens" / "00000.mask.bin").stat().st_size
+    assert manifest["content"]["has_mask"]
+    assert peak < 8 * tokens

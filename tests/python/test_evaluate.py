@@ -9,8 +9,10 @@ import pytest
 from triptych import evaluate as measures
 from triptych._core import write_token_shards
 from triptych.commands.eval import EvalConfig, evaluate
+from triptych.conversation import Conversation
 from triptych.data import TokenShards
 from triptych.errors import ConfigError
+from triptych.evaluate import reply_quality
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXTS = {"a": ["The house stood on a hill.", "ok"], "b": ["Straße, naïve café"]}
@@ -61,3 +63,18 @@ def test_positions_that_the_model_never_learnt_are_refused(model_folder, shards)
     config = EvalConfig(model=str(model_folder), shards=shards, seq_len=129, threads=1)
     with pytest.raises(ConfigError, match=r"seq_len: expected at most 128.*found 129"):
         evaluate(config)
+
+
+def test_a_reply_is_to_the_last_question_wherever_it_stands(tiny_model, tokenizer):
+    question = {"role": "user", "content": "one latte"}
+    answer = {"role": "assistant", "content": "ok"}
+    chats = [
+        Conversation("asked", "", [question, answer, question]),
+        Conversation("answered", "", [question, answer, question, answer]),
+        Conversation("twice", "", [question, answer, question, answer, answer]),
+        Conversation("unasked", "", [answer]),
+    ]
+    found = reply_quality(tiny_model, tokenizer, chats, max_new_tokens=4)
+    assert found.replies == 3
+    assert [sample["prompt"] for sample in found.samples] == ["one latte"] * 3
+    assert len({sample["reply"] for sample in found.samples}) == 1

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 
 import pytest
 import torch
 
 from triptych import load_model
 from triptych.commands.chat import ChatConfig, Session, chat
+from triptych.conversation import render
 from triptych.errors import ConfigError, InputError
-from triptych.generation import Sampling, generate, stream
+from triptych.generation import Sampling, _draw, generate, stream
+from triptych.language_model import LanguageModel
 
 PROMPTS = [[1, 10, 11, 12], [1, 20], [1, 30, 31, 32, 33, 34, 35]]
 
@@ -78,9 +82,27 @@ def test_a_tiny_temperature_is_greedy(tiny_model, temperature):
     assert [c.ids for c in found] == [c.ids for c in greedy]
 
 
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "drawn"),
+    [(3, 1.0, {0, 1, 2}), (3, 0.6, {0, 1}), (None, 0.45, {0, 1, 2}), (2, 0.5, {0})],
+)
+def test_top_p_is_reached_among_the_tokens_of_top_k(top_k, top_p, drawn):
+    # The first three are 0.5, 0.33 and 0.17 among themselves; of all, half of that.
+    logits = torch.tensor([0.25, 1 / 6, 1 / 12, *[0.01] * 50]).log()
+    sampling = Sampling(temperature=1.0, top_k=top_k, top_p=top_p)
+    generator = torch.Generator().manual_seed(0)
+    found = {_draw(logits, sampling, generator) for _ in range(300)}
+    assert found == drawn
+
+
 def test_a_prompt_that_leaves_no_room_is_refused(tiny_model):
     with pytest.raises(ConfigError, match="expected 1 to 28 tokens"):
         generate(tiny_model, [[1] * 29], Sampling(max_new_tokens=100), stop_ids=[])
+    for many in (128, 100_000):  # no prompt would be short enough
+        with pytest.raises(
+            ConfigError, match=f"max_new_tokens: expected < 128.*{many}"
+        ):
+            generate(tiny_model, [[1]], Sampling(max_new_tokens=many), stop_ids=[])
 
 
 @pytest.mark.parametrize(
@@ -90,11 +112,36 @@ def test_a_prompt_that_leaves_no_room_is_refused(tiny_model):
         ({"top_p": 0.0}, r"top_p: expected in \(0, 1\]"),
         ({"top_k": 0}, "top_k: expected >= 1"),
         ({"max_new_tokens": 0}, "max_new_tokens: expected >= 1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens: expected a whole number, found 2.5"),
+        ({"top_k": 1.5}, "top_k: expected a whole number, found 1.5"),
+        ({"seed": None}, "seed: expected a whole number, found None"),
+        ({"temperature": "1"}, "temperature: expected a number, found 1"),
+        ({"top_p": None}, "top_p: expected a number, found None"),
     ],
 )
 def test_an_impossible_setting_is_refused_at_birth(setting, message):
     with pytest.raises(ValueError, match=message):
         Sampling(**setting)
+
+
+@pytest.mark.parametrize("foreign", [-1, 384, 2**40])
+def test_an_id_beyond_the_vocabulary_is_named(tiny_model, foreign):
+    message = f"prompt: expected ids from 0 to 383, found {foreign}"
+    with pytest.raises(ConfigError, match=message):
+        generate(tiny_model, [[1], [1, foreign, 2]], Sampling(), stop_ids=[])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ("one latte", "texts: expected a list of texts, found one, 'one latte'"),
+        (["one", b"latte"], "text 2: expected text, found bytes"),
+        ([None], "text 1: expected text, found NoneType"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(model_folder, prompts, message):
+    with pytest.raises(InputError, match=message):
+        load_model(model_folder).generate(prompts)
 
 
 def test_a_loaded_model_scores_and_completes_text(model_folder):
@@ -140,6 +187,37 @@ def test_a_chat_that_cannot_sample_is_refused_before_its_first_line(model_folder
         Session(config, load_model(model_folder))
 
 
+def test_the_oldest_questions_go_with_their_answers_and_the_system_message_stays(
+    model_folder,
+):
+    config = ChatConfig(
+        model=str(model_folder), max_new_tokens=4, system="be brief " * 6
+    )
+    session = Session(config, load_model(model_folder))
+    for number in range(12):
+        list(session.reply(f"one latte, no sugar, number {number}"))
+        roles = [message["role"] for message in session.messages]
+        assert roles == ["system"] + ["user", "assistant"] * (len(roles) // 2)
+    assert len(roles) < 25
+    before = list(session.messages)
+    with pytest.raises(ConfigError, match="prompt: expected"):
+        list(session.reply("word " * 20))
+    assert session.messages == before
+
+
+def test_a_chat_without_markers_is_refused_before_its_first_line(
+    tiny_model, tokenizer, tmp_path
+):
+    foreign = tokenizer.to_str().replace("<|user|>", "<|human|>")
+    (tmp_path / "tokenizer.json").write_text(foreign)
+    opened = LanguageModel(tiny_model, tmp_path)
+    message = r"expected a token `<\|user\|>`.*found none"
+    with pytest.raises(ConfigError, match=message):
+        Session(ChatConfig(model="published"), opened)
+    with pytest.raises(ConfigError, match=message):
+        render([{"role": "user", "content": "a"}], opened.tokenizer)
+
+
 def test_a_prompt_that_is_no_utf8_is_named(model_folder):
     model = load_model(model_folder)
     latin = b"caf\xe9".decode("utf-8", "surrogateescape")
@@ -151,3 +229,58 @@ def test_a_prompt_that_is_no_utf8_is_named(model_folder):
     with pytest.raises(InputError, match="text 1: expected UTF-8"):
         list(session.reply(latin))
     assert session.messages == []
+    with pytest.raises(InputError, match="text 1: expected UTF-8"):
+        Session(ChatConfig(model=str(model_folder), system=latin), model)
+
+
+def scripted(monkeypatch, ids):
+    """A model that says `ids`, whatever it is asked."""
+    monkeypatch.setattr(
+        "triptych.commands.chat.stream", lambda *_, **__: iter(ids), raising=True
+    )
+
+
+@pytest.mark.parametrize("cut", range(1, 10))
+def test_a_reply_cut_within_a_character_keeps_what_came_before_it(
+    model_folder, monkeypatch, cut
+):
+    opened = load_model(model_folder)
+    ids = opened.tokenizer.encode("ok 🙂 ok")[:cut]
+    scripted(monkeypatch, ids)
+    session = Session(ChatConfig(model=str(model_folder)), opened)
+    whole = opened.tokenizer.decode(ids)
+    assert "".join(session.reply("one latte")) == whole
+    assert session.messages[-1]["content"] == whole
+
+
+def test_ids_beyond_the_tokenizer_are_no_text(model_folder, monkeypatch):
+    opened = load_model(model_folder)
+    known = opened.tokenizer.encode("one latte")
+    beyond = opened.tokenizer.vocab_size
+    said = [beyond, *known[:1], beyond + 9, *known[1:], beyond]
+    assert opened.text(said) == "one latte"
+    scripted(monkeypatch, said)
+    session = Session(ChatConfig(model=str(model_folder)), opened)
+    assert "".join(session.reply("one latte")) == "one latte"
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+def test_a_folder_says_which_ids_end_a_completion(model_folder, tmp_path, name):
+    free = load_model(model_folder).generate(["one latte"], max_new_tokens=8)[0]
+    folder = tmp_path / "published"
+    unread = shutil.ignore_patterns("manifest.json", "generation_config.json")
+    shutil.copytree(model_folder, folder, ignore=unread)
+    opened = load_model(folder)
+    drawn = generate(
+        opened.model,
+        [[opened.tokenizer.bos_id, *opened.tokenizer.encode("one latte")]],
+        Sampling(max_new_tokens=8),
+        stop_ids=[],
+    )[0].ids
+    table = json.loads((folder / "config.json").read_text())
+    ends = {"eos_token_id": [drawn[3], 128_009, None]}
+    (folder / name).write_text(json.dumps(table | ends))
+    cut = drawn.index(drawn[3])
+    assert free == opened.tokenizer.decode(drawn)
+    found = load_model(folder).generate(["one latte"], max_new_tokens=8)
+    assert found == [opened.tokenizer.decode(drawn[:cut])]

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import triptych
 from test_families import TABLE, twin_of
 from test_model import write_tokenizer
+from triptych.artefact import Draft
 from triptych.cli import main
 from triptych.commands.export import ExportConfig, export
 from triptych.commands.import_model import ImportConfig, import_model
@@ -251,3 +252,29 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, tiny_model):
     for _ in range(2):
         huggingface.export(tiny_model, tmp_path / "empty", verified=False)
     assert (tmp_path / "empty" / "model.safetensors").exists()
+
+
+def test_a_model_without_a_tokenizer_is_exported_without_one(tmp_path):
+    source = foreign_folder(tmp_path / "source", "llama")
+    for path in source.glob("*token*"):
+        path.unlink()
+    out = import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
+    again = export(ExportConfig(model=str(out), output=str(tmp_path / "again")))
+    settings = "generation_config.json"
+    assert (again / settings).read_text() == (source / settings).read_text()
+    assert not list(again.glob("*token*"))
+
+
+def test_a_model_trained_with_a_tokenizer_of_others_is_exported_without_our_template(
+    tmp_path, tiny_model, tokenizer
+):
+    folder = tmp_path / "checkpoint"
+    foreign = tokenizer.to_str().replace("<|user|>", "<|human|>")
+    (tmp_path / "tokenizer.json").write_text(foreign)
+    with Draft(folder) as draft:
+        huggingface.save_model(tiny_model, draft, tmp_path / "tokenizer.json")
+        draft.commit(huggingface.CHECKPOINT_FORMAT, {}, {})
+    out = export(ExportConfig(model=str(folder), output=str(tmp_path / "out")))
+    settings = json.loads((out / "tokenizer_config.json").read_text())
+    assert "chat_template" not in settings
+    assert (out / "tokenizer.json").read_text() == foreign

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from triptych import Tokenizer
 from triptych.cli import build_parser
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.training import ModelShape
@@ -131,3 +132,14 @@ def test_a_window_that_is_asked_for_is_there_however_few_the_layers(
     assert [found.window(layer) for layer in range(3)] == [7, 7, 7]
     with pytest.raises(ConfigError, match=r"sliding_window: expected .*found -1"):
         ModelShape(**shape, sliding_window=-1).model_config(tokenizer)
+
+
+@pytest.mark.parametrize("model_type", [None, "llama", "gemma2", "smollm3"])
+def test_a_tokenizer_without_a_pad_makes_a_model_without_one(tokenizer, model_type):
+    foreign = Tokenizer.from_str(tokenizer.to_str().replace("<|pad|>", "<unk>"))
+    changes = {} if model_type is None else {"model_type": model_type}
+    shape = ModelShape(size="1m", **changes)
+    config = shape.model_config(foreign)
+    assert config.pad_token_id is None
+    assert config.to_hf_dict()["pad_token_id"] is None
+    assert (config.bos_token_id, config.eos_token_id) == (1, 2)

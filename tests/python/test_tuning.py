@@ -2,9 +2,11 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from triptych._core import write_token_shards
 from triptych.commands import dpo, sft
@@ -98,6 +100,76 @@ def test_a_run_of_no_length_is_refused_by_name(request, kind, change, message):
         make(("nowhere.jsonl",), **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta": 0.0}, "beta: expected above 0, found 0.0"),
+        ({"micro_batch_rows": 0}, "micro_batch_rows: expected"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints: expected"),
+        (
+            {"label_smoothing": 0.5},
+            r"label_smoothing: expected in \[0, 0.5\), found 0.5",
+        ),
+    ],
+)
+def test_an_alignment_is_refused_before_its_reference_is_computed(
+    pairs, written, tmp_path, change, message
+):
+    with pytest.raises(ConfigError, match=message):
+        dpo.dpo(pairs(written(PAIR), **change))
+    assert not (tmp_path / "run" / "reference").exists()
+
+
+@pytest.mark.parametrize("verb", ["chats", "pairs"])
+def test_a_run_of_one_step_learns_from_it(
+    request, written, model_folder, tmp_path, verb
+):
+    settings = request.getfixturevalue(verb)(written(CHAT | PAIR), learning_rate=1e-3)
+    {"chats": sft.sft, "pairs": dpo.dpo}[verb](settings)
+    (line,) = read_metrics(tmp_path / "run")
+    assert line["lr"] == 1e-3
+    before = load_file(model_folder / "model.safetensors")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    after = load_file(checkpoint / "model.safetensors")
+    assert any(not before[name].equal(after[name]) for name in before)
+
+
+def bytes_in(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("verb", "record", "other"),
+    [
+        (sft.sft, CHAT, {"messages": [*CHAT["messages"], said("user", "thanks")]}),
+        (dpo.dpo, PAIR, PAIR | {"prompt": [said("user", "two")]}),
+    ],
+)
+def test_the_texts_that_a_run_was_trained_with_are_not_replaced(
+    chats, pairs, written, tmp_path, verb, record, other
+):
+    make = {sft.sft: chats, dpo.dpo: pairs}[verb]
+    verb(make(written(record)))
+    before = bytes_in(tmp_path / "run" / "tokens")
+    with pytest.raises(ConfigError, match="tokens` belongs to another run: expected"):
+        verb(make(written(other)))
+    assert bytes_in(tmp_path / "run" / "tokens") == before
+    assert verb(make(written(record))).step == 1
+
+
+def test_another_process_finds_what_the_first_one_rendered(
+    chats, written, tokenizer, tmp_path, monkeypatch
+):
+    paths = written(CHAT)
+    folder = sft.shards(paths, str(tmp_path / "run"), tokenizer)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "2")
+    assert sft.shards(paths, str(tmp_path / "run"), tokenizer) == folder
+    assert sft.plan(chats(paths))["sources"]  # each plans in a folder of its own
+    assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
 @pytest.fixture
 def folders(tokenizer, tmp_path, written):
     """A token shard folder of each kind."""
@@ -169,3 +241,34 @@ def test_texts_longer_than_the_model_reads_are_refused_and_longer_rows_are_not(
     ):
         dpo.dpo(pairs(written(PAIR, long_pair), seq_len=999))
     assert sft.sft(chats(written(CHAT, CHAT), seq_len=999)).step == 1
+
+
+def as_published(folder, source):
+    """The same model as somebody else publishes it: without our manifest."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("manifest.json"))
+    return folder
+
+
+def in_parts(folder, source):
+    """Its weights in two files."""
+    as_published(folder, source)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for name, keys in halves.items():
+        save_file({key: weights[key] for key in keys}, folder / name)
+    table = {key: name for name, keys in halves.items() for key in keys}
+    index = {"metadata": {}, "weight_map": table}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize("place", ["export", as_published, in_parts])
+def test_any_folder_with_a_model_can_be_aligned(
+    pairs, written, model_folder, tmp_path, place
+):
+    model = model_folder if place == "export" else place(tmp_path / "m", model_folder)
+    for _ in range(2):  # made, then gone on with
+        assert dpo.dpo(pairs(written(PAIR), model=str(model))).step == 1
+    assert read_metrics(tmp_path / "run")[0]["loss"] == pytest.approx(math.log(2))

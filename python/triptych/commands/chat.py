@@ -8,14 +8,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from triptych.conversation import Message, render
+from triptych.conversation import Message, render, require_markers
 from triptych.device import DeviceName
 from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, stream
 from triptych.language_model import (
     LanguageModel,
     load_model,
-    marker_ids,
     require_utf8,
     use_threads,
 )
@@ -50,7 +49,10 @@ class Session:
         self.config, self.opened = config, opened
         self.seed, self.temperature = config.seed, config.temperature
         self.messages: list[Message] = []
-        self._sampling()  # refuses what cannot be before the first reply
+        # Refuses what cannot be before the first reply.
+        require_utf8([config.system or ""])
+        self._sampling()
+        require_markers(opened.tokenizer)
         self.reset()
 
     def reset(self) -> None:
@@ -79,29 +81,36 @@ class Session:
         self.messages.append({"role": "assistant", "content": "".join(pieces)})
 
     def _prompt(self) -> list[int]:
-        """Ids of the conversation; the oldest turns go when the model's room is full."""
+        """Ids of the conversation; the oldest turns go when the model's room is full.
+
+        A question goes with its answer; the system message and the newest turn stay.
+        """
         room = self.opened.model.config.max_position_embeddings
         while True:
             ids = render(
                 self.messages, self.opened.tokenizer, add_generation_prompt=True
             ).ids
-            if len(ids) + self.config.max_new_tokens <= room or len(self.messages) == 1:
+            turns = [i for i, m in enumerate(self.messages) if m["role"] == "user"]
+            if len(ids) + self.config.max_new_tokens <= room or len(turns) == 1:
                 return ids
-            del self.messages[1 if self.config.system and len(self.messages) > 2 else 0]
+            del self.messages[turns[0] : turns[1]]
 
     def _pieces(self, prompt: list[int]) -> Iterator[str]:
-        tokenizer = self.opened.tokenizer
         drawn: list[int] = []
-        shown = ""
-        stops = marker_ids(tokenizer)
+        text = shown = ""
         for token in stream(
-            self.opened.model, prompt, self._sampling(), stop_ids=stops
+            self.opened.model,
+            prompt,
+            self._sampling(),
+            stop_ids=self.opened.stop_ids,
         ):
             drawn.append(token)
-            text = tokenizer.decode(drawn)
+            text = self.opened.text(drawn)
             if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character is whole
                 yield text[len(shown) :]
                 shown = text
+        if len(text) > len(shown):  # what came before an end within a character
+            yield text[len(shown) :]
 
     def _sampling(self) -> Sampling:
         return Sampling(

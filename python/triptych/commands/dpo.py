@@ -12,7 +12,7 @@ from typing import Any
 from triptych import config
 from triptych._core import Tokenizer
 from triptych.commands.settings import TrainingSettings, check_duration, train_config
-from triptych.commands.sft import require_room, single_stage
+from triptych.commands.sft import rendered, require_room, single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
@@ -70,15 +70,22 @@ class DpoConfig(TrainingSettings):
     micro_batch_rows: int = 2
 
     def __post_init__(self) -> None:
-        """A pair's tokens are summed in one process."""
+        """Checks what would be found behind the reference; a pair's tokens stay together."""
         super().__post_init__()
         check_duration(self.epochs, self.batch_size, self.warmup_fraction)
+        self.objective(ReferenceLogps())
         if self.parallel.context > 1:
             raise ConfigError(
                 "parallel.context: expected 1 for `triptych dpo`, found "
                 f"{self.parallel.context}: the tokens of a pair stay together; use "
                 "`parallel.shard`"
             )
+
+    def objective(self, reference: ReferenceLogps) -> DpoObjective:
+        """What is learnt, measured from the reference."""
+        return DpoObjective(
+            reference, beta=self.beta, label_smoothing=self.label_smoothing
+        )
 
 
 def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
@@ -104,16 +111,12 @@ def _align(
 ) -> TrainResult:
     tokenizer_path = opened.folder / "tokenizer.json"
     check_data(data, tokenizer_path)
-    objective = DpoObjective(
-        _reference(settings, opened, data),
-        beta=settings.beta,
-        label_smoothing=settings.label_smoothing,
-    )
+    how = train_config(settings, data.stages)  # checked before what takes long
     return train(
         opened.model,
-        objective,
+        settings.objective(_reference(settings, opened, data)),
         data,
-        train_config(settings, data.stages),
+        how,
         tokenizer_path=tokenizer_path,
         resolved=settings,
         watch=watch,
@@ -152,9 +155,10 @@ def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
     if len(paths) == 1 and Path(paths[0]).is_dir():
         require_rendered(paths[0], documents_per_unit=2)
         return Path(paths[0])
-    folder = Path(output) / "tokens"
-    write_preferences(read_preferences(paths), tokenizer, folder)
-    return folder
+    return rendered(
+        Path(output),
+        lambda folder: write_preferences(read_preferences(paths), tokenizer, folder),
+    )
 
 
 def run(options: argparse.Namespace) -> int:

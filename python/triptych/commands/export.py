@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.conversation import CHAT_TEMPLATE
+from triptych.conversation import CHAT_TEMPLATE, has_markers
 from triptych.language_model import LanguageModel, load_model
 from triptych.model.huggingface import export as write_folder
 
@@ -24,8 +24,9 @@ class ExportConfig:
 def export(settings: ExportConfig) -> Path:
     """Writes weights, configuration, tokenizer and chat template; returns the folder.
 
-    Tokenizer and template of an imported model are its own; those of a model trained
-    here are triptych's. What was written is read back and compared first.
+    Tokenizer and template of an imported model are its own; the template of a model
+    trained here is triptych's, if its tokenizer has the markers of a conversation. What
+    was written is read back and compared first.
 
     Raises:
         ConfigError: if there is no such model.
@@ -41,11 +42,12 @@ def write(
     """Writes a model with what surrounds it in its folder, verified."""
     source = opened.folder
     made_from = made_from or {}
-    if (source / "tokenizer_config.json").is_file():
+    tokenizer = source / "tokenizer.json"
+    if (source / "tokenizer_config.json").is_file() or not tokenizer.is_file():
         write_folder(opened.model, output, carried=source, made_from=made_from)
         return
-    tokenizer = source / "tokenizer.json"
-    write_folder(opened.model, output, tokenizer, CHAT_TEMPLATE, made_from=made_from)
+    template = CHAT_TEMPLATE if has_markers(opened.tokenizer) else None
+    write_folder(opened.model, output, tokenizer, template, made_from=made_from)
 
 
 def run(options: argparse.Namespace) -> int:

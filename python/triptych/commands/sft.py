@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
+from triptych.artefact import FILE_NAME, sha256_file
 from triptych.commands.settings import TrainingSettings, check_duration, train_config
 from triptych.commands.shell import finish
 from triptych.commands.training import (
@@ -27,7 +29,8 @@ from triptych.errors import ConfigError
 from triptych.language_model import load_model, use_threads
 from triptych.model import Transformer
 from triptych.train import OptimizerConfig, SftObjective, TrainResult
-from triptych.train.ranks import first_process_first, joined
+from triptych.train.checkpoint import steps_in
+from triptych.train.ranks import first_process_first, is_first_process, joined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +126,38 @@ def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
     if len(paths) == 1 and Path(paths[0]).is_dir():
         require_rendered(paths[0], documents_per_unit=1)
         return Path(paths[0])
-    folder = Path(output) / "tokens"
-    write_conversations(read_conversations(paths), tokenizer, folder)
+    return rendered(
+        Path(output),
+        lambda folder: write_conversations(
+            read_conversations(paths), tokenizer, folder
+        ),
+    )
+
+
+def rendered(run: Path, write: Callable[[Path], object]) -> Path:
+    """The token shard folder of a run, which `write` renders; others find it there.
+
+    What a run was trained with stays: without it nobody could go on.
+
+    Raises:
+        ConfigError: the run has checkpoints, of other texts.
+    """
+    folder = run / "tokens"
+    made = (folder / FILE_NAME).is_file()
+    if made and not is_first_process():
+        return folder
+    if not made or not steps_in(run / "checkpoints"):
+        write(folder)
+        return folder
+    with tempfile.TemporaryDirectory() as scratch:
+        again = Path(scratch) / "tokens"
+        write(again)
+        same = sha256_file(again / FILE_NAME) == sha256_file(folder / FILE_NAME)
+    if not same:
+        raise ConfigError(
+            f"`{folder}` belongs to another run: expected the texts that its checkpoints "
+            "were trained with, found others; choose another output folder"
+        )
     return folder
 
 
@@ -142,7 +175,8 @@ def single_stage(name: str, settings: Any, folder: Path) -> StageConfig:
         batch_size=settings.batch_size,
         steps=steps,
         seq_len=settings.seq_len,
-        schedule=settings.schedule,
+        # A decay's last step is at its floor, which is 0 for `dpo`: alone it would learn nothing.
+        schedule=settings.schedule if steps > 1 else "constant",
         warmup_steps=round(settings.warmup_fraction * steps),
         min_lr_ratio=settings.min_lr_ratio,
     )

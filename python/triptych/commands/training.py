@@ -198,11 +198,19 @@ class ModelShape:
         markers = {
             "bos_token_id": tokenizer.bos_id,
             "eos_token_id": tokenizer.eos_id,
-            "pad_token_id": tokenizer.pad_id,
+            "pad_token_id": _pad_id(tokenizer),
         }
         return ModelConfig.from_dict(
             {"vocab_size": tokenizer.vocab_size, **shape, **markers}
         )
+
+
+def _pad_id(tokenizer: Tokenizer) -> int | None:
+    """Those of Llama 2 and Mistral have none; nothing here is padded."""
+    try:
+        return tokenizer.pad_id
+    except ConfigError:
+        return None
 
 
 @dataclass(frozen=True)

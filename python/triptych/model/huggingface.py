@@ -170,16 +170,23 @@ def _carry(model: Transformer, draft: Draft, source: Path) -> list[int]:
     path = draft.path("generation_config.json")
     if not path.is_file():
         own = _generation_config(model.config, None)
-        write_json(path, {**own, "eos_token_id": _ends(model.config, source)})
+        write_json(path, {**own, "eos_token_id": _ends(source, model.config) or None})
     ends = read_json(path).get("eos_token_id")
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
-def _ends(config: ModelConfig, source: Path) -> list[int] | None:
-    """All ids that end a text by the `config.json` of `source`, of which ours has one."""
-    ids = read_json(source / "config.json").get("eos_token_id")
+def end_ids(folder: Path, config: ModelConfig) -> list[int]:
+    """Ids that end a text, by a folder's settings of generation or its `config.json`."""
+    found = _ends(folder, config, "generation_config.json")
+    return found or _ends(folder, config)
+
+
+def _ends(folder: Path, config: ModelConfig, name: str = "config.json") -> list[int]:
+    """All ids that end a text by a file of `folder`, of which our config has one."""
+    path = folder / name
+    ids = read_json(path).get("eos_token_id") if path.is_file() else None
     several: list[Any] = ids if isinstance(ids, list) else [ids]
-    return [x for x in several if x in range(config.vocab_size)] or None
+    return [x for x in several if x in range(config.vocab_size)]
 
 
 def load_model(folder: Path | str, device: str = "cpu") -> Transformer:
@@ -193,7 +200,7 @@ def load_model(folder: Path | str, device: str = "cpu") -> Transformer:
     """
     folder = Path(folder)
     if (folder / FILE_NAME).exists():
-        verify(folder, _declared_format(folder))
+        verify(folder, declared_format(folder))
     config = read_config(folder)
     check_tensors(folder, config)
     model = model_with(config, read_weights(folder), folder)
@@ -239,7 +246,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             _check_dtype(folder / SHARDS, key, tensor.dtype)
         return {key: tensor.shape for key, tensor in stored.items()}
     shapes: dict[str, tuple[int, ...]] = {}
-    for name in _weight_files(folder):
+    for name in weight_files(folder):
         path = folder / name
         if not path.is_file():
             raise damaged(path, "a safetensors file", "no such file")
@@ -318,7 +325,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     if (folder / SHARDS).is_file():
         return Shards.indexed(folder, "weights").all()
     weights: dict[str, Tensor] = {}
-    for name in _weight_files(folder):
+    for name in weight_files(folder):
         path = folder / name
         if not path.is_file():
             raise damaged(path, "a safetensors file", "no such file")
@@ -368,7 +375,12 @@ def model_facts(config: ModelConfig) -> dict[str, Any]:
     return {"num_parameters": config.num_parameters(), "vocab_size": config.vocab_size}
 
 
-def _declared_format(folder: Path) -> str:
+def declared_format(folder: Path) -> str:
+    """Which of our formats a folder with a manifest has.
+
+    Raises:
+        ConfigError: neither of them.
+    """
     declared = read_json(folder / FILE_NAME).get("format")
     if declared not in (EXPORT_FORMAT, CHECKPOINT_FORMAT):
         raise ConfigError(
@@ -394,7 +406,12 @@ def _give(model: Transformer, weights: dict[str, Tensor], folder: Path) -> None:
         model.lm_head.weight = model.model.embed_tokens.weight
 
 
-def _weight_files(folder: Path) -> list[str]:
+def weight_files(folder: Path) -> list[str]:
+    """Names of the safetensors of a folder that is no checkpoint in parts.
+
+    Raises:
+        ConfigError: there are none, or pickles in their place.
+    """
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
     if (folder / INDEX).is_file():

@@ -21,11 +21,13 @@ import torch
 from torch import Tensor
 
 from triptych.artefact import (
+    FILE_NAME,
     Draft,
     FileEntry,
     damaged,
     read_json,
     read_manifest,
+    sha256_file,
     verify,
     write_json,
 )
@@ -34,10 +36,12 @@ from triptych.model.config import ModelConfig
 from triptych.model.huggingface import (
     CHECKPOINT_FORMAT,
     WEIGHTS,
+    declared_format,
     load_weights,
     model_facts,
     read_config,
     read_weights,
+    weight_files,
     weights_of,
     write_surroundings,
     write_weights,
@@ -324,16 +328,24 @@ def whole(folder: Path) -> Iterator[Path]:
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 of a checkpoint's weights, as its manifest has it.
+    """SHA-256 of a model's weights, as its manifest has it; without one, of the files.
 
-    Of one in parts, that of the list of its parts' hashes and of their index.
+    Of weights in parts, that of the list of their hashes and of a checkpoint's index.
     """
-    files = read_manifest(folder, CHECKPOINT_FORMAT).files
-    if WEIGHTS in files:
-        return files[WEIGHTS].sha256
-    names = sorted(name for name in files if name.startswith("weights-"))
-    lines = [f"{files[name].sha256}  {name}\n" for name in (*names, INDEX)]
+    hashes = _weight_hashes(folder)
+    if WEIGHTS in hashes:
+        return hashes[WEIGHTS]
+    lines = [f"{sha256}  {name}\n" for name, sha256 in hashes.items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _weight_hashes(folder: Path) -> dict[str, str]:
+    if not (folder / FILE_NAME).is_file():
+        return {name: sha256_file(folder / name) for name in weight_files(folder)}
+    files = read_manifest(folder, declared_format(folder)).files
+    parts = sorted(name for name in files if name.startswith("weights-"))
+    names = [WEIGHTS] if WEIGHTS in files else [*parts, INDEX]
+    return {name: files[name].sha256 for name in names}
 
 
 def _optimizer_tensors(
