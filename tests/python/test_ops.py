@@ -316,6 +316,16 @@ def test_packed_attention_equals_a_dense_mask(rules, lengths):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+def test_documents_seen_first_without_gradients_are_trained_on_next():
+    cu_seqlens = torch.tensor([0, 1, 5, 7])  # lengths that no other test has
+    q = torch.randn(7, 2, 8, requires_grad=True)
+    with torch.inference_mode():
+        expected = ops.attention(q, q, q, cu_seqlens=cu_seqlens)
+    found = ops.attention(q, q, q, cu_seqlens=cu_seqlens)
+    found.sum().backward()
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("head_dim", [8, 16], ids=["by torch", "by the engine"])
 def test_rows_without_a_token_have_a_gradient_of_nothing(head_dim):
     q, k, v = (torch.ones(0, 2, head_dim, requires_grad=True) for _ in range(3))

@@ -253,12 +253,12 @@ def _groups(boundaries: tuple[int, ...]) -> tuple[Group, ...]:
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(mode=False)  # it is kept, and may be used beside gradients next
 def _token_order(groups: tuple[Group, ...]) -> Tensor | None:
     """(tokens,) where each token stands once groups are concatenated; None: as is."""
-    order = torch.cat(
-        [torch.arange(start, start + g.length) for g in groups for start in g.starts]
-    )
-    if torch.equal(order, torch.arange(order.numel())):
+    spans = ((start, start + g.length) for g in groups for start in g.starts)
+    order = torch.cat([torch.arange(*span, device="cpu") for span in spans])
+    if torch.equal(order, torch.arange(order.numel(), device="cpu")):
         return None
     return torch.argsort(order)
 
