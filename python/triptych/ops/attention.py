@@ -20,7 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.ops import checks, libraries, rust_attention, traced
-from triptych.ops.arrays import autocast_dtype, engine_obstacle, is_recorded, widened
+from triptych.ops.arrays import (
+    autocast_dtype,
+    engine_obstacle,
+    is_autocast,
+    is_recorded,
+    widened,
+)
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
 from triptych.ops.pairs import within_documents
@@ -223,9 +229,7 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
 def _check_types(q: Tensor, k: Tensor, v: Tensor) -> None:
     """One type, unless autocast is there to make it one."""
     found = q.dtype, k.dtype, v.dtype
-    if not q.is_floating_point() or (
-        len(set(found)) > 1 and not torch.is_autocast_enabled(q.device.type)
-    ):
+    if not q.is_floating_point() or (len(set(found)) > 1 and not is_autocast(q)):
         raise ValueError(
             f"attention: expected q, k and v of one floating type, found {found[0]}, "
             f"{found[1]} and {found[2]}"

@@ -323,6 +323,8 @@ def _reduce(losses: Tensor, counted: Tensor, reduction: str) -> Tensor:
 
 
 def _count(counted: Tensor) -> int:
+    if counted.is_meta:  # there are no numbers, but a shape
+        return 1
     count = int(counted.sum())
     if count == 0:
         raise ValueError("targets: expected at least one that counts, found none")
