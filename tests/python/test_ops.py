@@ -329,9 +329,11 @@ def test_documents_seen_first_without_gradients_are_trained_on_next():
 @pytest.mark.parametrize("head_dim", [8, 16], ids=["by torch", "by the engine"])
 def test_rows_without_a_token_have_a_gradient_of_nothing(head_dim):
     q, k, v = (torch.ones(0, 2, head_dim, requires_grad=True) for _ in range(3))
-    found = ops.attention(q, k, v, cu_seqlens=torch.tensor([0, 0]))
+    sinks = torch.ones(2, requires_grad=True)
+    found = ops.attention(q, k, v, cu_seqlens=torch.tensor([0, 0]), sinks=sinks)
     found.sum().backward()
     assert all(x.grad.shape == (0, 2, head_dim) for x in (q, k, v))
+    assert sinks.grad.tolist() == [0.0, 0.0]  # as ranks that exchange gradients need
 
 
 @pytest.mark.parametrize("head_dim", [8, 16], ids=["by torch", "by the engine"])

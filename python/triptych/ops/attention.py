@@ -276,7 +276,8 @@ def _by_document(
     if rules.pairs is not None:
         rules = rules._replace(pairs=within_documents(rules.pairs, boundaries))
     if not groups:  # without a token, but with gradients of nothing
-        return q * (k.sum() + v.sum())
+        others = k.sum() + v.sum()
+        return q * (others if rules.sinks is None else others + rules.sinks.sum())
     pieces = [
         _group_attention(q, k, v, group, _of_group(rules, group, boundaries))
         for group in groups
