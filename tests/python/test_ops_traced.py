@@ -147,6 +147,17 @@ def test_who_records_what_torch_does_misses_nothing(name, dtype):
     assert found.shape == LAYERS[name](x).shape
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_what_was_recorded_without_gradients_has_them_when_it_is_played(name):
+    x = torch.randn(6, 32, generator=torch.manual_seed(0))
+    recorded = make_fx(LAYERS[name])(x)
+    slopes = []
+    for function in (recorded, LAYERS[name]):
+        leaf = x.clone().requires_grad_()
+        slopes += torch.autograd.grad(function(leaf).square().sum(), leaf)
+    torch.testing.assert_close(*slopes)
+
+
 LOSSES = {
     "a mean": lambda *x: ops.linear_cross_entropy(*x),
     "a sum": lambda *x: ops.linear_cross_entropy(*x, z_loss=0.1, reduction="sum"),
