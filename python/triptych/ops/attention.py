@@ -33,6 +33,8 @@ from triptych.ops.pairs import within_documents
 
 KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_KERNEL_HEAD_DIM = 256
+# Queries of a band at least, under a window of plain PyTorch.
+MIN_BAND = 128
 
 
 def attention(
@@ -316,13 +318,53 @@ def _stack(x: Tensor, group: Group) -> Tensor:
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     """Attention of (B, heads, length, head_dim) documents of one length."""
-    if rules.softcap is not None or rules.sinks is not None:
-        return _explicit(q, k, v, rules)
+    length, window = q.shape[2], rules.window
+    if window is not None and length > window + _band(window):
+        return _banded(q, k, v, rules, window)
+    cuts = window is not None and window < length
+    is_masked = cuts or rules.pairs is not None or _is_explicit(rules)
+    mask = _mask(length, rules, q.device) if is_masked else None
+    return _masked(q, k, v, rules, mask)
+
+
+def _band(window: int) -> int:
+    """Queries that are computed at once, over the window before the first of them too."""
+    return max(window, MIN_BAND)
+
+
+def _banded(q: Tensor, k: Tensor, v: Tensor, rules: Rules, window: int) -> Tensor:
+    """The same in bands of queries, so that time and memory grow with the length alone."""
+    batch, heads, length, head_dim = q.shape
+    band, before = _band(window), window - 1
+    rest = -length % band  # of the last band, zeros
+    bands = (length + rest) // band
+    padded = F.pad(q, (0, 0, 0, rest))
+    queries = padded.view(batch, heads, bands, band, head_dim).transpose(1, 2)
+    keys, values = (_reaches(x, before, band, rest) for x in (k, v))
+    place = torch.arange(before + band, device=q.device)
+    distance = before + place[:band, None] - place
+    seen = (distance >= 0) & (distance < window)
+    first = torch.arange(bands, device=q.device)[:, None, None] * band
+    seen = (seen & (first + place >= before)).repeat(batch, 1, 1)[:, None]
+    mixed = _masked(queries.flatten(0, 1), keys, values, rules, seen)
+    mixed = mixed.view(batch, bands, heads, band, head_dim).transpose(1, 2)
+    return mixed.reshape(batch, heads, -1, head_dim)[:, :, :length]
+
+
+def _reaches(x: Tensor, before: int, band: int, rest: int) -> Tensor:
+    """(B * bands, heads, before + band, head_dim) keys or values that a band may see."""
+    padded = F.pad(x, (0, 0, before, rest))
+    reaches: Tensor = padded.unfold(2, before + band, band)
+    return reaches.mT.transpose(1, 2).flatten(0, 1)
+
+
+def _masked(
+    q: Tensor, k: Tensor, v: Tensor, rules: Rules, mask: Tensor | None
+) -> Tensor:
+    """Attention of (B, heads, queries, head_dim) over the keys of a mask, if there is one."""
+    if mask is not None and _is_explicit(rules):
+        return _explicit(q, k, v, rules, mask)
     q, rules = _above_zero(q, rules)
-    mask = None
-    cuts = rules.window is not None and rules.window < q.shape[2]
-    if cuts or rules.pairs is not None:
-        mask = _mask(q.shape[2], rules, q.device)
     return F.scaled_dot_product_attention(
         q,
         k,
@@ -363,16 +405,20 @@ def _mask(length: int, rules: Rules, device: torch.device) -> Tensor:
     return mask
 
 
-def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
-    """Attention written out, since the fused kernel has no soft-cap and no sinks."""
+def _is_explicit(rules: Rules) -> bool:
+    """Whether attention is written out: the fused kernel has no soft-cap and no sinks."""
+    return rules.softcap is not None or rules.sinks is not None
+
+
+def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules, mask: Tensor) -> Tensor:
+    """Attention written out."""
     repeats = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
     scale = 1.0 / math.sqrt(q.shape[-1]) if rules.scale is None else rules.scale
     scores = (widened(q) @ widened(k).transpose(-1, -2)) * scale
     if rules.softcap is not None:
         scores = rules.softcap * torch.tanh(scores / rules.softcap)
-    hidden = ~_mask(q.shape[2], rules, q.device)
-    scores = scores.masked_fill(hidden, -math.inf)
+    scores = scores.masked_fill(~mask, -math.inf)
     if rules.sinks is not None:  # a last key, whose value would be zero
         sinks = rules.sinks.to(scores.dtype)[:, None, None]
         column = sinks.expand(*scores.shape[:-1], 1)
