@@ -265,4 +265,6 @@ def test_tensors_without_numbers_give_shapes():
     assert ops.attention(q, q, q).shape == q.shape
     loss = ops.linear_cross_entropy(hidden, weight, targets, reduction="sum")
     assert loss.device.type == "meta"
+    assert ops.linear_cross_entropy(hidden, weight, targets).shape == ()
+    assert ops.linear(hidden, weight).shape == (5, 9)
     assert ops.linear_logprobs(hidden, weight, targets).shape == (5,)

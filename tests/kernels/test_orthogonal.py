@@ -75,6 +75,16 @@ def test_the_path_of_a_cpu_gives_the_same():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("function", [ops.orthogonalize, orthogonalize])
+@pytest.mark.parametrize("dtype", [torch.float64, *DTYPES], ids=str)
+def test_the_result_has_the_type_of_the_matrices(dtype, function):
+    matrices = torch.randn(2, 6, 9)
+    found = function(matrices.to(dtype), dtype=torch.float32)
+    assert found.dtype == dtype
+    expected = reference.orthogonalize(matrices, dtype=torch.float32)
+    torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05)
+
+
 def test_a_tall_matrix_is_the_transpose_of_a_wide_one():
     matrices = torch.randn(2, 40, 12)
     assert torch.equal(orthogonalize(matrices), orthogonalize(matrices.mT).mT)

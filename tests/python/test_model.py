@@ -1,6 +1,7 @@
 """The transformer: its shapes, its isolation, its cache, its files."""
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -113,6 +114,15 @@ def test_decoding_with_a_cache_gives_the_logits_of_a_full_pass(changes):
         torch.testing.assert_close(
             model.decode(following, cache), full[rows, lengths + step]
         )
+
+
+@pytest.mark.parametrize("changes", FAMILIES)
+def test_a_model_survives_pickling(changes):
+    model = tiny_model(**changes)
+    ids = torch.arange(5)
+    expected = model.logits(ids)
+    again = pickle.loads(pickle.dumps(model))  # as processes that are spawned do
+    assert torch.equal(again.logits(ids), expected)
 
 
 def test_a_cache_forgets_sequences_that_are_not_kept():

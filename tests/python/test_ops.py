@@ -316,12 +316,58 @@ def test_packed_attention_equals_a_dense_mask(rules, lengths):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("rules", [{}, {"softcap": 2.0}, {"sinks": (0.5, -1.0)}])
+@pytest.mark.parametrize("window", [1, 30, 200])
+def test_a_window_over_long_documents_equals_a_dense_mask(rules, window):
+    lengths = torch.tensor([0, 700, 5, 131, 700])
+    cu_seqlens = lengths.cumsum(0)
+    generator = torch.Generator().manual_seed(2)
+    shapes = (int(lengths.sum()), 2, 8), *[(int(lengths.sum()), 1, 8)] * 2
+    leaves = [torch.randn(x, generator=generator, requires_grad=True) for x in shapes]
+    rules = {"window": window} | {
+        name: torch.tensor(x) if name == "sinks" else x for name, x in rules.items()
+    }
+    found = ops.attention(*leaves, cu_seqlens=cu_seqlens, **rules)
+    expected = explicit_attention(*leaves, cu_seqlens, **rules)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    upstream = torch.randn(found.shape, generator=generator)
+    for one, other in zip(
+        torch.autograd.grad(found, leaves, upstream),
+        torch.autograd.grad(expected, leaves, upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_memory_under_a_window_grows_with_the_length_and_not_with_its_square(softcap):
+    found = []
+    for tokens in (1024, 4096):
+        q = torch.randn(tokens, 2, 8, requires_grad=True)
+        with LargestTensor() as largest:
+            ops.attention(q, q, q, window=64, softcap=softcap).sum().backward()
+        found.append(largest.numel)
+    assert found[1] <= 4.5 * found[0]
+
+
+def test_documents_seen_first_without_gradients_are_trained_on_next():
+    cu_seqlens = torch.tensor([0, 1, 5, 7])  # lengths that no other test has
+    q = torch.randn(7, 2, 8, requires_grad=True)
+    with torch.inference_mode():
+        expected = ops.attention(q, q, q, cu_seqlens=cu_seqlens)
+    found = ops.attention(q, q, q, cu_seqlens=cu_seqlens)
+    found.sum().backward()
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("head_dim", [8, 16], ids=["by torch", "by the engine"])
 def test_rows_without_a_token_have_a_gradient_of_nothing(head_dim):
     q, k, v = (torch.ones(0, 2, head_dim, requires_grad=True) for _ in range(3))
-    found = ops.attention(q, k, v, cu_seqlens=torch.tensor([0, 0]))
+    sinks = torch.ones(2, requires_grad=True)
+    found = ops.attention(q, k, v, cu_seqlens=torch.tensor([0, 0]), sinks=sinks)
     found.sum().backward()
     assert all(x.grad.shape == (0, 2, head_dim) for x in (q, k, v))
+    assert sinks.grad.tolist() == [0.0, 0.0]  # as ranks that exchange gradients need
 
 
 @pytest.mark.parametrize("head_dim", [8, 16], ids=["by torch", "by the engine"])

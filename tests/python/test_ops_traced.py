@@ -145,3 +145,68 @@ def test_who_records_what_torch_does_misses_nothing(name, dtype):
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         found = LAYERS[name](mode.from_tensor(x))
     assert found.shape == LAYERS[name](x).shape
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_what_was_recorded_without_gradients_has_them_when_it_is_played(name):
+    x = torch.randn(6, 32, generator=torch.manual_seed(0))
+    recorded = make_fx(LAYERS[name])(x)
+    slopes = []
+    for function in (recorded, LAYERS[name]):
+        leaf = x.clone().requires_grad_()
+        slopes += torch.autograd.grad(function(leaf).square().sum(), leaf)
+    torch.testing.assert_close(*slopes)
+
+
+LOSSES = {
+    "a mean": lambda *x: ops.linear_cross_entropy(*x),
+    "a sum": lambda *x: ops.linear_cross_entropy(*x, z_loss=0.1, reduction="sum"),
+    "each token": lambda *x: ops.linear_cross_entropy(*x, reduction="none"),
+    "log-probabilities": lambda *x: ops.linear_logprobs(*x),
+    "statistics": lambda *x: torch.stack(ops.linear_statistics(*x)),
+}
+RECORDERS = {
+    "make_fx": lambda function, inputs: make_fx(function)(*inputs),
+    "jit": lambda function, inputs: torch.jit.trace(function, inputs),
+}
+
+
+@pytest.mark.parametrize("recorder", RECORDERS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_recorded_loss_is_right_for_other_targets(name, recorder):
+    hidden, weight = (x.detach() for x in drawn()[4:])
+    recorded = RECORDERS[recorder](LOSSES[name], (hidden, weight, TARGETS))
+    others = hidden.flip(0), weight, torch.tensor([-100, 1, -100, 0, 8, -100])
+    torch.testing.assert_close(recorded(*others), LOSSES[name](*others))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_without_numbers_gives_its_shape(name):
+    inputs = *drawn()[4:], TARGETS
+    with FakeTensorMode() as mode:
+        found = LOSSES[name](*map(mode.from_tensor, inputs))
+    assert found.shape == LOSSES[name](*inputs).shape
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_recorded_gradient_is_the_eager_one(name):
+    def slopes(*inputs):
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        found = CASES[name](*leaves)
+        slopes = torch.autograd.grad(found.square().sum(), leaves, allow_unused=True)
+        return [x for x in slopes if x is not None]
+
+    inputs = [x.detach() for x in drawn()]
+    recorded = make_fx(slopes)(*inputs)
+    others = [x.flip(0) for x in inputs]
+    torch.testing.assert_close(recorded(*others), slopes(*others))
+
+
+def test_a_recorded_newest_token_is_the_eager_one():
+    def newest(q, keys, values):
+        return ops.decode_attention(q[-1:], keys[None], values[None], torch.tensor([5]))
+
+    inputs = [x.detach() for x in drawn()[:3]]
+    recorded = torch.jit.trace(newest, inputs)
+    others = [x.flip(0) for x in inputs]
+    torch.testing.assert_close(recorded(*others), newest(*others))

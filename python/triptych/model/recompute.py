@@ -89,6 +89,8 @@ def layer_call(name: str, compiled: LayerCall | None = None) -> LayerCall:
 
 def _where_learning(call: LayerCall) -> LayerCall:
     """`call`, and plainly where no gradient is wanted: there is nothing to keep."""
-    return lambda layer, *rest: (
-        call(layer, *rest) if torch.is_grad_enabled() else layer(*rest)
-    )
+    return partial(_called, call)  # of functions with names: a model can be pickled
+
+
+def _called(call: LayerCall, layer: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    return call(layer, *arguments) if torch.is_grad_enabled() else layer(*arguments)

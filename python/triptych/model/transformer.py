@@ -140,7 +140,7 @@ class Transformer(nn.Module):
         # Losses from hidden states and output matrix; processes may share the work.
         self.cross_entropy: Callable[..., Tensor] = ops.linear_cross_entropy
         # Of what is given for each token, that of the tokens computed here: of all.
-        self.own_tokens: Callable[[Tensor], Tensor] = lambda x: x
+        self.own_tokens: Callable[[Tensor], Tensor] = _all
         self._initialize(scale_residual)
 
     def _initialize(self, scale_residual: bool) -> None:
@@ -277,6 +277,10 @@ class Transformer(nn.Module):
     def _capped(self, logits: Tensor) -> Tensor:
         cap = self.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _all(x: Tensor) -> Tensor:
+    return x
 
 
 def positions_of(cu_seqlens: Tensor) -> Tensor:

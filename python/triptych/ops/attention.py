@@ -20,13 +20,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.ops import checks, libraries, rust_attention, traced
-from triptych.ops.arrays import autocast_dtype, engine_obstacle, is_recorded, widened
+from triptych.ops.arrays import (
+    autocast_dtype,
+    engine_obstacle,
+    is_autocast,
+    is_recorded,
+    widened,
+)
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.libraries import Rules
 from triptych.ops.pairs import within_documents
 
 KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_KERNEL_HEAD_DIM = 256
+# Queries of a band at least, under a window of plain PyTorch.
+MIN_BAND = 128
 
 
 def attention(
@@ -223,9 +231,7 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
 def _check_types(q: Tensor, k: Tensor, v: Tensor) -> None:
     """One type, unless autocast is there to make it one."""
     found = q.dtype, k.dtype, v.dtype
-    if not q.is_floating_point() or (
-        len(set(found)) > 1 and not torch.is_autocast_enabled(q.device.type)
-    ):
+    if not q.is_floating_point() or (len(set(found)) > 1 and not is_autocast(q)):
         raise ValueError(
             f"attention: expected q, k and v of one floating type, found {found[0]}, "
             f"{found[1]} and {found[2]}"
@@ -253,12 +259,12 @@ def _groups(boundaries: tuple[int, ...]) -> tuple[Group, ...]:
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(mode=False)  # it is kept, and may be used beside gradients next
 def _token_order(groups: tuple[Group, ...]) -> Tensor | None:
     """(tokens,) where each token stands once groups are concatenated; None: as is."""
-    order = torch.cat(
-        [torch.arange(start, start + g.length) for g in groups for start in g.starts]
-    )
-    if torch.equal(order, torch.arange(order.numel())):
+    spans = ((start, start + g.length) for g in groups for start in g.starts)
+    order = torch.cat([torch.arange(*span, device="cpu") for span in spans])
+    if torch.equal(order, torch.arange(order.numel(), device="cpu")):
         return None
     return torch.argsort(order)
 
@@ -272,7 +278,8 @@ def _by_document(
     if rules.pairs is not None:
         rules = rules._replace(pairs=within_documents(rules.pairs, boundaries))
     if not groups:  # without a token, but with gradients of nothing
-        return q * (k.sum() + v.sum())
+        others = k.sum() + v.sum()
+        return q * (others if rules.sinks is None else others + rules.sinks.sum())
     pieces = [
         _group_attention(q, k, v, group, _of_group(rules, group, boundaries))
         for group in groups
@@ -311,13 +318,53 @@ def _stack(x: Tensor, group: Group) -> Tensor:
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
     """Attention of (B, heads, length, head_dim) documents of one length."""
-    if rules.softcap is not None or rules.sinks is not None:
-        return _explicit(q, k, v, rules)
+    length, window = q.shape[2], rules.window
+    if window is not None and length > window + _band(window):
+        return _banded(q, k, v, rules, window)
+    cuts = window is not None and window < length
+    is_masked = cuts or rules.pairs is not None or _is_explicit(rules)
+    mask = _mask(length, rules, q.device) if is_masked else None
+    return _masked(q, k, v, rules, mask)
+
+
+def _band(window: int) -> int:
+    """Queries that are computed at once, over the window before the first of them too."""
+    return max(window, MIN_BAND)
+
+
+def _banded(q: Tensor, k: Tensor, v: Tensor, rules: Rules, window: int) -> Tensor:
+    """The same in bands of queries, so that time and memory grow with the length alone."""
+    batch, heads, length, head_dim = q.shape
+    band, before = _band(window), window - 1
+    rest = -length % band  # of the last band, zeros
+    bands = (length + rest) // band
+    padded = F.pad(q, (0, 0, 0, rest))
+    queries = padded.view(batch, heads, bands, band, head_dim).transpose(1, 2)
+    keys, values = (_reaches(x, before, band, rest) for x in (k, v))
+    place = torch.arange(before + band, device=q.device)
+    distance = before + place[:band, None] - place
+    seen = (distance >= 0) & (distance < window)
+    first = torch.arange(bands, device=q.device)[:, None, None] * band
+    seen = (seen & (first + place >= before)).repeat(batch, 1, 1)[:, None]
+    mixed = _masked(queries.flatten(0, 1), keys, values, rules, seen)
+    mixed = mixed.view(batch, bands, heads, band, head_dim).transpose(1, 2)
+    return mixed.reshape(batch, heads, -1, head_dim)[:, :, :length]
+
+
+def _reaches(x: Tensor, before: int, band: int, rest: int) -> Tensor:
+    """(B * bands, heads, before + band, head_dim) keys or values that a band may see."""
+    padded = F.pad(x, (0, 0, before, rest))
+    reaches: Tensor = padded.unfold(2, before + band, band)
+    return reaches.mT.transpose(1, 2).flatten(0, 1)
+
+
+def _masked(
+    q: Tensor, k: Tensor, v: Tensor, rules: Rules, mask: Tensor | None
+) -> Tensor:
+    """Attention of (B, heads, queries, head_dim) over the keys of a mask, if there is one."""
+    if mask is not None and _is_explicit(rules):
+        return _explicit(q, k, v, rules, mask)
     q, rules = _above_zero(q, rules)
-    mask = None
-    cuts = rules.window is not None and rules.window < q.shape[2]
-    if cuts or rules.pairs is not None:
-        mask = _mask(q.shape[2], rules, q.device)
     return F.scaled_dot_product_attention(
         q,
         k,
@@ -358,16 +405,20 @@ def _mask(length: int, rules: Rules, device: torch.device) -> Tensor:
     return mask
 
 
-def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:
-    """Attention written out, since the fused kernel has no soft-cap and no sinks."""
+def _is_explicit(rules: Rules) -> bool:
+    """Whether attention is written out: the fused kernel has no soft-cap and no sinks."""
+    return rules.softcap is not None or rules.sinks is not None
+
+
+def _explicit(q: Tensor, k: Tensor, v: Tensor, rules: Rules, mask: Tensor) -> Tensor:
+    """Attention written out."""
     repeats = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(repeats, dim=1) for x in (k, v))
     scale = 1.0 / math.sqrt(q.shape[-1]) if rules.scale is None else rules.scale
     scores = (widened(q) @ widened(k).transpose(-1, -2)) * scale
     if rules.softcap is not None:
         scores = rules.softcap * torch.tanh(scores / rules.softcap)
-    hidden = ~_mask(q.shape[2], rules, q.device)
-    scores = scores.masked_fill(hidden, -math.inf)
+    scores = scores.masked_fill(~mask, -math.inf)
     if rules.sinks is not None:  # a last key, whose value would be zero
         sinks = rules.sinks.to(scores.dtype)[:, None, None]
         column = sinks.expand(*scores.shape[:-1], 1)

@@ -161,7 +161,7 @@ def _masked(
             values,
             attn_mask=seen[:, None, None],
             scale=rules.scale,
-            enable_gqa=q.shape[1] != keys.shape[1],
+            enable_gqa=bool(q.shape[1] != keys.shape[1]),  # sizes may be recorded too
         )[:, :, 0]
     else:
         mixed = _by_scores(q, keys, values, seen, rules)

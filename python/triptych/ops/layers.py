@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.ops import checks, cpu_layers, rust_layers
-from triptych.ops.arrays import engine_obstacle, widened
+from triptych.ops.arrays import engine_obstacle, is_recorded, widened
 from triptych.ops.choice import Obstacles, implementation, kernel
 
 KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -152,7 +152,9 @@ def _rotate_both(
 
 
 def _plain_rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    if not torch.compiler.is_compiling() and x.device.type == "cpu":
+    # Who records takes down what is written, which has no gradient when it is played.
+    is_seen = torch.compiler.is_compiling() or is_recorded()
+    if x.device.type == "cpu" and not is_seen:
         return cpu_layers.turn(widened(x), cos, sin).to(x.dtype)
     first, second = widened(x).chunk(2, dim=-1)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), -1)

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from triptych.ops import checks, traced
-from triptych.ops.arrays import autocast_dtype, dtype_obstacle, engine_obstacle
+from triptych.ops.arrays import (
+    autocast_dtype,
+    dtype_obstacle,
+    engine_obstacle,
+    is_recorded,
+)
 from triptych.ops.choice import Obstacles, implementation, kernel
 from triptych.ops.chunked import Settings
 from triptych.ops.summed_loss import summed_loss
@@ -240,9 +245,9 @@ def linear_statistics(
 
 
 def _is_compiled(hidden: Tensor, name: str) -> bool:
-    """Whether a compiler is to be shown an operator."""
+    """Whether an operator is to be shown: who compiles or records has no targets."""
     plain = name in ("cpu", "rust") and hidden.device.type == "cpu"
-    return plain and torch.compiler.is_compiling()
+    return plain and (torch.compiler.is_compiling() or is_recorded())
 
 
 def _loss(
@@ -318,6 +323,8 @@ def _reduce(losses: Tensor, counted: Tensor, reduction: str) -> Tensor:
 
 
 def _count(counted: Tensor) -> int:
+    if counted.is_meta:  # there are no numbers, but a shape
+        return 1
     count = int(counted.sum())
     if count == 0:
         raise ValueError("targets: expected at least one that counts, found none")

@@ -17,7 +17,13 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from triptych import _core
 from triptych.ops.accumulation import Accumulation, current
-from triptych.ops.arrays import array, dtype_obstacle, engine_obstacle
+from triptych.ops.arrays import (
+    array,
+    autocast_dtype,
+    dtype_obstacle,
+    engine_obstacle,
+    is_autocast,
+)
 from triptych.ops.choice import implementation
 
 # As of rust/cpu/src/few.rs.
@@ -127,11 +133,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return few if bias is None else few + bias
     if bias is not None:
         return F.linear(x, weight, bias)
-    accumulation, kind = current(), x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    if not accumulation.adds(weight) or (dtype is None and x.dtype != weight.dtype):
+    accumulation = current()
+    is_mixed = x.dtype != weight.dtype and not is_autocast(x)
+    if is_mixed or not accumulation.adds(weight):
         return F.linear(x, weight)
-    product: Tensor = _Linear.apply(x, weight, dtype or x.dtype, accumulation)
+    product: Tensor = _Linear.apply(x, weight, autocast_dtype(x), accumulation)
     return product
 
 
@@ -140,7 +146,7 @@ def _is_few(x: Tensor, weight: Tensor) -> bool:
     num_rows = x.shape[:-1].numel()
     if kind != "cpu" or not 0 < num_rows <= MOST_FEW_ROWS:
         return False
-    if x.dtype != weight.dtype or torch.is_autocast_enabled(kind):
+    if x.dtype != weight.dtype or is_autocast(x):
         return False
     obstacle = engine_obstacle(dtype_obstacle, x)
     return not x.shape[-1] % WIDTH_STEP and (

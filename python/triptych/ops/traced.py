@@ -90,7 +90,9 @@ def _gradients(compute: Callable[..., Any], inputs: Sequence[Any]) -> list[Tenso
     for i in places:
         arguments[i] = arguments[i].detach().requires_grad_()
     leaves = [arguments[i] for i in places]
-    with torch.enable_grad():
+    # Below who records, autograd is left out: that is not what `enable_grad` gives back.
+    autograd = torch._C.DispatchKey.AutogradFunctionality
+    with torch._C._SetExcludeDispatchKeyGuard(autograd, False), torch.enable_grad():
         found = compute(*arguments)
     outputs = (found,) if isinstance(found, Tensor) else tuple(found)
     gradients = torch.autograd.grad(outputs, leaves, upstream, materialize_grads=True)

@@ -70,7 +70,10 @@ impl Vector for Avx512 {
     const PER_WORD: usize = 1;
 
     fn is_here() -> bool {
-        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq")
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
     }
     fn run(work: impl Work) {
         #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
