@@ -188,7 +188,7 @@ pub fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Reader> {
         Format::Html => Box::new(whole::FileReader::open_html(path, compression, text_field, limits)?),
         Format::Warc => Box::new(warc::WarcReader::open(path, compression, text_field, limits)?),
         Format::Parquet => parquet::open(path, text_field, limits)?,
-        Format::Arrow => Box::new(arrow::ArrowReader::open(path, compression, text_field, limits)?),
+        Format::Arrow => arrow::open(path, compression, text_field, limits)?,
     };
     Ok(Reader::new(reading))
 }
