@@ -20,6 +20,7 @@ mod row_size;
 mod rows;
 mod thrift;
 mod unit;
+mod values;
 mod warc;
 mod whole;
 mod window;
