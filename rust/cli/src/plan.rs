@@ -14,7 +14,7 @@ use crate::outcome::print_line;
 /// Checks the configuration and the paths, judges a sample, and shows all three.
 pub(crate) fn dry_run(config: &PrepConfig, options: &Options) -> Result<u8> {
     config.profile()?;
-    let inputs = read::resolve(&config.input)?;
+    let inputs = read::resolve_beside(&config.input, &config.output)?;
     let files: Vec<_> =
         inputs.iter().map(|input| json!({"file": input.path, "bytes": input.bytes})).collect();
     let begun = Instant::now();
