@@ -114,7 +114,9 @@ fn weigh(blocks: &mut [Judged], seen: &Seen) {
     let documents: u64 = blocks.iter().map(|block| block.read).sum();
     let weighed: f64 = blocks.iter().map(|block| weight(block) * block.read as f64).sum();
     let scale = if weighed > 0.0 { documents as f64 / weighed } else { 0.0 };
-    blocks.iter_mut().for_each(|block| block.weight = weight(block) * scale);
+    for block in blocks {
+        block.weight = weight(block) * scale;
+    }
 }
 
 fn share(blocks: &[Judged], sampled: f64, counted: impl Fn(&Judged) -> u64) -> Interval {

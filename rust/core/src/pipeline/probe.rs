@@ -76,19 +76,19 @@ impl<'p> Probe<'p> {
         for (file, input) in self.inputs.iter().enumerate() {
             let places = self.places(before, input.bytes);
             before += input.bytes;
-            let placed = self.placed_bytes(input, places.len());
+            let disk_share = self.placed_bytes(input, places.len());
             let num_places = places.len().max(usize::from(self.fits()));
             if num_places == 0 {
                 seen.is_whole &= input.bytes == 0;
             } else if input.bytes > self.share_bytes(input, num_places) && is_plain_lines(input)? {
                 seen.is_whole = false;
-                seen.see(file, placed, (input.bytes, input.bytes));
+                seen.see(file, disk_share, (input.bytes, input.bytes));
                 for at in places {
                     take(Block { file, ..self.block_at(input, at)? });
                 }
             } else {
                 let text_bytes = self.each_of_stream(file, input, num_places, &mut seen, &mut take)?;
-                seen.see(file, placed, (input.bytes, text_bytes));
+                seen.see(file, disk_share, (input.bytes, text_bytes));
             }
         }
         Ok(seen)

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Int64Array, UnionArray};
-use arrow_buffer::OffsetBuffer;
+use arrow_buffer::{ArrowNativeType as _, OffsetBuffer};
 use arrow_cast::cast;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_json::writer::{make_encoder, Encoder, EncoderFactory, EncoderOptions, NullableEncoder};
@@ -110,7 +110,7 @@ impl<'a> Entries<'a> {
 
 impl Encoder for Entries<'_> {
     fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
-        let (start, end) = (self.offsets[index] as usize, self.offsets[index + 1] as usize);
+        let (start, end) = (self.offsets[index].as_usize(), self.offsets[index + 1].as_usize());
         out.push(b'{');
         for entry in start..end {
             if entry > start {
