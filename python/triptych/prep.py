@@ -169,6 +169,7 @@ def run(settings: PrepConfig, *, rules: Sequence[Rule] = ()) -> dict[str, Any]:
         ConfigError: for a wrong path or setting; IntegrityError if the ledger does not
             add up; ResourceError if disk or memory ran out; RuleError if a rule failed.
     """
+    rules = _functions(rules)
     table = {**to_mapping(settings), "python_rule": [_identity(rule) for rule in rules]}
     summary = dict(json.loads(_core.run_prep(_to_json(table), _asking(rules))))
     if summary["warning"] is not None:
@@ -208,9 +209,25 @@ def clean(
             there is no text column.
         TypeError: if `batches` is no Arrow data.
     """
-    table = _clean_table(CleanConfig() if config is None else config)
-    core = _core.BatchCleaner(batches, _to_json(table), _asking(rules), list(features))
+    table, asking = _clean_table(config), _asking(_functions(rules))
+    names = list(_listed("features", features, "a list of names"))
+    core = _core.BatchCleaner(batches, _to_json(table), asking, names)
     return CleanedBatches(core)
+
+
+def _listed(name: str, given: Any, expected: str) -> tuple[Any, ...]:
+    """The items of a list, or of an iterator, which can be gone through once."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise ConfigError(f"{name}: expected {expected}, found {given!r:.80}")
+    return tuple(given)
+
+
+def _functions(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    found = _listed("rules", rules, "a list of functions")
+    for rule in found:
+        if not callable(rule):
+            raise ConfigError(f"rules: expected functions, found {rule!r:.80}")
+    return found
 
 
 def _to_json(table: Mapping[str, Any]) -> str:
@@ -218,16 +235,34 @@ def _to_json(table: Mapping[str, Any]) -> str:
     for key, value in table.items():
         try:
             text = json.dumps(
-                value, allow_nan=False, default=os.fspath, ensure_ascii=False
+                value, allow_nan=False, default=_plain_value, ensure_ascii=False
             )
             text.encode()
-        except (TypeError, ValueError) as error:
+        except UnicodeEncodeError as error:
             raise ConfigError(f"key `{key}`: {error}") from error
-    return json.dumps(table, default=os.fspath)
+        except ValueError as error:  # what JSON has no number for, or a ring
+            expected = "finite numbers, in tables and lists that do not hold themselves"
+            raise ConfigError(
+                f"key `{key}`: expected {expected}, found {value!r:.80}"
+            ) from error
+        except TypeError as error:
+            raise ConfigError(f"key `{key}`: {error}") from error
+    return json.dumps(table, default=_plain_value)
 
 
-def _clean_table(config: CleanConfig | Mapping[str, Any]) -> dict[str, Any]:
+def _plain_value(value: Any) -> Any:
+    """A path as its name, and a number of numpy as one of Python."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if getattr(value, "shape", None) == ():
+        return value.item()
+    expected = "strings, numbers, truth values, lists and tables"
+    raise TypeError(f"expected {expected}, found {type(value).__name__}")
+
+
+def _clean_table(config: CleanConfig | Mapping[str, Any] | None) -> dict[str, Any]:
     """The keys of `CleanConfig`, also of a `PrepConfig`; None is what is not set."""
+    config = CleanConfig() if config is None else config
     if isinstance(config, Mapping):
         given = {key: value for key, value in config.items() if value is not None}
         return dict(to_mapping(given))
@@ -297,23 +332,37 @@ def _asking(rules: Sequence[Rule]) -> Callable[[pa.RecordBatch], pa.StringArray]
     """
 
     def ask(batch: pa.RecordBatch) -> pa.StringArray:
-        batch = _without_views(batch)
+        batch = _plain_batch(batch)
         reasons = pa.nulls(batch.num_rows, pa.string())
         for rule in rules:
             kept = pc.is_null(reasons)
             if not pc.any(kept).as_py():
                 break  # of no rows, numpy for one makes an answer of another type
-            found = _answer(rule, batch.filter(kept))
+            some = batch if pc.all(kept).as_py() else batch.filter(kept)
+            found = _answer(rule, some)
             reasons = pc.replace_with_mask(reasons, kept, found)
         return reasons
 
     return ask if rules else None
 
 
-def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with views, as of polars, as plain columns: pyarrow computes with these."""
-    fields = [field.with_type(_plain(field.type)) for field in batch.schema]
-    return batch.cast(pa.schema(fields, batch.schema.metadata))
+def _plain_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with views, as of polars, and runs as columns that pyarrow computes with."""
+    columns = [_without_runs(column) for column in batch.columns]
+    fields = [
+        field.with_type(_plain(column.type))
+        for field, column in zip(batch.schema, columns, strict=True)
+    ]
+    columns = [
+        column.cast(field.type) for field, column in zip(fields, columns, strict=True)
+    ]
+    schema = pa.schema(fields, batch.schema.metadata)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _without_runs(column: pa.Array) -> pa.Array:
+    is_run = pa.types.is_run_end_encoded(column.type)
+    return pc.run_end_decode(column) if is_run else column
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -324,6 +373,8 @@ def _plain(kind: pa.DataType) -> pa.DataType:
         return pa.large_binary()
     if pa.types.is_dictionary(kind):
         return pa.dictionary(kind.index_type, _plain(kind.value_type), kind.ordered)
+    if pa.types.is_map(kind):
+        return pa.map_(_plain(kind.key_type), _plain(kind.item_type), kind.keys_sorted)
     if pa.types.is_large_list(kind):
         return pa.large_list(_plain_field(kind.value_field))
     if pa.types.is_list(kind):

@@ -333,9 +333,13 @@ FAULTS = [
     ({"text_field": "txt"}, ConfigError, r"unknown column `txt`.*did you mean `text`"),
     ({"text_field": "n"}, ConfigError, r"column `n`: expected .*found type Int64"),
     ({"rule": [{"feature": "num_word"}]}, ConfigError, r"did you mean `num_words`"),
-    ({"language": {"threshold": float("nan")}}, ConfigError, r"key `language`: .*JSON"),
+    (
+        {"language": {"threshold": float("nan")}},
+        ConfigError,
+        r"key `language`: expected finite numbers",
+    ),
     ({"text_field": "\udce9"}, ConfigError, r"key `text_field`: .*udce9"),
-    ({"ngram": object()}, ConfigError, r"key `ngram`: .*not object"),
+    ({"ngram": object()}, ConfigError, r"key `ngram`: expected .*found object"),
     (
         "clean",
         ConfigError,

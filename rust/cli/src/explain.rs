@@ -12,7 +12,7 @@ use triptych_core::quality::{Check, StageTrace};
 use triptych_core::{Error, Result};
 
 use crate::options::Rules;
-use crate::outcome::{failed, print_line};
+use crate::outcome::{failed, print_line, shown};
 
 /// Which document, and by which rules.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> u8 {
     match options.explain() {
         Ok(found) if options.json => print_line(&json!(found).to_string(), 0),
-        Ok(found) => print_line(page(&found).trim_end(), 0),
+        Ok(found) => print_line(&shown(page(&found).trim_end()), 0),
         Err(error) => failed(&error),
     }
 }

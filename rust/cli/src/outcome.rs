@@ -1,5 +1,6 @@
 //! How a command ends: what it prints, and its exit status.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use triptych_core::Error;
@@ -9,11 +10,22 @@ pub(crate) const TOO_MANY_BAD: u8 = 3;
 
 /// Prints the error with its hint and gives its exit status.
 pub(crate) fn failed(error: &Error) -> u8 {
-    eprintln!("error[{}] {error}", error.code());
+    eprintln!("error[{}] {}", error.code(), shown(&error.to_string()));
     if let Some(hint) = error.hint() {
-        eprintln!("hint: {hint}");
+        eprintln!("hint: {}", shown(&hint));
     }
     error.exit_status()
+}
+
+/// A text with what a terminal would obey, as the ids and names that others gave may hold, written out.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    let is_obeyed = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let shown =
+        |char: char| if is_obeyed(char) { char.escape_unicode().to_string() } else { char.to_string() };
+    Cow::Owned(text.chars().map(shown).collect())
 }
 
 /// Prints a line on standard output; gives `status`, or 1 if that fails.

@@ -9,12 +9,12 @@ use triptych_core::pipeline::{self, Estimate, SAMPLE_BYTES};
 use triptych_core::{read, Result};
 
 use crate::options::Options;
-use crate::outcome::print_line;
+use crate::outcome::{print_line, shown};
 
 /// Checks the configuration and the paths, judges a sample, and shows all three.
 pub(crate) fn dry_run(config: &PrepConfig, options: &Options) -> Result<u8> {
     config.profile()?;
-    let inputs = read::resolve(&config.input)?;
+    let inputs = read::resolve_beside(&config.input, &config.output)?;
     let files: Vec<_> =
         inputs.iter().map(|input| json!({"file": input.path, "bytes": input.bytes})).collect();
     let begun = Instant::now();
@@ -27,7 +27,7 @@ pub(crate) fn dry_run(config: &PrepConfig, options: &Options) -> Result<u8> {
     let plan = json!({"config": config, "files": files, "estimate": estimate, "seconds": seconds});
     if !options.json {
         let told = estimate.as_ref().map_or_else(String::new, |estimate| table(estimate, threads));
-        eprint!("{told}");
+        eprint!("{}", shown(&told));
     }
     Ok(print_line(&format!("{plan:#}"), 0))
 }

@@ -42,18 +42,11 @@ impl Draft {
 
     /// As [`Draft::start`], but a leftover stays as it is.
     pub fn resume(target: &Path) -> Result<Self> {
-        let name =
-            target.file_name().map_or_else(|| "out".into(), |name| name.to_string_lossy().into_owned());
-        let folder = target.with_file_name(format!(".tmp-{name}"));
+        let target = place_of(target)?;
+        let folder = target.with_file_name(format!(".tmp-{}", file_name(&target)));
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        let lock = lock(&folder, target)?;
-        Ok(Self {
-            target: target.to_owned(),
-            folder,
-            keeps: Cell::new(false),
-            known: RefCell::default(),
-            _lock: lock,
-        })
+        let lock = lock(&folder, &target)?;
+        Ok(Self { target, folder, keeps: Cell::new(false), known: RefCell::default(), _lock: lock })
     }
 
     /// Removes every file of the draft.
@@ -127,7 +120,8 @@ impl Draft {
     }
 
     fn rename(&self) -> Result<()> {
-        let old = self.folder.with_extension("old");
+        // A name that no draft has: `.tmp-x.old` is that of `x.old`.
+        let old = self.target.with_file_name(format!(".tmp-.old-{}", file_name(&self.target)));
         if old.exists() {
             fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?; // of a run killed between the renames
         }
@@ -148,6 +142,44 @@ impl Drop for Draft {
             let _ = fs::remove_dir_all(&self.folder); // gone already after a commit
         }
     }
+}
+
+/// Where the folder will be, checked before any work is done: a link is followed, since a rename would take its place.
+fn place_of(target: &Path) -> Result<PathBuf> {
+    let refused = |expected: &str, found: &str| Error::InvalidValue {
+        what: format!("output `{}`", target.display()),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    };
+    let mut place: PathBuf = target.components().collect(); // without a `/` at the end, which would hide a link
+    if place.is_symlink() {
+        let nowhere = |_| refused("a folder, or a link to one", "a link that leads nowhere");
+        place = fs::canonicalize(&place).map_err(nowhere)?;
+    }
+    if place.file_name().is_none() {
+        return Err(refused("a folder with a name of its own, since it is renamed into place", "none"));
+    }
+    if is_mount(&place) {
+        return Err(refused(
+            "a folder below it, since it is renamed into place",
+            "a place where a disk is mounted",
+        ));
+    }
+    Ok(place)
+}
+
+/// True if a folder is on another file system than the one around it.
+#[cfg(unix)]
+fn is_mount(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let around = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    device(folder).zip(device(around)).is_some_and(|(own, other)| own != other)
+}
+
+#[cfg(not(unix))]
+fn is_mount(_: &Path) -> bool {
+    false
 }
 
 /// Locks a folder against other runs; `None` where the system has no such locks.
@@ -229,6 +261,33 @@ mod tests {
         assert_eq!(Draft::start(&target).unwrap_err().exit_status(), 2);
         drop(draft);
         Draft::start(&target).unwrap();
+    }
+
+    #[test]
+    fn committing_leaves_the_draft_of_a_folder_with_a_longer_name_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = Draft::start(&dir.path().join("out.old")).unwrap();
+        fs::write(other.path("a.bin"), b"hello").unwrap();
+        for _ in 0..2 {
+            committed(&dir.path().join("out"));
+            committed(&dir.path().join("out.v2"));
+        }
+        assert!(other.path("a.bin").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_and_a_place_that_cannot_be_renamed_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(Draft::start(&link).unwrap_err().exit_status(), 2);
+        fs::create_dir(&real).unwrap();
+        committed(&link);
+        assert!(link.is_symlink() && real.join("a.bin").exists());
+        for place in [".", "..", "/proc"] {
+            assert_eq!(Draft::start(Path::new(place)).unwrap_err().exit_status(), 2, "{place}");
+        }
     }
 
     #[test]

@@ -30,8 +30,10 @@ impl Source {
         let is_stream = batches.hasattr("__arrow_c_stream__")? || batches.hasattr("__arrow_c_array__")?;
         let (reader, items) = if is_stream {
             (Some(record_batches(&by_pyarrow(batches))?.into_reader()?), None)
-        } else {
+        } else if batches.hasattr("__iter__")? {
             (None, Some(batches.try_iter().map_err(|_| no_batches("batches", batches))?.unbind()))
+        } else {
+            return Err(no_batches("batches", batches)); // a lazy frame has items, but none to go through
         };
         Ok(Self { items, reader, error: None, num_items: 0 })
     }

@@ -21,27 +21,27 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The interval of a share; each block gives how many of its documents are counted, and how many it has.
+/// The interval of a share; each block gives how many of its documents are counted, and how many it has, both times its weight.
 /// `sampled` is the part of the corpus that the blocks are, in [0, 1]: nothing is unsure where it is 1.
-pub fn interval(blocks: &[(u64, u64)], sampled: f64) -> Interval {
-    let (counted, all) = blocks.iter().fold((0, 0), |sum, block| (sum.0 + block.0, sum.1 + block.1));
-    if all == 0 {
+pub fn interval(blocks: &[(f64, f64)], sampled: f64) -> Interval {
+    let (counted, all) = blocks.iter().fold((0.0, 0.0), |sum, block| (sum.0 + block.0, sum.1 + block.1));
+    if all <= 0.0 {
         return Interval { share: 0.0, low: 0.0, high: 1.0 };
     }
-    let share = counted as f64 / all as f64;
+    let share = counted / all;
     if sampled >= 1.0 {
         return Interval { share, low: share, high: share };
     }
-    wilson(share, effective_documents(blocks, share, all as f64, sampled))
+    wilson(share, effective_documents(blocks, share, all, sampled))
 }
 
 /// As many documents drawn one by one would tell as much.
-fn effective_documents(blocks: &[(u64, u64)], share: f64, all: f64, sampled: f64) -> f64 {
-    let num_blocks = blocks.iter().filter(|block| block.1 > 0).count() as f64;
+fn effective_documents(blocks: &[(f64, f64)], share: f64, all: f64, sampled: f64) -> f64 {
+    let num_blocks = blocks.iter().filter(|block| block.1 > 0.0).count() as f64;
     if num_blocks < 2.0 {
         return 1.0;
     }
-    let square = |block: &(u64, u64)| (block.0 as f64 - share * block.1 as f64).powi(2);
+    let square = |block: &(f64, f64)| (block.0 - share * block.1).powi(2);
     let spread = blocks.iter().map(square).sum::<f64>() * num_blocks / (num_blocks - 1.0);
     let variance = (1.0 - sampled) * spread / (all * all);
     let alone = share * (1.0 - share);
@@ -90,9 +90,12 @@ mod tests {
 
     #[test]
     fn a_whole_corpus_is_sure_and_no_document_says_nothing() {
-        assert_eq!(interval(&[(1, 4), (2, 4)], 1.0), Interval { share: 0.375, low: 0.375, high: 0.375 });
+        assert_eq!(
+            interval(&[(1.0, 4.0), (2.0, 4.0)], 1.0),
+            Interval { share: 0.375, low: 0.375, high: 0.375 }
+        );
         assert_eq!(interval(&[], 0.5), Interval { share: 0.0, low: 0.0, high: 1.0 });
-        assert!(interval(&[(0, 9), (0, 9), (0, 9)], 0.1).high > 0.5);
+        assert!(interval(&[(0.0, 9.0); 3], 0.1).high > 0.5);
     }
 
     /// `SplitMix64` (Steele et al. 2014), in [0, 1).
@@ -113,16 +116,16 @@ mod tests {
         let (mut random, truth, rounds) = (Random(7), odd * high + (1.0 - odd) * low, 1000);
         let mut held = (0, 0);
         for _ in 0..rounds {
-            let blocks: Vec<(u64, u64)> = (0..num_blocks)
+            let blocks: Vec<(f64, f64)> = (0..num_blocks)
                 .map(|_| {
-                    let all = (20..120).rev().find(|_| random.next() < 0.02).unwrap_or(20);
+                    let all = (20_u8..120).rev().find(|_| random.next() < 0.02).unwrap_or(20);
                     let chance = if random.next() < odd { high } else { low };
-                    ((0..all).filter(|_| random.next() < chance).count() as u64, all)
+                    ((0..all).filter(|_| random.next() < chance).count() as f64, f64::from(all))
                 })
                 .collect();
             let holds = |found: Interval| u64::from(found.low <= truth && truth <= found.high);
             let found = interval(&blocks, 0.0);
-            let all = blocks.iter().map(|block| block.1).sum::<u64>() as f64;
+            let all = blocks.iter().map(|block| block.1).sum::<f64>();
             held = (held.0 + holds(found), held.1 + holds(wilson(found.share, all)));
         }
         (held.0 as f64 * 100.0 / f64::from(rounds), held.1 as f64 * 100.0 / f64::from(rounds))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::batch::{Batch, Preparer};
-use super::probe::Probe;
+use super::probe::{Probe, Seen};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::inspect::{interval, Interval, Sampling};
@@ -41,6 +41,11 @@ pub struct Estimate {
 
 /// What became of a block.
 struct Judged {
+    file: usize,
+    bytes: u64,
+    /// Documents of the corpus for one of the sample, in proportion: compressed files hold more text a byte on disk,
+    /// from which places are taken, and small ones have no whole block at theirs.
+    weight: f64,
     read: u64,
     fates: BTreeMap<String, u64>,
     kept: u64,
@@ -52,7 +57,7 @@ struct Judged {
 /// As of a run; `InvalidValue` for standard input, which cannot be read twice.
 pub fn estimate(config: &PrepConfig, sample_bytes: u64, clock: &dyn Fn() -> Duration) -> Result<Estimate> {
     let profile = config.profile()?;
-    let inputs = read::resolve(&config.input)?;
+    let inputs = read::resolve_beside(&config.input, &config.output)?;
     if inputs.iter().any(|input| input.path.as_os_str() == STANDARD_INPUT) {
         return Err(Error::InvalidValue {
             what: "input".to_owned(),
@@ -68,8 +73,11 @@ pub fn estimate(config: &PrepConfig, sample_bytes: u64, clock: &dyn Fn() -> Dura
         preparer.prepare(&mut block, &mut scratch, &mut batch);
         spent += clock().saturating_sub(begun);
         bytes += block.bytes.len() as u64;
-        blocks.push(judged(&batch));
+        blocks.push(judged(&batch, block.bytes.len() as u64));
     })?;
+    if !seen.is_whole {
+        weigh(&mut blocks, &seen);
+    }
     let on_disk: u64 = inputs.iter().map(|input| input.bytes).sum();
     let total_bytes = if seen.is_whole { bytes } else { seen.scaled(on_disk) };
     let sampled = if seen.is_whole { 1.0 } else { (bytes as f64 / total_bytes.max(1) as f64).min(0.99) };
@@ -86,17 +94,35 @@ pub fn estimate(config: &PrepConfig, sample_bytes: u64, clock: &dyn Fn() -> Dura
     })
 }
 
-fn judged(batch: &Batch) -> Judged {
+fn judged(batch: &Batch, bytes: u64) -> Judged {
     let mut fates = batch.counts.rejected.clone();
     if batch.counts.quarantined > 0 {
         fates.insert("quarantined".to_owned(), batch.counts.quarantined);
     }
     // Requests of a WARC and the like are no documents that could be kept.
-    Judged { read: batch.counts.expected_documents(), fates, kept: batch.documents().count() as u64 }
+    let (read, kept) = (batch.counts.expected_documents(), batch.documents().count() as u64);
+    Judged { file: batch.file, bytes, weight: 1.0, read, fates, kept }
+}
+
+/// Gives the blocks of each file the weight of the text that they stand for; all documents together weigh what they are.
+fn weigh(blocks: &mut [Judged], seen: &Seen) {
+    let mut bytes: BTreeMap<usize, u64> = BTreeMap::new();
+    for block in blocks.iter() {
+        *bytes.entry(block.file).or_default() += block.bytes;
+    }
+    let weight = |block: &Judged| seen.stands_for(block.file) / bytes[&block.file].max(1) as f64;
+    let documents: u64 = blocks.iter().map(|block| block.read).sum();
+    let weighed: f64 = blocks.iter().map(|block| weight(block) * block.read as f64).sum();
+    let scale = if weighed > 0.0 { documents as f64 / weighed } else { 0.0 };
+    for block in blocks {
+        block.weight = weight(block) * scale;
+    }
 }
 
 fn share(blocks: &[Judged], sampled: f64, counted: impl Fn(&Judged) -> u64) -> Interval {
-    let counts: Vec<(u64, u64)> = blocks.iter().map(|block| (counted(block), block.read)).collect();
+    let weighed = |block: &Judged, count: u64| block.weight * count as f64;
+    let counts: Vec<(f64, f64)> =
+        blocks.iter().map(|block| (weighed(block, counted(block)), weighed(block, block.read))).collect();
     interval(&counts, sampled)
 }
 

@@ -168,7 +168,7 @@ pub fn run_with(
 
 fn prepare(config: &PrepConfig, progress: &Status, rules: Option<&dyn OutsideRules>) -> Result<Summary> {
     let profile = config.profile()?;
-    let inputs = read::resolve(&config.input)?;
+    let inputs = read::resolve_beside(&config.input, &config.output)?;
     progress.start(inputs.iter().map(|input| input.bytes).sum());
     if let Some(summary) = finished::find(config, &inputs)? {
         return Ok(summary);

@@ -4,6 +4,7 @@
 //! places are; of other files, whose blocks have no place of their own, every eighth block is
 //! taken from the beginning, until as many are as the file has places.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
@@ -35,6 +36,8 @@ pub(super) struct Seen {
     /// Bytes on disk of what was looked at, and of the text in it.
     disk_bytes: u64,
     text_bytes: u64,
+    /// Bytes of text, by file, for which its blocks stand: those of the files without a place too.
+    stands_for: BTreeMap<usize, f64>,
     /// Every block of every file was taken.
     pub(super) is_whole: bool,
 }
@@ -46,9 +49,16 @@ impl Seen {
         u64::try_from(text).unwrap_or(u64::MAX)
     }
 
-    fn see(&mut self, disk_bytes: u64, text_bytes: u64) {
+    /// Bytes of text for which the blocks of a file stand, as they are so many.
+    pub(super) fn stands_for(&self, file: usize) -> f64 {
+        self.stands_for.get(&file).copied().unwrap_or_default()
+    }
+
+    /// Notes a file, of which `placed` bytes on disk are those that its places stand for.
+    fn see(&mut self, file: usize, placed: u64, (disk_bytes, text_bytes): (u64, u64)) {
         self.disk_bytes += disk_bytes;
         self.text_bytes += text_bytes;
+        self.stands_for.insert(file, placed as f64 * text_bytes as f64 / disk_bytes.max(1) as f64);
     }
 }
 
@@ -66,17 +76,19 @@ impl<'p> Probe<'p> {
         for (file, input) in self.inputs.iter().enumerate() {
             let places = self.places(before, input.bytes);
             before += input.bytes;
+            let disk_share = self.placed_bytes(input, places.len());
             let num_places = places.len().max(usize::from(self.fits()));
             if num_places == 0 {
                 seen.is_whole &= input.bytes == 0;
             } else if input.bytes > self.share_bytes(input, num_places) && is_plain_lines(input)? {
                 seen.is_whole = false;
-                seen.see(input.bytes, input.bytes);
+                seen.see(file, disk_share, (input.bytes, input.bytes));
                 for at in places {
                     take(Block { file, ..self.block_at(input, at)? });
                 }
             } else {
-                self.each_of_stream(file, input, num_places, &mut seen, &mut take)?;
+                let text_bytes = self.each_of_stream(file, input, num_places, &mut seen, &mut take)?;
+                seen.see(file, disk_share, (input.bytes, text_bytes));
             }
         }
         Ok(seen)
@@ -85,6 +97,14 @@ impl<'p> Probe<'p> {
     /// True if the sample holds all files as they are on disk: then each is read, also between two places.
     fn fits(&self) -> bool {
         self.total_bytes <= self.block_bytes * self.num_places
+    }
+
+    /// Bytes on disk for which so many places in a file stand; a file that is read whole stands for itself.
+    fn placed_bytes(&self, input: &Input, num_places: usize) -> u64 {
+        if self.fits() {
+            return input.bytes;
+        }
+        (u128::from(self.total_bytes) * num_places as u128 / u128::from(self.num_places)) as u64
     }
 
     /// Bytes of the sample for a file with so many places.
@@ -125,6 +145,7 @@ impl<'p> Probe<'p> {
         }
     }
 
+    /// Shows `take` blocks from the beginning on; gives the bytes of text in the file, if all is like what was read.
     fn each_of_stream(
         &self,
         file: usize,
@@ -132,7 +153,7 @@ impl<'p> Probe<'p> {
         num_places: usize,
         seen: &mut Seen,
         take: &mut impl FnMut(Block),
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let mut reader = read::open(&input.path, &self.config.text_field, self.config.limits())?;
         // What is no larger than its share of the sample is read whole.
         let share_bytes = self.share_bytes(input, num_places);
@@ -158,8 +179,7 @@ impl<'p> Probe<'p> {
         }
         // The file weighs as much as it has bytes, however little of it was read.
         let text_bytes = u128::from(input.bytes) * text_bytes / u128::from(disk_bytes.max(1));
-        seen.see(input.bytes, text_bytes as u64);
-        Ok(())
+        Ok(text_bytes as u64)
     }
 }
 

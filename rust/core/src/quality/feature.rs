@@ -92,8 +92,9 @@ fn mean_split_word_length(text: &str, views: &mut Views) -> f64 {
 }
 
 fn mean_line_length(text: &str, views: &mut Views) -> f64 {
-    let chars = views.num_chars(text) - num_newlines(text);
-    ratio(chars, views.filled_lines(text).len())
+    let lines = views.filled_lines(text);
+    let chars = lines.iter().map(|(start, end)| count_chars(&text[*start..*end])).sum();
+    ratio(chars, lines.len())
 }
 
 pub(super) fn letter_word_fraction(text: &str, views: &mut Views) -> f64 {

@@ -85,6 +85,7 @@ impl PhraseList {
         }
         let except: Vec<String> = config.except.iter().map(|phrase| lowered(phrase)).collect();
         let phrases: Vec<String> = text
+            .trim_start_matches('\u{feff}') // a byte order mark is no part of the first phrase
             .lines()
             .map(lowered)
             .filter(|phrase| !phrase.is_empty() && !except.contains(phrase))

@@ -14,12 +14,16 @@ use arrow_ipc::{root_as_message, Message, MessageHeader, RecordBatch as BatchHea
 
 use super::raw::{Limits, EXPANSION_FREE_BYTES};
 use super::rows::{self, Rows};
+use super::whole::LostFile;
 use super::window::Window;
 use super::{BadRecord, Block, Compression, Reading, Unit};
 use crate::error::Result;
 
 /// How a file begins and ends; a stream has no mark.
 const FILE_MARK: &[u8] = b"ARROW1";
+
+/// How a file of the first version of Feather begins, which is no Arrow IPC.
+const FEATHER_1_MARK: &[u8] = b"FEA1";
 
 /// What stands before the length of a message since version 0.15 of the format.
 const CONTINUATION: [u8; 4] = [0xff; 4];
@@ -56,9 +60,26 @@ struct Frame {
     end: usize,
 }
 
+/// Opens a stream or a file; one in the first version of Feather is lost, as one record.
+///
+/// # Errors
+/// The disk.
+pub(super) fn open(
+    path: &Path,
+    compression: Compression,
+    field: &str,
+    limits: Limits,
+) -> Result<Box<dyn Reading>> {
+    let mut window = Window::open(path, compression, limits)?;
+    if window.fill(8)?.starts_with(FEATHER_1_MARK) {
+        let reason = "found Feather version 1, which is not read: write it as version 2".to_owned();
+        return Ok(Box::new(LostFile::new(path, reason)));
+    }
+    Ok(Box::new(ArrowReader::new(path, window, field, limits)?))
+}
+
 impl ArrowReader {
-    pub(super) fn open(path: &Path, compression: Compression, field: &str, limits: Limits) -> Result<Self> {
-        let mut window = Window::open(path, compression, limits)?;
+    fn new(path: &Path, mut window: Window, field: &str, limits: Limits) -> Result<Self> {
         let is_file = window.fill(8)?.starts_with(FILE_MARK);
         if is_file {
             window.pass(8);
@@ -142,9 +163,15 @@ impl ArrowReader {
         Err(self.window.damage().unwrap_or("the file ends early").to_owned())
     }
 
-    /// Old writers put the index directly behind the last batch.
+    /// Old writers put the index directly behind the last batch. Its length and a mark stand behind it, and
+    /// nothing else: whatever is left of the file ends so.
     fn is_at_footer(&mut self) -> Result<bool> {
-        Ok(self.is_file && self.row > 1 && self.window.fill(MAX_FOOTER_BYTES)?.ends_with(FILE_MARK))
+        if !self.is_file {
+            return Ok(false);
+        }
+        let rest = self.window.fill(MAX_FOOTER_BYTES)?;
+        let length = rest.strip_suffix(FILE_MARK).and_then(|rest| rest.split_last_chunk::<4>());
+        Ok(length.is_some_and(|(footer, length)| footer.len() == u32::from_le_bytes(*length) as usize))
     }
 
     /// The next rows of the batches that were decoded.

@@ -52,6 +52,28 @@ pub fn resolve(names: &[PathBuf]) -> Result<Vec<Input>> {
     Ok(files)
 }
 
+/// As [`resolve`], without what lies in the folder `output`, unless that itself was named: a run that writes into a folder
+/// that it reads finds its own documents there when it is begun again.
+///
+/// # Errors
+/// The same; `NoInput` if nothing is left.
+pub fn resolve_beside(names: &[PathBuf], output: &Path) -> Result<Vec<Input>> {
+    let mut files = resolve(names)?;
+    let Ok(folder) = fs::canonicalize(output) else { return Ok(files) };
+    let is_inside = |path: &Path| fs::canonicalize(path).is_ok_and(|path| path.starts_with(&folder));
+    if names.iter().any(|name| name.starts_with(output) || is_inside(name)) {
+        return Ok(files);
+    }
+    files.retain(|file| !is_inside(&file.path));
+    if files.is_empty() {
+        return Err(Error::NoInput {
+            path: names[0].clone(),
+            expected: "files outside of `output`".to_owned(),
+        });
+    }
+    Ok(files)
+}
+
 /// The paths sorted, one of those that lead to the same file; what leads nowhere is left to whoever opens it.
 pub fn distinct(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     paths.sort();

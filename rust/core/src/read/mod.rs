@@ -20,6 +20,7 @@ mod row_size;
 mod rows;
 mod thrift;
 mod unit;
+mod values;
 mod warc;
 mod whole;
 mod window;
@@ -32,7 +33,7 @@ use crate::ledger::Counts;
 
 pub use charset::{decode, Decoded};
 pub use html::{extract, Page};
-pub use inputs::{distinct, resolve, Input};
+pub use inputs::{distinct, resolve, resolve_beside, Input};
 pub use raw::Limits;
 pub use unit::{Reader, Unit};
 
@@ -188,7 +189,7 @@ pub fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Reader> {
         Format::Html => Box::new(whole::FileReader::open_html(path, compression, text_field, limits)?),
         Format::Warc => Box::new(warc::WarcReader::open(path, compression, text_field, limits)?),
         Format::Parquet => parquet::open(path, text_field, limits)?,
-        Format::Arrow => Box::new(arrow::ArrowReader::open(path, compression, text_field, limits)?),
+        Format::Arrow => arrow::open(path, compression, text_field, limits)?,
     };
     Ok(Reader::new(reading))
 }

@@ -15,6 +15,9 @@ const MARK: &[u8; 4] = b"PAR1";
 /// The end of a file whose footer is encrypted.
 const ENCRYPTED_MARK: &[u8; 4] = b"PARE";
 
+/// Where a footer that is not encrypted says how columns are.
+const ENCRYPTION_PLACE: (i16, i16) = (8, 0);
+
 /// Length and mark at the end of a file.
 const TAIL_BYTES: u64 = 8;
 
@@ -46,7 +49,12 @@ pub(super) fn check_footer(file: &mut File) -> Checked {
         return Err(format!("a footer of {length} bytes: limit {room}"));
     }
     let footer = read_at(file, size - TAIL_BYTES - length, length as usize)?;
-    thrift::check(&footer, &mut |_, _| ()).map_err(|reason| format!("the footer: {reason}"))?;
+    let mut is_encrypted = false;
+    thrift::check(&footer, &mut |place, _| is_encrypted |= place == ENCRYPTION_PLACE)
+        .map_err(|reason| format!("the footer: {reason}"))?;
+    if is_encrypted {
+        return Err("columns are encrypted, which is not read".to_owned());
+    }
     Ok(())
 }
 

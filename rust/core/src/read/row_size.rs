@@ -3,10 +3,11 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowDictionaryKeyType, Int16Type, Int32Type, Int64Type, Int8Type, UInt16Type, UInt32Type, UInt64Type,
-    UInt8Type,
+    ArrowDictionaryKeyType, Int16Type, Int32Type, Int64Type, Int8Type, RunEndIndexType, UInt16Type,
+    UInt32Type, UInt64Type, UInt8Type,
 };
-use arrow_array::{Array, ArrayRef, OffsetSizeTrait, RecordBatch};
+use arrow_array::{Array, ArrayRef, OffsetSizeTrait, RecordBatch, UnionArray};
+use arrow_buffer::ArrowNativeType;
 use arrow_schema::DataType;
 
 /// Bytes of a number, a truth value or a null, with its comma.
@@ -33,6 +34,16 @@ fn array_bytes(array: &ArrayRef) -> u64 {
         DataType::LargeList(_) => {
             list_bytes(array.as_list::<i64>().value_offsets(), array.as_list::<i64>().values())
         }
+        DataType::ListView(_) => {
+            let views = array.as_list_view::<i32>();
+            viewed_bytes(views.value_offsets(), views.value_sizes(), views.values())
+        }
+        DataType::LargeListView(_) => {
+            let views = array.as_list_view::<i64>();
+            viewed_bytes(views.value_offsets(), views.value_sizes(), views.values())
+        }
+        DataType::RunEndEncoded(ends, _) => run_bytes(ends.data_type(), array),
+        DataType::Union(..) => union_bytes(array.as_union()),
         DataType::FixedSizeList(..) => array_bytes(array.as_fixed_size_list().values()),
         DataType::Map(..) => {
             let map = array.as_map();
@@ -56,6 +67,59 @@ fn list_bytes<O: OffsetSizeTrait>(offsets: &[O], values: &ArrayRef) -> u64 {
     let Some((first, last)) = offsets.first().zip(offsets.last()) else { return 0 };
     let (first, last) = (first.as_usize(), last.as_usize().min(values.len()));
     array_bytes(&values.slice(first.min(last), last.saturating_sub(first)))
+}
+
+/// Sum over views, any of which may show the same values again.
+fn viewed_bytes<O: OffsetSizeTrait>(offsets: &[O], sizes: &[O], values: &ArrayRef) -> u64 {
+    let views = offsets.iter().zip(sizes).map(|(offset, size)| (offset.as_usize(), size.as_usize()));
+    let views: Vec<(usize, usize)> =
+        views.filter(|(offset, size)| offset.saturating_add(*size) <= values.len()).collect();
+    let start = views.iter().map(|(offset, _)| *offset).min().unwrap_or(0);
+    let end = views.iter().map(|(offset, size)| offset + size).max().unwrap_or(0);
+    let mut before = vec![0_u64];
+    for index in start..end {
+        let sum = before[before.len() - 1];
+        before.push(sum.saturating_add(array_bytes(&values.slice(index, 1))));
+    }
+    let bytes = |(offset, size): (usize, usize)| before[offset + size - start] - before[offset - start];
+    views.into_iter().fold(0, |sum, view| sum.saturating_add(bytes(view)))
+}
+
+/// Sum over runs of what each repeats.
+fn run_bytes(ends: &DataType, array: &ArrayRef) -> u64 {
+    match ends {
+        DataType::Int16 => repeated_bytes::<Int16Type>(array),
+        DataType::Int32 => repeated_bytes::<Int32Type>(array),
+        _ => repeated_bytes::<Int64Type>(array),
+    }
+}
+
+fn repeated_bytes<R: RunEndIndexType>(array: &ArrayRef) -> u64 {
+    let Some(runs) = array.as_run_opt::<R>() else { return 0 };
+    let (first, last) = (runs.offset(), runs.offset() + runs.len());
+    let ends = runs.run_ends().values().iter().map(|end| end.as_usize());
+    let mut start = 0;
+    ends.enumerate().fold(0, |sum: u64, (index, end)| {
+        let count = end.min(last).saturating_sub(start.max(first)) as u64;
+        start = end;
+        if count == 0 {
+            return sum;
+        }
+        sum.saturating_add(count.saturating_mul(array_bytes(&runs.values().slice(index, 1))))
+    })
+}
+
+/// Sum over rows: a dense union may give many the same value.
+fn union_bytes(union: &UnionArray) -> u64 {
+    let row_bytes = |row: usize| {
+        let (child, at) = (union.child(union.type_id(row)), union.value_offset(row));
+        if at < child.len() {
+            array_bytes(&child.slice(at, 1))
+        } else {
+            0
+        }
+    };
+    (0..union.len()).fold(0, |sum, row| sum.saturating_add(row_bytes(row)))
 }
 
 fn dictionary_bytes(key: &DataType, array: &ArrayRef) -> u64 {

@@ -9,6 +9,7 @@ use arrow_schema::{DataType, Field, Schema};
 
 use super::row_size::json_bytes;
 use super::unit::Decode;
+use super::values::Values;
 use super::{invalid_file, BadRecord, Block, Unit, BLOCK_BYTES};
 use crate::error::Result;
 use crate::guard;
@@ -182,7 +183,8 @@ fn replace_column(
 }
 
 fn write_json(batch: &RecordBatch, bytes: &mut Vec<u8>) -> std::result::Result<(), String> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(bytes);
+    let builder = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Values));
+    let mut writer = builder.build::<_, LineDelimited>(bytes);
     writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())
 }
 

@@ -25,7 +25,8 @@ const CUT: &str = "its description ends early";
 type Checked<T> = Result<T, &'static str>;
 
 /// Length of the structure with which `bytes` begin. `on_integer` is given each integer that stands in the
-/// structure itself or one level below, with the number of the field that holds it and its own (0 for none).
+/// structure itself or one level below, with the number of the field that holds it and its own (0 for none), and 0 for
+/// each structure that stands in the structure itself.
 ///
 /// # Errors
 /// What is wrong; [`is_cut`] tells if more bytes may help.
@@ -116,7 +117,12 @@ impl Cursor<'_, '_> {
             }
             LIST | SET => self.list(depth + 1),
             MAP => self.map(depth + 1),
-            STRUCT => self.structure(depth + 1, place),
+            STRUCT => {
+                if depth == 0 {
+                    (self.on_integer)(place, 0);
+                }
+                self.structure(depth + 1, place)
+            }
             _ => Err("its description has a field of an unknown type"),
         }
     }
@@ -179,7 +185,7 @@ mod tests {
     fn integers_are_found_at_the_top_and_one_level_below() {
         // 1: i32 -1, 3: {1: i64 300, 2: [i32 5]}, 4: true, then what follows
         let bytes = [0x15, 0x01, 0x2c, 0x16, 0xd8, 0x04, 0x19, 0x15, 0x0a, 0x00, 0x11, 0x00, 0xaa];
-        assert_eq!(integers(&bytes), Ok((12, vec![((1, 0), -1), ((3, 1), 300)])));
+        assert_eq!(integers(&bytes), Ok((12, vec![((1, 0), -1), ((3, 0), 0), ((3, 1), 300)])));
     }
 
     #[test]

@@ -89,8 +89,10 @@ impl Document {
     fn write_page(&self, out: &mut Vec<u8>) {
         let decoded = charset::decode(&self.bytes, None, true);
         let page = html::extract(&decoded.text);
-        let text = (&*self.text_field, &*page.text);
-        write_object(&[("title", &*page.title), ("charset", decoded.charset), text], out);
+        let mut fields = vec![("title", &*page.title), ("charset", decoded.charset)];
+        fields.retain(|(name, _)| *name != self.text_field);
+        fields.push((&self.text_field, &page.text));
+        write_object(&fields, out);
     }
 }
 

@@ -81,13 +81,13 @@ fn push_block(tree: &Tree, block: &TextBlock, out: &mut String) {
     if block.is_pre {
         return out.push_str(text.trim_start_matches(['\r', '\n']));
     }
-    let mut breaks = 0;
+    let (mut breaks, start) = (0, out.len());
     for line in text.split('\n').map(str::trim) {
         if line.is_empty() {
             breaks += 1;
             continue;
         }
-        if line.as_ptr() != text.trim_start().as_ptr() {
+        if out.len() > start {
             out.push_str(if breaks > 0 { "\n\n" } else { "\n" });
         }
         out.push_str(line);

@@ -45,6 +45,31 @@ fn a_page_without_body_or_markup_is_its_text_and_one_of_script_is_empty() {
 }
 
 #[test]
+fn a_page_has_one_title_and_further_ones_are_no_text() {
+    let html = format!("<title></title><title>One</title><title>Two</title><p>{PROSE}");
+    assert_eq!(extract(&html), Page { title: "One".to_owned(), text: PROSE.to_owned() });
+}
+
+#[test]
+fn what_is_not_shown_inside_a_line_is_no_text_up_to_the_end_of_its_block() {
+    for unseen in [
+        "<span hidden>x</span>",
+        "<a href=x style='display:none'>x <b>x</b></a>",
+        "<span aria-hidden=true>x <span>x</span> x</span>",
+        "<i style='visibility: hidden'>x",
+    ] {
+        assert_eq!(
+            text(&format!("<p>{PROSE} {unseen}<p>{PROSE}")),
+            format!("{PROSE}\n\n{PROSE}"),
+            "{unseen}"
+        );
+    }
+    for seen in ["<img hidden>seen", "<span hidden/>seen", "<span aria-hidden=false>seen</span>"] {
+        assert_eq!(text(&format!("<p>{PROSE} {seen}")), format!("{PROSE} seen"), "{seen}");
+    }
+}
+
+#[test]
 fn end_tags_of_what_is_around_a_cell_do_not_leave_it() {
     let html = format!("<div><table><tr><td>{PROSE}</div> and more<td>x</table></div><p>{PROSE}</p>");
     assert_eq!(text(&html), format!("{PROSE} and more | x\n\n{PROSE}"));

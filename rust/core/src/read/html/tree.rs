@@ -80,9 +80,15 @@ struct Builder {
     /// Height of the stack where a link was opened.
     link: Option<usize>,
     in_title: bool,
+    /// A title has ended: further ones are neither titles nor text.
+    has_title: bool,
+    /// The inline element that is not shown, and how many of its name are open from it on.
+    unseen: Option<(Vec<u8>, usize)>,
     start: usize,
     link_bytes: usize,
     pending: Tag,
+    /// Name of the pending tag, if that is inline.
+    name: Vec<u8>,
     attribute: Vec<u8>,
     hint: Hint,
     has_href: bool,
@@ -101,9 +107,12 @@ impl Builder {
             hidden: None,
             link: None,
             in_title: false,
+            has_title: false,
+            unseen: None,
             start: 0,
             link_bytes: 0,
             pending: Tag::Inline,
+            name: Vec::new(),
             attribute: Vec::new(),
             hint: Hint::None,
             has_href: false,
@@ -114,13 +123,18 @@ impl Builder {
         match event {
             CallbackEvent::OpenStartTag { name } => {
                 (self.pending, self.hint, self.has_href) = (Tag::of(name), Hint::None, false);
+                self.name.clear();
+                self.name.extend_from_slice(name);
             }
             CallbackEvent::AttributeName { name } => self.attribute_name(name),
             CallbackEvent::AttributeValue { value } => {
                 self.hint = self.hint.max(hints::of_attribute(&self.attribute, value));
             }
             CallbackEvent::CloseStartTag { self_closing } => self.open(*self_closing),
-            CallbackEvent::EndTag { name } => self.close(Tag::of(name)),
+            CallbackEvent::EndTag { name } => {
+                self.close_unseen(name);
+                self.close(Tag::of(name));
+            }
             CallbackEvent::String { value } => self.push_text(value),
             _ => (),
         }
@@ -137,10 +151,14 @@ impl Builder {
 
     fn open(&mut self, self_closing: bool) {
         match self.pending {
+            Tag::Inline | Tag::Link => self.open_unseen(self_closing),
+            _ => (),
+        }
+        match self.pending {
             Tag::Inline => (),
             Tag::Break => self.push_break(),
             Tag::Rule => self.end_block(),
-            Tag::Title => self.in_title = self.hidden.is_none() && self.tree.title.is_empty(),
+            Tag::Title => self.in_title = self.hidden.is_none(),
             Tag::Link if self.has_href => self.link = Some(self.stack.len()),
             Tag::Link => self.link = None,
             Tag::Hidden(_) if self_closing => (),
@@ -149,6 +167,25 @@ impl Builder {
                 self.push(self.element());
             }
             Tag::Block(tag) => self.open_block(tag),
+        }
+    }
+
+    /// An inline element that is not shown hides what follows up to its end, and at most to that of its block.
+    fn open_unseen(&mut self, self_closing: bool) {
+        match &mut self.unseen {
+            Some((name, depth)) if *name == self.name => *depth += 1,
+            None if self.hint == Hint::Invisible && !self_closing && !is_void(&self.name) => {
+                self.unseen = Some((self.name.clone(), 1));
+            }
+            _ => (),
+        }
+    }
+
+    fn close_unseen(&mut self, name: &[u8]) {
+        let Some((_, depth)) = self.unseen.as_mut().filter(|(unseen, _)| unseen == name) else { return };
+        *depth -= 1;
+        if *depth == 0 {
+            self.unseen = None;
         }
     }
 
@@ -203,7 +240,10 @@ impl Builder {
     fn close(&mut self, tag: Tag) {
         match tag {
             Tag::Link => self.link = None,
-            Tag::Title => self.in_title = false,
+            Tag::Title => {
+                self.in_title = false;
+                self.has_title |= !self.tree.title.is_empty();
+            }
             Tag::Break => self.push_break(),
             _ => (),
         }
@@ -245,10 +285,12 @@ impl Builder {
     fn push_text(&mut self, bytes: &[u8]) {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         if self.in_title {
-            push_collapsed(text, &mut self.tree.title, 0);
+            if !self.has_title {
+                push_collapsed(text, &mut self.tree.title, 0);
+            }
             return;
         }
-        if self.hidden.is_some() {
+        if self.hidden.is_some() || self.unseen.is_some() {
             return;
         }
         let before = self.tree.text.len();
@@ -276,6 +318,7 @@ impl Builder {
 
     /// Ends the current block of text, if there is any.
     fn end_block(&mut self) {
+        self.unseen = None;
         let Range { start, end } = self.start..self.tree.text.len();
         let trimmed = self.tree.text[start..end].trim_end();
         let length = trimmed.trim_end_matches(['¶', '#']).trim_end().len();
@@ -296,6 +339,11 @@ impl Builder {
         self.tree.title.truncate(self.tree.title.trim_end().len());
         self.tree
     }
+}
+
+/// True for inline elements that hold nothing and have no end.
+fn is_void(name: &[u8]) -> bool {
+    matches!(name, b"img" | b"input" | b"wbr" | b"embed" | b"source" | b"track" | b"area" | b"link" | b"meta")
 }
 
 /// Appends `text`, each run of white space as one space, none where `out` begins or a line does.

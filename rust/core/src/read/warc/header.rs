@@ -27,7 +27,12 @@ impl Header {
 
     /// True if records of this kind hold text: all others are skipped without being copied.
     pub(super) fn holds_text(&self) -> bool {
-        matches!(self.get("warc-type").unwrap_or(""), "response" | "resource" | "conversion")
+        matches!(&*self.kind(), "response" | "resource" | "conversion")
+    }
+
+    /// Kind of the record, in lower case: the grammar of the standard tells no cases apart.
+    pub(super) fn kind(&self) -> String {
+        self.get("warc-type").unwrap_or("").to_ascii_lowercase()
     }
 
     /// Media type without parameters, in lower case.

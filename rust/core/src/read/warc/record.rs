@@ -71,7 +71,7 @@ impl Record {
     }
 
     fn payload(&self, limits: Limits) -> Result<Payload<'_>, Outcome> {
-        match self.header.get("warc-type").unwrap_or("") {
+        match &*self.header.kind() {
             "response" => self.response(limits),
             "conversion" | "resource" => Ok(Payload {
                 bytes: Cow::Borrowed(&self.block),
