@@ -60,6 +60,13 @@ def test_a_wrong_call_gets_one_sentence_and_its_status(arguments, status, messag
     assert "Traceback" not in result.stderr
 
 
+def test_orders_are_of_pretraining_and_runs_of_other_commands_are_named(tmp_path):
+    (tmp_path / "run.json").write_text('{"model": "base", "conversations": []}')
+    result = run("inspect", "order", "--run", str(tmp_path), "--step", "0")
+    assert result.returncode == 2
+    assert "expected a run of `triptych pretrain`, found keys" in result.stderr
+
+
 def test_the_version_answers_within_300_ms():
     seconds = []
     for _ in range(5):  # the first warms the disk, and others may have the machine

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych import artefact, config
+from triptych import artefact
 from triptych._core import Order
-from triptych.commands.pretrain import PretrainConfig, order
+from triptych.commands.pretrain import order, settings_of
 from triptych.commands.shell import StepProgress
-from triptych.commands.training import RUN_FILE
 from triptych.data import OrderedRows
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model.huggingface import CHECKPOINT_FORMAT
@@ -67,11 +66,7 @@ def inspect(
 
 def read_order(run: Path) -> OrderedRows:
     """The rows of a run: without what it left out, stages as far as they went."""
-    path = run / RUN_FILE
-    if not path.is_file():
-        raise ConfigError(f"no run at `{run}`: expected a folder with `{RUN_FILE}`")
-    table = artefact.read_json(path)
-    configured = order(config.from_mapping(PretrainConfig, table, name=str(path)))
+    configured = order(settings_of(run))
     rows: OrderedRows = without(configured, IncidentLog(run).windows())
     for stage, steps in _ended_early(run).items():
         rows = rows.ended_early(stage, steps)

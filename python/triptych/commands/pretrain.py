@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from triptych import config
+from triptych import artefact, config
 from triptych._core import Tokenizer
 from triptych.bigrams import count_bigrams
 from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.shell import finish
-from triptych.commands.training import ModelShape, Watch, train
+from triptych.commands.training import RUN_FILE, ModelShape, Watch, train
 from triptych.curriculum import StageConfig, scaled_curriculum
 from triptych.data import OrderedRows, TokenShards, require_same_tokenizer
 from triptych.device import local_device
@@ -165,6 +165,24 @@ class PretrainConfig(TrainingSettings):
             learning_rate=values["learning_rate"],
             seq_len=self.seq_len,
         )
+
+
+def settings_of(run: Path) -> PretrainConfig:
+    """The settings of a run, from its folder.
+
+    Raises:
+        ConfigError: there is no run, or it is one of another command.
+    """
+    path = run / RUN_FILE
+    if not path.is_file():
+        raise ConfigError(f"no run at `{run}`: expected a folder with `{RUN_FILE}`")
+    table = artefact.read_json(path)
+    if "sources" not in table:
+        raise ConfigError(
+            f"`{path}`: expected a run of `triptych pretrain`, found keys "
+            f"{sorted(table)[:5]}, as of another command"
+        )
+    return config.from_mapping(PretrainConfig, table, name=str(path))
 
 
 def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResult:

@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from triptych import config
-from triptych.artefact import read_json, read_manifest
-from triptych.commands.pretrain import PretrainConfig, pretrain
-from triptych.commands.training import RUN_FILE, Watch
+from triptych.artefact import read_manifest
+from triptych.commands.pretrain import PretrainConfig, pretrain, settings_of
+from triptych.commands.training import Watch
 from triptych.errors import ConfigError, Interrupted
 from triptych.model.huggingface import CHECKPOINT_FORMAT
 from triptych.train import checkpoint, incidents
@@ -92,16 +91,7 @@ def _pair(run: Path, step: int) -> tuple[Path, Path]:
 
 
 def _settings(run: Path) -> PretrainConfig:
-    path = run / RUN_FILE
-    if not path.exists():
-        raise ConfigError(f"no run at `{run}`: expected a folder with `{RUN_FILE}`")
-    table = read_json(path)
-    if "sources" not in table:
-        raise ConfigError(
-            f"`{path}`: expected a run of `triptych pretrain`, found keys "
-            f"{sorted(table)[:5]}; only such runs are replayed"
-        )
-    found = config.from_mapping(PretrainConfig, table, name=str(path))
+    found = settings_of(run)
     # No checkpoint may go, and nobody reads what an evaluation would say.
     stages = tuple(dataclasses.replace(stage, evaluation=None) for stage in found.stage)
     fixed = dataclasses.replace(found.parallel, elastic=None)
