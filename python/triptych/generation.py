@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from triptych.model import Transformer
 
 
+# Tokens among which a nucleus is looked for first; 0.95 of text is within a few hundred.
+NUCLEUS_TOKENS = 1024
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How the next token is chosen.
@@ -195,9 +199,36 @@ def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int
         return int(logits.argmax())
     # Off their largest, as doubles: over a tiny temperature logits would be infinite.
     scaled = (logits.double() - logits.max()) / sampling.temperature
-    scaled, ids = scaled.sort(descending=True, stable=True)
-    probabilities = torch.softmax(scaled[: sampling.top_k], -1).float()
-    # A token stays while those before it have not reached top_p: the first always does.
-    outside = probabilities.cumsum(-1) - probabilities >= sampling.top_p
-    probabilities = probabilities.masked_fill(outside, 0.0)
-    return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
+    probabilities, ids = _nucleus(scaled, sampling)
+    sums = probabilities.cumsum(-1)
+    _check(bool(sums[-1] > 0), "logits", "numbers", "NaN, from the model's weights")
+    drawn = torch.rand((), dtype=torch.float64, generator=generator) * sums[-1]
+    # Rounding may put it at the sum of all.
+    place = min(int(torch.searchsorted(sums, drawn, right=True)), len(sums) - 1)
+    return place if ids is None else int(ids[place])
+
+
+def _nucleus(scaled: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor | None]:
+    """Probabilities of the tokens that may be drawn, and their ids; None for all in order.
+
+    A whole vocabulary is sorted only where its likeliest tokens do not reach `top_p`: that
+    takes 11 ms for 128,256 tokens, a nucleus among the first 0.5.
+    """
+    if sampling.top_k is None and sampling.top_p == 1:
+        return torch.softmax(scaled, -1), None
+    if sampling.top_k is not None:
+        scaled, ids = scaled.topk(min(sampling.top_k, len(scaled)))
+        return _up_to(torch.softmax(scaled, -1), ids, sampling.top_p)
+    for likeliest in (min(NUCLEUS_TOKENS, len(scaled)), len(scaled)):
+        found, ids = scaled.topk(likeliest)
+        probabilities = (found - scaled.logsumexp(-1)).exp()
+        if probabilities.sum() >= sampling.top_p:
+            break
+    return _up_to(probabilities, ids, sampling.top_p)
+
+
+def _up_to(probabilities: Tensor, ids: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Those before which `top_p` is not reached, the likeliest first: that one always."""
+    before = probabilities.cumsum(-1) - probabilities
+    kept = max(int((before < top_p).sum()), 1)
+    return probabilities[:kept], ids[:kept]

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
+from collections import Counter
 
 import pytest
 import torch
 
-from triptych import load_model
+from triptych import generation, load_model
 from triptych.commands.chat import ChatConfig, Session, chat
 from triptych.conversation import render
 from triptych.errors import ConfigError, InputError
@@ -64,6 +66,42 @@ def test_streaming_yields_the_same_ids(tiny_model):
     sampling = Sampling(max_new_tokens=9, temperature=0.8, top_k=20, top_p=0.9, seed=3)
     whole = generate(tiny_model, PROMPTS[:1], sampling, stop_ids=[])[0].ids
     assert list(stream(tiny_model, PROMPTS[0], sampling, stop_ids=[])) == whole
+
+
+def expected_shares(logits, temperature, top_k, top_p):
+    """Probability of each token, by the definitions: a sorted vocabulary, cut twice."""
+    order = sorted(range(len(logits)), key=lambda i: -logits[i])[:top_k]
+    weights = [math.exp(float(logits[i] - logits.max()) / temperature) for i in order]
+    shares, before = [0.0] * len(logits), 0.0
+    for token, weight in zip(order, weights, strict=True):
+        if before < top_p * sum(weights):
+            shares[token] = weight
+        before += weight
+    return [share / sum(shares) for share in shares]
+
+
+@pytest.mark.parametrize("nucleus_tokens", [4, 1024])
+@pytest.mark.parametrize("top_p", [0.3, 0.8, 1.0])
+@pytest.mark.parametrize("top_k", [None, 3, 30])
+def test_tokens_are_drawn_as_often_as_their_probabilities_say(
+    monkeypatch, top_k, top_p, nucleus_tokens
+):
+    monkeypatch.setattr(generation, "NUCLEUS_TOKENS", nucleus_tokens)
+    logits = torch.randn(40, generator=torch.Generator().manual_seed(1)) * 2
+    sampling = Sampling(temperature=1.3, top_k=top_k, top_p=top_p)
+    generator = torch.Generator().manual_seed(2)
+    found = Counter(_draw(logits, sampling, generator) for _ in range(4000))
+    expected = expected_shares(logits, 1.3, top_k, top_p)
+    assert {token for token in found if expected[token] == 0} == set()
+    counts = [(found[token], 4000 * share) for token, share in enumerate(expected)]
+    chi2 = sum((n - mean) ** 2 / mean for n, mean in counts if mean > 0)
+    free = sum(share > 0 for share in expected) - 1
+    assert chi2 < free + 5 * math.sqrt(2 * free) + 5
+
+
+def test_logits_that_are_no_numbers_are_an_error():
+    with pytest.raises(ConfigError, match="logits: expected numbers, found NaN"):
+        _draw(torch.full((9,), torch.nan), Sampling(temperature=1.0), torch.Generator())
 
 
 def test_top_k_of_one_and_a_tiny_top_p_are_greedy(tiny_model):
