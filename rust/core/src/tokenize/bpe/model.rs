@@ -186,10 +186,20 @@ impl Model {
         for (start, end) in cuts.parts(text) {
             match key(word, start, end) {
                 Some(key) => self.push_gap(&word[start..end], halves(key), scratch, out),
-                None => self.push_merged(&word[start..end], &mut scratch.word, out),
+                None => self.push_part(&word[start..end], scratch, out),
             }
         }
         true
+    }
+
+    /// Appends the ids of a part that has no key: it may come in other words too.
+    fn push_part(&self, part: &[u8], scratch: &mut Scratch, out: &mut Vec<u32>) {
+        if scratch.cache.store.push(part, out) {
+            return;
+        }
+        let before = out.len();
+        self.push_merged(part, &mut scratch.word, out);
+        scratch.cache.store.insert(part, &out[before..]);
     }
 
     fn push_merged(&self, text: &[u8], word: &mut Word, out: &mut Vec<u32>) {
