@@ -27,26 +27,44 @@ from triptych.commands.pretrain import PretrainConfig, pretrain  # noqa: E402
 from triptych.train.metrics import EVALUATIONS  # noqa: E402
 
 Settings = dict[str, Any]
-SIZES: dict[str, int] = {"1m": 400_000, "3m": 800_000}  # tokens
+# Name: size, tokens.
+SIZES = {
+    "1m": ("1m", 400_000),
+    "1m, long": ("1m", 4_000_000),
+    "3m": ("3m", 800_000),
+}
 FACTORS = (0.5, 1.0, 2.0, 4.0)
 BIGRAM: Settings = {"tie_word_embeddings": False, "start": "bigram"}
 # A start from counts is near to where embeddings and head stay: the shares of the demo's.
 NEAR = {"embedding_lr_ratio": 0.15, "head_lr_ratio": 0.075}
+MUON: Settings = {"name": "muon", "lr_convention": "rms"}
 CHOICES: dict[str, Settings] = {
     "adamw": {"optimizer": {"name": "adamw"}},
     "adamw, untied": {
         "optimizer": {"name": "adamw"},
         "model": {"tie_word_embeddings": False},
     },
-    "muon, rms": {"optimizer": {"name": "muon", "lr_convention": "rms"}},
+    "muon, rms": {"optimizer": MUON},
     "muon, rms, untied": {
-        "optimizer": {"name": "muon", "lr_convention": "rms"},
+        "optimizer": MUON,
         "model": {"tie_word_embeddings": False},
     },
     "muon, rms, bigram": {
-        "optimizer": {"name": "muon", "lr_convention": "rms", **NEAR},
+        "optimizer": {**MUON, **NEAR},
         "model": BIGRAM,
     },
+    "muon, rms, half the batch": {"optimizer": MUON, "batch": 0.5},
+    "muon, rms, twice the batch": {"optimizer": MUON, "batch": 2.0},
+    "muon, rms, half the start": {
+        "optimizer": MUON,
+        "model": {"initializer_range": 0.01},
+    },
+    "muon, rms, twice the start": {
+        "optimizer": MUON,
+        "model": {"initializer_range": 0.04},
+    },
+    "muon, rms, one stage": {"optimizer": MUON, "schedule": "wsd"},
+    "muon, rms, one stage, cosine": {"optimizer": MUON, "schedule": "cosine"},
 }
 RUNS = [f"{size}; {name}; {f:g}" for size in SIZES for f in FACTORS for name in CHOICES]
 
@@ -69,21 +87,26 @@ def main() -> None:
 
 def run(size: str, choice: str, factor: str, options: argparse.Namespace) -> Settings:
     """One recipe of the dial, with one choice and its rate times `factor`."""
-    chosen = CHOICES[choice]
+    (size, tokens), chosen = SIZES[size], dict(CHOICES[choice])
+    batch, schedule = chosen.pop("batch", 1.0), chosen.pop("schedule", None)
     with tempfile.TemporaryDirectory() as folder:
         table: Settings = {
             "output": f"{folder}/run",
             "tokenizer": str(options.work / "tokenizer.json"),
             "sources": {"text": str(options.work / "tokens")},
             "evaluation": {"heldout": str(options.work / "heldout")},
-            "tokens": SIZES[size],
+            "tokens": tokens,
             "threads": options.threads,
             "checkpoint_every_steps": 1_000_000,
             **chosen,
             "model": {"size": size, **chosen.get("model", {})},
         }
-        rate = config.from_mapping(PretrainConfig, table).stages[0].learning_rate
-        table["learning_rate"] = rate * float(factor)
+        recipe = config.from_mapping(PretrainConfig, table).model.recipe(tokens)
+        rate = recipe["learning_rate"] * float(factor)
+        table["learning_rate"] = rate
+        table["batch_tokens"] = max(round(recipe["batch_tokens"] * batch), 512)
+        if schedule is not None:
+            table |= one_stage(table, schedule)
         began = time.process_time()
         pretrain(config.from_mapping(PretrainConfig, table))
         lines = (Path(folder) / "run" / EVALUATIONS).read_text().splitlines()
@@ -92,10 +115,17 @@ def run(size: str, choice: str, factor: str, options: argparse.Namespace) -> Set
             line["stage"]: round(line["bits_per_byte"]["heldout"], 4)
             for line in map(json.loads, lines)
         },
-        "learning_rate": table["learning_rate"],
-        "tokens": SIZES[size],
+        "learning_rate": rate,
+        "tokens": tokens,
         "cpu_seconds": round(time.process_time() - began),
     }
+
+
+def one_stage(table: Settings, schedule: str) -> Settings:
+    """The same tokens, batch and peak in one stage, whose rate falls as `schedule` says."""
+    taken = ("tokens", "batch_tokens", "learning_rate")
+    stage = {name: table.pop(name) for name in taken}
+    return {"stage": [{"stage": "all", "schedule": schedule, **stage}]}
 
 
 if __name__ == "__main__":
