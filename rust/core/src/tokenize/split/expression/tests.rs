@@ -95,6 +95,13 @@ fn what_an_automaton_cannot_stand_for_is_left_to_the_engine() {
         r"a{,}",
         r"(?#x)a",
         r"\p{L",
+        r"\x{41 42}",
+        r"(?i:\x{df})",
+        r"(?i:[a\u00df])",
+        r"(?i:\x{73}s)",
+        r"(?i:[\w]\d)",
+        r"(?i:[[:alpha:]]1)",
+        r"(?i:[^\d]1)",
         r"(?:(?:a{64}){64}){64}",
     ];
     for regex in others {
