@@ -7,12 +7,16 @@ mod alphabet;
 mod automaton;
 mod nodes;
 mod parse;
+mod trail;
 
 use tokenizers::utils::SysRegex;
 
 use alphabet::Alphabet;
 use automaton::Automaton;
+use trail::Trail;
 
+/// Bytes from which on a search is remembered, and between two places of it that are.
+const FAR: usize = 64;
 /// A split pattern by its regular expression, in the syntax of Oniguruma.
 #[derive(Debug)]
 pub enum Expression {
@@ -29,7 +33,8 @@ impl Expression {
     /// What the engine says of one that is not valid.
     pub fn new(regex: &str) -> tokenizers::Result<Self> {
         let engine = SysRegex::new(regex)?;
-        Ok(Machine::new(regex).map_or(Self::Engine(engine), |machine| Self::Machine(Box::new(machine))))
+        let machine = Machine::new(regex);
+        Ok(machine.map_or(Self::Engine(engine), |machine| Self::Machine(Box::new(machine))))
     }
 
     /// Calls `word(start, end)` for each match and for what lies between, in order; together they are the text.
@@ -88,20 +93,20 @@ impl Machine {
 
     /// Where the expression matches, from left to right: the matches of Oniguruma.
     fn find_iter<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (usize, usize)> + 'a {
-        let mut at = 0;
+        let (mut at, mut trail) = (0, Trail::default());
         std::iter::from_fn(move || {
-            let found = self.find(text.as_bytes(), at)?;
+            let found = self.find(text.as_bytes(), at, &mut trail)?;
             at = found.1;
             Some(found)
         })
     }
 
     /// The first match that begins at `at` or later.
-    fn find(&self, text: &[u8], mut at: usize) -> Option<(usize, usize)> {
+    fn find(&self, text: &[u8], mut at: usize, trail: &mut Trail) -> Option<(usize, usize)> {
         loop {
             // ASCII at which none begins is most of what a pattern for numbers, say, sees.
             at += text.get(at..)?.iter().position(|byte| self.begins[usize::from(*byte)])?;
-            if let Some(end) = self.match_at(text, at) {
+            if let Some(end) = self.match_at(text, at, trail) {
                 return Some((at, end));
             }
             at += self.alphabet.class_at(text, at).1;
@@ -109,20 +114,49 @@ impl Machine {
     }
 
     /// Where the match that begins at `start` ends.
-    fn match_at(&self, text: &[u8], start: usize) -> Option<usize> {
+    fn match_at(&self, text: &[u8], start: usize, trail: &mut Trail) -> Option<usize> {
         let (mut at, mut state, mut end) = (start, Automaton::START, None);
-        let dead = self.automaton.dead();
-        loop {
+        while at - start < FAR {
             let (class, len) = self.alphabet.class_at(text, at);
             let (next, is_match) = self.automaton.step(state, class);
             if is_match {
                 end = Some(at);
             }
-            if next == dead {
+            if next == self.automaton.dead() {
                 return end;
             }
             (state, at) = (next, at + len);
         }
+        self.match_on(text, at, state, trail).or(end)
+    }
+
+    /// The last place at which there is a match, on from `at` and `state`.
+    ///
+    /// A search that leads far may lead nowhere, and the one from the next character as far again: it is
+    /// given up where an earlier one came by in the same state, and found nothing from there.
+    fn match_on(&self, text: &[u8], mut at: usize, mut state: usize, trail: &mut Trail) -> Option<usize> {
+        let (mut end, mut passed) = (None, Vec::new());
+        loop {
+            let (class, len) = self.alphabet.class_at(text, at);
+            let (next, is_match) = self.automaton.step(state, class);
+            if is_match {
+                end = Some(at);
+                passed.clear();
+            }
+            if next == self.automaton.dead() {
+                break;
+            }
+            let enters = (at + len) / FAR > at / FAR;
+            (state, at) = (next, at + len);
+            if enters {
+                if trail.leads_nowhere(at, state) {
+                    break;
+                }
+                passed.push((at, state));
+            }
+        }
+        trail.extend(passed);
+        end
     }
 }
 

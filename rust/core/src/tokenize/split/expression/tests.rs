@@ -30,6 +30,10 @@ const OF_MODELS: [&str; 14] = [
     r"(?:[a-z]+(?=[A-Z])|[A-Z]?[a-z]*?\d)+|.",
 ];
 
+fn machine(regex: &str) -> Option<Machine> {
+    Machine::new(regex)
+}
+
 fn found_by_engine(regex: &str, text: &str) -> Vec<(usize, usize)> {
     SysRegex::new(regex).unwrap().find_iter(text).collect()
 }
@@ -50,7 +54,7 @@ fn matches_of_models_expressions_are_those_of_the_engine() {
         "\n",
     ];
     for regex in OF_MODELS {
-        let machine = Machine::new(regex).unwrap_or_else(|| panic!("{regex}"));
+        let machine = machine(regex).unwrap_or_else(|| panic!("{regex}"));
         for text in texts {
             assert_twins(regex, &machine, text);
         }
@@ -105,7 +109,24 @@ fn what_an_automaton_cannot_stand_for_is_left_to_the_engine() {
         r"(?:(?:a{64}){64}){64}",
     ];
     for regex in others {
-        assert!(Machine::new(regex).is_none(), "{regex}");
+        assert!(machine(regex).is_none(), "{regex}");
+    }
+}
+
+#[test]
+fn searches_that_lead_far_and_nowhere_take_time_that_grows_with_the_text() {
+    // DeepSeek Coder's; the others do not end at once, or find something on the way.
+    for (regex, piece, last) in [
+        (r"\s+$", " ", "0"),
+        (r"(?:ab|b[ac])+z|[^a]", "ab", "c"),
+        (r"a|a+b", "a", "c"),
+        (r"[^x]?\s*[\r\n]|.", "\u{2028}", "x"),
+    ] {
+        let machine = machine(regex).unwrap();
+        let text = |times: usize| piece.repeat(times) + last;
+        assert_twins(regex, &machine, &text(300));
+        let found = machine.find_iter(&text(1 << 20)).count();
+        assert!(found == 0 || found >= 1 << 20, "{regex}: {found}");
     }
 }
 
@@ -170,7 +191,7 @@ proptest! {
     #[test]
     fn matches_are_those_of_the_engine(regex in expression(), texts in proptest::collection::vec(text(), 40)) {
         prop_assume!(SysRegex::new(&regex).is_ok());
-        if let Some(machine) = Machine::new(&regex) {
+        if let Some(machine) = machine(&regex) {
             for text in &texts {
                 assert_twins(&regex, &machine, text);
             }
