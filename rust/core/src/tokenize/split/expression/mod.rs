@@ -17,6 +17,9 @@ use trail::Trail;
 
 /// Bytes from which on a search is remembered, and between two places of it that are.
 const FAR: usize = 64;
+/// Sets of characters that the automata of one file may ask for: the engine takes some milliseconds to list one.
+const MAX_SETS: usize = 256;
+
 /// A split pattern by its regular expression, in the syntax of Oniguruma.
 #[derive(Debug)]
 pub enum Expression {
@@ -32,8 +35,16 @@ impl Expression {
     /// # Errors
     /// What the engine says of one that is not valid.
     pub fn new(regex: &str) -> tokenizers::Result<Self> {
+        Self::within(regex, &mut Sets::default())
+    }
+
+    /// The same for one of several expressions of a file, which together may ask for so many `sets`.
+    ///
+    /// # Errors
+    /// As of [`Self::new`].
+    pub fn within(regex: &str, sets: &mut Sets) -> tokenizers::Result<Self> {
         let engine = SysRegex::new(regex)?;
-        let machine = Machine::new(regex);
+        let machine = Machine::new(regex, sets);
         Ok(machine.map_or(Self::Engine(engine), |machine| Self::Machine(Box::new(machine))))
     }
 
@@ -46,6 +57,16 @@ impl Expression {
             Self::Machine(machine) => isolate(machine.find_iter(text), text.len(), word),
             Self::Engine(regex) => isolate(regex.find_iter(text), text.len(), word),
         }
+    }
+}
+
+/// How many sets of characters may still be asked for.
+#[derive(Debug)]
+pub struct Sets(usize);
+
+impl Default for Sets {
+    fn default() -> Self {
+        Self(MAX_SETS)
     }
 }
 
@@ -78,9 +99,10 @@ impl Machine {
     /// The automaton of an expression that is valid; `None` for one that has none here.
     ///
     /// That is one with references, looks behind or at more than a character, or matches of no character,
-    /// and one of too many states.
-    fn new(regex: &str) -> Option<Self> {
+    /// and one of too many states or sets.
+    fn new(regex: &str, sets: &mut Sets) -> Option<Self> {
         let parsed = parse::parse(regex)?;
+        sets.0 = sets.0.checked_sub(parsed.atoms.len())?;
         let (alphabet, sets) = Alphabet::new(&parsed.atoms)?;
         let automaton = Automaton::new(&parsed.root, &sets, alphabet.len())?;
         let may_begin = |byte: usize| match u8::try_from(byte).map(|byte| [byte]) {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tokenizers::utils::SysRegex;
 
-use super::Machine;
+use super::{Machine, Sets};
 
 /// Expressions of the files of models, none of which is known by name.
 const OF_MODELS: [&str; 14] = [
@@ -31,7 +31,7 @@ const OF_MODELS: [&str; 14] = [
 ];
 
 fn machine(regex: &str) -> Option<Machine> {
-    Machine::new(regex)
+    Machine::new(regex, &mut Sets::default())
 }
 
 fn found_by_engine(regex: &str, text: &str) -> Vec<(usize, usize)> {
@@ -128,6 +128,13 @@ fn searches_that_lead_far_and_nowhere_take_time_that_grows_with_the_text() {
         let found = machine.find_iter(&text(1 << 20)).count();
         assert!(found == 0 || found >= 1 << 20, "{regex}: {found}");
     }
+}
+
+#[test]
+fn the_automata_of_a_file_ask_for_a_number_of_sets_in_all() {
+    let mut sets = Sets::default();
+    let machines = (0..1000).filter(|_| Machine::new(r"\s+a", &mut sets).is_some());
+    assert_eq!(machines.count(), 128);
 }
 
 /// Sets, with the quantifiers that each may have.
