@@ -5,7 +5,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper as Peer;
 use tokenizers::SplitDelimiterBehavior;
 
-use super::split::{isolate, Expression, Pattern};
+use super::split::{isolate, Expression, Pattern, Sets};
 
 /// One split; together its words are the text.
 #[derive(Debug)]
@@ -27,18 +27,19 @@ pub(super) fn steps(peer: &Peer) -> Option<Vec<Step>> {
     if bytes.add_prefix_space {
         return None;
     }
-    let mut steps = before.iter().map(Step::new).collect::<Option<Vec<Step>>>()?;
+    let mut sets = Sets::default();
+    let mut steps = before.iter().map(|peer| Step::new(peer, &mut sets)).collect::<Option<Vec<Step>>>()?;
     steps.extend(Pattern::named("gpt2").filter(|_| bytes.use_regex).map(Step::Pattern));
     Some(steps)
 }
 
 impl Step {
-    fn new(peer: &Peer) -> Option<Self> {
+    fn new(peer: &Peer, sets: &mut Sets) -> Option<Self> {
         match peer {
             Peer::Digits(digits) => Some(Self::Numbers { one_by_one: digits.individual_digits }),
             Peer::Split(split) if split.behavior == SplitDelimiterBehavior::Isolated && !split.invert => {
                 match &split.pattern {
-                    SplitPattern::Regex(regex) => Self::of_regex(regex),
+                    SplitPattern::Regex(regex) => Self::of_regex(regex, sets),
                     SplitPattern::String(_) => Some(Self::Literal(Box::new(split.clone()))),
                 }
             }
@@ -47,10 +48,10 @@ impl Step {
     }
 
     /// `None` for what the engine does not take.
-    fn of_regex(regex: &str) -> Option<Self> {
+    fn of_regex(regex: &str, sets: &mut Sets) -> Option<Self> {
         match Pattern::of_regex(regex) {
             Some(known) => Some(Self::Pattern(known)),
-            None => Expression::new(regex).ok().map(Self::Expression),
+            None => Expression::within(regex, sets).ok().map(Self::Expression),
         }
     }
 

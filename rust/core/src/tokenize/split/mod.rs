@@ -12,5 +12,5 @@ mod scan;
 mod tables;
 mod window;
 
-pub(super) use expression::{isolate, Expression};
+pub(super) use expression::{isolate, Expression, Sets};
 pub use patterns::{Pattern, PATTERNS, TRIPTYCH};

@@ -133,13 +133,10 @@ impl<'r> Parser<'r> {
 
     /// One character, given as it is written.
     fn set(&mut self, atom: &str) -> Option<Node> {
-        let literal = atom.len() == 1 || atom.starts_with('\\') || atom.starts_with('[');
         if !self.folds {
             return Some(Node::Set(self.number(atom.to_owned())));
         }
-        let is_plain = atom.is_ascii() && literal && !atom.contains(r"\p") && !atom.contains(r"\P");
-        let is_plain = is_plain && !atom.starts_with("[^") && !atom.contains("&&");
-        is_plain.then(|| Node::Set(self.number(format!("(?i:{atom})"))))
+        folds_alone(atom).then(|| Node::Set(self.number(format!("(?i:{atom})"))))
     }
 
     fn number(&mut self, atom: String) -> usize {
@@ -211,6 +208,20 @@ fn simple(node: Node) -> Node {
     }
 }
 
+/// Whether what is written stands for single characters also where case is ignored: `ß`, however it is spelt
+/// or named, is `ss` there, and within a class too.
+fn folds_alone(atom: &str) -> bool {
+    match atom.as_bytes() {
+        [byte] => byte.is_ascii(),
+        [b'\\', byte, ..] => !matches!(byte, b'x' | b'u' | b'p' | b'P'),
+        [b'[', within @ ..] => {
+            let is_listed = |byte: &u8| byte.is_ascii() && !matches!(byte, b'\\' | b'[' | b'^' | b'&');
+            within.iter().all(is_listed)
+        }
+        _ => false,
+    }
+}
+
 fn has_folded_pair(content: &str) -> bool {
     let content = content.to_ascii_lowercase();
     FOLDED_PAIRS.iter().any(|pair| content.contains(pair))
@@ -231,7 +242,8 @@ fn atom_len(rest: &str) -> Option<usize> {
 fn escape_len(rest: &str) -> Option<usize> {
     let bytes = rest.as_bytes();
     match bytes.get(1)? {
-        b'p' | b'P' | b'x' => braced_len(rest, 2),
+        b'p' | b'P' => braced_len(rest, 2),
+        b'x' => braced_len(rest, 2).filter(|len| is_code(&rest[3..len - 1])),
         b'u' => {
             let digits = bytes.get(2..6)?;
             digits.iter().all(u8::is_ascii_hexdigit).then_some(6)
@@ -240,6 +252,11 @@ fn escape_len(rest: &str) -> Option<usize> {
         byte if byte.is_ascii_punctuation() => Some(2),
         _ => None,
     }
+}
+
+/// Whether it is the hexadecimal number of one character: several in a row are several characters.
+fn is_code(digits: &str) -> bool {
+    digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Of `{…}` that begins at `at`, with what is before it.

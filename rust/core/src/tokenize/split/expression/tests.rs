@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tokenizers::utils::SysRegex;
 
-use super::Machine;
+use super::{Machine, Sets};
 
 /// Expressions of the files of models, none of which is known by name.
 const OF_MODELS: [&str; 14] = [
@@ -30,6 +30,10 @@ const OF_MODELS: [&str; 14] = [
     r"(?:[a-z]+(?=[A-Z])|[A-Z]?[a-z]*?\d)+|.",
 ];
 
+fn machine(regex: &str) -> Option<Machine> {
+    Machine::new(regex, &mut Sets::default())
+}
+
 fn found_by_engine(regex: &str, text: &str) -> Vec<(usize, usize)> {
     SysRegex::new(regex).unwrap().find_iter(text).collect()
 }
@@ -50,7 +54,7 @@ fn matches_of_models_expressions_are_those_of_the_engine() {
         "\n",
     ];
     for regex in OF_MODELS {
-        let machine = Machine::new(regex).unwrap_or_else(|| panic!("{regex}"));
+        let machine = machine(regex).unwrap_or_else(|| panic!("{regex}"));
         for text in texts {
             assert_twins(regex, &machine, text);
         }
@@ -95,11 +99,42 @@ fn what_an_automaton_cannot_stand_for_is_left_to_the_engine() {
         r"a{,}",
         r"(?#x)a",
         r"\p{L",
+        r"\x{41 42}",
+        r"(?i:\x{df})",
+        r"(?i:[a\u00df])",
+        r"(?i:\x{73}s)",
+        r"(?i:[\w]\d)",
+        r"(?i:[[:alpha:]]1)",
+        r"(?i:[^\d]1)",
         r"(?:(?:a{64}){64}){64}",
     ];
     for regex in others {
-        assert!(Machine::new(regex).is_none(), "{regex}");
+        assert!(machine(regex).is_none(), "{regex}");
     }
+}
+
+#[test]
+fn searches_that_lead_far_and_nowhere_take_time_that_grows_with_the_text() {
+    // DeepSeek Coder's; the others do not end at once, or find something on the way.
+    for (regex, piece, last) in [
+        (r"\s+$", " ", "0"),
+        (r"(?:ab|b[ac])+z|[^a]", "ab", "c"),
+        (r"a|a+b", "a", "c"),
+        (r"[^x]?\s*[\r\n]|.", "\u{2028}", "x"),
+    ] {
+        let machine = machine(regex).unwrap();
+        let text = |times: usize| piece.repeat(times) + last;
+        assert_twins(regex, &machine, &text(300));
+        let found = machine.find_iter(&text(1 << 20)).count();
+        assert!(found == 0 || found >= 1 << 20, "{regex}: {found}");
+    }
+}
+
+#[test]
+fn the_automata_of_a_file_ask_for_a_number_of_sets_in_all() {
+    let mut sets = Sets::default();
+    let machines = (0..1000).filter(|_| Machine::new(r"\s+a", &mut sets).is_some());
+    assert_eq!(machines.count(), 128);
 }
 
 /// Sets, with the quantifiers that each may have.
@@ -163,7 +198,7 @@ proptest! {
     #[test]
     fn matches_are_those_of_the_engine(regex in expression(), texts in proptest::collection::vec(text(), 40)) {
         prop_assume!(SysRegex::new(&regex).is_ok());
-        if let Some(machine) = Machine::new(&regex) {
+        if let Some(machine) = machine(&regex) {
             for text in &texts {
                 assert_twins(&regex, &machine, text);
             }
