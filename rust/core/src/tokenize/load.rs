@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::added::AddedTokens;
 use super::bpe::{Alphabet, ByteCuts, Cuts, Fallback, Model, Pairs, Scratch, Symbols};
 use super::decode::Decoder;
@@ -29,7 +31,8 @@ impl Parts {
     /// # Errors
     /// A sentence that names the key.
     pub(super) fn new(json: &str) -> Result<Self, String> {
-        let file: File = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let file: File = serde_json::from_str(json)
+            .map_err(|error| other_model(json).unwrap_or_else(|| error.to_string()))?;
         check(&file)?;
         let mut vocabulary = Vocabulary::new(&file.model.vocab)?;
         let merges = merges(&file.model, &vocabulary)?;
@@ -132,17 +135,26 @@ impl Parts {
     }
 }
 
+/// What to say of a file that cannot be read because its model is of another kind, and another form.
+fn other_model(json: &str) -> Option<String> {
+    let file: Value = serde_json::from_str(json).ok()?;
+    check_kind(file["model"]["type"].as_str()?).err()
+}
+
+fn check_kind(kind: &str) -> Result<(), String> {
+    match kind {
+        "BPE" => Ok(()),
+        other => Err(format!("`model.type` `{other}`: only `BPE` is supported")),
+    }
+}
+
 /// Refuses what would change the ids and is not done here.
 fn check(file: &File) -> Result<(), String> {
     if file.version.as_deref().is_some_and(|version| version != "1.0") {
         return Err("a `version` other than 1.0".to_owned());
     }
     let model = &file.model;
-    match model.r#type.as_deref() {
-        Some("BPE") => {}
-        Some(other) => return Err(format!("`model.type` `{other}`: only `BPE` is supported")),
-        None => return Err("a model without `type`".to_owned()),
-    }
+    check_kind(model.r#type.as_deref().ok_or("a model without `type`")?)?;
     if model.dropout.is_some_and(|dropout| dropout != 0.0) {
         return Err("`model.dropout`, with which encoding is random".to_owned());
     }

@@ -326,6 +326,16 @@ mod tests {
             ("{}".to_owned(), "`model`"),
             (json[..json.len() / 2].to_owned(), "EOF"),
             (json.replace("\"BPE\"", "\"WordPiece\""), "`model.type` `WordPiece`"),
+            (
+                edited(&|v| {
+                    v["model"] = serde_json::json!({"type": "Unigram", "unk_id": 0, "vocab": [["a", -1.0]]});
+                }),
+                "`model.type` `Unigram`",
+            ),
+            (
+                edited(&|v| v["model"] = serde_json::json!({"type": "WordPiece", "vocab": {"a": 0}})),
+                "`model.type` `WordPiece`",
+            ),
             (json.replace("\"ByteLevel\"", "\"Psychic\""), "`pre_tokenizer`"),
             (json.replace("\"Regex\": \"", "\"Regex\": \"("), "`pre_tokenizer`"),
             (
