@@ -37,7 +37,7 @@ def disagree(rank, size, port):
         Ranks.current().agree(f"step-{rank}", "checkpoint to go on from")
 
 
-def train(rank, size, port, folder, until):
+def train(rank, size, port, folder, until, **settings):
     """Goes on with the tiny training in `folder`, up to step `until`."""
     meet(rank, size, port)
     with joined():
@@ -45,7 +45,7 @@ def train(rank, size, port, folder, until):
             tiny_model(),
             PretrainObjective(),
             TinyData(rows=ROWS),
-            tiny_train_config(folder, micro_batch_rows=1),
+            tiny_train_config(folder, micro_batch_rows=1, **settings),
             # One process is asked to stop: all do.
             should_stop=lambda: rank == size - 1 and trainer.state.step >= until,
         )

@@ -18,7 +18,7 @@ from triptych._core import train_tokenizer, write_token_shards
 from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.model.huggingface import load_model
-from triptych.train import PretrainObjective, Trainer
+from triptych.train import OptimizerConfig, PretrainObjective, Trainer
 from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import read_metrics
 from triptych.train.ranks import Ranks, add_sums, nearest_divisors
@@ -33,18 +33,20 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def launch(folder, size, until=STEPS):
+def launch(folder, size, until=STEPS, **settings):
     """Trains in so many processes."""
-    start(rank_worker.train, size, folder, until)
+    start(rank_worker.train, size, folder, until, **settings)
 
 
-def start(target, size, *arguments):
+def start(target, size, *arguments, **settings):
     """Calls a function in processes forked from one that has imported torch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rank_worker", "sharded_worker"])
     port = free_port()
     processes = [
-        context.Process(target=target, args=(rank, size, port, *arguments))
+        context.Process(
+            target=target, args=(rank, size, port, *arguments), kwargs=settings
+        )
         for rank in range(size)
     ]
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
@@ -56,14 +58,17 @@ def start(target, size, *arguments):
     assert [process.exitcode for process in processes] == [0] * size
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def trained_alone(folder, **settings):
     """Metrics and weights of one process that was never stopped."""
-    folder = tmp_path_factory.mktemp("alone")
-    config = tiny_train_config(folder, micro_batch_rows=1)
+    config = tiny_train_config(folder, micro_batch_rows=1, **settings)
     model = tiny_model()
     Trainer(model, PretrainObjective(), TinyData(), config).run()
     return read_metrics(folder), model
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return trained_alone(tmp_path_factory.mktemp("alone"))
 
 
 def assert_like_alone(folder, alone):
@@ -84,6 +89,13 @@ def test_one_then_two_then_four_then_two_processes_train_like_one(tmp_path, alon
     for processes, until in ((1, 2), (2, 5), (4, 7), (2, STEPS)):
         launch(tmp_path, processes, until)
     assert_like_alone(tmp_path, alone)
+
+
+def test_muon_in_float32_trains_alike_in_any_number_of_processes(tmp_path):
+    muon = {"optimizer": OptimizerConfig(name="muon")}  # as `pretrain` has it
+    for processes, until in ((1, 2), (2, 5), (4, 7), (2, STEPS)):
+        launch(tmp_path / "grows", processes, until, **muon)
+    assert_like_alone(tmp_path / "grows", trained_alone(tmp_path / "alone", **muon))
 
 
 def test_two_processes_stop_and_go_on_with_the_same_bits(tmp_path):

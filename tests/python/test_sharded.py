@@ -73,7 +73,6 @@ CASES = {
     "context of tensor": (4, {**TENSOR, **CONTEXT}, QWEN3, {}),
 }
 MOE = {"num_experts": 4, "num_experts_per_tok": 2}
-# Where Muon's products are bf16, as by default, an update has three digits.
 MUON_CASES = {
     "muon, fsdp": (2, SHARD),
     "muon, tensor": (2, TENSOR),
@@ -159,9 +158,7 @@ def test_a_model_in_pieces_trains_like_a_whole_one(name, ran, alone):
 
 @pytest.mark.parametrize("name", MUON_CASES)
 def test_muon_makes_whole_matrices_orthogonal(name, ran, alone):
-    first, other = read_metrics(ran / name), read_metrics(alone({}, MUON))
-    assert first[1]["loss"] == pytest.approx(other[1]["loss"], abs=1e-5)
-    assert first[-1]["loss"] == pytest.approx(other[-1]["loss"], abs=1e-3)
+    assert_alike(ran / name, alone({}, MUON))
 
 
 def test_a_run_passes_through_seven_grids_and_ends_like_one_of_one_process(ran, alone):

@@ -104,7 +104,10 @@ class Trainer(Stepping):
         )
         self.placement = place(model, self.ranks, config.parallel, self.precision)
         self.optimizer = create_optimizer(
-            model, config.optimizer, config.stages[0].max_lr
+            model,
+            config.optimizer,
+            config.stages[0].max_lr,
+            in_float32=self.precision.name == "fp32",
         )
         self.placement.adopt(self.optimizer)
         self.placement.average_by(config.average)
