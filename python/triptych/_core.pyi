@@ -539,7 +539,7 @@ class Order:
         batch_rows: int,
         depth: int,
         memory: Callable[[int], Sequence[npt.NDArray[Any]]] | None = None,
-        share: tuple[int, int] = (0, 1),
+        share: tuple[int, int] | None = None,
     ) -> Batches:
         """The batches of the steps from `first_step` on, read ahead by a thread.
 
@@ -549,7 +549,7 @@ class Order:
             depth: batches that wait at a time, 1 to 65,536.
             memory: as for `batch`.
             share: number, from 0, of the run of a step's rows that is read, and how
-                many such runs, all as long, a step's rows are divided into.
+                many such runs, all as long, a step's rows are divided into; None for all.
 
         Raises:
             ConfigError: a number out of its range, or rows that cannot be so divided.

@@ -103,7 +103,7 @@ impl Order {
         Ok(arrays)
     }
 
-    #[pyo3(signature = (first_step, batch_rows, depth, memory = None, share = (0, 1)))]
+    #[pyo3(signature = (first_step, batch_rows, depth, memory = None, share = None))]
     fn prefetch(
         &self,
         py: Python<'_>,
@@ -111,9 +111,9 @@ impl Order {
         #[pyo3(from_py_with = numbers)] batch_rows: u64,
         #[pyo3(from_py_with = numbers)] depth: usize,
         memory: Option<Py<PyAny>>,
-        #[pyo3(from_py_with = numbers)] share: (u64, u64),
+        #[pyo3(from_py_with = numbers)] share: Option<(u64, u64)>,
     ) -> PyResult<Batches> {
-        let share = Share { number: share.0, of: share.1 };
+        let share = share.map_or(Share::WHOLE, |(number, of)| Share { number, of });
         let inner = detached(py, || self.inner.prefetch(first_step, batch_rows, depth, share))?;
         Ok(Batches { inner: Mutex::new(inner), memory, process: std::process::id() })
     }
