@@ -275,6 +275,20 @@ def explicit_attention(
     return torch.einsum("hij,jhd->ihd", weights, v)
 
 
+def assert_like_explicit(leaves, inputs, cu_seqlens, rules, generator):
+    """The result and the gradients of `leaves` are those of attention written out."""
+    found = ops.attention(*inputs, cu_seqlens=cu_seqlens, **rules)
+    expected = explicit_attention(*inputs, cu_seqlens, **rules)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    upstream = torch.randn(found.shape, generator=generator)
+    for one, other in zip(
+        torch.autograd.grad(found, leaves, upstream),
+        torch.autograd.grad(expected, leaves, upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "rules",
     [
@@ -304,16 +318,7 @@ def test_packed_attention_equals_a_dense_mask(rules, lengths):
     if "sinks" in rules:
         leaves.append(torch.tensor(rules["sinks"], requires_grad=True))
         rules = {**rules, "sinks": leaves[-1]}
-    found = ops.attention(q, k, v, cu_seqlens=cu_seqlens, **rules)
-    expected = explicit_attention(q, k, v, cu_seqlens, **rules)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    upstream = torch.randn(found.shape, generator=generator)
-    for one, other in zip(
-        torch.autograd.grad(found, leaves, upstream),
-        torch.autograd.grad(expected, leaves, upstream),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    assert_like_explicit(leaves, (q, k, v), cu_seqlens, rules, generator)
 
 
 @pytest.mark.parametrize("rules", [{}, {"softcap": 2.0}, {"sinks": (0.5, -1.0)}])
@@ -327,16 +332,7 @@ def test_a_window_over_long_documents_equals_a_dense_mask(rules, window):
     rules = {"window": window} | {
         name: torch.tensor(x) if name == "sinks" else x for name, x in rules.items()
     }
-    found = ops.attention(*leaves, cu_seqlens=cu_seqlens, **rules)
-    expected = explicit_attention(*leaves, cu_seqlens, **rules)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    upstream = torch.randn(found.shape, generator=generator)
-    for one, other in zip(
-        torch.autograd.grad(found, leaves, upstream),
-        torch.autograd.grad(expected, leaves, upstream),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    assert_like_explicit(leaves, leaves, cu_seqlens, rules, generator)
 
 
 @pytest.mark.parametrize("softcap", [None, 2.0])
