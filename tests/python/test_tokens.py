@@ -1,7 +1,9 @@
 """Token shards from Python: written, read without triptych, and damaged."""
 
 import json
+import random
 import re
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -189,3 +191,16 @@ def test_a_lone_surrogate_is_an_error_of_every_way_to_encode(tokenizer):
     for encode in (tokenizer.encode_arrays, tokenizer.encode_batch):
         with pytest.raises(UnicodeEncodeError):
             encode(["ab", "a\ud800b"])
+
+
+def test_a_vocabulary_of_one_long_word_takes_no_longer_than_one_of_its_parts():
+    letters = "".join(random.Random(0).choices("ACGT", k=1_000_000))
+    parts = [letters[at : at + 200] for at in range(0, len(letters), 200)]
+
+    def seconds(text):
+        start = time.process_time()
+        train_tokenizer(None, [text], 8_000)
+        return time.process_time() - start
+
+    # One merge looked at the whole word: 6.6 times as long.
+    assert min(seconds(letters) for _ in range(2)) < 3 * seconds(" ".join(parts))
