@@ -4,6 +4,7 @@ import itertools
 import json
 import pickle
 import struct
+import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
@@ -469,3 +470,16 @@ def test_a_step_or_row_out_of_range_is_a_config_error(folders):
     ]:
         with pytest.raises(ConfigError, match="expected"):
             call()
+
+
+def test_planning_takes_time_by_the_number_of_stages_and_not_by_its_square(source):
+    folder = source([5, 9, 3])
+
+    def seconds(stages):
+        table = [stage(1, 1, 8, name=f"s{i}", a=1) for i in range(stages)]
+        start = time.process_time()
+        assert Order([("a", folder)], table, 0).num_steps == stages
+        return time.process_time() - start
+
+    fewest = min(seconds(1_000) for _ in range(3))
+    assert seconds(16_000) < 64 * fewest  # 16 times as many; the square is 256

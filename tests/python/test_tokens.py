@@ -1,7 +1,11 @@
 """Token shards from Python: written, read without triptych, and damaged."""
 
 import json
+import random
 import re
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -189,3 +193,39 @@ def test_a_lone_surrogate_is_an_error_of_every_way_to_encode(tokenizer):
     for encode in (tokenizer.encode_arrays, tokenizer.encode_batch):
         with pytest.raises(UnicodeEncodeError):
             encode(["ab", "a\ud800b"])
+
+
+def test_a_vocabulary_of_one_long_word_takes_no_longer_than_one_of_its_parts():
+    letters = "".join(random.Random(0).choices("ACGT", k=1_000_000))
+    parts = [letters[at : at + 200] for at in range(0, len(letters), 200)]
+
+    def seconds(text):
+        start = time.process_time()
+        train_tokenizer(None, [text], 8_000)
+        return time.process_time() - start
+
+    # One merge looked at the whole word: 6.6 times as long.
+    assert min(seconds(letters) for _ in range(2)) < 3 * seconds(" ".join(parts))
+
+
+def test_a_table_of_many_small_documents_takes_little_memory_for_each(tmp_path):
+    code = (
+        "import resource, sys\n"
+        "from triptych._core import tokenize_documents, train_tokenizer\n"
+        'tokenizer = train_tokenizer(None, ["a b"], 300)\n'
+        "tokenize_documents([sys.argv[1]], tokenizer, sys.argv[2])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+
+    def peak_bytes(documents):
+        path = tmp_path / f"{documents}.jsonl"
+        lines = (
+            f'{{"id": "{i}", "text": "a", "source": "s"}}\n' for i in range(documents)
+        )
+        path.write_text("".join(lines), encoding="utf-8")
+        command = [sys.executable, "-c", code, str(path), str(tmp_path / path.stem)]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        return int(found.stdout)
+
+    more = peak_bytes(1_600_000) - peak_bytes(100_000)
+    assert more / 1_500_000 < 110  # bytes a document

@@ -72,6 +72,8 @@ struct Source {
 struct Pool {
     source: usize,
     packing: Packing,
+    /// Rows that the stages planned so far take: to count them anew for each stage takes time by its square.
+    drawn: u64,
 }
 
 impl Pool {
@@ -165,7 +167,11 @@ impl Order {
             let (mixture, draws) = self.begin(&stage, rows)?;
             (mixture, 0, draws)
         };
-        self.plans.push(Plan { first_step: self.num_steps(), stage, data_steps, mixture, first_row, draws });
+        let plan = Plan { first_step: self.num_steps(), stage, data_steps, mixture, first_row, draws };
+        for (draw, dealt) in plan.draws.iter().zip(plan.dealt(0..plan.rows())) {
+            self.pools[draw.pool].drawn += dealt.end - dealt.start;
+        }
+        self.plans.push(plan);
         Ok(())
     }
 
@@ -176,7 +182,7 @@ impl Order {
         let mut draws = Vec::with_capacity(used.len());
         for source in used {
             let pool = self.pool_of(source, stage.seq_len, stage.packing)?;
-            draws.push(Draw { pool, first_row: self.drawn(pool) });
+            draws.push(Draw { pool, first_row: self.pools[pool].drawn });
         }
         Ok((mixture, draws))
     }
@@ -203,12 +209,6 @@ impl Order {
         first..self.skips.data_step(self.num_steps() + stage.steps - 1) + 1
     }
 
-    /// Rows that the stages planned so far take from a pool.
-    fn drawn(&self, pool: usize) -> u64 {
-        let dealt = self.plans.iter().flat_map(|plan| plan.draws.iter().zip(plan.dealt(0..plan.rows())));
-        dealt.filter(|(draw, _)| draw.pool == pool).map(|(_, dealt)| dealt.end - dealt.start).sum()
-    }
-
     fn pool_of(&mut self, source: usize, seq_len: usize, strategy: Strategy) -> Result<usize> {
         let known = self.pools.iter().position(|pool| pool.is(source, seq_len, strategy));
         if let Some(index) = known {
@@ -221,7 +221,7 @@ impl Order {
             let expected = format!("at least one unit of at most {seq_len} tokens");
             return Err(Error::EmptyCorpus { inputs: format!("source `{name}`"), expected });
         }
-        self.pools.push(Pool { source, packing });
+        self.pools.push(Pool { source, packing, drawn: 0 });
         Ok(self.pools.len() - 1)
     }
 
@@ -245,8 +245,8 @@ impl Order {
 
     /// Planned passes over a source, over all its packings.
     fn epochs_of(&self, name: &str) -> f64 {
-        let pools = self.pools.iter().enumerate().filter(|(_, pool)| self.sources[pool.source].name == name);
-        pools.map(|(index, pool)| self.drawn(index) as f64 / pool.packing.num_rows() as f64).sum()
+        let pools = self.pools.iter().filter(|pool| self.sources[pool.source].name == name);
+        pools.map(|pool| pool.drawn as f64 / pool.packing.num_rows() as f64).sum()
     }
 
     /// Steps of all stages.

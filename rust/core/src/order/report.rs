@@ -91,22 +91,21 @@ impl Order {
 
     fn source_report(&self, source: usize) -> SourceReport {
         let content = self.sources[source].shards.content();
-        let pools = self.pools.iter().enumerate().filter(|(_, pool)| pool.source == source);
+        let pools = self.pools.iter().filter(|pool| pool.source == source);
         SourceReport {
             name: self.sources[source].name.clone(),
             documents: content.num_documents,
             tokens: content.num_tokens,
-            packings: pools.map(|(index, pool)| self.pool_report(index, pool)).collect(),
+            packings: pools.map(|pool| self.pool_report(pool)).collect(),
         }
     }
 
-    fn pool_report(&self, index: usize, pool: &Pool) -> PoolReport {
-        let planned_rows = self.drawn(index);
+    fn pool_report(&self, pool: &Pool) -> PoolReport {
         PoolReport {
             packing: pool.packing.report().clone(),
-            planned_rows,
-            planned_tokens: self.tokens_before(pool, planned_rows),
-            epochs: planned_rows as f64 / pool.packing.num_rows() as f64,
+            planned_rows: pool.drawn,
+            planned_tokens: self.tokens_before(pool, pool.drawn),
+            epochs: pool.drawn as f64 / pool.packing.num_rows() as f64,
         }
     }
 

@@ -8,7 +8,7 @@ use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as Physical};
 use parquet::column::reader::get_typed_column_reader;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, DEFAULT_WRITE_BATCH_SIZE};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{SchemaDescriptor, Type};
@@ -23,33 +23,60 @@ const OFFSET: usize = 2;
 const LENGTH: usize = 3;
 
 /// The table of one shard while it is written.
+///
+/// Strings lie one after the other: an allocation each took 165 bytes a document.
 #[derive(Debug, Default)]
 pub struct DocTable {
-    ids: Vec<ByteArray>,
-    sources: Vec<ByteArray>,
-    offsets: Vec<i64>,
+    ids: Strings,
+    sources: Strings,
     lengths: Vec<i64>,
     tokens: u64,
+}
+
+/// Strings, and where each ends.
+#[derive(Debug, Default)]
+struct Strings {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Strings {
+    fn push(&mut self, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
+        self.ends.push(self.text.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = ByteArray> + '_ {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts.zip(&self.ends).map(|(start, end)| self.text[*start..*end].to_vec().into())
+    }
 }
 
 impl DocTable {
     /// Adds a document that follows the one before.
     pub fn push(&mut self, id: &str, source: &str, length: u64) {
-        self.ids.push(id.into());
-        self.sources.push(source.into());
-        self.offsets.push(signed(self.tokens));
+        self.ids.push(id);
+        self.sources.push(source);
         self.lengths.push(signed(length));
         self.tokens += length;
     }
 
     /// Documents so far.
     pub fn documents(&self) -> u64 {
-        self.ids.len() as u64
+        self.lengths.len() as u64
     }
 
     /// Tokens so far.
     pub fn tokens(&self) -> u64 {
         self.tokens
+    }
+
+    fn offsets(&self) -> impl Iterator<Item = i64> + '_ {
+        self.lengths.iter().scan(0, |end, length| {
+            let offset = *end;
+            *end += length;
+            Some(offset)
+        })
     }
 
     /// Writes the table as one row group.
@@ -62,10 +89,10 @@ impl DocTable {
             WriterProperties::builder().set_created_by(format!("triptych {}", crate::VERSION)).build();
         let mut writer = SerializedFileWriter::new(File::create(path)?, schema()?, Arc::new(properties))?;
         let mut group = writer.next_row_group()?;
-        write_column::<ByteArrayType>(&mut group, &self.ids)?;
-        write_column::<ByteArrayType>(&mut group, &self.sources)?;
-        write_column::<Int64Type>(&mut group, &self.offsets)?;
-        write_column::<Int64Type>(&mut group, &self.lengths)?;
+        write_column::<ByteArrayType>(&mut group, self.ids.iter())?;
+        write_column::<ByteArrayType>(&mut group, self.sources.iter())?;
+        write_column::<Int64Type>(&mut group, self.offsets())?;
+        write_column::<Int64Type>(&mut group, self.lengths.iter().copied())?;
         group.close()?;
         writer.close().map(drop)
     }
@@ -116,11 +143,18 @@ fn check_schema(found: &SchemaDescriptor) -> ParquetResult<()> {
 
 fn write_column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
-    values: &[T::T],
+    mut values: impl Iterator<Item = T::T>,
 ) -> ParquetResult<()> {
     let Some(mut column) = group.next_column()? else { return Ok(()) };
-    column.typed::<T>().write_batch(values, None, None)?;
-    column.close()
+    let mut batch: Vec<T::T> = Vec::new();
+    loop {
+        batch.clear();
+        batch.extend(values.by_ref().take(DEFAULT_WRITE_BATCH_SIZE));
+        if batch.is_empty() {
+            return column.close();
+        }
+        column.typed::<T>().write_batch(&batch, None, None)?;
+    }
 }
 
 /// Lengths of the documents of a shard, checked to be contiguous from offset 0.

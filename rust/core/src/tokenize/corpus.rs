@@ -30,6 +30,13 @@ pub struct Document {
     pub text: String,
 }
 
+impl Document {
+    /// About the memory that it takes: of small documents most is not their text.
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.id.len() + self.source.len() + self.text.len()
+    }
+}
+
 /// A document with the language that it says it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labelled {

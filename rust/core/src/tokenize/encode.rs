@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::shard::{ShardSpec, ShardWriter};
 
-/// Bytes of text encoded together; bounds memory, and gives threads work of equal size.
+/// Bytes of documents encoded together; bounds memory, and gives threads work of equal size.
 const BATCH_BYTES: usize = 8 << 20;
 
 /// How far tokenizing has come.
@@ -87,7 +87,7 @@ pub(super) fn batches(
         while bytes < BATCH_BYTES {
             match documents.next() {
                 Some(Ok(Labelled { document, language })) => {
-                    bytes += document.text.len();
+                    bytes += document.held_bytes();
                     batch.documents.push(document);
                     batch.languages.push(language);
                 }

@@ -3,7 +3,8 @@
 //! Pair counts are kept up to date instead of counted again after each merge. What a merge changes
 //! is gathered by neighbour first, in arrays indexed by token, so that the table of pairs is asked
 //! once a neighbour and not once a word. Ties go to the smaller pair of ids, so the result depends
-//! on the counts alone, not on the order of the words.
+//! on the counts alone, not on the order of the words. A long word stands in pieces, so that a merge
+//! looks at what is near its pair and not at a whole genome.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -14,6 +15,9 @@ use super::gather::Gathered;
 /// Two adjacent token ids.
 pub type Pair = (u32, u32);
 
+/// Most symbols of a piece: longer than words of prose are.
+const PIECE_LEN: usize = 512;
+
 /// The distinct words of the corpus, one after the other.
 #[derive(Default)]
 struct Words {
@@ -21,10 +25,12 @@ struct Words {
     spans: Vec<Span>,
 }
 
-/// Where a word stands among the symbols, and the number of its occurrences.
+/// Where a word, or a piece of one, stands among the symbols, and the number of the word's occurrences.
 struct Span {
     start: usize,
     len: u32,
+    /// Whether the word goes on in the next span.
+    goes_on: bool,
     count: u64,
 }
 
@@ -32,7 +38,7 @@ struct Span {
 #[derive(Default)]
 struct Entry {
     count: u64,
-    /// Words that hold, or once held, the pair.
+    /// Spans in which the pair begins, or once began.
     places: Vec<u32>,
     /// Whether it is among the merges: where two pairs make one token, a pair can come up again.
     is_merged: bool,
@@ -52,9 +58,13 @@ pub struct Merger {
 impl Merger {
     /// Counts the pairs of the words; pairs that would make a `reserved` token are not merged.
     pub(super) fn new(counts: &WordCounts, reserved: HashSet<Vec<u8>>) -> Self {
+        Self::in_pieces(counts, reserved, PIECE_LEN)
+    }
+
+    fn in_pieces(counts: &WordCounts, reserved: HashSet<Vec<u8>>, piece_len: usize) -> Self {
         let vocabulary: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
         let mut merger = Self {
-            words: Words::new(counts),
+            words: Words::new(counts, piece_len),
             pairs: PairTable::default(),
             queue: BinaryHeap::new(),
             ids: vocabulary.iter().cloned().zip(0..).collect(),
@@ -90,7 +100,9 @@ impl Merger {
 
     fn count_all(&mut self) {
         for (index, span) in (0..).zip(&self.words.spans) {
-            for two in self.words.symbols[span.start..][..span.len as usize].windows(2) {
+            // A word is whole at first: the first symbol of its next piece stands behind this piece.
+            let len = span.len as usize + usize::from(span.goes_on);
+            for two in self.words.symbols[span.start..][..len].windows(2) {
                 let entry = self.pairs.entry((two[0], two[1]));
                 entry.count += span.count;
                 if entry.places.last() != Some(&index) {
@@ -132,7 +144,10 @@ impl Merger {
         }))
     }
 
-    fn merge(&mut self, pair: Pair, id: u32, places: Vec<u32>, gathered: &mut Gathered) {
+    fn merge(&mut self, pair: Pair, id: u32, mut places: Vec<u32>, gathered: &mut Gathered) {
+        if pair.0 == pair.1 {
+            places.sort_unstable(); // a run is paired from its left, also from piece to piece
+        }
         for place in places {
             self.words.merge(place, pair, id, gathered);
         }
@@ -154,19 +169,25 @@ impl Merger {
 
 impl Words {
     /// The words of two bytes and more: others have no pair.
-    fn new(counts: &WordCounts) -> Self {
+    fn new(counts: &WordCounts, piece_len: usize) -> Self {
         let mut words = Self::default();
         counts.each(|bytes, count| {
-            if bytes.len() > 1 {
-                words.spans.push(Span { start: words.symbols.len(), len: bytes.len() as u32, count });
-                words.symbols.extend(bytes.iter().map(|byte| u32::from(*byte)));
+            let mut left = if bytes.len() > 1 { bytes } else { &[] };
+            while !left.is_empty() {
+                let (piece, rest) = left.split_at(left.len().min(piece_len));
+                let (start, len) = (words.symbols.len(), piece.len() as u32);
+                words.spans.push(Span { start, len, goes_on: !rest.is_empty(), count });
+                words.symbols.extend(piece.iter().map(|byte| u32::from(*byte)));
+                left = rest;
             }
         });
         words
     }
 
-    /// Replaces each `pair` of a word, from the left, by `id`, and gathers what its neighbours lose and gain.
+    /// Replaces each `pair` that begins in a span, from the left, by `id`, and gathers what its neighbours
+    /// lose and gain.
     fn merge(&mut self, place: u32, pair: Pair, id: u32, gathered: &mut Gathered) {
+        let (before, after) = (self.before(place), self.first(self.after(place)));
         let span = &mut self.spans[place as usize];
         let symbols = &mut self.symbols[span.start..][..span.len as usize];
         let (mut from, mut to) = (0, 0);
@@ -174,9 +195,11 @@ impl Words {
             if from + 1 < symbols.len() && (symbols[from], symbols[from + 1]) == pair {
                 if to > 0 {
                     gathered.before(symbols[to - 1], span.count, place);
+                } else if let Some((token, place)) = before {
+                    gathered.before(token, span.count, place);
                 }
-                if let Some(next) = symbols.get(from + 2) {
-                    gathered.after(*next, span.count, place);
+                if let Some(next) = symbols.get(from + 2).copied().or(after) {
+                    gathered.after(next, span.count, place);
                 }
                 symbols[to] = id;
                 from += 2;
@@ -187,6 +210,49 @@ impl Words {
             to += 1;
         }
         span.len = to as u32;
+        if after == Some(pair.1) && to > 0 && symbols[to - 1] == pair.0 {
+            self.merge_across(place, id, gathered);
+        }
+    }
+
+    /// Replaces the last symbol of a piece and the first one behind it by `id`.
+    fn merge_across(&mut self, place: u32, id: u32, gathered: &mut Gathered) {
+        let Some(next) = self.after(place) else { return };
+        self.spans[next].start += 1;
+        self.spans[next].len -= 1;
+        let Span { start, len, count, .. } = self.spans[place as usize];
+        let last = start + len as usize - 1;
+        let inside = (len > 1).then(|| (self.symbols[last - 1], place));
+        if let Some((token, place)) = inside.or_else(|| self.before(place)) {
+            gathered.before(token, count, place);
+        }
+        if let Some(token) = self.first(self.after(place)) {
+            gathered.after(token, count, place);
+        }
+        self.symbols[last] = id;
+    }
+
+    /// The last symbol of the word before this piece, and the piece that it stands in.
+    fn before(&self, place: u32) -> Option<(u32, u32)> {
+        let earlier = self.spans[..place as usize].iter().rev().take_while(|span| span.goes_on);
+        let (span, place) = earlier.zip((0..place).rev()).find(|(span, _)| span.len > 0)?;
+        Some((self.symbols[span.start + span.len as usize - 1], place))
+    }
+
+    /// The next piece of the word that has symbols left.
+    fn after(&self, place: u32) -> Option<usize> {
+        let mut next = place as usize;
+        while self.spans[next].goes_on {
+            next += 1;
+            if self.spans[next].len > 0 {
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    fn first(&self, span: Option<usize>) -> Option<u32> {
+        span.map(|span| self.symbols[self.spans[span].start])
     }
 }
 
@@ -254,11 +320,15 @@ mod tests {
     }
 
     fn merger(words: &Table) -> Merger {
+        merger_in_pieces(words, PIECE_LEN)
+    }
+
+    fn merger_in_pieces(words: &Table, piece_len: usize) -> Merger {
         let mut counts = WordCounts::default();
         for (word, count) in words {
             counts.add(word, 0, word.len(), *count);
         }
-        Merger::new(&counts, HashSet::from([b"cab".to_vec()]))
+        Merger::in_pieces(&counts, HashSet::from([b"cab".to_vec()]), piece_len)
     }
 
     fn widen(bytes: &[u8]) -> Vec<u32> {
@@ -317,6 +387,15 @@ mod tests {
             let words: Table = table.into_iter().map(|(w, c)| (w.into_bytes(), c)).collect();
             let expected = naive(&words, 290);
             proptest::prop_assert_eq!(merger(&words).run(290, 2, |_| {}).1, expected);
+        }
+
+        #[test]
+        fn pieces_of_words_give_the_merges_of_whole_words(
+            table in proptest::collection::hash_map("a{0,9}[ab]{1,20}[abc]{0,9}", 1u64..9, 1..12), piece_len in 1usize..6
+        ) {
+            let words: Table = table.into_iter().map(|(w, c)| (w.into_bytes(), c)).collect();
+            let expected = naive(&words, 290);
+            proptest::prop_assert_eq!(merger_in_pieces(&words, piece_len).run(290, 2, |_| {}).1, expected);
         }
     }
 }

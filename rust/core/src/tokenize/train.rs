@@ -22,7 +22,7 @@ const MAX_VOCAB_SIZE: usize = 1 << 20;
 /// A pair that occurs once says nothing about other text.
 const MIN_PAIR_COUNT: u64 = 2;
 
-/// Bytes of text counted together; bounds memory, and gives threads work of equal size.
+/// Bytes of documents counted together; bounds memory, and gives threads work of equal size.
 const BATCH_BYTES: usize = 8 << 20;
 
 /// Settings of [`train`].
@@ -224,7 +224,7 @@ fn count_words(
     for document in documents {
         let document = document?;
         unread.read(&document.source);
-        bytes += document.text.len();
+        bytes += document.held_bytes();
         batch.push(document);
         seen += 1;
         if bytes >= BATCH_BYTES {
