@@ -6,11 +6,14 @@ family; only safetensors are read, nothing is unpickled.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +89,9 @@ class LanguageModel:
         )
         require_utf8(prompts)
         encoded = self.tokenizer.encode_batch(list(prompts))
-        ids = [[self.tokenizer.bos_id, *prompt] for prompt in encoded]
+        opening = opening_ids(self.tokenizer)
+        # A model completes nothing only after something.
+        ids = [[*opening, *prompt] or [self.tokenizer.bos_id] for prompt in encoded]
         return [self.text(c.ids) for c in self.complete(ids, sampling)]
 
     def complete(
@@ -196,6 +201,31 @@ def marker_ids(tokenizer: Tokenizer) -> list[int]:
     """Ids of the markers, which never belong to a text or a reply."""
     ids = (tokenizer.token_to_id(f"<|{name}|>") for name in MARKERS)
     return [id_ for id_ in ids if id_ is not None]
+
+
+def opening_ids(tokenizer: Tokenizer) -> list[int]:
+    """Ids before a prompt: BOS of triptych's tokenizers, else what the file's template has.
+
+    Llama 3 has `<|begin_of_text|>` there, Qwen and SmolLM have nothing, and complete
+    otherwise what they were not trained on.
+    """
+    if tokenizer.token_to_id("<|bos|>") is not None:
+        return [tokenizer.bos_id]
+    return _before_text(json.loads(tokenizer.to_str()).get("post_processor"))
+
+
+def _before_text(processor: Any) -> list[int]:
+    """Ids that a `post_processor` of a `tokenizer.json` puts before a single text."""
+    match processor:
+        case {"type": "Sequence", "processors": steps}:
+            return [id_ for step in reversed(steps) for id_ in _before_text(step)]
+        case {"type": "TemplateProcessing", "single": single, "special_tokens": ids}:
+            before = takewhile(lambda piece: "SpecialToken" in piece, single)
+            names = [piece["SpecialToken"]["id"] for piece in before]
+            return [id_ for name in names for id_ in ids[name]["ids"]]
+        case {"type": "BertProcessing" | "RobertaProcessing", "cls": [_, id_]}:
+            return [id_]
+    return []
 
 
 def use_threads(threads: int | None) -> int:

@@ -9,12 +9,12 @@ from collections import Counter
 import pytest
 import torch
 
-from triptych import generation, load_model
+from triptych import Tokenizer, generation, load_model
 from triptych.commands.chat import ChatConfig, Session, chat
 from triptych.conversation import render
 from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, _draw, generate, stream
-from triptych.language_model import LanguageModel
+from triptych.language_model import LanguageModel, opening_ids
 
 PROMPTS = [[1, 10, 11, 12], [1, 20], [1, 30, 31, 32, 33, 34, 35]]
 
@@ -322,3 +322,60 @@ def test_a_folder_says_which_ids_end_a_completion(model_folder, tmp_path, name):
     assert free == opened.tokenizer.decode(drawn)
     found = load_model(folder).generate(["one latte"], max_new_tokens=8)
     assert found == [opened.tokenizer.decode(drawn[:cut])]
+
+
+def template(*single, **ids):
+    pieces = [
+        {"SpecialToken": {"id": name, "type_id": 0}}
+        if name in ids
+        else {"Sequence": {"id": name, "type_id": 0}}
+        for name in single
+    ]
+    tokens = {n: {"id": n, "ids": i, "tokens": [n] * len(i)} for n, i in ids.items()}
+    return {
+        "type": "TemplateProcessing",
+        "single": pieces,
+        "pair": [*pieces, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": tokens,
+    }
+
+
+BYTES = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False}
+BYTES["use_regex"] = True
+OPENED = template("<s>", "A", **{"<s>": [3]})
+PROCESSORS = [
+    None,
+    BYTES,
+    OPENED,
+    template("<a>", "<b>", "A", "<c>", **{"<a>": [3], "<b>": [4, 5], "<c>": [6]}),
+    template("A", "<c>", **{"<c>": [6]}),
+    {"type": "Sequence", "processors": [BYTES, OPENED]},
+    {"type": "Sequence", "processors": [OPENED, template("b", "A", b=[4, 5])]},
+    {"type": "BertProcessing", "sep": ["</s>", 5], "cls": ["<s>", 4]},
+]
+
+
+def test_a_prompt_is_opened_as_the_file_of_the_tokenizer_says(model_folder):
+    tokenizers = pytest.importorskip("tokenizers")
+    ours = load_model(model_folder).tokenizer
+    assert opening_ids(ours) == [ours.bos_id]
+    file = json.loads(ours.to_str().replace("<|bos|>", "<|begin_of_text|>"))
+    ids = ours.encode("one latte")
+    for processor in PROCESSORS:
+        text = json.dumps(file | {"post_processor": processor})
+        found = tokenizers.Tokenizer.from_str(text).encode("one latte").ids
+        at = next(at for at in range(len(found)) if found[at:][: len(ids)] == ids)
+        assert opening_ids(Tokenizer.from_str(text)) == found[:at]
+
+
+def test_nothing_is_completed_though_nothing_opens_a_prompt(model_folder, tmp_path):
+    folder = tmp_path / "published"
+    unread = shutil.ignore_patterns("manifest.json")
+    shutil.copytree(model_folder, folder, ignore=unread)
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text().replace("<|bos|>", "<|begin_of_text|>"))
+    opened = load_model(folder)
+    assert opening_ids(opened.tokenizer) == []
+    after_bos = [[opened.tokenizer.bos_id]]
+    drawn = opened.complete(after_bos, Sampling(max_new_tokens=4))[0].ids
+    assert opened.generate([""], max_new_tokens=4) == [opened.text(drawn)]
