@@ -60,7 +60,7 @@ impl Tokenizer {
         py: Python<'_>,
         texts: &[Py<PyString>],
         allow_special: bool,
-        take: impl FnMut(&[Encoded]) -> PyResult<()> + Send,
+        take: impl FnMut(&Encoded) -> PyResult<()> + Send,
     ) -> PyResult<()> {
         let sized: Vec<(usize, &Py<PyString>)> =
             texts.iter().map(|text| Ok((text.bind(py).len()?, text))).collect::<PyResult<_>>()?;
@@ -92,18 +92,15 @@ impl Arrays {
         Self { ids: PyArray1::zeros(py, room, false).unbind(), room, len: 0, ends: Vec::new() }
     }
 
-    fn take(&mut self, parts: &[Encoded]) -> PyResult<()> {
+    fn take(&mut self, part: &Encoded) -> PyResult<()> {
         let before = self.len;
-        for part in parts {
-            self.ends.extend(part.ends.iter().map(|end| (self.len + end) as u64));
-            self.len += part.ids.len();
-        }
+        self.ends.extend(part.ends.iter().map(|end| (before + end) as u64));
+        self.len += part.ids.len();
         Python::attach(|py| {
             if self.len > self.room {
                 self.grow(py, before)?;
             }
-            let mut ids = self.ids.bind(py).readwrite();
-            Encoded::copy_ids(parts, &mut ids.as_slice_mut()?[before..self.len]);
+            self.ids.bind(py).readwrite().as_slice_mut()?[before..self.len].copy_from_slice(&part.ids);
             Ok(())
         })
     }
@@ -159,8 +156,8 @@ impl Tokenizer {
         allow_special: bool,
     ) -> PyResult<Vec<Vec<u32>>> {
         let mut ids = Vec::with_capacity(texts.len());
-        self.encode_into(py, &texts, allow_special, |parts| {
-            ids.extend(parts.iter().flat_map(Encoded::to_vecs));
+        self.encode_into(py, &texts, allow_special, |part| {
+            ids.extend(part.to_vecs());
             Ok(())
         })?;
         Ok(ids)
@@ -175,7 +172,7 @@ impl Tokenizer {
     ) -> PyResult<(Ids<'py>, Ends<'py>)> {
         let chars = texts.iter().map(|text| text.bind(py).len()).sum::<PyResult<usize>>()?;
         let mut arrays = Arrays::new(py, chars / 3);
-        self.encode_into(py, &texts, allow_special, |parts| arrays.take(parts))?;
+        self.encode_into(py, &texts, allow_special, |part| arrays.take(part))?;
         arrays.finish(py)
     }
 

@@ -1,7 +1,5 @@
 //! Ids of several texts, one after the other.
 
-use super::share;
-
 /// Ids of several texts in one vector, with where each text's end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded {
@@ -29,26 +27,11 @@ impl Encoded {
         self.ends.push(self.ids.len());
     }
 
-    /// Consecutive parts as one.
-    pub(super) fn joined(mut parts: Vec<Self>) -> Self {
-        if parts.len() == 1 {
-            return parts.pop().unwrap_or_default();
-        }
-        let mut ends = Vec::with_capacity(parts.iter().map(|part| part.ends.len()).sum());
-        let mut num_ids = 0;
-        for part in &parts {
-            ends.extend(part.ends.iter().map(|end| num_ids + end));
-            num_ids += part.ids.len();
-        }
-        let mut ids = vec![0; num_ids];
-        Self::copy_ids(&parts, &mut ids);
-        Self { ids, ends }
-    }
-
-    /// Copies the ids of consecutive parts to `to`, which is as long as they are, on all threads.
-    pub fn copy_ids(parts: &[Self], to: &mut [u32]) {
-        let ids: Vec<&[u32]> = parts.iter().map(|part| &*part.ids).collect();
-        share::copy_across(to, &ids, share::num_threads());
+    /// Appends those of other texts.
+    pub(super) fn append(&mut self, other: &Self) {
+        let num_ids = self.ids.len();
+        self.ids.extend_from_slice(&other.ids);
+        self.ends.extend(other.ends.iter().map(|end| num_ids + end));
     }
 
     /// The ids of each text.

@@ -1,13 +1,15 @@
 //! Work shared out on threads that end with it: so it also works in a process that was forked.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Size of a part, in the unit of the caller: small enough that threads end together.
 const PART_SIZE: usize = 128 << 10;
 
-/// Parts of a wave for each thread: 8 MiB, of whose time threads wait about a hundredth for the last.
-const WAVE_PARTS: usize = 64;
+/// Parts for each thread that may be done before one that takes long: 8 MiB.
+const AHEAD_PARTS: usize = 64;
 
 /// Threads to use: those of the pool that this runs in, or as many as the machine runs at once.
 pub(super) fn num_threads() -> usize {
@@ -48,44 +50,137 @@ pub(super) fn across<T: Sync, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Copies the parts one after the other to `all`, which is as long as they are, on up to `num_threads` threads:
-/// new memory is slow where it is first written to.
-pub(super) fn copy_across(all: &mut [u32], parts: &[&[u32]], num_threads: usize) {
-    let share = all.len().div_ceil(num_threads.max(1)).max(PART_SIZE);
-    std::thread::scope(|scope| {
-        let (mut rest, mut parts) = (all, parts);
-        while !parts.is_empty() {
-            let mut sum = 0;
-            let is_below_share = |part: &&&[u32]| {
-                let before = sum;
-                sum += part.len();
-                before < share
-            };
-            let (some, left) = parts.split_at(parts.iter().take_while(is_below_share).count());
-            let (to, after) = rest.split_at_mut(some.iter().map(|part| part.len()).sum());
-            (rest, parts) = (after, left);
-            if parts.is_empty() {
-                copy(to, some);
-            } else {
-                scope.spawn(move || copy(to, some));
-            }
+/// Does `work` on consecutive parts of `items`, on up to `num_threads` threads, and gives each result to `take` in
+/// order, on the thread that made the one that was missing, where it is still near.
+///
+/// # Errors
+/// The first that `work` or `take` gave, in the order of the parts.
+pub(super) fn in_order<T: Sync, R: Send, E: Send>(
+    items: &[T],
+    num_threads: usize,
+    size: impl Fn(&T) -> usize,
+    work: impl Fn(&[T]) -> Result<R, E> + Sync,
+    mut take: impl FnMut(R) -> Result<(), E> + Send,
+) -> Result<(), E> {
+    let parts = parts(items, size, PART_SIZE);
+    if num_threads <= 1 {
+        return parts.into_iter().try_for_each(|part| take(work(&items[part])?));
+    }
+    let (line, take) = (Line::new(parts.len(), AHEAD_PARTS * num_threads), Mutex::new(take));
+    let run = || {
+        let _guard = EndIfPanicking(&line);
+        while let Some(part) = line.next() {
+            line.put(part, work(&items[parts[part].clone()]), &take);
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..num_threads.min(parts.len()) {
+            scope.spawn(run);
+        }
+        run();
     });
+    let failed = line.state().failed.take();
+    failed.map_or(Ok(()), Err)
 }
 
-fn copy(mut to: &mut [u32], parts: &[&[u32]]) {
-    for part in parts {
-        let (here, rest) = to.split_at_mut(part.len());
-        here.copy_from_slice(part);
-        to = rest;
+/// Results that wait for those before them.
+struct Line<R, E> {
+    state: Mutex<State<R, E>>,
+    /// Some were taken, or it is over.
+    moved: Condvar,
+    num_parts: usize,
+    /// Most parts that may be begun and not taken.
+    max_ahead: usize,
+}
+
+struct State<R, E> {
+    num_begun: usize,
+    num_taken: usize,
+    /// What was made of the parts from the first that is not taken.
+    waiting: VecDeque<Option<Result<R, E>>>,
+    /// A thread takes what there is.
+    is_taking: bool,
+    is_over: bool,
+    failed: Option<E>,
+}
+
+impl<R, E> Line<R, E> {
+    fn new(num_parts: usize, max_ahead: usize) -> Self {
+        let state = State {
+            num_begun: 0,
+            num_taken: 0,
+            waiting: VecDeque::new(),
+            is_taking: false,
+            is_over: false,
+            failed: None,
+        };
+        Self { state: Mutex::new(state), moved: Condvar::new(), num_parts, max_ahead }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<R, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next part to do; waits while too many are ahead of one that takes long.
+    fn next(&self) -> Option<usize> {
+        let mut state = self.state();
+        while !state.is_over && state.num_begun - state.num_taken >= self.max_ahead {
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.is_over || state.num_begun == self.num_parts {
+            return None;
+        }
+        state.num_begun += 1;
+        state.waiting.push_back(None);
+        Some(state.num_begun - 1)
+    }
+
+    /// Puts in what was made of a part, and takes what is next, unless another thread does.
+    fn put(&self, part: usize, made: Result<R, E>, take: &Mutex<impl FnMut(R) -> Result<(), E>>) {
+        let mut state = self.state();
+        if state.is_over {
+            return;
+        }
+        let place = part - state.num_taken;
+        state.waiting[place] = Some(made);
+        if state.is_taking {
+            return;
+        }
+        state.is_taking = true;
+        while let Some(Some(made)) = state.waiting.front_mut().map(Option::take) {
+            drop(state);
+            let taken = made.and_then(|made| take.lock().unwrap_or_else(PoisonError::into_inner)(made));
+            state = self.state();
+            state.end_take(taken);
+            self.moved.notify_all();
+        }
+        state.is_taking = false;
     }
 }
 
-/// Consecutive ranges whose results are used before the next are begun: one part on one thread, which is
-/// then still near; on several as many parts as let threads end together.
-pub(super) fn waves<T>(items: &[T], num_threads: usize, size: impl Fn(&T) -> usize) -> Vec<Range<usize>> {
-    let num_parts = if num_threads > 1 { WAVE_PARTS * num_threads } else { 1 };
-    parts(items, size, PART_SIZE * num_parts)
+impl<R, E> State<R, E> {
+    /// Counts what was taken, or ends all with what went wrong.
+    fn end_take(&mut self, taken: Result<(), E>) {
+        self.num_taken += 1;
+        self.waiting.pop_front();
+        if let Err(error) = taken {
+            self.failed = Some(error);
+            self.is_over = true;
+            self.waiting.clear();
+        }
+    }
+}
+
+/// Lets no thread wait for one that is gone.
+struct EndIfPanicking<'a, R, E>(&'a Line<R, E>);
+
+impl<R, E> Drop for EndIfPanicking<'_, R, E> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.state().is_over = true;
+            self.0.moved.notify_all();
+        }
+    }
 }
 
 /// Consecutive ranges of about `part_size`.
@@ -120,15 +215,52 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_joined_in_order_on_any_number_of_threads() {
-        let parts: Vec<Vec<u32>> = (0..40).map(|part| (0..part * 1000).collect()).collect();
-        let parts: Vec<&[u32]> = parts.iter().map(Vec::as_slice).collect();
-        for num_threads in [0, 1, 2, 7] {
-            for parts in [&parts[..], &parts[..1], &[]] {
-                let mut all = vec![7; parts.iter().map(|part| part.len()).sum()];
-                copy_across(&mut all, parts, num_threads);
-                assert_eq!(all, parts.concat());
-            }
+    fn results_are_taken_in_order_on_any_number_of_threads() {
+        let items: Vec<usize> = (0..4000).collect();
+        for num_threads in [1, 2, 7] {
+            let (mut found, mut num_calls) = (Vec::new(), 0);
+            let take = |part: Vec<usize>| {
+                num_calls += 1;
+                found.extend(part);
+                Ok::<_, ()>(())
+            };
+            // The first part takes long, so that the others run ahead of it.
+            let work = |part: &[usize]| {
+                std::thread::sleep(std::time::Duration::from_millis(if part[0] == 0 { 50 } else { 0 }));
+                Ok(part.to_vec())
+            };
+            in_order(&items, num_threads, |_| PART_SIZE, work, take).unwrap();
+            assert_eq!((found == items, num_calls), (true, items.len()));
         }
+    }
+
+    #[test]
+    fn of_several_errors_the_first_in_order_ends_all_on_any_number_of_threads() {
+        let items: Vec<usize> = (0..1000).collect();
+        for num_threads in [1, 2, 7] {
+            let work = |part: &[usize]| if part[0] % 100 == 99 { Err(part[0]) } else { Ok(part[0]) };
+            let run = |first_refused: usize| {
+                let mut taken = Vec::new();
+                let take = |number| {
+                    taken.push(number);
+                    if number >= first_refused {
+                        Err(number)
+                    } else {
+                        Ok(())
+                    }
+                };
+                let error = in_order(&items, num_threads, |_| PART_SIZE, work, take).unwrap_err();
+                (error, taken.len())
+            };
+            assert_eq!((run(usize::MAX), run(7)), ((99, 99), (7, 8)));
+        }
+    }
+
+    #[test]
+    fn a_panic_of_one_thread_ends_all() {
+        let items: Vec<usize> = (0..1000).collect();
+        let work = |part: &[usize]| if part[0] == 3 { panic!() } else { Ok::<_, ()>(()) };
+        let run = || in_order(&items, 3, |_| PART_SIZE, work, Ok);
+        assert!(std::panic::catch_unwind(run).is_err());
     }
 }

@@ -1,6 +1,5 @@
 //! A tokenizer: `tokenizer.json` loaded, checked, encoding and decoding.
 
-use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, TryLockError};
@@ -92,17 +91,14 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`].
     pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S], allow_special: bool) -> Result<Encoded> {
         let encode = |texts: &[S], scratch: &mut Scratch, part: &mut Encoded| {
-            Ok(self.push_texts(texts, allow_special, scratch, part))
+            self.push_texts(texts, allow_special, scratch, part)
         };
-        self.encode_parts(texts, |text| text.as_ref().len(), &Mutex::default(), encode)
-            .unwrap_or_else(|never: Infallible| match never {})
-            .map(Encoded::joined)
+        self.encode_all(texts, |text| text.as_ref().len(), encode)
     }
 
     /// The same where the thread that encodes texts also reads them: `read` gives those of a few of `sources`,
     /// which are of about `size` bytes each, and they are let go before the next are read. `take` is called
-    /// with what was encoded, in order: on one thread a few texts at a time, whose ids are still near, on several
-    /// some megabytes.
+    /// with what was encoded, a few texts at a time, in order.
     ///
     /// # Errors
     /// What `read` and `take` say; within, as [`Tokenizer::encode`].
@@ -112,23 +108,17 @@ impl Tokenizer {
         size: impl Fn(&T) -> usize + Sync,
         read: impl Fn(&[T]) -> std::result::Result<Vec<S>, E> + Sync,
         allow_special: bool,
-        mut take: impl FnMut(&[Encoded]) -> std::result::Result<(), E>,
+        mut take: impl FnMut(&Encoded) -> std::result::Result<(), E> + Send,
     ) -> std::result::Result<Result<()>, E> {
         let encode = |sources: &[T], scratch: &mut Scratch, part: &mut Encoded| {
-            Ok(self.push_texts(&read(sources)?, allow_special, scratch, part))
+            let texts = read(sources).map_err(Stop::Caller)?;
+            self.push_texts(&texts, allow_special, scratch, part).map_err(Stop::Text)
         };
-        let spare = Mutex::default();
-        for wave in share::waves(sources, share::num_threads(), &size) {
-            let parts = match self.encode_parts(&sources[wave], &size, &spare, encode)? {
-                Ok(parts) => parts,
-                Err(error) => return Ok(Err(error)),
-            };
-            take(&parts)?;
-            if let Ok(mut spare) = spare.lock() {
-                spare.extend(parts);
-            }
+        match self.encode_parts(sources, size, encode, |part| take(part).map_err(Stop::Caller)) {
+            Ok(()) => Ok(Ok(())),
+            Err(Stop::Text(error)) => Ok(Err(error)),
+            Err(Stop::Caller(error)) => Err(error),
         }
-        Ok(Ok(()))
     }
 
     fn push_texts<S: AsRef<str>>(
@@ -157,28 +147,50 @@ impl Tokenizer {
         };
         let encode = |documents: &[Document], scratch: &mut Scratch, part: &mut Encoded| {
             let done = documents.iter().try_for_each(|document| push(document, scratch, part));
-            Ok(done.map_err(|found| invalid(&self.path, found)))
+            done.map_err(|found| invalid(&self.path, found))
         };
-        let encoded = self.encode_parts(documents, |document| document.text.len(), &Mutex::default(), encode);
-        encoded.unwrap_or_else(|never: Infallible| match never {}).map(Encoded::joined)
+        self.encode_all(documents, |document| document.text.len(), encode)
     }
 
-    /// Encodes runs of `items` on all threads, in what is `spare` first: new memory is slow.
+    /// Encodes `items` on all threads, as one.
+    fn encode_all<T: Sync>(
+        &self,
+        items: &[T],
+        size: impl Fn(&T) -> usize + Sync,
+        encode: impl Fn(&[T], &mut Scratch, &mut Encoded) -> Result<()> + Sync,
+    ) -> Result<Encoded> {
+        let mut all = Encoded::with_capacity(items.iter().map(&size).sum::<usize>() / 3, items.len());
+        self.encode_parts(items, size, encode, |part| {
+            all.append(part);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Encodes a few of `items` at a time on all threads, and gives them to `take` in order, in memory that is
+    /// used again: new memory is slow.
     fn encode_parts<T: Sync, E: Send>(
         &self,
         items: &[T],
         size: impl Fn(&T) -> usize + Sync,
-        spare: &Mutex<Vec<Encoded>>,
-        encode: impl Fn(&[T], &mut Scratch, &mut Encoded) -> std::result::Result<Result<()>, E> + Sync,
-    ) -> std::result::Result<Result<Vec<Encoded>>, E> {
-        let parts = share::across(items, share::num_threads(), &size, |items| {
-            let spare = spare.lock().ok().and_then(|mut spare| spare.pop());
+        encode: impl Fn(&[T], &mut Scratch, &mut Encoded) -> std::result::Result<(), E> + Sync,
+        mut take: impl FnMut(&Encoded) -> std::result::Result<(), E> + Send,
+    ) -> std::result::Result<(), E> {
+        let spare: Mutex<Vec<Encoded>> = Mutex::default();
+        let work = |items: &[T]| {
+            let used = spare.lock().ok().and_then(|mut spare| spare.pop());
             let new = || Encoded::with_capacity(items.iter().map(&size).sum::<usize>() / 3, items.len());
-            let mut part = spare.map_or_else(new, Encoded::cleared);
-            let done = self.with_scratch(|scratch| encode(items, scratch, &mut part));
-            done.map(|done| done.map(|()| part))
-        });
-        parts.into_iter().collect()
+            let mut part = used.map_or_else(new, Encoded::cleared);
+            self.with_scratch(|scratch| encode(items, scratch, &mut part))?;
+            Ok(part)
+        };
+        share::in_order(items, share::num_threads(), &size, work, |part| {
+            take(&part)?;
+            if let Ok(mut spare) = spare.lock() {
+                spare.push(part);
+            }
+            Ok(())
+        })
     }
 
     /// Does `work` with memory that is given back after it.
@@ -257,6 +269,12 @@ impl Tokenizer {
     }
 }
 
+/// Why encoding ended: a text, or whoever reads the texts and takes their ids.
+enum Stop<E> {
+    Text(Error),
+    Caller(E),
+}
+
 fn invalid(path: &Path, found: String) -> Error {
     let expected = "a `tokenizer.json` of byte-pair encoding".to_owned();
     Error::InvalidFile { path: path.to_owned(), expected, found }
@@ -299,15 +317,15 @@ mod tests {
         for num_threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap();
             let (mut found, mut num_calls) = (Vec::new(), 0);
-            let mut take = |parts: &[Encoded]| {
+            let mut take = |part: &Encoded| {
                 num_calls += 1;
-                found.extend(parts.iter().flat_map(Encoded::to_vecs));
+                found.extend(part.to_vecs());
                 Ok(())
             };
             pool.install(|| tokenizer.encode_read(&texts, String::len, read, false, &mut take))
                 .unwrap()
                 .unwrap();
-            assert_eq!((found == alone, num_calls > 1), (true, num_threads == 1));
+            assert!(found == alone && num_calls > 1);
             let failed = pool.install(|| tokenizer.encode_read(&texts, String::len, read, false, |_| Err(7)));
             assert_eq!(failed.unwrap_err(), 7);
         }
