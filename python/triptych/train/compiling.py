@@ -30,11 +30,13 @@ FILE_NAME = "compile.json"
 
 # With fewer steps left nothing is even measured, so that a short run computes its steps only.
 LEAST_STEPS = 100
-# A guess at what compiling a layer takes without a cache: below it nothing is tried. What it
-# took is measured then, and decides.
+# What compiling a layer takes without a cache, where none was measured yet: below it nothing is
+# tried. Two cores of a Zen 5 took 17 to 20 s, 13.8M and 50.7M parameters, bf16, and 4 to 6 with
+# a cache. What it takes is measured then, and decides.
 COLD_COMPILE_SECONDS = 20.0
 # Share of an eager pass that compiling layers may save at most, to decide whether to try.
-# Matrix products take half of a pass and more, and stay what they are.
+# Matrix products take half of a pass and more, and stay what they are; the most that was
+# measured is 0.15, of 110M parameters on an H200.
 MOST_GAIN = 0.5
 # A smaller gain is not told from noise.
 LEAST_GAIN = 0.02
