@@ -33,6 +33,14 @@ def written(folder, values):
 OTHER = {"rope_type": "default", "rope_theta": 50.0}
 
 
+def assert_read_alike(folder):
+    """Logits of a folder are those that transformers computes of it."""
+    twin = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    model = load_model(folder)
+    ids = random_ids(model.config)
+    assert relative(model.logits(ids), twin(ids).logits) < TOLERANCE
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("model_type", "changes"),
@@ -53,11 +61,17 @@ def test_of_two_sets_of_rotary_parameters_that_one_holds_which_transformers_take
     tmp_path, model_type, changes
 ):
     values = {**SHAPE, "model_type": model_type, "initializer_range": 0.2, **changes}
-    folder = written(tmp_path / "model", {**values, "head_dim": 8})
-    twin = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    model = load_model(folder)
-    ids = random_ids(model.config)
-    assert relative(model.logits(ids), twin(ids).logits) < TOLERANCE
+    assert_read_alike(written(tmp_path / "model", {**values, "head_dim": 8}))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["sliding_window_pattern", "_sliding_window_pattern"])
+def test_a_pattern_of_windows_counts_under_the_name_that_transformers_reads(
+    tmp_path, name
+):
+    shape = {**SHAPE, "model_type": "gemma3_text", "initializer_range": 0.2}
+    changes = {"head_dim": 8, "sliding_window": 5, name: 2}
+    assert_read_alike(written(tmp_path / "model", {**shape, **changes}))
 
 
 def test_rotary_parameters_that_transformers_would_not_read_are_refused():

@@ -123,7 +123,6 @@ def _rename(values: dict[str, Any], family: Family) -> None:
     for key, name in (
         (family.activation_key, "hidden_act"),
         ("num_local_experts", "num_experts"),
-        ("_sliding_window_pattern", "sliding_window_pattern"),
     ):
         if key != name and key in values:
             values[name] = values.pop(key)
