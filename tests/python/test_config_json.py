@@ -74,6 +74,17 @@ def test_a_pattern_of_windows_counts_under_the_name_that_transformers_reads(
     assert_read_alike(written(tmp_path / "model", {**shape, **changes}))
 
 
+def test_a_type_of_stretching_that_transformers_5_would_not_read_is_refused():
+    scaling = {"type": "linear", "factor": 8.0}
+    values = {**SHAPE, "model_type": "gemma3_text", "rope_scaling": scaling}
+    with pytest.raises(
+        ConfigError, match=r"rope_scaling: expected `rope_type`.*linear"
+    ):
+        ModelConfig.from_dict(values)
+    named = {**values, "rope_scaling": {**scaling, "rope_type": "linear"}}
+    assert ModelConfig.from_dict(named).rope_scaling["factor"] == 8.0
+
+
 def test_rotary_parameters_that_transformers_would_not_read_are_refused():
     values = {**SHAPE, "model_type": "gemma3_text", "rope_parameters": OTHER}
     with pytest.raises(ConfigError, match=r"`full_attention` and .*'rope_theta'"):

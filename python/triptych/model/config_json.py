@@ -216,6 +216,7 @@ def _take_rope(values: dict[str, Any], family: Family) -> None:
     scaling = _mapping(values.pop("rope_scaling", None), "rope_scaling")
     if "rope_local_base_freq" in family.options:
         # transformers lays the older name over the newer one in this family.
+        _check_has_type(scaling, parameters, family)
         scaling = {**_take_nested(parameters, values, family), **scaling}
     elif {FULL, SLIDING} & set(parameters):
         raise ConfigError(
@@ -227,6 +228,19 @@ def _take_rope(values: dict[str, Any], family: Family) -> None:
     if scaling.get("rope_theta") is not None:
         values["rope_theta"] = scaling["rope_theta"]
     values["rope_scaling"] = _scaling(scaling, values)
+
+
+def _check_has_type(
+    scaling: Mapping[str, Any], parameters: Mapping[str, Any], family: Family
+) -> None:
+    """Refuses what transformers 4 stretches and transformers 5 takes for plain."""
+    kind = scaling.get("type", "default")
+    if not parameters and "rope_type" not in scaling and kind != "default":
+        raise ConfigError(
+            f"rope_scaling: expected `rope_type` in it, as transformers 5 reads no "
+            f"`type` of `{family.model_type}` and would stretch nothing, found `type` "
+            f"{kind!r:.80} alone"
+        )
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:
