@@ -74,6 +74,13 @@ def test_a_pattern_of_windows_counts_under_the_name_that_transformers_reads(
     assert_read_alike(written(tmp_path / "model", {**shape, **changes}))
 
 
+@torch.no_grad()
+def test_a_conversion_of_the_first_llama_is_read(tmp_path):
+    values = {**SHAPE, "model_type": "llama", "max_sequence_length": 2048}
+    del values["num_key_value_heads"]
+    assert_read_alike(written(tmp_path / "model", {**values, "pad_token_id": 0}))
+
+
 def test_a_type_of_stretching_that_transformers_5_would_not_read_is_refused():
     scaling = {"type": "linear", "factor": 8.0}
     values = {**SHAPE, "model_type": "gemma3_text", "rope_scaling": scaling}

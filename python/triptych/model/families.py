@@ -117,6 +117,7 @@ _ROWS = (
         architecture="LlamaForCausalLM",
         options=("attention_bias", "mlp_bias"),
         defaults={**_UNTIED, "bos_token_id": 1, "eos_token_id": 2},
+        inert=("max_sequence_length",),  # of conversions of Llama 1
     ),
     Family(
         model_type="mistral",
