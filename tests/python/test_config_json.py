@@ -118,6 +118,15 @@ def test_whole_numbers_and_null_are_exported_as_transformers_takes_them(
     assert load_model(tmp_path / "out").config == model.config
 
 
+@pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text"])
+def test_a_gemma_without_windows_generates_in_transformers(tmp_path, model_type):
+    changes = {"head_dim": 8, "layer_types": ["full_attention"] * 3}
+    config = ModelConfig.from_dict({**SHAPE, "model_type": model_type, **changes})
+    assert config.sliding_window is None
+    export(Transformer(config), tmp_path / "out")
+    assert load_model(tmp_path / "out").config == config
+
+
 def test_a_scalar_of_scores_that_transformers_cannot_read_is_refused():
     values = {**SHAPE, "model_type": "gemma2", "query_pre_attn_scalar": 24.5}
     with pytest.raises(ConfigError, match=r"query_pre_attn_scalar: .*integer.*24\.5"):

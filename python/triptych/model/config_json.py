@@ -401,6 +401,9 @@ def write(config: ModelConfig) -> dict[str, Any]:
         values["layer_types"] = list(config.layer_types or plain)
     if family.window_switch:
         values["use_sliding_window"] = config.sliding_window is not None
+    elif family.windows == "typed" and config.sliding_window is None:
+        # Of no layer, but transformers makes no cache of a Gemma without a number.
+        values["sliding_window"] = config.max_position_embeddings
     return {
         "architectures": [family.architecture],
         **{name: _plain(value) for name, value in values.items()},
