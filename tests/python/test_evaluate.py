@@ -47,6 +47,22 @@ def test_bits_are_nats_over_the_bytes_of_the_texts(model_folder, shards, tiny_mo
     assert found["all"]["bits_per_byte"] == pytest.approx(nats / math.log(2) / size)
 
 
+def test_what_nothing_predicts_counts_neither_as_nats_nor_as_bytes(
+    tokenizer, tiny_model, tmp_path
+):
+    texts = ["The house stood.", "日本語のテキスト", "ok", ""]
+    ids = [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
+    rows = [(str(i), "a", row, None) for i, row in enumerate(ids)]
+    write_token_shards(rows, tokenizer, str(tmp_path / "a"), 1)
+    shards = TokenShards(tmp_path / "a")
+    loss = measures.token_loss(tiny_model, shards, seq_len=128)
+    assert loss.tokens == sum(len(row) - 1 for row in ids)
+    firsts = [tokenizer.decode(row[:1], True) for row in ids]
+    expected = sum(len(text.encode()) for text in texts)
+    expected -= sum(len(text.encode()) for text in firsts)
+    assert measures.text_bytes(shards, tokenizer) == expected
+
+
 def test_every_source_is_read_once(model_folder, shards, monkeypatch):
     read = []
 
