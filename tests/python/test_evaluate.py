@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
+import torch
 
 from triptych import evaluate as measures
 from triptych._core import write_token_shards
+from triptych.cli import main
 from triptych.commands.eval import EvalConfig, evaluate
 from triptych.conversation import Conversation
 from triptych.data import TokenShards
 from triptych.errors import ConfigError
 from triptych.evaluate import reply_quality
+from triptych.model.huggingface import export
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXTS = {"a": ["The house stood on a hill.", "ok"], "b": ["Straße, naïve café"]}
@@ -61,6 +65,26 @@ def test_what_nothing_predicts_counts_neither_as_nats_nor_as_bytes(
     expected = sum(len(text.encode()) for text in texts)
     expected -= sum(len(text.encode()) for text in firsts)
     assert measures.text_bytes(shards, tokenizer) == expected
+
+
+def test_a_loss_that_is_no_number_is_null_in_json(
+    tiny_model, tokenizer_path, shards, tmp_path, capsys
+):
+    with torch.no_grad():
+        tiny_model.model.norm.weight.fill_(math.nan)
+    export(tiny_model, tmp_path / "model", tokenizer_path, verified=False)
+    command = [
+        "eval",
+        str(tmp_path / "model"),
+        "--shards",
+        f"a={shards['a']}",
+        "--json",
+    ]
+    assert main([*command, "--threads", "1"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["all"] == {"bits_per_byte": None}
+    assert found["a"]["nats_per_token"] is None
+    assert found["a"]["documents"] == 2
 
 
 def test_every_source_is_read_once(model_folder, shards, monkeypatch):
