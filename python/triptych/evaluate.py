@@ -84,15 +84,18 @@ def text_bytes(shards: TokenShards, tokenizer: Tokenizer) -> int:
     """UTF-8 bytes of all supervised texts, markers not counted.
 
     Of conversations those of the replies, as their losses are: bits of a reply over bytes
-    of the question as well would be too few.
+    of the question as well would be too few. Likewise without the first token of a
+    document that begins with none for its beginning: nothing predicts it.
     """
-    documents = (
-        shards.tokens(index)[shards.mask(index)].tolist()
-        for index in range(len(shards))
-    )
-    return sum(
-        len(tokenizer.decode(ids, skip_special=True).encode()) for ids in documents
-    )
+
+    def size(ids: Sequence[int]) -> int:
+        return len(tokenizer.decode(ids, skip_special=True).encode())
+
+    total = 0
+    for index in range(len(shards)):
+        ids, mask = shards.tokens(index), shards.mask(index)
+        total += size(ids[mask].tolist()) - size(ids[:1][mask[:1]].tolist())
+    return total
 
 
 def source_losses(

@@ -33,6 +33,14 @@ def written(folder, values):
 OTHER = {"rope_type": "default", "rope_theta": 50.0}
 
 
+def assert_read_alike(folder):
+    """Logits of a folder are those that transformers computes of it."""
+    twin = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    model = load_model(folder)
+    ids = random_ids(model.config)
+    assert relative(model.logits(ids), twin(ids).logits) < TOLERANCE
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("model_type", "changes"),
@@ -53,11 +61,35 @@ def test_of_two_sets_of_rotary_parameters_that_one_holds_which_transformers_take
     tmp_path, model_type, changes
 ):
     values = {**SHAPE, "model_type": model_type, "initializer_range": 0.2, **changes}
-    folder = written(tmp_path / "model", {**values, "head_dim": 8})
-    twin = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    model = load_model(folder)
-    ids = random_ids(model.config)
-    assert relative(model.logits(ids), twin(ids).logits) < TOLERANCE
+    assert_read_alike(written(tmp_path / "model", {**values, "head_dim": 8}))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["sliding_window_pattern", "_sliding_window_pattern"])
+def test_a_pattern_of_windows_counts_under_the_name_that_transformers_reads(
+    tmp_path, name
+):
+    shape = {**SHAPE, "model_type": "gemma3_text", "initializer_range": 0.2}
+    changes = {"head_dim": 8, "sliding_window": 5, name: 2}
+    assert_read_alike(written(tmp_path / "model", {**shape, **changes}))
+
+
+@torch.no_grad()
+def test_a_conversion_of_the_first_llama_is_read(tmp_path):
+    values = {**SHAPE, "model_type": "llama", "max_sequence_length": 2048}
+    del values["num_key_value_heads"]
+    assert_read_alike(written(tmp_path / "model", {**values, "pad_token_id": 0}))
+
+
+def test_a_type_of_stretching_that_transformers_5_would_not_read_is_refused():
+    scaling = {"type": "linear", "factor": 8.0}
+    values = {**SHAPE, "model_type": "gemma3_text", "rope_scaling": scaling}
+    with pytest.raises(
+        ConfigError, match=r"rope_scaling: expected `rope_type`.*linear"
+    ):
+        ModelConfig.from_dict(values)
+    named = {**values, "rope_scaling": {**scaling, "rope_type": "linear"}}
+    assert ModelConfig.from_dict(named).rope_scaling["factor"] == 8.0
 
 
 def test_rotary_parameters_that_transformers_would_not_read_are_refused():
@@ -84,6 +116,15 @@ def test_whole_numbers_and_null_are_exported_as_transformers_takes_them(
     model = Transformer(ModelConfig.from_dict(values))
     export(model, tmp_path / "out")
     assert load_model(tmp_path / "out").config == model.config
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text"])
+def test_a_gemma_without_windows_generates_in_transformers(tmp_path, model_type):
+    changes = {"head_dim": 8, "layer_types": ["full_attention"] * 3}
+    config = ModelConfig.from_dict({**SHAPE, "model_type": model_type, **changes})
+    assert config.sliding_window is None
+    export(Transformer(config), tmp_path / "out")
+    assert load_model(tmp_path / "out").config == config
 
 
 def test_a_scalar_of_scores_that_transformers_cannot_read_is_refused():

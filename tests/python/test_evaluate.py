@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
+import torch
 
 from triptych import evaluate as measures
 from triptych._core import write_token_shards
+from triptych.cli import main
 from triptych.commands.eval import EvalConfig, evaluate
 from triptych.conversation import Conversation
 from triptych.data import TokenShards
 from triptych.errors import ConfigError
 from triptych.evaluate import reply_quality
+from triptych.model.huggingface import export
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXTS = {"a": ["The house stood on a hill.", "ok"], "b": ["Straße, naïve café"]}
@@ -45,6 +49,42 @@ def test_bits_are_nats_over_the_bytes_of_the_texts(model_folder, shards, tiny_mo
         assert found[name]["bits_per_byte"] == pytest.approx(bits)
         nats, size = nats + loss.nats, size + here
     assert found["all"]["bits_per_byte"] == pytest.approx(nats / math.log(2) / size)
+
+
+def test_what_nothing_predicts_counts_neither_as_nats_nor_as_bytes(
+    tokenizer, tiny_model, tmp_path
+):
+    texts = ["The house stood.", "日本語のテキスト", "ok", ""]
+    ids = [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
+    rows = [(str(i), "a", row, None) for i, row in enumerate(ids)]
+    write_token_shards(rows, tokenizer, str(tmp_path / "a"), 1)
+    shards = TokenShards(tmp_path / "a")
+    loss = measures.token_loss(tiny_model, shards, seq_len=128)
+    assert loss.tokens == sum(len(row) - 1 for row in ids)
+    firsts = [tokenizer.decode(row[:1], True) for row in ids]
+    expected = sum(len(text.encode()) for text in texts)
+    expected -= sum(len(text.encode()) for text in firsts)
+    assert measures.text_bytes(shards, tokenizer) == expected
+
+
+def test_a_loss_that_is_no_number_is_null_in_json(
+    tiny_model, tokenizer_path, shards, tmp_path, capsys
+):
+    with torch.no_grad():
+        tiny_model.model.norm.weight.fill_(math.nan)
+    export(tiny_model, tmp_path / "model", tokenizer_path, verified=False)
+    command = [
+        "eval",
+        str(tmp_path / "model"),
+        "--shards",
+        f"a={shards['a']}",
+        "--json",
+    ]
+    assert main([*command, "--threads", "1"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["all"] == {"bits_per_byte": None}
+    assert found["a"]["nats_per_token"] is None
+    assert found["a"]["documents"] == 2
 
 
 def test_every_source_is_read_once(model_folder, shards, monkeypatch):

@@ -156,6 +156,26 @@ def test_a_config_that_claims_a_giant_is_refused_before_a_model_is_made(tmp_path
         import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("model.safetensors.index.json", '{"weight_map": []}', "expected `weight_map`"),
+        ("model.safetensors.index.json", "{}", "expected `weight_map`.*found None"),
+        ("tokenizer.json", '{"model": null}', "expected a vocabulary and added tokens"),
+        ("tokenizer.json", '{"added_tokens": [{"content": "a"}]}', "'id'"),
+        ("tokenizer.json", '{"model": {"vocab": {"a": "x"}}}', "a vocabulary and"),
+        ("tokenizer_config.json", "[]", "expected a tokenizer that transformers reads"),
+        ("tokenizer_config.json", "{", "expected a tokenizer that transformers reads"),
+    ],
+)
+def test_a_malformed_file_is_named(tmp_path, name, text, message):
+    source = foreign_folder(tmp_path / "source", "llama")
+    (source / name).write_text(text)
+    place = tmp_path if name == "tokenizer_config.json" else source / name
+    with pytest.raises(IntegrityError, match=f"`{place}.*{message}"):
+        import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
+
+
 def test_a_folder_is_not_written_over_itself(tmp_path):
     source = foreign_folder(tmp_path / "source", "llama")
     with pytest.raises(ConfigError, match="another folder than the input"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from triptych.cli import main
 from triptych.commands.ladder import _finite_ends, compare, ladder
 from triptych.commands.pretrain import PretrainConfig
 from triptych.curriculum import BatchRamp
-from triptych.errors import ConfigError, Interrupted
+from triptych.errors import ConfigError, InputError, Interrupted
 from triptych.ladder.division import divide, wait_for
 from triptych.ladder.drawing import ladder_page, ladder_svg
 from triptych.ladder.points import plan_points
@@ -24,6 +25,7 @@ from triptych.ladder.running import HeldOut, train_point
 from triptych.ladder.shapes import SHARES, default_sizes
 from triptych.model.presets import preset
 from triptych.plan.planning import flops_per_slot
+from triptych.train.metrics import EvaluationLog
 from triptych.train.ranks import alone, is_first_process
 
 STAGES = """
@@ -376,6 +378,18 @@ def test_a_finished_run_of_other_settings_is_refused(settings, tmp_path):
         train_point(other)
     (slower, *_), _ = plan_points(dataclasses.replace(settings, threads=2))
     assert train_point(slower) == train_point(point)
+
+
+def test_a_run_that_ended_without_a_loss_is_named(settings, tmp_path):
+    settings = dataclasses.replace(settings, output=str(tmp_path))
+    (point, *_), _ = plan_points(settings)
+    train_point(point)
+    log = EvaluationLog(Path(point.settings.output))
+    last = log.read()[-1]
+    log.write({**last, "bits_per_byte": dict.fromkeys(last["bits_per_byte"], math.nan)})
+    json.loads(log.path.read_text().splitlines()[-1], parse_constant=pytest.fail)
+    with pytest.raises(InputError, match=f"run `{point.name}`: .*not finite.*learning"):
+        train_point(point)
 
 
 def test_a_dry_run_says_work_and_time_and_writes_nothing(folder, tmp_path, capsys):

@@ -87,6 +87,28 @@ def test_a_peak_comes_with_its_source():
     assert "up to 1024" in source
 
 
+@pytest.mark.parametrize(
+    ("name", "tera", "row"),
+    [
+        ("NVIDIA L4", 121, "L4"),
+        ("NVIDIA L40", 181, "L40"),
+        ("NVIDIA L40S", 362, "L40S"),
+        ("NVIDIA A100-SXM4-80GB", 312, "A100"),
+        ("NVIDIA H100 80GB HBM3", 989, "H100"),
+        ("NVIDIA H100 PCIe", 756, "H100 PCIe"),
+        ("NVIDIA H100 NVL", 835, "H100 NVL"),
+        ("NVIDIA H200", 989, "H200"),
+        ("NVIDIA GH200 480GB", 989, "GH200"),
+        ("NVIDIA B200", 2250, "B200"),
+        ("NVIDIA GB200", 2500, "GB200"),
+    ],
+)
+def test_a_device_has_the_peak_of_its_own_name(monkeypatch, name, tera, row):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: name)
+    found = peak_flops(torch.device("cuda"), torch.bfloat16)
+    assert found == (tera * 1e12, f"data sheet of {row}")
+
+
 def test_a_device_that_is_slow_in_a_type_is_probed_with_little(monkeypatch):
     clock = iter(x * 1.0 for x in range(100))  # every look at the clock is a second
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))

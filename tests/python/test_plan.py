@@ -186,6 +186,18 @@ def test_the_first_steps_are_measured_in_a_run_of_their_own(settings, folder):
     assert 0.0 <= probe.save_seconds < 30.0
 
 
+def test_memory_is_measured_of_the_stage_that_takes_most_and_time_of_the_first(
+    settings,
+):
+    short, long = settings.stage
+    long = dataclasses.replace(long, seq_len=2048, steps=1)
+    whole = dataclasses.replace(settings, stage=(short, long), max_epochs={"web": 99.0})
+    alone = dataclasses.replace(settings, stage=(short,))
+    found, of_first = (measure(run, steps=3) for run in (whole, alone))
+    assert found.memory_mib > of_first.memory_mib + 20
+    assert found.tokens_per_second * found.step_seconds < 4 * 32 * 1.1
+
+
 def test_the_command_prints_the_plan_and_writes_nothing(folder, capsys):
     command = ["plan", "--config", str(folder / "run.toml"), "--no-measure"]
     assert main(command) == 0

@@ -14,6 +14,7 @@ from triptych.device import DeviceName
 from triptych.errors import ConfigError
 from triptych.evaluate import ALL, NO_SOURCE, source_losses
 from triptych.language_model import load_model, use_threads
+from triptych.train.health import finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
         )
     )
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps({name: _plain(row) for name, row in result.items()}))
         return 0
     print(f"{'source':<24}{'bits/byte':>12}{'nats/token':>12}{'tokens':>12}")
     for name, row in result.items():
@@ -117,3 +118,8 @@ def run(options: argparse.Namespace) -> int:
         right = f"{nats:>12.4f}{tokens:>12,}" if nats is not None else ""
         print(f"{name:<24}{row['bits_per_byte']:>12.4f}{right}")
     return 0
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Null for what is not finite, as JSON has no NaN."""
+    return {name: finite(value) for name, value in row.items()}

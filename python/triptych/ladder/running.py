@@ -14,7 +14,7 @@ from triptych._core import Tokenizer
 from triptych.commands.pretrain import PretrainConfig, pretrain
 from triptych.commands.training import RUN_FILE, Watch
 from triptych.data import TokenShards, stored_batches
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, InputError
 from triptych.evaluate import EVAL_BATCH_TOKENS, text_bytes
 from triptych.ladder.points import FREE, Point
 from triptych.train.metrics import EvaluationLog
@@ -61,6 +61,7 @@ def bits_of(point: Point) -> float | None:
 
     Raises:
         ConfigError: the folder holds a run of other settings.
+        InputError: the run ended with weights that have no loss.
     """
     folder = Path(point.settings.output)
     lines = EvaluationLog(folder).read() if folder.is_dir() else []
@@ -68,7 +69,13 @@ def bits_of(point: Point) -> float | None:
     if not done:
         return None
     _require_same(folder / RUN_FILE, point)
-    return float(done[-1]["bits_per_byte"]["all"])
+    bits = done[-1]["bits_per_byte"]["all"]
+    if bits is None:
+        raise InputError(
+            f"run `{point.name}`: expected a held-out loss, found one that is not finite "
+            f"in `{folder}`: lower its learning rate, or leave it out of [ladder]"
+        )
+    return float(bits)
 
 
 def train_point(point: Point, on_step: StepWatch | None = None) -> float:

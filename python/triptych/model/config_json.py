@@ -123,7 +123,6 @@ def _rename(values: dict[str, Any], family: Family) -> None:
     for key, name in (
         (family.activation_key, "hidden_act"),
         ("num_local_experts", "num_experts"),
-        ("_sliding_window_pattern", "sliding_window_pattern"),
     ):
         if key != name and key in values:
             values[name] = values.pop(key)
@@ -217,6 +216,7 @@ def _take_rope(values: dict[str, Any], family: Family) -> None:
     scaling = _mapping(values.pop("rope_scaling", None), "rope_scaling")
     if "rope_local_base_freq" in family.options:
         # transformers lays the older name over the newer one in this family.
+        _check_has_type(scaling, parameters, family)
         scaling = {**_take_nested(parameters, values, family), **scaling}
     elif {FULL, SLIDING} & set(parameters):
         raise ConfigError(
@@ -228,6 +228,19 @@ def _take_rope(values: dict[str, Any], family: Family) -> None:
     if scaling.get("rope_theta") is not None:
         values["rope_theta"] = scaling["rope_theta"]
     values["rope_scaling"] = _scaling(scaling, values)
+
+
+def _check_has_type(
+    scaling: Mapping[str, Any], parameters: Mapping[str, Any], family: Family
+) -> None:
+    """Refuses what transformers 4 stretches and transformers 5 takes for plain."""
+    kind = scaling.get("type", "default")
+    if not parameters and "rope_type" not in scaling and kind != "default":
+        raise ConfigError(
+            f"rope_scaling: expected `rope_type` in it, as transformers 5 reads no "
+            f"`type` of `{family.model_type}` and would stretch nothing, found `type` "
+            f"{kind!r:.80} alone"
+        )
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:
@@ -388,6 +401,9 @@ def write(config: ModelConfig) -> dict[str, Any]:
         values["layer_types"] = list(config.layer_types or plain)
     if family.window_switch:
         values["use_sliding_window"] = config.sliding_window is not None
+    elif family.windows == "typed" and config.sliding_window is None:
+        # Of no layer, but transformers makes no cache of a Gemma without a number.
+        values["sliding_window"] = config.max_position_embeddings
     return {
         "architectures": [family.architecture],
         **{name: _plain(value) for name, value in values.items()},

@@ -117,6 +117,7 @@ _ROWS = (
         architecture="LlamaForCausalLM",
         options=("attention_bias", "mlp_bias"),
         defaults={**_UNTIED, "bos_token_id": 1, "eos_token_id": 2},
+        inert=("max_sequence_length",),  # of conversions of Llama 1
     ),
     Family(
         model_type="mistral",
@@ -212,8 +213,14 @@ _ROWS = (
             "rope_theta": 1_000_000.0,
             "rope_local_base_freq": 10_000.0,
         },
-        # transformers keeps the cap of Gemma-2's scores and does not apply it.
-        inert=("hidden_act", "cache_implementation", "attn_logit_softcapping"),
+        # transformers keeps the cap of Gemma-2's scores and does not apply it, and writes
+        # a pattern beside `layer_types` that it does not read.
+        inert=(
+            "hidden_act",
+            "cache_implementation",
+            "attn_logit_softcapping",
+            "_sliding_window_pattern",
+        ),
         qk_norm="head",
         norms="both",
         one_plus_norms=True,

@@ -415,8 +415,11 @@ def weight_files(folder: Path) -> list[str]:
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
     if (folder / INDEX).is_file():
-        names = read_json(folder / INDEX).get("weight_map", {}).values()
-        return sorted({Path(str(name)).name for name in names})
+        files = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(files, dict):
+            expected = "`weight_map`, an object with the file of each tensor"
+            raise damaged(folder / INDEX, expected, repr(files)[:80])
+        return sorted({Path(str(name)).name for name in files.values()})
     pickles = [path.name for path in folder.glob("pytorch_model*.bin")]
     pickles += [path.name for path in folder.glob("*.pt")]
     if pickles:
@@ -429,17 +432,24 @@ def weight_files(folder: Path) -> list[str]:
 
 def _check_tokenizer(path: Path, config: ModelConfig) -> dict[str, int]:
     """Ids of the added tokens of a `tokenizer.json`, once all ids fit the model."""
-    values = read_json(path)
-    vocab = values.get("model", {}).get("vocab", {})
-    added = {token["content"]: token["id"] for token in values.get("added_tokens", [])}
-    ids = list(vocab.values()) if isinstance(vocab, dict) else list(range(len(vocab)))
-    size = max([*ids, *added.values()], default=-1) + 1
+    try:
+        size, added = _size_and_added(read_json(path))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise damaged(path, "a vocabulary and added tokens", repr(error)) from error
     if size > config.vocab_size:
         raise ConfigError(
             f"tokenizer `{path}` does not match the model: expected at most "
             f"{config.vocab_size} ids (the model's vocab_size), found {size}"
         )
     return added
+
+
+def _size_and_added(values: Mapping[str, Any]) -> tuple[int, dict[str, int]]:
+    """One more than the highest id, and the ids of added tokens."""
+    vocab = values.get("model", {}).get("vocab", {})
+    added = {token["content"]: token["id"] for token in values.get("added_tokens", [])}
+    ids = list(vocab.values()) if isinstance(vocab, dict) else list(range(len(vocab)))
+    return max([*ids, *added.values()], default=-1) + 1, added
 
 
 def _generation_config(config: ModelConfig, end_id: int | None) -> dict[str, Any]:

@@ -224,16 +224,14 @@ def _as_list(value: Any) -> list[int]:
 
 def _verify_tokenizer(folder: Path, wanted: Wanted) -> dict[str, Any]:
     """Ids, texts and rendered conversations as transformers gives them, and as ours."""
-    from transformers import AutoTokenizer
-
-    twin = AutoTokenizer.from_pretrained(folder)
+    twin = _transformers_tokenizer(folder)
     ours = _our_tokenizer(folder)
     if ours is not None:
         for text in TEXTS:
             _compare_text(text, ours, twin)
     template = wanted.chat_template
     if wanted.carried is not None:
-        original = AutoTokenizer.from_pretrained(wanted.carried)
+        original = _transformers_tokenizer(wanted.carried)
         template = original.chat_template
         for text in TEXTS:
             _compare(f"ids of the text {text!r}", original(text), twin(text))
@@ -241,6 +239,23 @@ def _verify_tokenizer(folder: Path, wanted: Wanted) -> dict[str, Any]:
     if template == CHAT_TEMPLATE and ours is not None:
         _compare_template(ours, twin)
     return {"tokenizer_texts": len(TEXTS), "chat_template": template is not None}
+
+
+def _transformers_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder as transformers reads it.
+
+    Raises:
+        IntegrityError: it does not read one there.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # as of a model
+        raise IntegrityError(
+            f"`{folder}`: expected a tokenizer that transformers reads, found "
+            f"{type(error).__name__}: {error!s:.300}"
+        ) from error
 
 
 def _our_tokenizer(folder: Path) -> Tokenizer | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from triptych.commands.pretrain import PretrainConfig
+from triptych.curriculum import StageConfig
 from triptych.model.attention import Rotary, Tables
 from triptych.model.config import ModelConfig
 from triptych.model.recompute import layer_call
@@ -78,7 +79,7 @@ def memory_by_part(
     weights = FLOAT32 * held
     optimizer = _optimizer_bytes(settings, model) * held / model.num_parameters()
     copies = weights + optimizer + (weights if settings.average else 0)
-    tokens, length = _micro_batch(settings)
+    (tokens, length), _ = largest_stage(settings)
     tokens = -(-tokens // grid.context)
     part = part_of_products(model, grid.tensor)
     a_layer, all_layers = _activations(settings, part, precision, length)
@@ -155,14 +156,19 @@ def libraries_here(settings: PretrainConfig) -> float:
     return peak_memory_mib(torch.device("cpu"))
 
 
-def _micro_batch(settings: PretrainConfig) -> tuple[int, int]:
-    """Most tokens that are computed at once, and the length of their rows."""
-    sizes = []
-    for stage in settings.stages:
-        length = stage.seq_len or settings.seq_len
-        rows = max(rows for _, rows in stage.batches())
-        sizes.append((min(rows, settings.micro_batch_rows) * length, length))
-    return max(sizes)
+def micro_batch(settings: PretrainConfig, rows: int, length: int) -> tuple[int, int]:
+    """Tokens of a step of so many rows that are computed at once, and a row's length."""
+    return min(rows, settings.micro_batch_rows) * length, length
+
+
+def largest_stage(settings: PretrainConfig) -> tuple[tuple[int, int], StageConfig]:
+    """The first stage that computes most at once, and what that is."""
+    sizes = [
+        micro_batch(settings, stage.rows_per_step, stage.seq_len or settings.seq_len)
+        for stage in settings.stages
+    ]
+    most = max(sizes)
+    return most, settings.stages[sizes.index(most)]
 
 
 def _optimizer_bytes(settings: PretrainConfig, model: ModelConfig) -> int:

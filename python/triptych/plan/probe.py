@@ -18,11 +18,16 @@ from typing import Any
 from triptych import config
 from triptych.artefact import FILE_NAME
 from triptych.commands.pretrain import PretrainConfig
+from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
+from triptych.plan.memory import largest_stage, micro_batch
 from triptych.train.metrics import STATUS, read_metrics
 from triptych.train.parallel import ParallelConfig
 
 PROBE_STEPS = 4  # the first one warms up; the median of the others counts
+LARGEST_STEPS = (
+    2  # moments are made at the end of the first, beside the second they are
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Probe:
     Attributes:
         step_seconds: a step of the first stage.
         tokens_per_second: tokens of documents, padding left out.
-        memory_mib: most that the process held, saving included.
+        memory_mib: most that the process held, saving and, where later steps compute
+            more at once than the first, two of the largest included.
         save_seconds: writing a checkpoint.
         mfu: share of the device's peak (see `train.measures`).
     """
@@ -53,7 +59,10 @@ def measure(settings: PretrainConfig, steps: int = PROBE_STEPS) -> Probe:
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "run"
         settings = _without_evaluation(settings, str(output))
-        request = {"settings": config.to_mapping(settings), "steps": steps}
+        largest = _largest(settings)
+        settings = settings if largest is None else _before(largest, settings)
+        before = 0 if largest is None else LARGEST_STEPS
+        request = {"settings": config.to_mapping(settings), "steps": before + steps}
         done = subprocess.run(
             [sys.executable, "-m", __name__],
             input=json.dumps(request),
@@ -64,7 +73,7 @@ def measure(settings: PretrainConfig, steps: int = PROBE_STEPS) -> Probe:
         if done.returncode:
             said = (done.stderr.strip() or "nothing").splitlines()[-1]
             raise ConfigError(f"plan: expected {steps} steps to train, found: {said}")
-        return _read(output, float(done.stdout.split()[-1]))
+        return _read(output, before, float(done.stdout.split()[-1]))
 
 
 def _without_evaluation(settings: PretrainConfig, output: str) -> PretrainConfig:
@@ -80,8 +89,41 @@ def _without_evaluation(settings: PretrainConfig, output: str) -> PretrainConfig
     )
 
 
-def _read(output: Path, memory_mib: float) -> Probe:
-    lines = read_metrics(output)
+def _largest(settings: PretrainConfig) -> StageConfig | None:
+    """Steps of most memory, where they are not the first ones already."""
+    first = settings.stages[0]
+    _, rows = first.batches()[0]
+    size, stage = largest_stage(settings)
+    if micro_batch(settings, rows, first.seq_len or settings.seq_len) == size:
+        return None
+    return dataclasses.replace(
+        stage,
+        stage="largest",
+        steps=LARGEST_STEPS,
+        tokens=None,
+        data_fraction=None,
+        batch_ramp=None,
+        warmup_steps=0,
+        ramp_steps=0,
+        exit=None,
+    )
+
+
+def _before(stage: StageConfig, settings: PretrainConfig) -> PretrainConfig:
+    """The same run behind a stage, which counts for no limit of passes."""
+    return dataclasses.replace(
+        settings,
+        stage=(stage, *settings.stages),
+        tokens=None,
+        batch_tokens=None,
+        learning_rate=None,
+        max_epochs={},
+        skip=(),
+    )
+
+
+def _read(output: Path, before: int, memory_mib: float) -> Probe:
+    lines = read_metrics(output)[before:]
     warm = lines[1:] or lines
 
     def median(key: str) -> float:

@@ -10,6 +10,7 @@ computed again to save memory is not counted.
 from __future__ import annotations
 
 import json
+import re
 import resource
 import sys
 import time
@@ -26,14 +27,19 @@ from triptych.train.batch import Batch
 SESSIONS = "sessions.jsonl"
 
 # Dense peaks in tera-operations a second, from the vendors' data sheets: bf16 or fp16, and
-# fp32 without tensor cores. Searched for in the device's name, in this order.
+# fp32 without tensor cores. Searched for as words of the device's name, in this order.
 PEAK_TFLOPS: Sequence[tuple[str, float, float]] = (
     ("B200", 2250.0, 75.0),
+    ("GB200", 2500.0, 80.0),
+    ("GH200", 989.0, 67.0),
+    ("H200 NVL", 835.0, 60.0),
     ("H200", 989.0, 67.0),
     ("H100 PCIe", 756.0, 51.0),
+    ("H100 NVL", 835.0, 60.0),
     ("H100", 989.0, 67.0),
     ("A100", 312.0, 19.5),
     ("L40S", 362.0, 91.6),
+    ("L40", 181.0, 90.5),
     ("L4", 121.0, 30.3),
     ("MI300X", 1307.0, 163.4),
 )
@@ -70,7 +76,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for part, half, single in PEAK_TFLOPS:
-            if part in name:
+            if re.search(rf"\b{part}\b", name):
                 peak = single if dtype == torch.float32 else half
                 return peak * 1e12, f"data sheet of {part}"
     peak, size = _probed(device, dtype)

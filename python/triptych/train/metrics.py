@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.artefact import read_json_lines, write_text
+from triptych.train.health import finite
 from triptych.train.tracking import Trackers
 
 if TYPE_CHECKING:
@@ -71,8 +72,13 @@ class EvaluationLog:
         self.path = folder / EVALUATIONS
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Adds a line, which must hold `step`; lines of that step or later ones go."""
+        """Adds a line, which must hold `step`; lines of that step or later ones go.
+
+        Bits that are no numbers, as of weights that are none, are null.
+        """
         kept = [old for old in self.read() if old["step"] < line["step"]]
+        bits = {name: finite(x) for name, x in line["bits_per_byte"].items()}
+        line = {**line, "bits_per_byte": bits}
         write_text(self.path, "".join(json.dumps(x) + "\n" for x in [*kept, line]))
 
     def read(self) -> list[dict[str, Any]]:
