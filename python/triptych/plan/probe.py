@@ -25,9 +25,8 @@ from triptych.train.metrics import STATUS, read_metrics
 from triptych.train.parallel import ParallelConfig
 
 PROBE_STEPS = 4  # the first one warms up; the median of the others counts
-LARGEST_STEPS = (
-    2  # moments are made at the end of the first, beside the second they are
-)
+# Moments are made at the end of the first; beside the second they are there.
+LARGEST_STEPS = 2
 
 
 @dataclass(frozen=True)
