@@ -28,6 +28,8 @@ SUM_NAME = "manifest.sha256"
 # Formats of the engine in Rust, whose manifests have no sum.
 _ENGINE = ("triptych-documents/", "triptych-part/", "triptych-tokens/")
 _TOKENS = "triptych-tokens/1"
+# How the name of a folder begins that is not there yet, or no longer.
+_DRAFT = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Draft:
     @staticmethod
     def folder_of(target: Path) -> Path:
         """Where `target` is being written, for others who write into it as well."""
-        return target.with_name(f".tmp-{target.name}")
+        return target.with_name(f"{_DRAFT}{target.name}")
 
     def path(self, name: str) -> Path:
         """Path of a file inside the draft."""
@@ -124,13 +126,33 @@ class Draft:
         return manifest
 
     def _rename(self) -> None:
-        old = self.folder.with_name(self.folder.name + ".old")
+        old = _doomed(self.target)
         shutil.rmtree(old, ignore_errors=True)
         if self.target.exists():
             self.target.rename(old)
         self.folder.rename(self.target)
         _sync(self.target.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Removes an artefact: its name goes first, so that it is never there in part."""
+    doomed = _doomed(folder)
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def clear_drafts(folder: Path) -> None:
+    """Removes what killed runs had begun to write into `folder`, or to remove from it."""
+    for draft in folder.glob(f"{_DRAFT}*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _doomed(target: Path) -> Path:
+    """Where an artefact lies that is to go."""
+    draft = Draft.folder_of(target)
+    return draft.with_name(f"{draft.name}.old")
 
 
 def read_manifest(folder: Path | str, format: str) -> Manifest:

@@ -250,3 +250,29 @@ def test_a_manifest_of_another_format_is_refused(tmp_path):
     (tmp_path / "out" / "manifest.json").write_text('{"format": "test/1"')
     with pytest.raises(IntegrityError, match="expected a manifest of format `test/1`"):
         read_manifest(tmp_path / "out", "test/1")
+
+
+def test_a_kill_while_an_old_checkpoint_is_removed_leaves_no_half_of_it(
+    run, monkeypatch
+):
+    def removed_in_part(path, ignore_errors=False):
+        if path.exists():
+            sorted(path.iterdir())[0].unlink()
+            raise KeyboardInterrupt
+
+    folder = run / "checkpoints"
+    monkeypatch.setattr(shutil, "rmtree", removed_in_part)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.remove_old(newest(run), keep=1, keep_every_steps=None)
+    assert checkpoint.steps_in(folder) == [newest(run)]
+
+
+def test_what_a_killed_run_had_begun_to_write_is_gone_when_it_goes_on(run):
+    folder = run / "checkpoints"
+    for name in (".tmp-step-00000007", ".tmp-step-00000003.old"):
+        shutil.copytree(newest(run), folder / name)
+    Trainer(tiny_model(), PretrainObjective(), TinyData(), tiny_train_config(run)).run()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "step-00000009",
+        "step-00000010",
+    ]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -27,6 +26,7 @@ from triptych.artefact import (
     damaged,
     read_json,
     read_manifest,
+    remove,
     sha256_file,
     verify,
     write_json,
@@ -188,7 +188,7 @@ def remove_old(newest: Path, keep: int, keep_every_steps: int | None) -> None:
     present = [x for x in steps_in(newest.parent) if step_of(x) <= step_of(newest)]
     for old in present[:-keep]:
         if keep_every_steps is None or step_of(old) % keep_every_steps:
-            shutil.rmtree(old)
+            remove(old)
 
 
 def load(
@@ -278,7 +278,7 @@ def abandon(folder: Path) -> None:
     """Takes a checkpoint out of its run without deleting it: `abandoned-step-…`."""
     target = folder.with_name(f"abandoned-{folder.name}")
     if target.exists():
-        shutil.rmtree(target)
+        remove(target)
     folder.rename(target)
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from triptych.artefact import clear_drafts
 from triptych.errors import ConfigError, Interrupted, TrainingDiverged
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
@@ -255,6 +256,7 @@ class Trainer(Stepping):
         """Clears away what is behind `step`, once this is known to be the same run."""
         self.ranks.wait()  # all have read
         if self.ranks.is_first:
+            clear_drafts(self.folder)
             self._clear_behind(newer, step)
         self.ranks.wait()
 
