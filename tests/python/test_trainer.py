@@ -208,6 +208,21 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
         train(tmp_path, seed=7)
 
 
+def test_a_second_run_in_a_folder_is_refused_while_the_first_one_trains(tmp_path):
+    said = []
+
+    def begin_another(metrics):
+        if metrics["step"] == 5:
+            with pytest.raises(ConfigError, match="locked by one that has not ended"):
+                train(tmp_path)
+            said.append(metrics["step"])
+
+    model, _ = train(tmp_path, hooks={"on_step": begin_another})
+    assert said == [5]
+    assert [line["step"] for line in read_metrics(tmp_path)] == list(range(1, 11))
+    assert same_weights(model, train(tmp_path)[0])  # which has nothing left to do
+
+
 def test_a_run_writes_metrics_status_and_a_loadable_model(tmp_path):
     model, result = train(tmp_path)
     lines = read_metrics(tmp_path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from triptych.train.optimizer import create_optimizer
 from triptych.train.placement import place
 from triptych.train.ranks import Ranks
 from triptych.train.resume import newest_checkpoint, settled_precision, without
+from triptych.train.run_lock import only_run_in
 from triptych.train.run_log import RunLog
 from triptych.train.saving import Keeping, Saver
 from triptych.train.schedule import stage_at
@@ -140,15 +142,21 @@ class Trainer(Stepping):
         Raises:
             Interrupted: `should_stop` said so; the same call goes on.
             TrainingDiverged: loss or gradient stayed faulty, also after going back.
+            ConfigError: another run trains in this folder.
         """
-        while True:
-            try:
-                return self._run()
-            except _Rewind as rewind:
-                self.saver.wait()
-                self._leave_out(rewind.steps)
-            finally:
-                self.saver.wait()
+        with self._only_run():
+            while True:
+                try:
+                    return self._run()
+                except _Rewind as rewind:
+                    self.saver.wait()
+                    self._leave_out(rewind.steps)
+                finally:
+                    self.saver.wait()
+
+    def _only_run(self) -> AbstractContextManager[None]:
+        """Keeps other runs out of the folder."""
+        return only_run_in(Path(self.config.output), self.ranks)
 
     def _run(self) -> TrainResult:
         last = self._resume()
