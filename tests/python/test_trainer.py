@@ -183,6 +183,25 @@ def test_checkpoints_written_beside_the_training_have_the_same_bytes(tmp_path):
         assert (beside / file).read_bytes() == (waiting / file).read_bytes(), file
 
 
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize(("until", "state"), [(5, "interrupted"), (10, "finished")])
+def test_the_status_of_a_run_that_ended_names_its_last_checkpoint(
+    tmp_path, beside, until, state
+):
+    steps = []
+    hooks = {"on_step": steps.append, "should_stop": lambda: len(steps) == until}
+    changes = {"keep_checkpoints": 1, "async_checkpoints": beside}
+    try:
+        train(tmp_path, hooks=hooks, **changes)
+    except Interrupted:
+        assert state == "interrupted"
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["step"], status["state"]) == (until, state)
+    assert [status["checkpoint"]] == [
+        str(path) for path in (tmp_path / "checkpoints").iterdir()
+    ]
+
+
 def test_a_stop_that_is_asked_for_saves_and_can_be_continued(tmp_path):
     straight, _ = train(tmp_path / "straight")
     with pytest.raises(Interrupted, match="after step 1"):

@@ -238,6 +238,7 @@ class ElasticTrainer(Trainer):
             return
         if all(leaves) and self.copies.is_first:
             self._save_present(log)
+            log.ended(self.num_steps, self._present, "interrupted")
             self.copies.clear()
         if leaves[self.copies.rank]:
             raise Interrupted(

@@ -175,9 +175,11 @@ class Trainer(Stepping):
         try:
             while self._goes_on():
                 metrics, last = self._advance(log, last)
+            last = self._save(log) if last is None else last
+            self.saver.wait()
+            log.ended(self.num_steps, last, "finished")
         finally:
             log.close()
-        last = self._save(log) if last is None else last
         state = self.state
         return TrainResult(
             state.step,
@@ -395,6 +397,8 @@ class Trainer(Stepping):
         if last is None or last.name != name:
             self._require_sound()
             self._save(log)
+        self.saver.wait()
+        log.ended(self.num_steps, self.folder / name, "interrupted")
         raise Interrupted(f"stopped after step {self.state.step}: run again to go on")
 
     def _save(self, log: RunLog) -> Path:
