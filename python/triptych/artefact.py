@@ -12,14 +12,15 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from triptych import _core
-from triptych.errors import ConfigError, IntegrityError
+from triptych.errors import EXHAUSTED, ConfigError, IntegrityError, ResourceError
 
 FILE_NAME = "manifest.json"
 # What `sha256sum` writes of the manifest: without it a bit of the manifest that no file's
@@ -116,14 +117,18 @@ class Draft:
         manifest = Manifest(
             format, _core.__version__, dict(made_from), dict(content), files
         )
-        path = self.path(FILE_NAME)
-        path.write_text(manifest.to_json(), encoding="utf-8")
-        _sync(path)
-        self.path(SUM_NAME).write_text(_sum_line(path.read_bytes()), encoding="utf-8")
-        _sync(self.path(SUM_NAME))
+        self._write(FILE_NAME, manifest.to_json())
+        content = self.path(FILE_NAME).read_bytes()
+        self._write(SUM_NAME, _sum_line(content))
         _sync(self.folder)
         self._rename()
         return manifest
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.path(name)
+        with named(path):
+            path.write_text(text, encoding="utf-8")
+        _sync(path)
 
     def _rename(self) -> None:
         old = _doomed(self.target)
@@ -242,8 +247,27 @@ def write_text(path: Path, text: str, *, by_several: bool = False) -> None:
     """
     own = f"-{uuid.uuid4().hex}" if by_several else ""
     draft = path.with_name(f".tmp-{path.name}{own}")
-    draft.write_text(text, encoding="utf-8")
+    with named(path):
+        draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Names the file that is written within, which a system's word of a full disk does not.
+
+    Raises:
+        ResourceError: there is no room for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in EXHAUSTED and not isinstance(error, ResourceError):
+            raise ResourceError(
+                f"`{path}`: expected to write it, found: {error.strerror}; make room, "
+                "then run the same command again"
+            ) from error
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -283,7 +307,8 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """JSON with two spaces of indentation and a final newline."""
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
+    with named(path):
+        path.write_text(text, encoding="utf-8")
 
 
 def sync_file(path: Path) -> FileEntry:
@@ -307,7 +332,8 @@ def _verify_file(path: Path, entry: FileEntry) -> None:
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with named(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -3,11 +3,12 @@
 import json
 import resource
 import shutil
+from contextlib import contextmanager
 
 import pytest
 
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
-from triptych.artefact import Draft, read_manifest, verify
+from triptych.artefact import Draft, read_manifest, verify, write_json
 from triptych.errors import ConfigError, IntegrityError, ResourceError
 from triptych.language_model import find_model
 from triptych.model.huggingface import CHECKPOINT_FORMAT, load_model
@@ -40,13 +41,20 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
-@pytest.fixture
-def _little_room():
-    """Files of this process may have 20,000 bytes, fewer than the tiny model's weights."""
+@contextmanager
+def files_of_at_most(size):
+    """Within, no file of this process may have more bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def _little_room():
+    """Files may be smaller than the tiny model's weights."""
+    with files_of_at_most(20_000):
+        yield
 
 
 @pytest.mark.usefixtures("_little_room")
@@ -57,6 +65,32 @@ def test_a_checkpoint_without_room_names_its_file_and_leaves_nothing(tmp_path, b
     with pytest.raises(ResourceError, match=r"model\.safetensors`: expected to write"):
         run.run()
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.fixture
+def _hardly_any_room():
+    """Files may be as long as the metrics of a few steps."""
+    with files_of_at_most(1_500):
+        yield
+
+
+@pytest.mark.usefixtures("_hardly_any_room")
+def test_metrics_without_room_name_their_file(tmp_path):
+    run = Trainer(
+        tiny_model(),
+        PretrainObjective(),
+        TinyData(),
+        tiny_train_config(tmp_path, checkpoint_every_steps=99),
+    )
+    with pytest.raises(ResourceError, match=r"metrics\.jsonl`: expected to write it"):
+        run.run()
+
+
+@pytest.mark.usefixtures("_hardly_any_room")
+def test_a_file_of_a_checkpoint_without_room_is_named(tmp_path):
+    message = r"state\.json`: expected to write it, found: File too large; make room"
+    with pytest.raises(ResourceError, match=message):
+        write_json(tmp_path / "state.json", {"x": "y" * 2000})
 
 
 def newest(run):
