@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ SUM_NAME = "manifest.sha256"
 # Formats of the engine in Rust, whose manifests have no sum.
 _ENGINE = ("triptych-documents/", "triptych-part/", "triptych-tokens/")
 _TOKENS = "triptych-tokens/1"
+_STEP = re.compile(r"step-([0-9]+)")
 # How the name of a folder begins that is not there yet, or no longer.
 _DRAFT = ".tmp-"
 
@@ -118,8 +120,7 @@ class Draft:
             format, _core.__version__, dict(made_from), dict(content), files
         )
         self._write(FILE_NAME, manifest.to_json())
-        content = self.path(FILE_NAME).read_bytes()
-        self._write(SUM_NAME, _sum_line(content))
+        self._write(SUM_NAME, _sum_line(self.path(FILE_NAME).read_bytes()))
         _sync(self.folder)
         self._rename()
         return manifest
@@ -216,6 +217,18 @@ def verify(folder: Path | str, format: str) -> Manifest:
     if not format.startswith(_ENGINE):
         _refuse_unlisted(Path(folder), manifest)
     return manifest
+
+
+def require_named(folder: Path, manifest: Manifest) -> None:
+    """Refuses a checkpoint by the name of another step, which would pass for that.
+
+    Raises:
+        IntegrityError: `step-N` is of another step than N.
+    """
+    step, said = manifest.content.get("step"), _STEP.fullmatch(folder.name)
+    if step is not None and said is not None and step != int(said[1]):
+        expected = f"a checkpoint of step {int(said[1])}, as its folder is called"
+        raise damaged(folder / FILE_NAME, expected, f"one of step {step}")
 
 
 def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:

@@ -141,6 +141,13 @@ def test_a_damaged_newest_checkpoint_is_named_and_passed_over(run, caplog):
     assert "step-00000010/model.safetensors` is damaged" in caplog.text
 
 
+def test_a_checkpoint_by_the_name_of_another_step_is_not_the_model(run, caplog):
+    folder = run / "checkpoints"
+    shutil.copytree(folder / "step-00000009", folder / "step-00000011")
+    assert checkpoint.latest(folder) == folder / "step-00000010"
+    assert "expected a checkpoint of step 11, as its folder is called" in caplog.text
+
+
 def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(run, finished):
     truncate(newest(run) / "optimizer.safetensors")
     model = tiny_model()

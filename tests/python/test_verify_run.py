@@ -63,3 +63,11 @@ def test_what_a_killed_run_had_begun_to_write_is_no_damage(run):
     manifest = draft / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:100])
     assert verified(run) == dict.fromkeys(CHECKPOINTS, "good")
+
+
+def test_a_checkpoint_by_the_name_of_another_step_is_named(run):
+    folder = run / "checkpoints"
+    (folder / CHECKPOINTS[0]).rename(folder / "step-00000008")
+    states = verified(run)
+    assert states[CHECKPOINTS[1]] == "good"
+    assert "found one of step 9" in states["step-00000008"]

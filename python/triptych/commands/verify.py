@@ -68,7 +68,8 @@ def _state(folder: Path) -> str:
     try:
         if not path.exists():
             raise artefact.damaged(path, "a manifest", "no such file")
-        artefact.verify(folder, artefact.read_json(path).get("format", ""))
+        format = artefact.read_json(path).get("format", "")
+        artefact.require_named(folder, artefact.verify(folder, format))
     except (ValueError, OSError) as error:
         return str(error)
     return "good"

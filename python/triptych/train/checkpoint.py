@@ -27,6 +27,7 @@ from triptych.artefact import (
     read_json,
     read_manifest,
     remove,
+    require_named,
     sha256_file,
     verify,
     write_json,
@@ -307,6 +308,8 @@ def latest(folder: Path) -> Path | None:
 def whole(folder: Path) -> Iterator[Path]:
     """Checkpoints that verify, newest first; damaged ones are named in a warning.
 
+    One that is not of the step that its name says is none.
+
     Raises:
         IntegrityError: there are checkpoints, and every one is damaged.
     """
@@ -314,7 +317,7 @@ def whole(folder: Path) -> Iterator[Path]:
     candidates = steps_in(folder)
     for candidate in reversed(candidates):
         try:
-            verify(candidate, CHECKPOINT_FORMAT)
+            require_named(candidate, verify(candidate, CHECKPOINT_FORMAT))
         except (IntegrityError, ConfigError) as error:
             logger.warning("checkpoint passed over: %s", error)
             failures.append(error)
