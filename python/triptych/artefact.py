@@ -180,6 +180,11 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
             f"no input at `{folder}`: expected a finished folder of format "
             f"`{format}`, with a `{FILE_NAME}`"
         ) from None
+    except PermissionError:
+        raise
+    except OSError as error:
+        expected = f"a manifest of format `{format}`"
+        raise damaged(error.filename or path, expected, str(error)) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         expected = f"a manifest of format `{format}`"
         raise damaged(path, expected, repr(error)) from error
@@ -333,11 +338,13 @@ def sync_file(path: Path) -> FileEntry:
 def _verify_file(path: Path, entry: FileEntry) -> None:
     try:
         size = path.stat().st_size
-    except OSError as error:
+        if size != entry.bytes:
+            raise damaged(path, f"{entry.bytes} bytes", f"{size} bytes")
+        found = sha256_file(path)
+    except PermissionError:
+        raise
+    except OSError as error:  # of a bad sector too
         raise damaged(path, f"{entry.bytes} bytes", str(error)) from error
-    if size != entry.bytes:
-        raise damaged(path, f"{entry.bytes} bytes", f"{size} bytes")
-    found = sha256_file(path)
     if found != entry.sha256:
         raise damaged(path, f"SHA-256 {entry.sha256}", f"SHA-256 {found}")
 

@@ -1,5 +1,7 @@
 """Checkpoints and artefacts: whole or refused."""
 
+import errno
+import hashlib
 import json
 import resource
 import shutil
@@ -8,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
+from triptych import artefact
 from triptych.artefact import Draft, read_manifest, verify, write_json
 from triptych.errors import ConfigError, IntegrityError, ResourceError
 from triptych.language_model import find_model
@@ -146,6 +149,39 @@ def test_a_checkpoint_by_the_name_of_another_step_is_not_the_model(run, caplog):
     shutil.copytree(folder / "step-00000009", folder / "step-00000011")
     assert checkpoint.latest(folder) == folder / "step-00000010"
     assert "expected a checkpoint of step 11, as its folder is called" in caplog.text
+
+
+def is_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def points_to_itself(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("damage", [is_a_folder, points_to_itself])
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "state.json"])
+def test_a_file_that_cannot_be_read_is_damage_and_passed_over(
+    run, caplog, name, damage
+):
+    damage(newest(run) / name)
+    folder = run / "checkpoints"
+    assert checkpoint.latest(folder) == folder / "step-00000009"
+    assert f"step-00000010/{name}` is damaged" in caplog.text
+
+
+def test_a_bad_sector_is_damage_and_passed_over(run, caplog, monkeypatch):
+    def read(path):
+        if "step-00000010" in str(path):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(artefact, "sha256_file", read)
+    folder = run / "checkpoints"
+    assert checkpoint.latest(folder) == folder / "step-00000009"
+    assert "Input/output error" in caplog.text
 
 
 def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(run, finished):
