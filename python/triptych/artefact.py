@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from triptych import _core
-from triptych.errors import ConfigError, IntegrityError
+from triptych.errors import EXHAUSTED, ConfigError, IntegrityError, ResourceError
 
 FILE_NAME = "manifest.json"
 # What `sha256sum` writes of the manifest: without it a bit of the manifest that no file's
@@ -28,6 +30,9 @@ SUM_NAME = "manifest.sha256"
 # Formats of the engine in Rust, whose manifests have no sum.
 _ENGINE = ("triptych-documents/", "triptych-part/", "triptych-tokens/")
 _TOKENS = "triptych-tokens/1"
+_STEP = re.compile(r"step-([0-9]+)")
+# How the name of a folder begins that is not there yet, or no longer.
+_DRAFT = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Draft:
     @staticmethod
     def folder_of(target: Path) -> Path:
         """Where `target` is being written, for others who write into it as well."""
-        return target.with_name(f".tmp-{target.name}")
+        return target.with_name(f"{_DRAFT}{target.name}")
 
     def path(self, name: str) -> Path:
         """Path of a file inside the draft."""
@@ -114,23 +119,46 @@ class Draft:
         manifest = Manifest(
             format, _core.__version__, dict(made_from), dict(content), files
         )
-        path = self.path(FILE_NAME)
-        path.write_text(manifest.to_json(), encoding="utf-8")
-        _sync(path)
-        self.path(SUM_NAME).write_text(_sum_line(path.read_bytes()), encoding="utf-8")
-        _sync(self.path(SUM_NAME))
+        self._write(FILE_NAME, manifest.to_json())
+        self._write(SUM_NAME, _sum_line(self.path(FILE_NAME).read_bytes()))
         _sync(self.folder)
         self._rename()
         return manifest
 
+    def _write(self, name: str, text: str) -> None:
+        path = self.path(name)
+        with named(path):
+            path.write_text(text, encoding="utf-8")
+        _sync(path)
+
     def _rename(self) -> None:
-        old = self.folder.with_name(self.folder.name + ".old")
+        old = _doomed(self.target)
         shutil.rmtree(old, ignore_errors=True)
         if self.target.exists():
             self.target.rename(old)
         self.folder.rename(self.target)
         _sync(self.target.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Removes an artefact: its name goes first, so that it is never there in part."""
+    doomed = _doomed(folder)
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def clear_drafts(folder: Path) -> None:
+    """Removes what killed runs had begun to write into `folder`, or to remove from it."""
+    for draft in folder.glob(f"{_DRAFT}*"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _doomed(target: Path) -> Path:
+    """Where an artefact lies that is to go."""
+    draft = Draft.folder_of(target)
+    return draft.with_name(f"{draft.name}.old")
 
 
 def read_manifest(folder: Path | str, format: str) -> Manifest:
@@ -152,6 +180,11 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
             f"no input at `{folder}`: expected a finished folder of format "
             f"`{format}`, with a `{FILE_NAME}`"
         ) from None
+    except PermissionError:
+        raise
+    except OSError as error:
+        expected = f"a manifest of format `{format}`"
+        raise damaged(error.filename or path, expected, str(error)) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         expected = f"a manifest of format `{format}`"
         raise damaged(path, expected, repr(error)) from error
@@ -191,6 +224,18 @@ def verify(folder: Path | str, format: str) -> Manifest:
     return manifest
 
 
+def require_named(folder: Path, manifest: Manifest) -> None:
+    """Refuses a checkpoint by the name of another step, which would pass for that.
+
+    Raises:
+        IntegrityError: `step-N` is of another step than N.
+    """
+    step, said = manifest.content.get("step"), _STEP.fullmatch(folder.name)
+    if step is not None and said is not None and step != int(said[1]):
+        expected = f"a checkpoint of step {int(said[1])}, as its folder is called"
+        raise damaged(folder / FILE_NAME, expected, f"one of step {step}")
+
+
 def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
     """Readers go by names, so a file of theirs that nobody hashed is not to be there."""
     listed = {FILE_NAME, *manifest.files}
@@ -220,8 +265,27 @@ def write_text(path: Path, text: str, *, by_several: bool = False) -> None:
     """
     own = f"-{uuid.uuid4().hex}" if by_several else ""
     draft = path.with_name(f".tmp-{path.name}{own}")
-    draft.write_text(text, encoding="utf-8")
+    with named(path):
+        draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Names the file that is written within, which a system's word of a full disk does not.
+
+    Raises:
+        ResourceError: there is no room for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in EXHAUSTED and not isinstance(error, ResourceError):
+            raise ResourceError(
+                f"`{path}`: expected to write it, found: {error.strerror}; make room, "
+                "then run the same command again"
+            ) from error
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -261,7 +325,8 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """JSON with two spaces of indentation and a final newline."""
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
+    with named(path):
+        path.write_text(text, encoding="utf-8")
 
 
 def sync_file(path: Path) -> FileEntry:
@@ -273,11 +338,13 @@ def sync_file(path: Path) -> FileEntry:
 def _verify_file(path: Path, entry: FileEntry) -> None:
     try:
         size = path.stat().st_size
-    except OSError as error:
+        if size != entry.bytes:
+            raise damaged(path, f"{entry.bytes} bytes", f"{size} bytes")
+        found = sha256_file(path)
+    except PermissionError:
+        raise
+    except OSError as error:  # of a bad sector too
         raise damaged(path, f"{entry.bytes} bytes", str(error)) from error
-    if size != entry.bytes:
-        raise damaged(path, f"{entry.bytes} bytes", f"{size} bytes")
-    found = sha256_file(path)
     if found != entry.sha256:
         raise damaged(path, f"SHA-256 {entry.sha256}", f"SHA-256 {found}")
 
@@ -285,7 +352,8 @@ def _verify_file(path: Path, entry: FileEntry) -> None:
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with named(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -13,7 +13,10 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType
 from typing import Any
 
 # verb -> (module and function that runs it, one line of help)
@@ -91,10 +94,43 @@ def _prep(arguments: list[str]) -> int:
     return _guarded(lambda: _core.main(["triptych prep", *arguments]), debug=False)
 
 
+# Verbs that go on where they were stopped.
+GOING_ON = ("demo", "pretrain", "ladder", "sft", "dpo")
+
+
 def _run(options: argparse.Namespace) -> int:
     module, function = VERBS[options.verb][0].split(":")
-    run: Callable[[argparse.Namespace], int] = getattr(_import(module), function)
-    return run(options)
+    with _heeding_sigterm() if options.verb in GOING_ON else nullcontext():
+        run: Callable[[argparse.Namespace], int] = getattr(_import(module), function)
+        return run(options)
+
+
+@contextmanager
+def _heeding_sigterm() -> Iterator[None]:
+    """Gives SIGTERM its exit status also before and after a command trains.
+
+    While it trains, the Trainer notes it and saves first.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where Python lets nobody set a handler
+        return
+    before: Any = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except Exception as error:
+        from triptych.errors import Interrupted
+
+        if isinstance(error, Interrupted):  # it ends by one: another changes nothing
+            before = _terminate
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    """Ends at once: an exception aborts torch's import, and a kill costs nothing here."""
+    os.write(2, b"error[interrupted] stopped: run the same command again to go on\n")
+    os._exit(75)
 
 
 def _import(module: str) -> Any:

@@ -55,6 +55,32 @@ def train(rank, size, port, folder, until, **settings):
             return
 
 
+def lose_the_last(rank, size, port, folder):
+    """Trains until the last process is suddenly gone."""
+    meet(rank, size, port)
+    with pytest.raises(ConnectionError, match="another process of this run"):
+        train_and_go(rank == size - 1, folder)
+
+
+def train_and_go(goes, folder):
+    """Trains; a process that `goes` ends after two steps without a word."""
+
+    def gone():
+        if goes and trainer.state.step == 2:
+            os._exit(0)
+        return False
+
+    with joined():
+        trainer = Trainer(
+            tiny_model(),
+            PretrainObjective(),
+            TinyData(rows=ROWS),
+            tiny_train_config(folder, micro_batch_rows=1),
+            should_stop=gone,
+        )
+        trainer.run()
+
+
 def train_spoilt(rank, size, port, folder, parallel):
     """Trains to the end; once the last process has a weight that is not a number."""
     meet(rank, size, port)

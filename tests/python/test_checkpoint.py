@@ -1,13 +1,17 @@
 """Checkpoints and artefacts: whole or refused."""
 
+import errno
+import hashlib
 import json
 import resource
 import shutil
+from contextlib import contextmanager
 
 import pytest
 
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
-from triptych.artefact import Draft, read_manifest, verify
+from triptych import artefact
+from triptych.artefact import Draft, read_manifest, verify, write_json
 from triptych.errors import ConfigError, IntegrityError, ResourceError
 from triptych.language_model import find_model
 from triptych.model.huggingface import CHECKPOINT_FORMAT, load_model
@@ -40,13 +44,20 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
-@pytest.fixture
-def _little_room():
-    """Files of this process may have 20,000 bytes, fewer than the tiny model's weights."""
+@contextmanager
+def files_of_at_most(size):
+    """Within, no file of this process may have more bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def _little_room():
+    """Files may be smaller than the tiny model's weights."""
+    with files_of_at_most(20_000):
+        yield
 
 
 @pytest.mark.usefixtures("_little_room")
@@ -57,6 +68,32 @@ def test_a_checkpoint_without_room_names_its_file_and_leaves_nothing(tmp_path, b
     with pytest.raises(ResourceError, match=r"model\.safetensors`: expected to write"):
         run.run()
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.fixture
+def _hardly_any_room():
+    """Files may be as long as the metrics of a few steps."""
+    with files_of_at_most(1_500):
+        yield
+
+
+@pytest.mark.usefixtures("_hardly_any_room")
+def test_metrics_without_room_name_their_file(tmp_path):
+    run = Trainer(
+        tiny_model(),
+        PretrainObjective(),
+        TinyData(),
+        tiny_train_config(tmp_path, checkpoint_every_steps=99),
+    )
+    with pytest.raises(ResourceError, match=r"metrics\.jsonl`: expected to write it"):
+        run.run()
+
+
+@pytest.mark.usefixtures("_hardly_any_room")
+def test_a_file_of_a_checkpoint_without_room_is_named(tmp_path):
+    message = r"state\.json`: expected to write it, found: File too large; make room"
+    with pytest.raises(ResourceError, match=message):
+        write_json(tmp_path / "state.json", {"x": "y" * 2000})
 
 
 def newest(run):
@@ -105,6 +142,46 @@ def test_a_damaged_newest_checkpoint_is_named_and_passed_over(run, caplog):
     assert found is not None
     assert found.name == "step-00000009"
     assert "step-00000010/model.safetensors` is damaged" in caplog.text
+
+
+def test_a_checkpoint_by_the_name_of_another_step_is_not_the_model(run, caplog):
+    folder = run / "checkpoints"
+    shutil.copytree(folder / "step-00000009", folder / "step-00000011")
+    assert checkpoint.latest(folder) == folder / "step-00000010"
+    assert "expected a checkpoint of step 11, as its folder is called" in caplog.text
+
+
+def is_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def points_to_itself(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("damage", [is_a_folder, points_to_itself])
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "state.json"])
+def test_a_file_that_cannot_be_read_is_damage_and_passed_over(
+    run, caplog, name, damage
+):
+    damage(newest(run) / name)
+    folder = run / "checkpoints"
+    assert checkpoint.latest(folder) == folder / "step-00000009"
+    assert f"step-00000010/{name}` is damaged" in caplog.text
+
+
+def test_a_bad_sector_is_damage_and_passed_over(run, caplog, monkeypatch):
+    def read(path):
+        if "step-00000010" in str(path):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(artefact, "sha256_file", read)
+    folder = run / "checkpoints"
+    assert checkpoint.latest(folder) == folder / "step-00000009"
+    assert "Input/output error" in caplog.text
 
 
 def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_weights(run, finished):
@@ -250,3 +327,29 @@ def test_a_manifest_of_another_format_is_refused(tmp_path):
     (tmp_path / "out" / "manifest.json").write_text('{"format": "test/1"')
     with pytest.raises(IntegrityError, match="expected a manifest of format `test/1`"):
         read_manifest(tmp_path / "out", "test/1")
+
+
+def test_a_kill_while_an_old_checkpoint_is_removed_leaves_no_half_of_it(
+    run, monkeypatch
+):
+    def removed_in_part(path, ignore_errors=False):
+        if path.exists():
+            sorted(path.iterdir())[0].unlink()
+            raise KeyboardInterrupt
+
+    folder = run / "checkpoints"
+    monkeypatch.setattr(shutil, "rmtree", removed_in_part)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.remove_old(newest(run), keep=1, keep_every_steps=None)
+    assert checkpoint.steps_in(folder) == [newest(run)]
+
+
+def test_what_a_killed_run_had_begun_to_write_is_gone_when_it_goes_on(run):
+    folder = run / "checkpoints"
+    for name in (".tmp-step-00000007", ".tmp-step-00000003.old"):
+        shutil.copytree(newest(run), folder / name)
+    Trainer(tiny_model(), PretrainObjective(), TinyData(), tiny_train_config(run)).run()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "step-00000009",
+        "step-00000010",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -125,6 +126,26 @@ def test_chat_answers_in_a_terminal_and_obeys_its_commands(model_folder):
     assert "seed = 4" in result.stdout
     assert "forgotten" in result.stdout
     assert "never read" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("verb", "status", "said"),
+    [
+        (["pretrain"], 75, "error[interrupted] stopped: run the same command again"),
+        (["generate", "x"], -signal.SIGTERM, ""),  # which has nothing to go on with
+    ],
+)
+def test_a_command_that_can_go_on_says_so_when_it_is_stopped_before_it_trains(
+    verb, status, said
+):
+    code = f"""
+import os, signal
+from triptych import cli
+cli._import = lambda module: os.kill(os.getpid(), signal.SIGTERM)
+raise SystemExit(cli.main({verb!r}))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr[: len(said) or None]) == (status, said)
 
 
 def test_verify_names_the_damaged_file(model_folder):

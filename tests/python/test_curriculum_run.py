@@ -370,6 +370,23 @@ def test_a_replay_tells_a_run_that_was_trained_otherwise(settings, tmp_path):
     assert main(["verify", str(run), "--resume-at", "6"]) == 4
 
 
+def test_steps_before_a_window_that_was_left_out_later_are_replayed_without_it(
+    settings,
+):
+    pretrain(settings)
+    pretrain(dataclasses.replace(settings, skip=((8, 9),)))
+    for step in (5, 6):
+        assert replay(settings.output, step)["differing"] == []
+
+
+def test_a_replay_up_to_a_damaged_checkpoint_names_its_file(settings):
+    pretrain(settings)
+    weights = Path(settings.output) / "checkpoints" / "step-00000010/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match=r"model\.safetensors` is damaged"):
+        replay(settings.output, 6)
+
+
 def test_steps_of_several_processes_are_not_judged_by_one(settings, tmp_path):
     pretrain(settings)
     log = tmp_path / "run" / "metrics.jsonl"

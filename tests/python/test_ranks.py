@@ -115,6 +115,10 @@ def test_a_fault_in_the_memory_of_one_sends_all_back(tmp_path, alone, parallel):
     assert (incident["step"], incident["action"]) == (6, "rewound")
 
 
+def test_a_process_that_loses_another_says_so_and_is_no_fault_of_triptych(tmp_path):
+    start(rank_worker.lose_the_last, 2, tmp_path)
+
+
 def test_processes_that_would_go_on_from_different_checkpoints_stop():
     start(rank_worker.disagree, 2)
 

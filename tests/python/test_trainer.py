@@ -183,6 +183,25 @@ def test_checkpoints_written_beside_the_training_have_the_same_bytes(tmp_path):
         assert (beside / file).read_bytes() == (waiting / file).read_bytes(), file
 
 
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize(("until", "state"), [(5, "interrupted"), (10, "finished")])
+def test_the_status_of_a_run_that_ended_names_its_last_checkpoint(
+    tmp_path, beside, until, state
+):
+    steps = []
+    hooks = {"on_step": steps.append, "should_stop": lambda: len(steps) == until}
+    changes = {"keep_checkpoints": 1, "async_checkpoints": beside}
+    try:
+        train(tmp_path, hooks=hooks, **changes)
+    except Interrupted:
+        assert state == "interrupted"
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["step"], status["state"]) == (until, state)
+    assert [status["checkpoint"]] == [
+        str(path) for path in (tmp_path / "checkpoints").iterdir()
+    ]
+
+
 def test_a_stop_that_is_asked_for_saves_and_can_be_continued(tmp_path):
     straight, _ = train(tmp_path / "straight")
     with pytest.raises(Interrupted, match="after step 1"):
@@ -206,6 +225,21 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
     train(tmp_path)
     with pytest.raises(ConfigError, match="another run: seed: expected 7, found 0"):
         train(tmp_path, seed=7)
+
+
+def test_a_second_run_in_a_folder_is_refused_while_the_first_one_trains(tmp_path):
+    said = []
+
+    def begin_another(metrics):
+        if metrics["step"] == 5:
+            with pytest.raises(ConfigError, match="locked by one that has not ended"):
+                train(tmp_path)
+            said.append(metrics["step"])
+
+    model, _ = train(tmp_path, hooks={"on_step": begin_another})
+    assert said == [5]
+    assert [line["step"] for line in read_metrics(tmp_path)] == list(range(1, 11))
+    assert same_weights(model, train(tmp_path)[0])  # which has nothing left to do
 
 
 def test_a_run_writes_metrics_status_and_a_loadable_model(tmp_path):

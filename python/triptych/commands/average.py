@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from triptych.artefact import verify
+from triptych.artefact import require_named, verify
 from triptych.commands.export import write
 from triptych.errors import ConfigError
 from triptych.language_model import LanguageModel, load_model
@@ -60,7 +60,7 @@ def average(settings: AverageRunConfig) -> Path:
     steps = [checkpoint.step_of(folder) for folder in folders]
     _warn_of_decay(Path(settings.run), steps)
     for folder in folders:
-        verify(folder, CHECKPOINT_FORMAT)
+        require_named(folder, verify(folder, CHECKPOINT_FORMAT))
     shares = merge_weights(steps, settings.decay)
     opened = load_model(folders[-1])
     weights = merged(map(checkpoint.trained_weights, folders), shares)

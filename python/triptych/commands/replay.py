@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from triptych.artefact import read_manifest
+from triptych.artefact import verify
 from triptych.commands.pretrain import PretrainConfig, pretrain, settings_of
 from triptych.commands.training import Watch
 from triptych.errors import ConfigError, Interrupted
 from triptych.model.huggingface import CHECKPOINT_FORMAT
-from triptych.train import checkpoint, incidents
+from triptych.train import checkpoint
 from triptych.train.metrics import read_metrics
 from triptych.train.ranks import Ranks, joined, num_processes
 
@@ -41,7 +41,8 @@ def replay(
     """
     run = Path(run)
     begin, end = _pair(run, step)
-    settings = _settings(run)
+    expected = _hashes(end)
+    settings = _settings(run, end)
     to_step = checkpoint.step_of(end)
     _require_as_many(run, step, to_step)
     with joined(), _copied_start(run, begin, Ranks.current()) as again:
@@ -51,7 +52,6 @@ def replay(
         except Interrupted:
             pass  # where it was to stop
         found = _hashes(again / "checkpoints" / end.name)
-    expected = _hashes(end)
     differing = sorted(
         name
         for name in expected.keys() | found.keys()
@@ -90,14 +90,17 @@ def _pair(run: Path, step: int) -> tuple[Path, Path]:
     return begin, end
 
 
-def _settings(run: Path) -> PretrainConfig:
+def _settings(run: Path, end: Path) -> PretrainConfig:
     found = settings_of(run)
+    # The windows that it left out by then; one that came later is in no state before it.
+    skip = tuple((first, behind) for first, behind in checkpoint.read_state(end).skip)
     # No checkpoint may go, and nobody reads what an evaluation would say.
     stages = tuple(dataclasses.replace(stage, evaluation=None) for stage in found.stage)
     fixed = dataclasses.replace(found.parallel, elastic=None)
     return dataclasses.replace(
         found,
         stage=stages,
+        skip=skip,
         evaluation={},
         keep_checkpoints=1_000_000,
         parallel=fixed,
@@ -106,10 +109,7 @@ def _settings(run: Path) -> PretrainConfig:
 
 @contextmanager
 def _copied_start(run: Path, begin: Path, ranks: Ranks) -> Iterator[Path]:
-    """A folder with what a resumed run reads, which all processes use, for a while.
-
-    That is its checkpoint, and the windows that rewinds left out.
-    """
+    """A folder with the checkpoint to go on from, which all processes use, for a while."""
     if not ranks.is_first:
         yield Path(ranks.gather(None)[0])
         ranks.gather(None)
@@ -119,14 +119,11 @@ def _copied_start(run: Path, begin: Path, ranks: Ranks) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".replay-", dir=place) as scratch:
         again = Path(scratch) / "run"
         shutil.copytree(begin, again / "checkpoints" / begin.name)
-        log = run / incidents.FILE_NAME
-        if log.exists():
-            shutil.copy(log, again)
         ranks.gather(str(again))
         yield again
         ranks.gather(None)  # all have read
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    manifest = read_manifest(folder, CHECKPOINT_FORMAT)
+    manifest = verify(folder, CHECKPOINT_FORMAT)
     return {name: file.sha256 for name, file in manifest.files.items()}

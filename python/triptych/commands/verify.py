@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from triptych import artefact
 from triptych.errors import ConfigError
+
+# Folders that are a checkpoint by their name, also without a manifest.
+_CHECKPOINT = re.compile(r"(abandoned-)?step-[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +34,43 @@ def verify(config: VerifyConfig) -> dict[str, str]:
     Raises:
         ConfigError: if there is no manifest anywhere.
     """
-    manifests = sorted(Path(config.folder).rglob(artefact.FILE_NAME))
-    if not manifests:
+    found = sorted(_artefacts(Path(config.folder)))
+    if not found:
         raise ConfigError(
             f"no manifest under `{config.folder}`: expected a run or an artefact"
         )
-    return {str(path.parent): _state(path.parent) for path in manifests}
+    return {str(folder): _state(folder) for folder in found}
+
+
+def _artefacts(root: Path) -> Iterator[Path]:
+    """Folders that hold an artefact, or should; those being written do not yet.
+
+    Links are followed, as to a larger disk, but into no folder twice.
+    """
+    seen: set[str] = set()
+    for place, inner, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        # What a killed run had begun to write or to remove.
+        inner[:] = [name for name in inner if not name.startswith(".tmp-")]
+        folder = Path(place)
+        if {artefact.FILE_NAME, artefact.SUM_NAME} & {*names} or (
+            _CHECKPOINT.fullmatch(folder.name)
+        ):
+            yield folder
 
 
 def _state(folder: Path) -> str:
+    path = folder / artefact.FILE_NAME
     try:
-        found = artefact.read_json(folder / artefact.FILE_NAME).get("format", "")
-        artefact.verify(folder, found)
-    except ValueError as error:
+        if not path.exists():
+            raise artefact.damaged(path, "a manifest", "no such file")
+        format = artefact.read_json(path).get("format", "")
+        artefact.require_named(folder, artefact.verify(folder, format))
+    except (ValueError, OSError) as error:
         return str(error)
     return "good"
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -27,6 +26,8 @@ from triptych.artefact import (
     damaged,
     read_json,
     read_manifest,
+    remove,
+    require_named,
     sha256_file,
     verify,
     write_json,
@@ -188,7 +189,7 @@ def remove_old(newest: Path, keep: int, keep_every_steps: int | None) -> None:
     present = [x for x in steps_in(newest.parent) if step_of(x) <= step_of(newest)]
     for old in present[:-keep]:
         if keep_every_steps is None or step_of(old) % keep_every_steps:
-            shutil.rmtree(old)
+            remove(old)
 
 
 def load(
@@ -278,7 +279,7 @@ def abandon(folder: Path) -> None:
     """Takes a checkpoint out of its run without deleting it: `abandoned-step-…`."""
     target = folder.with_name(f"abandoned-{folder.name}")
     if target.exists():
-        shutil.rmtree(target)
+        remove(target)
     folder.rename(target)
 
 
@@ -307,6 +308,8 @@ def latest(folder: Path) -> Path | None:
 def whole(folder: Path) -> Iterator[Path]:
     """Checkpoints that verify, newest first; damaged ones are named in a warning.
 
+    One that is not of the step that its name says is none.
+
     Raises:
         IntegrityError: there are checkpoints, and every one is damaged.
     """
@@ -314,7 +317,7 @@ def whole(folder: Path) -> Iterator[Path]:
     candidates = steps_in(folder)
     for candidate in reversed(candidates):
         try:
-            verify(candidate, CHECKPOINT_FORMAT)
+            require_named(candidate, verify(candidate, CHECKPOINT_FORMAT))
         except (IntegrityError, ConfigError) as error:
             logger.warning("checkpoint passed over: %s", error)
             failures.append(error)

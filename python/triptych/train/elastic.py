@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,9 @@ class ElasticTrainer(Trainer):
             return super().run()
         finally:
             self.copies.leave()
+
+    def _only_run(self) -> AbstractContextManager[None]:
+        return nullcontext()  # copies share the folder, and agree on who writes
 
     def _join(self) -> Ranks:
         _require_elastic()
@@ -234,6 +238,7 @@ class ElasticTrainer(Trainer):
             return
         if all(leaves) and self.copies.is_first:
             self._save_present(log)
+            log.ended(self.num_steps, self._present, "interrupted")
             self.copies.clear()
         if leaves[self.copies.rank]:
             raise Interrupted(

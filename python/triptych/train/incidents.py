@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych.artefact import read_json_lines, write_text
+from triptych.artefact import named, read_json_lines, write_text
 
 FILE_NAME = "incidents.jsonl"
 REWOUND = "rewound"
@@ -29,7 +29,7 @@ class IncidentLog:
     def write(self, incident: Mapping[str, Any]) -> None:
         """Adds an incident, which must hold `step` and `action`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as lines:
+        with named(self.path), open(self.path, "a", encoding="utf-8") as lines:
             lines.write(json.dumps(incident) + "\n")
             lines.flush()
             os.fsync(lines.fileno())

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from triptych.artefact import damaged
+from triptych.artefact import damaged, named
 from triptych.model.config import ModelConfig
 from triptych.train.batch import Batch
 
@@ -119,7 +119,7 @@ class Goodput:
         self.useful_s = sum(map(useful_seconds, lines))
         path = folder / SESSIONS
         now = time.time()
-        with open(path, "a", encoding="utf-8") as sessions:
+        with named(path), open(path, "a", encoding="utf-8") as sessions:
             sessions.write(json.dumps({"started": now}) + "\n")
         self.first = _first_start(path, now)
 

@@ -8,7 +8,7 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triptych.artefact import read_json_lines, write_text
+from triptych.artefact import named, read_json_lines, write_text
 from triptych.train.health import finite
 from triptych.train.tracking import Trackers
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 LOG, STATUS, EVALUATIONS = "metrics.jsonl", "status.json", "evaluations.jsonl"
+BOARD = "tensorboard"
 
 
 class MetricsLog:
@@ -33,20 +34,22 @@ class MetricsLog:
         self.folder = folder
         _truncate(folder / LOG, step)
         self._lines = open(folder / LOG, "a", encoding="utf-8")
-        self._board = _board(folder / "tensorboard", step) if tensorboard else None
+        self._board = _board(folder / BOARD, step) if tensorboard else None
         self._trackers = trackers
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """Appends the metrics of a step, which must hold `step`."""
-        self._lines.write(json.dumps(metrics) + "\n")
-        self._lines.flush()
+        with named(self.folder / LOG):
+            self._lines.write(json.dumps(metrics) + "\n")
+            self._lines.flush()
         if self._trackers is not None:
             self._trackers.log(metrics)
         if self._board is None:
             return
-        for key, value in metrics.items():
-            if key != "step" and isinstance(value, (int, float)):
-                self._board.add_scalar(key, value, metrics["step"])
+        with named(self.folder / BOARD):
+            for key, value in metrics.items():
+                if key != "step" and isinstance(value, (int, float)):
+                    self._board.add_scalar(key, value, metrics["step"])
 
     def status(self, values: Mapping[str, Any]) -> None:
         """Replaces `status.json`."""
@@ -54,7 +57,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flushes and closes what is open."""
-        self._lines.close()
+        with named(self.folder / LOG):
+            self._lines.close()
         if self._trackers is not None:
             self._trackers.close()
         if self._board is not None:

@@ -295,6 +295,7 @@ def joined() -> Iterator[None]:
 
     Raises:
         ConfigError: they cannot be reached.
+        ConnectionError: another one is gone, or was not heard in time.
     """
     if num_processes() == 1 or dist.is_initialized():
         yield
@@ -310,5 +311,18 @@ def joined() -> Iterator[None]:
     try:
         yield
         dist.barrier()  # nobody leaves while another still talks to it
+    except RuntimeError as error:
+        if not _tells_of_another(error):
+            raise
+        raise ConnectionError(
+            "another process of this run has ended or was not heard in time, found "
+            f"{str(error).strip().splitlines()[0]}; what it said comes before or behind "
+            "this; started again, all go on from the last checkpoint"
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def _tells_of_another(error: RuntimeError) -> bool:
+    """Whether an exchange failed; gloo says so by no class of its own."""
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)

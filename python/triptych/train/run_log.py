@@ -31,6 +31,7 @@ class RunLog:
         self._log: MetricsLog | None = None
         self._thread = ThreadPoolExecutor(1, "metrics")
         self._writing: Future[None] | None = None
+        self._last: Metrics = {}  # the last step's, whoever reported it
 
     def open(self, step: int) -> int:
         """Begins to write, behind `step`: lines of later ones are cut off.
@@ -44,6 +45,7 @@ class RunLog:
         )
         lines = read_metrics(output)
         self._goodput = Goodput(output, lines)
+        self._last = lines[-1] if lines else {}
         return int(lines[-1]["step"]) if lines else 0
 
     @property
@@ -63,21 +65,26 @@ class RunLog:
         if self._log is None:
             return
         metrics["goodput"] = self._goodput.share(metrics)
-        status = {
-            **metrics,
-            "num_steps": num_steps,
-            "checkpoint": None if last is None else str(last),
-            "state": "running" if metrics["step"] < num_steps else "finished",
-        }
+        self._last = dict(metrics)
+        status = self._status(num_steps, last, "running")
         self.wait()
-        self._writing = self._thread.submit(
-            self._write, self._log, dict(metrics), status
-        )
+        self._writing = self._thread.submit(self._write, self._log, self._last, status)
 
     @staticmethod
     def _write(log: MetricsLog, metrics: Metrics, status: Metrics) -> None:
         log.write(metrics)
         log.status(status)
+
+    def ended(self, num_steps: int, last: Path, state: str) -> None:
+        """Says how a run that goes no further stands: where it saved, and a word."""
+        if self._log is not None:
+            self.wait()
+            self._log.status(self._status(num_steps, last, state))
+
+    def _status(self, num_steps: int, last: Path | None, state: str) -> Metrics:
+        checkpoint = None if last is None else str(last)
+        how_far = {"num_steps": num_steps, "checkpoint": checkpoint, "state": state}
+        return {**self._last, **how_far}
 
     def wait(self) -> None:
         """Returns when all that was reported is written.

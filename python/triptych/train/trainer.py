@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from triptych.artefact import clear_drafts
 from triptych.errors import ConfigError, Interrupted, TrainingDiverged
 from triptych.model.recompute import layer_call
 from triptych.model.transformer import Transformer
@@ -30,6 +32,7 @@ from triptych.train.optimizer import create_optimizer
 from triptych.train.placement import place
 from triptych.train.ranks import Ranks
 from triptych.train.resume import newest_checkpoint, settled_precision, without
+from triptych.train.run_lock import only_run_in
 from triptych.train.run_log import RunLog
 from triptych.train.saving import Keeping, Saver
 from triptych.train.schedule import stage_at
@@ -139,15 +142,21 @@ class Trainer(Stepping):
         Raises:
             Interrupted: `should_stop` said so; the same call goes on.
             TrainingDiverged: loss or gradient stayed faulty, also after going back.
+            ConfigError: another run trains in this folder.
         """
-        while True:
-            try:
-                return self._run()
-            except _Rewind as rewind:
-                self.saver.wait()
-                self._leave_out(rewind.steps)
-            finally:
-                self.saver.wait()
+        with self._only_run():
+            while True:
+                try:
+                    return self._run()
+                except _Rewind as rewind:
+                    self.saver.wait()
+                    self._leave_out(rewind.steps)
+                finally:
+                    self.saver.wait()
+
+    def _only_run(self) -> AbstractContextManager[None]:
+        """Keeps other runs out of the folder."""
+        return only_run_in(Path(self.config.output), self.ranks)
 
     def _run(self) -> TrainResult:
         last = self._resume()
@@ -166,9 +175,11 @@ class Trainer(Stepping):
         try:
             while self._goes_on():
                 metrics, last = self._advance(log, last)
+            last = self._save(log) if last is None else last
+            self.saver.wait()
+            log.ended(self.num_steps, last, "finished")
         finally:
             log.close()
-        last = self._save(log) if last is None else last
         state = self.state
         return TrainResult(
             state.step,
@@ -255,6 +266,7 @@ class Trainer(Stepping):
         """Clears away what is behind `step`, once this is known to be the same run."""
         self.ranks.wait()  # all have read
         if self.ranks.is_first:
+            clear_drafts(self.folder)
             self._clear_behind(newer, step)
         self.ranks.wait()
 
@@ -385,6 +397,8 @@ class Trainer(Stepping):
         if last is None or last.name != name:
             self._require_sound()
             self._save(log)
+        self.saver.wait()
+        log.ended(self.num_steps, self.folder / name, "interrupted")
         raise Interrupted(f"stopped after step {self.state.step}: run again to go on")
 
     def _save(self, log: RunLog) -> Path:
