@@ -168,22 +168,22 @@ def loss_inputs(dtype, shape):
 
 def check_loss(device, dtype, shape, option):
     leaves, targets = loss_inputs(dtype, shape)
-    options = LOSS_OPTIONS[option]
     functions = (linear_cross_entropy, reference.linear_cross_entropy, own_loss)
-    inputs = (leaves, [x.double() for x in leaves], leaves)
-    found, wide, own = (
-        gradients_of(lambda h, w, f=f: f(h, w, targets, **options), x, None)
-        for f, x in zip(functions, inputs, strict=True)
-    )
-    return compared(("loss", "dH", "dW"), found, wide, own, DTYPES[dtype])
+    results = three_gradients(functions, leaves, None, targets, LOSS_OPTIONS[option])
+    return compared(("loss", "dH", "dW"), *results, DTYPES[dtype])
+
+
+def own_logits(hidden, weight, softcap):
+    """Made in the inputs' dtype; fp32."""
+    logits = hidden @ weight.T
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return logits.float()
 
 
 def own_loss(hidden, weight, targets, *, z_loss=0.0, softcap=None, label_smoothing=0.0):
     """Cross-entropy as one writes it in torch, logits in the inputs' dtype."""
-    logits = hidden @ weight.T
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    logits, counted = logits.float(), targets != -100
+    logits, counted = own_logits(hidden, weight, softcap), targets != -100
     loss = torch.nn.functional.cross_entropy(
         logits, targets, label_smoothing=label_smoothing
     )
@@ -192,35 +192,49 @@ def own_loss(hidden, weight, targets, *, z_loss=0.0, softcap=None, label_smoothi
 
 
 def check_logprobs(device, dtype):
-    (hidden, weight), targets = loss_inputs(dtype, (70, 40, 513))
-    upstream = torch.randn(70)
+    leaves, targets = loss_inputs(dtype, (70, 40, 513))
     options = {"temperature": 0.7, "softcap": 4.0}
-    found, wide = (
-        gradients_of(lambda h, w, f=f: f(h, w, targets, **options), x, upstream)
-        for f, x in (
-            (linear_logprobs, (hidden, weight)),
-            (reference.linear_logprobs, (hidden.double(), weight.double())),
-        )
-    )
-    return compared(("logp", "dH", "dW"), found, wide, found, DTYPES[dtype])
+    functions = (linear_logprobs, reference.linear_logprobs, own_logprobs)
+    results = three_gradients(functions, leaves, torch.randn(70), targets, options)
+    return compared(("logp", "dH", "dW"), *results, DTYPES[dtype])
+
+
+def own_logprobs(hidden, weight, targets, *, temperature, softcap):
+    logits = own_logits(hidden, weight, softcap) / temperature
+    return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
 
 
 def check_statistics(device, dtype):
     """The four numbers a token, and gradients of a weighted sum of them."""
     leaves, targets = loss_inputs(dtype, (70, 40, 513))
-    weights = torch.randn(4, 70)
-    found, wide = (
-        gradients_of(
-            lambda h, w, f=f: torch.stack(tuple(f(h, w, targets, softcap=4.0))),
-            x,
-            weights,
-        )
-        for f, x in (
-            (linear_statistics, leaves),
-            (reference.linear_statistics, [x.double() for x in leaves]),
-        )
+    functions = (linear_statistics, reference.linear_statistics, own_statistics)
+    stacked = [
+        lambda *x, f=f, **more: torch.stack(tuple(f(*x, **more))) for f in functions
+    ]
+    options = {"softcap": 4.0}
+    results = three_gradients(stacked, leaves, torch.randn(4, 70), targets, options)
+    return compared(("four", "dH", "dW"), *results, DTYPES[dtype])
+
+
+def own_statistics(hidden, weight, targets, *, softcap):
+    logits = own_logits(hidden, weight, softcap)
+    logps, counted = logits.log_softmax(-1), targets != -100
+    four = (
+        -torch.nn.functional.cross_entropy(logits, targets, reduction="none"),
+        logits.logsumexp(-1),
+        -(logps.exp() * logps).sum(-1),
+        logits.mean(-1),
     )
-    return compared(("four", "dH", "dW"), found, wide, found, DTYPES[dtype])
+    return [x * counted for x in four]
+
+
+def three_gradients(functions, leaves, upstream, targets, options):
+    """Outputs and gradients of the kernel, of its twin in float64 and of torch's own."""
+    inputs = (leaves, [x.double() for x in leaves], leaves)
+    return [
+        gradients_of(lambda h, w, f=f: f(h, w, targets, **options), x, upstream)
+        for f, x in zip(functions, inputs, strict=True)
+    ]
 
 
 def check_layer(device, dtype, name):

@@ -123,8 +123,11 @@ def packed(feature_options):
         tokens = 90 if small else 1500
         leaves = [torch.randn(tokens, heads, 64) for heads in (4, 2, 2)]
         options = feature_options(tokens)
+        if "sinks" in options:  # learned, so the last of the leaves
+            leaves.append(options.pop("sinks"))
         kernel, twin = (
-            lambda *x, f=f: f(*x, **options) for f in (attention, reference.attention)
+            lambda q, k, v, *sinks, f=f: f(q, k, v, sinks=(*sinks, None)[0], **options)
+            for f in (attention, reference.attention)
         )
         return kernel, twin, twin, leaves
 

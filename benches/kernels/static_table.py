@@ -70,8 +70,8 @@ FP32_NUMBERS = (
 FP32_POINTERS = {
     f"{name}_ptr"
     for name in (
-        "lse", "lost", "delta", "partial", "coefficients", "logps", "mean", "scale", "rstd",
-        "cos", "sin", "sinks", "grad_sinks",
+        "lse", "lost", "delta", "renewed", "partial", "coefficients", "logps", "mean", "scale",
+        "rstd", "cos", "sin", "sinks", "grad_sinks",
         "acc", "m", "s", "exp_avg", "exp_avg_sq", "clip", "entropy",
     )
 }  # fmt: skip
@@ -191,8 +191,9 @@ def attention_row(kernel, head_dim, target, feature, tile=None):
         "HAS_PAIRS": feature == "pairs",
         "HAS_DROPOUT": feature == "dropout",
     }
-    if kernel == "forward":
-        constants["HAS_SINKS"] = feature not in ("plain", "dropout")
+    sinks = {"forward": "HAS_SINKS", "dq": "WITH_TOTALS"}
+    if kernel in sinks:
+        constants[sinks[kernel]] = feature not in ("plain", "dropout")
     file = attention if kernel == "forward" else attention_backward
     function = getattr(file, f"{kernel}_kernel")
     name = f"attention {kernel} d{head_dim} {feature}"

@@ -88,25 +88,22 @@ LENGTHS = (5003, 4096, 3001, 2048, 1111, 701, 299, 124, 1)
 LOSS_SHAPE = (8192, 4096, 32768)
 
 
-def candidates():
-    """(kernel, head dim or None, tile), the table's own row first."""
+def candidates(target):
+    """(kernel, head dim or None, tile), the table's own row for the target first."""
     for (kernel, head_dim), rows in ATTENTION.items():
-        yield (
-            kernel,
-            head_dim,
-            configs.attention_row(kernel, head_dim, "sm_90", plain=True),
-        )
+        own = configs.attention_row(kernel, head_dim, target, plain=True)
+        yield kernel, head_dim, own
         for rows_, columns, warps, stages in rows:
             yield kernel, head_dim, Tile(rows_, columns, 0, warps, stages)
     for kernel, rows in LOSS.items():
-        yield kernel, None, configs.loss_row(kernel, "sm_90", plain=True)
+        yield kernel, None, configs.loss_row(kernel, target, plain=True)
         for row in rows:
             yield kernel, None, Tile(*row)
     yield "chunked", None, configs.CHUNKED_LOSS
     for columns, warps in CHUNKED_LOSS:
         yield "chunked", None, Tile(1, columns, 0, warps, 1)
     for kernel in CACHES:
-        yield kernel, 128, configs.decode_row(128, "sm_90")
+        yield kernel, 128, configs.decode_row(128, target)
         for columns, split, warps, stages in DECODE:
             yield kernel, 128, Tile(16, columns, split, warps, stages)
 
@@ -218,7 +215,8 @@ def main():
     )
     options = parser.parse_args()
     only = tuple(options.only.split(","))
-    listed = [c for c in candidates() if f"{c[0]} {c[1]}".startswith(only)]
+    target = configs._target(torch.device("cuda"))
+    listed = [c for c in candidates(target) if f"{c[0]} {c[1]}".startswith(only)]
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         errors = list(pool.map(compile_one, *zip(*listed, strict=True)))
     clock, rows = timing.Clock("cuda"), []

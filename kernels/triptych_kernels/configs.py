@@ -39,7 +39,7 @@ ATTENTION: dict[tuple[str, int, str], Tile] = {
     ("forward", 256, "sm_80"): Tile(64, 32, 0, 8, 1),
     ("forward", 256, "sm_90"): Tile(64, 64, 0, 8, 2),
     ("forward", 256, "gfx942"): Tile(64, 32, 0, 4, 1),
-    ("dq", 64, "sm_80"): Tile(64, 32, 0, 4, 2),
+    ("dq", 64, "sm_80"): Tile(64, 32, 0, 4, 3),
     ("dq", 64, "sm_90"): Tile(64, 32, 0, 4, 2),
     ("dq", 64, "gfx942"): Tile(64, 32, 0, 4, 1),
     ("dq", 128, "sm_80"): Tile(64, 32, 0, 4, 2),
@@ -80,12 +80,14 @@ LOSS: dict[tuple[str, str], Tile] = {
 # products that are not added to anything: larger tiles, which otherwise spill.
 ATTENTION_PLAIN: dict[tuple[str, int, str], Tile] = {
     ("forward", 256, "sm_90"): Tile(128, 64, 0, 8, 2),
+    ("dq", 64, "sm_80"): Tile(64, 32, 0, 4, 2),
     ("dkdv", 64, "sm_90"): Tile(64, 64, 0, 4, 2),
     ("dkdv", 128, "sm_90"): Tile(32, 128, 0, 8, 2),
     ("dkdv", 64, "sm_100"): Tile(64, 64, 0, 8, 2),
 }
 # And with dropout, whose random numbers take registers, or smaller.
 ATTENTION_DROPOUT: dict[tuple[str, int, str], Tile] = {
+    ("dq", 64, "sm_80"): Tile(64, 32, 0, 4, 2),
     ("dkdv", 64, "sm_80"): Tile(32, 32, 0, 4, 2),
     ("forward", 256, "sm_90"): Tile(64, 32, 0, 8, 2),
     ("dq", 256, "sm_90"): Tile(64, 16, 0, 8, 1),
@@ -209,7 +211,7 @@ def attention_tile(
 ) -> Tile:
     """The row of the table for ``query``'s device and dtype.
 
-    ``plain`` says that there is no window, soft-cap, pair or dropout.
+    ``plain`` says that there is no window, soft-cap, pair or dropout, and of "dq" no sink.
     """
     target = _target(query.device)
     if target == "interpreter":

@@ -227,23 +227,29 @@ def _attention_backward(
     if q.numel() == 0:
         return grad_q, grad_k, grad_v, grad_sinks
     delta = _delta(out, grad_out)
-    if sinks is not None:
-        sink_gradient_kernel[(heads,)](
-            sinks.contiguous(), lse, delta, grad_sinks, tokens, BLOCK_I=1024
-        )
+    # Of fp32 outputs they are as good as made anew.
+    renewed = sinks is not None and q.dtype != torch.float32
+    totals = torch.zeros_like(delta) if renewed else delta
     strides = _strides(q, k, v, grad_out)
     kv_heads = k.shape[1]
     options = (scale, softcap or 1.0, window or 0, *_dropped(dropout))
     seeds = lse if seed is None else seed
     plain = window is None and softcap is None and pairs is None and not dropout
     bounds = _pair_bounds(pairs, cu_seqlens, tokens)
-    tile = attention_tile("dq", head_dim, q, plain=plain, dropout=dropout > 0.0)
+    tile = attention_tile(
+        "dq", head_dim, q, plain=plain and not renewed, dropout=dropout > 0.0
+    )
     tiles = tile_table(cu_seqlens, tokens, tile.rows, causal=causal)
     backward.dq_kernel[(tiles.shape[0], heads)](
-        q, k, v, grad_out, lse, delta, grad_q, tiles, bounds, seeds,
+        q, k, v, grad_out, lse, delta, grad_q, totals, tiles, bounds, seeds,
         tokens, head_dim, heads, heads // kv_heads, *strides, *options,
+        WITH_TOTALS=renewed,
         **_constants(tile, head_dim, causal, window, softcap, pairs, dropout),
     )  # fmt: skip
+    if sinks is not None:
+        sink_gradient_kernel[(heads,)](
+            sinks.contiguous(), lse, totals, grad_sinks, tokens, BLOCK_I=1024
+        )
     tile = attention_tile("dkdv", head_dim, q, plain=plain, dropout=dropout > 0.0)
     tiles = tile_table(cu_seqlens, tokens, tile.columns, causal=causal)
     backward.dkdv_kernel[(tiles.shape[0], kv_heads)](

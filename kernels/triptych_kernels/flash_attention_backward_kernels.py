@@ -35,6 +35,7 @@ def _score_gradients(p, dp, delta, x, softcap, HAS_SOFTCAP: tl.constexpr):
 @triton.jit
 def _dq_range(
     acc,
+    total,
     q,
     g,
     lse,
@@ -64,11 +65,12 @@ def _dq_range(
     HAS_PAIRS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HAS_DROPOUT: tl.constexpr,
+    WITH_TOTALS: tl.constexpr,
     MASKED: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_J: tl.constexpr,
 ):
-    """Adds dS @ K over the key tiles of [first, last)."""
+    """Adds dS @ K, and P * dP if WITH_TOTALS, over the key tiles of [first, last)."""
     for j_start in range(first, last, BLOCK_J):
         j = j_start + tl.arange(0, BLOCK_J)
         k = load_rows(k_ptr, j, end, stride_kt, d, D, EVEN_D)
@@ -88,9 +90,11 @@ def _dq_range(
                 seed, head, i - document, j_start - document, threshold, BLOCK_J
             )
             dp = tl.where(keep, dp * inv_keep, 0.0)
+        if WITH_TOTALS:
+            total += tl.sum(p * dp, axis=1)
         ds = _score_gradients(p, dp, delta[:, None], x, softcap, HAS_SOFTCAP)
         acc = tl.dot(ds.to(k.dtype), k, acc, input_precision="ieee")
-    return acc
+    return acc, total
 
 
 @triton.jit
@@ -102,6 +106,7 @@ def dq_kernel(
     lse_ptr,  # (H, T) fp32
     delta_ptr,  # (H, T) fp32
     grad_q_ptr,  # (T, H, D), written, contiguous
+    renewed_ptr,  # (H, T) fp32, written if WITH_TOTALS: sum over keys of P * dP
     tiles_ptr,  # (num_tiles, 3) int32, of queries
     pairs_ptr,  # (T + 1, 2) int32 by document start, read if HAS_PAIRS
     seed_ptr,  # () int64, read if HAS_DROPOUT
@@ -127,12 +132,17 @@ def dq_kernel(
     HAS_PAIRS: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
     HAS_DROPOUT: tl.constexpr,
+    WITH_TOTALS: tl.constexpr,
     EVEN_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
     BLOCK_J: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Gradient of one query tile: scale * sum over keys of P * (dP - delta) @ K."""
+    """Gradient of one query tile: scale * sum over keys of P * (dP - delta) @ K.
+
+    The gradient of a sink is a sum of deltas in which most cancels: made of outputs that
+    were rounded to 16 bits it may have no digit right, so deltas are made anew here.
+    """
     start = tl.load(tiles_ptr + 3 * tl.program_id(0))
     document = tl.load(tiles_ptr + 3 * tl.program_id(0) + 1)
     end = tl.load(tiles_ptr + 3 * tl.program_id(0) + 2)
@@ -149,6 +159,7 @@ def dq_kernel(
     lse = tl.load(lse_ptr + head * T + i, mask=i < end, other=float("inf"))
     delta = tl.load(delta_ptr + head * T + i, mask=i < end, other=0.0)
     acc = tl.zeros([BLOCK_I, BLOCK_D], tl.float32)
+    total = tl.zeros([BLOCK_I], tl.float32)
     first, full, full_end, last = key_ranges(
         start, document, end, window, CAUSAL, HAS_WINDOW, BLOCK_I, BLOCK_J
     )
@@ -165,31 +176,33 @@ def dq_kernel(
             start, document, full_end, chosen, rejected, BLOCK_I, BLOCK_J
         )
     if HAS_WINDOW:
-        acc = _dq_range(
-            acc, q, g, lse, delta, k_ptr, v_ptr, i, d, first, full, end, stride_kt,
-            stride_vt, D, scale, softcap, window, chosen, rejected, document, head,
-            seed, threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP,
-            HAS_DROPOUT, True, EVEN_D, BLOCK_J,
+        acc, total = _dq_range(
+            acc, total, q, g, lse, delta, k_ptr, v_ptr, i, d, first, full, end,
+            stride_kt, stride_vt, D, scale, softcap, window, chosen, rejected, document,
+            head, seed, threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP,
+            HAS_DROPOUT, WITH_TOTALS, True, EVEN_D, BLOCK_J,
         )  # fmt: skip
-    acc = _dq_range(
-        acc, q, g, lse, delta, k_ptr, v_ptr, i, d, full, full_end, end, stride_kt,
-        stride_vt, D, scale, softcap, window, chosen, rejected, document, head, seed,
-        threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT,
-        False, EVEN_D, BLOCK_J,
+    acc, total = _dq_range(
+        acc, total, q, g, lse, delta, k_ptr, v_ptr, i, d, full, full_end, end,
+        stride_kt, stride_vt, D, scale, softcap, window, chosen, rejected, document,
+        head, seed, threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP,
+        HAS_DROPOUT, WITH_TOTALS, False, EVEN_D, BLOCK_J,
     )  # fmt: skip
     if HAS_PAIRS:
-        acc = _dq_range(
-            acc, q, g, lse, delta, k_ptr, v_ptr, i, d, full_end, hidden, end, stride_kt,
-            stride_vt, D, scale, softcap, window, chosen, rejected, document, head,
-            seed, threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP,
-            HAS_DROPOUT, True, EVEN_D, BLOCK_J,
+        acc, total = _dq_range(
+            acc, total, q, g, lse, delta, k_ptr, v_ptr, i, d, full_end, hidden, end,
+            stride_kt, stride_vt, D, scale, softcap, window, chosen, rejected, document,
+            head, seed, threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP,
+            HAS_DROPOUT, WITH_TOTALS, True, EVEN_D, BLOCK_J,
         )  # fmt: skip
-    acc = _dq_range(
-        acc, q, g, lse, delta, k_ptr, v_ptr, i, d, again, last, end, stride_kt,
+    acc, total = _dq_range(
+        acc, total, q, g, lse, delta, k_ptr, v_ptr, i, d, again, last, end, stride_kt,
         stride_vt, D, scale, softcap, window, chosen, rejected, document, head, seed,
         threshold, inv_keep, CAUSAL, HAS_WINDOW, HAS_PAIRS, HAS_SOFTCAP, HAS_DROPOUT,
-        True, EVEN_D, BLOCK_J,
+        WITH_TOTALS, True, EVEN_D, BLOCK_J,
     )  # fmt: skip
+    if WITH_TOTALS:
+        tl.store(renewed_ptr + head * T + i, total, mask=i < end)
     store_rows(grad_q_ptr + head * D, acc * scale, i, end, H * D, d, D)
 
 

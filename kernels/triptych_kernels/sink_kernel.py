@@ -15,7 +15,7 @@ LOG2E = tl.constexpr(1.4426950408889634)
 def sink_gradient_kernel(
     sinks_ptr,  # (H,)
     lse_ptr,  # (H, T) fp32: base-2 log-sum-exp of each row, the sink included
-    delta_ptr,  # (H, T) fp32: sum over D of o * grad_o
+    delta_ptr,  # (H, T) fp32: sum over keys of p * grad_p, or over D of o * grad_o
     grad_sinks_ptr,  # (H,), written
     T,
     BLOCK_I: tl.constexpr,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 # Before any kernel module: @triton.jit looks at it once, when it decorates.
 os.environ["TRITON_INTERPRET"] = "0" if os.environ.get("TRIPTYCH_TEST_DEVICE") else "1"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches/kernels"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
