@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use super::bytes::{before, byte, is_one_of, is_unspaced, run, run_before, words_before};
+use super::bytes::{before, byte, is_one_of, is_unspaced, run, run_before, words_before, MAX_EMPHASIS};
 use crate::text::{char_at, char_before};
 
 /// IANA's root zone, with the names of RFC 2606, 6761, 6762 and private use.
@@ -25,8 +25,15 @@ pub(super) fn span(text: &str, sign: usize) -> Option<(usize, usize)> {
     let start =
         if before(text, sign, 1) == b'"' { quoted_start(text, sign)? } else { local_start(text, sign)? };
     let end = domain_end(text, sign + 1).or_else(|| mailed_end(text, start, sign + 1))?;
+    let start = start + emphasis(text, start, end);
     let is_pseudonym = is_pseudonym(&text[start..end]);
     (!is_pseudonym && !is_remote_path(text, start, sign, end)).then_some((start, end))
+}
+
+/// Underscores that begin what `start..end` is and stand after it as well: `_joe@host.org_` is in italics.
+fn emphasis(text: &str, start: usize, end: usize) -> usize {
+    let is_mark = |byte: u8| byte == b'_';
+    run(text, start, MAX_EMPHASIS, is_mark).min(run(text, end, MAX_EMPHASIS, is_mark))
 }
 
 /// What `pseudonym` writes: it stands for an address and must not be replaced again.

@@ -12,7 +12,7 @@ mod shape;
 
 use self::context::Context;
 use self::shape::Shape;
-use super::bytes::{before, byte, run, starts_word};
+use super::bytes::{before, byte, ends_word, run, run_before, starts_word, MAX_EMPHASIS};
 
 pub(super) use self::plan::Region;
 
@@ -194,7 +194,8 @@ fn may_start(text: &str, start: usize) -> bool {
         b'-' | b'/' => second.is_ascii_alphanumeric() && !context::ends_in_name(text, start - 1),
         b'.' => !context::ends_in_name(text, start - 1),
         b',' if byte(text, start) == b'+' => false,
-        b',' | b':' | b'+' | b'*' | b'\'' => second.is_ascii_digit() || second == last,
+        b',' | b':' | b'+' | b'\'' => second.is_ascii_digit() || second == last,
+        b'*' => before(text, start - run_before(text, start, MAX_EMPHASIS, is_star), 1).is_ascii_digit(),
         b'$' | b'#' | b'&' | b'^' | b'~' | b'\\' | b'@' | b'%' | b')' | b']' | b'<' => {
             last != b')' || second != b' '
         }
@@ -204,6 +205,10 @@ fn may_start(text: &str, start: usize) -> bool {
     starts_word(text, start) && !joined && !currency
 }
 
+fn is_star(byte: u8) -> bool {
+    byte == b'*'
+}
+
 /// False where the number goes on, or has a unit. `inside`: a further group follows. `amount`: it is written
 /// as an amount may be, so that a comma may part its decimals, and not the cells of a row.
 fn may_end(text: &str, end: usize, inside: bool, amount: bool) -> bool {
@@ -211,7 +216,10 @@ fn may_end(text: &str, end: usize, inside: bool, amount: bool) -> bool {
     let joined = match last {
         b',' => amount && next.is_ascii_digit(),
         b'-' | b'/' | b'.' | b':' | b'\'' => next.is_ascii_digit(),
-        b'%' | b'@' | b'$' | b'+' | b'*' | b'=' | b'^' | b'\\' | b'_' => true,
+        b'*' => byte(text, end + run(text, end, MAX_EMPHASIS, is_star)).is_ascii_alphanumeric(),
+        b'_' => !ends_word(text, end),
+        b'\\' => next.is_ascii_alphanumeric() && !matches!(next, b'n' | b'r' | b't' | b'u'), // an escape in JSON
+        b'%' | b'@' | b'$' | b'+' | b'=' | b'^' => true,
         b' ' => next == b'=', // a sum
         _ => false,
     };
