@@ -53,7 +53,7 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
         };
         let other = context.denies() && !is_planned_abroad(&shape, count);
         let denied = other || shape.is_postcode(count) && context.follows_state() || !named;
-        return (!denied).then(|| (shape.start, extension_end(text, end)));
+        return (!denied).then(|| (shape.start, extension_end(text, lines_end(text, end))));
     }
     None
 }
@@ -215,7 +215,8 @@ fn may_end(text: &str, end: usize, inside: bool, amount: bool) -> bool {
     let (last, next) = (byte(text, end), byte(text, end + 1));
     let joined = match last {
         b',' => amount && next.is_ascii_digit(),
-        b'-' | b'/' | b'.' | b':' | b'\'' => next.is_ascii_digit(),
+        b'/' => next.is_ascii_digit() && (inside || lines_end(text, end) == end),
+        b'-' | b'.' | b':' | b'\'' => next.is_ascii_digit(),
         b'*' => byte(text, end + run(text, end, MAX_EMPHASIS, is_star)).is_ascii_alphanumeric(),
         b'_' => !ends_word(text, end),
         b'\\' => next.is_ascii_alphanumeric() && !matches!(next, b'n' | b'r' | b't' | b'u'), // an escape in JSON
@@ -230,6 +231,25 @@ fn may_end(text: &str, end: usize, inside: bool, amount: bool) -> bool {
             && !unit
             && !word
             && !text[end..].starts_with(|char: char| !char.is_ascii() && char.is_numeric())
+}
+
+/// Past the last digits of a further line, as in `555-2671/72`; `end` if no such digits end the number.
+fn lines_end(text: &str, end: usize) -> usize {
+    let digits = run(text, end + 1, 5, |byte| byte.is_ascii_digit());
+    if byte(text, end) != b'/' || !(1..=4).contains(&digits) {
+        return end;
+    }
+    let last = end + 1 + digits;
+    let goes_on = match byte(text, last) {
+        b'-' | b'.' | b',' | b':' => byte(text, last + 1).is_ascii_digit(),
+        b'/' | b'%' | b'=' => true,
+        _ => !ends_word(text, last),
+    };
+    if goes_on {
+        end
+    } else {
+        last
+    }
 }
 
 /// Past `x123`, `ext. 123`, `extension 123`, `#123` after a number.
