@@ -174,7 +174,7 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
 /// Any other groups of digits as long as a number of some country.
 fn grouped(shape: &Shape, count: usize) -> Verdict {
     let digits = shape.num_digits(count);
-    if count == 1 && (7..14).contains(&digits) && !shape.follows_digits {
+    if (count == 1 && (7..14).contains(&digits) || shape.is_postcode(count)) && !shape.follows_digits {
         return Verdict::IfCalled;
     }
     let plausible = ((7..=13).contains(&digits) || digits == 6 && count == 3) && (2..7).contains(&count);
