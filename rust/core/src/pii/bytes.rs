@@ -85,14 +85,14 @@ fn luhn_term(index: usize, digit: u8) -> u32 {
     }
 }
 
-/// The last words before byte `at`, up to `most` bytes away, nearest first.
+/// The last words before byte `at`, up to `most` bytes away, nearest first; `phoneNumber` is two.
 pub(super) fn words_before(text: &str, at: usize, most: usize) -> impl Iterator<Item = &str> {
     let mut from = at.saturating_sub(most);
     while !text.is_char_boundary(from) {
         from += 1;
     }
     let words = text[from..at].rsplit(|char: char| !char.is_alphabetic());
-    words.map(move |word| without_escape(text, word)).filter(|word| !word.is_empty())
+    words.flat_map(move |word| humps(without_escape(text, word)))
 }
 
 /// A word of `text` without the letter of a written-out `\n` before it: that of `\nPhone` is `Phone`. A `t` belongs
@@ -105,6 +105,18 @@ fn without_escape<'t>(text: &str, word: &'t str) -> &'t str {
         b't' if before(text, start, 1) == b'\\' && capital => &word[1..],
         _ => word,
     }
+}
+
+/// The words that a name in camel case is made of, the last first. One letter is none: `iPhone` is one word.
+fn humps(word: &str) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let is_hump = |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
+        let cut = rest.as_bytes().windows(2).rposition(is_hump).filter(|at| *at > 0).map_or(0, |at| at + 1);
+        let (head, last) = rest.split_at(cut);
+        rest = head;
+        (!last.is_empty()).then_some(last)
+    })
 }
 
 /// The first words after byte `at`, up to `most` bytes away.
