@@ -197,15 +197,29 @@ pub(super) fn obfuscated_span(text: &str, at: usize) -> Option<(usize, usize)> {
     let (name_end, host) = said(text, at, 2)?;
     let start = local_start(text, name_end)?;
     let (mut end, mut labels) = (label_after(text, host)?, 1);
-    let mut last = host;
+    let (mut last, mut is_spelled) = (host, before(text, at, 1) != b' ');
     while let Some((dot, next)) = next_dot(text, end) {
         debug_assert!(dot >= end);
+        is_spelled |= byte(text, end) != b'.';
         (last, end, labels) = (next, label_after(text, next)?, labels + 1);
         if labels > 8 {
             break;
         }
     }
-    (labels > 1 && is_top_level(&text[last..end])).then_some((start, end))
+    let is_meant = is_spelled || is_set_apart(text, start, end);
+    (labels > 1 && is_meant && is_top_level(&text[last..end])).then_some((start, end))
+}
+
+/// True in brackets, alone on a line and behind `Email:`. Elsewhere a bare ` at ` and a site with its full stops are
+/// prose: `agents at USA.gov`.
+fn is_set_apart(text: &str, start: usize, end: usize) -> bool {
+    let named =
+        || words_before(text, start, 16).next().is_some_and(|word| is_one_of(word, &["mail", "email"]));
+    match (before(text, start, 1), byte(text, end)) {
+        (b'<', b'>') | (b'(', b')') | (b'[', b']') | (0 | b'\n', 0 | b'\n' | b'\r') => true,
+        (b' ' | b':', _) => named(),
+        _ => false,
+    }
 }
 
 /// Where the word of `length` at `at`, in spaces or brackets, begins and ends with these.
