@@ -37,7 +37,7 @@ enum Verb {
     Run(options::Options),
     /// Replaces personal data by tags and keeps every document (profile `clean`)
     Clean(options::Options),
-    /// Drops documents that repeat an earlier one (profile `dedup`)
+    /// Drops documents that repeat an earlier one, and those with fewer words than an n-gram (profile `dedup`)
     Dedup(options::Options),
     /// Says why one document is kept or rejected: every rule, feature and match
     Explain(explain::Options),

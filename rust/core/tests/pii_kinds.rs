@@ -187,6 +187,12 @@ fn options_widen_and_narrow_what_is_found() {
         applied(&said, "joe at host dot org, ann [at] mail (dot) host [dot] org; look at it"),
         "[EMAIL], [EMAIL]; look at it"
     );
+    assert_eq!(
+        applied(&said, "Ann <ann at host.org>, E-Mail: joe at host.org or bob\nbob at host.org\n"),
+        "Ann <[EMAIL]>, E-Mail: [EMAIL] or bob\n[EMAIL]\n"
+    );
+    let prose = "Our friends at Digital.gov wrote it; it is available at www.example.com, look at host.org";
+    assert_eq!(applied(&said, prose), prose);
     let public = configured(json!({"ipv4": {"action": "placeholder", "public_only": true}}));
     assert_eq!(applied(&public, "10.0.0.1 127.0.0.1 81.2.69.142"), "10.0.0.1 127.0.0.1 [IP]");
     let spain = configured(json!({"phone": {"action": "placeholder", "regions": ["ES"]}}));

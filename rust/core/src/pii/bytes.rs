@@ -14,14 +14,28 @@ pub(super) fn before(text: &str, at: usize, back: usize) -> u8 {
     at.checked_sub(back).map_or(0, |at| byte(text, at))
 }
 
-/// True if no word goes on before byte `at`.
+/// True if no word goes on before byte `at`: the underscores of `_emphasis_` and the letter of a written-out
+/// `\n` are none.
 pub(super) fn starts_word(text: &str, at: usize) -> bool {
-    !char_before(text, at).is_some_and(joins)
+    let start = at - run_before(text, at, MAX_EMPHASIS, |byte| byte == b'_');
+    !char_before(text, start).is_some_and(joins) || follows_escape(text, at)
 }
 
 /// True if no word goes on at byte `at`.
 pub(super) fn ends_word(text: &str, at: usize) -> bool {
-    !char_at(text, at).is_some_and(joins)
+    let end = at + run(text, at, MAX_EMPHASIS, |byte| byte == b'_');
+    !char_at(text, end).is_some_and(joins)
+}
+
+/// Most marks of Markdown before what is set in italics, bold or both.
+pub(super) const MAX_EMPHASIS: usize = 3;
+
+/// What stands in a string of JSON for white space and angle brackets, where that string is part of a text.
+const ESCAPES: [&[u8]; 7] = [b"\\n", b"\\r", b"\\t", b"\\u003c", b"\\u003C", b"\\u003e", b"\\u003E"];
+
+/// True if an escape ends before byte `at`.
+fn follows_escape(text: &str, at: usize) -> bool {
+    ESCAPES.iter().any(|escape| text.as_bytes()[..at].ends_with(escape))
 }
 
 /// True for a character that makes one word with ASCII beside it; scripts without spaces do not.
@@ -71,13 +85,38 @@ fn luhn_term(index: usize, digit: u8) -> u32 {
     }
 }
 
-/// The last words before byte `at`, up to `most` bytes away, nearest first.
+/// The last words before byte `at`, up to `most` bytes away, nearest first; `phoneNumber` is two.
 pub(super) fn words_before(text: &str, at: usize, most: usize) -> impl Iterator<Item = &str> {
     let mut from = at.saturating_sub(most);
     while !text.is_char_boundary(from) {
         from += 1;
     }
-    text[from..at].rsplit(|char: char| !char.is_alphabetic()).filter(|word| !word.is_empty())
+    let words = text[from..at].rsplit(|char: char| !char.is_alphabetic());
+    words.flat_map(move |word| humps(without_escape(text, word)))
+}
+
+/// A word of `text` without the letter of a written-out `\n` before it: that of `\nPhone` is `Phone`. A `t` belongs
+/// to the word where it may be a command, as `\tel`.
+fn without_escape<'t>(text: &str, word: &'t str) -> &'t str {
+    let start = word.as_ptr() as usize - text.as_ptr() as usize;
+    let capital = byte(text, start + 1).is_ascii_uppercase();
+    match byte(text, start) {
+        b'n' | b'r' if before(text, start, 1) == b'\\' => &word[1..],
+        b't' if before(text, start, 1) == b'\\' && capital => &word[1..],
+        _ => word,
+    }
+}
+
+/// The words that a name in camel case is made of, the last first. One letter is none: `iPhone` is one word.
+fn humps(word: &str) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let is_hump = |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
+        let cut = rest.as_bytes().windows(2).rposition(is_hump).filter(|at| *at > 0).map_or(0, |at| at + 1);
+        let (head, last) = rest.split_at(cut);
+        rest = head;
+        (!last.is_empty()).then_some(last)
+    })
 }
 
 /// The first words after byte `at`, up to `most` bytes away.

@@ -136,7 +136,7 @@ fn starts(text: &str, start: usize) -> bool {
         b',' => second.is_ascii_digit(), // of words, it parts the cells of a row
         _ => false,
     };
-    let named = || words_before(text, start, 16).next().is_some_and(|word| is_one_of(word, &NAMES));
+    let named = || words_before(text, start, 24).take(2).any(|word| is_one_of(word, &NAMES)); // `card_number=`
     starts_word(text, start) && (!joined || named())
 }
 

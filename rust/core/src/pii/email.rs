@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use super::bytes::{before, byte, is_one_of, is_unspaced, run, run_before, words_before};
+use super::bytes::{before, byte, is_one_of, is_unspaced, run, run_before, words_before, MAX_EMPHASIS};
 use crate::text::{char_at, char_before};
 
 /// IANA's root zone, with the names of RFC 2606, 6761, 6762 and private use.
@@ -25,8 +25,15 @@ pub(super) fn span(text: &str, sign: usize) -> Option<(usize, usize)> {
     let start =
         if before(text, sign, 1) == b'"' { quoted_start(text, sign)? } else { local_start(text, sign)? };
     let end = domain_end(text, sign + 1).or_else(|| mailed_end(text, start, sign + 1))?;
+    let start = start + emphasis(text, start, end);
     let is_pseudonym = is_pseudonym(&text[start..end]);
     (!is_pseudonym && !is_remote_path(text, start, sign, end)).then_some((start, end))
+}
+
+/// Underscores that begin what `start..end` is and stand after it as well: `_joe@host.org_` is in italics.
+fn emphasis(text: &str, start: usize, end: usize) -> usize {
+    let is_mark = |byte: u8| byte == b'_';
+    run(text, start, MAX_EMPHASIS, is_mark).min(run(text, end, MAX_EMPHASIS, is_mark))
 }
 
 /// What `pseudonym` writes: it stands for an address and must not be replaced again.
@@ -190,15 +197,29 @@ pub(super) fn obfuscated_span(text: &str, at: usize) -> Option<(usize, usize)> {
     let (name_end, host) = said(text, at, 2)?;
     let start = local_start(text, name_end)?;
     let (mut end, mut labels) = (label_after(text, host)?, 1);
-    let mut last = host;
+    let (mut last, mut is_spelled) = (host, before(text, at, 1) != b' ');
     while let Some((dot, next)) = next_dot(text, end) {
         debug_assert!(dot >= end);
+        is_spelled |= byte(text, end) != b'.';
         (last, end, labels) = (next, label_after(text, next)?, labels + 1);
         if labels > 8 {
             break;
         }
     }
-    (labels > 1 && is_top_level(&text[last..end])).then_some((start, end))
+    let is_meant = is_spelled || is_set_apart(text, start, end);
+    (labels > 1 && is_meant && is_top_level(&text[last..end])).then_some((start, end))
+}
+
+/// True in brackets, alone on a line and behind `Email:`. Elsewhere a bare ` at ` and a site with its full stops are
+/// prose: `agents at USA.gov`.
+fn is_set_apart(text: &str, start: usize, end: usize) -> bool {
+    let named =
+        || words_before(text, start, 16).next().is_some_and(|word| is_one_of(word, &["mail", "email"]));
+    match (before(text, start, 1), byte(text, end)) {
+        (b'<', b'>') | (b'(', b')') | (b'[', b']') | (0 | b'\n', 0 | b'\n' | b'\r') => true,
+        (b' ' | b':', _) => named(),
+        _ => false,
+    }
 }
 
 /// Where the word of `length` at `at`, in spaces or brackets, begins and ends with these.

@@ -144,11 +144,11 @@ pub(super) fn v6_span(text: &str, colon: usize) -> Option<(usize, usize)> {
         let end = start + trimmed(&text[start..start + length]);
         let address: Ipv6Addr = text[start..end].parse().ok()?;
         let zone = byte(text, end) == b'%';
+        let glob = byte(text, end) == b'*' && before(text, end, 1) == b':'; // a star after digits is emphasis
         let year =
             end == start + 6 && text[start..start + 4].parse::<u16>().is_ok() && byte(text, end) != b'/';
-        return ((zone || ends_word(text, end) && byte(text, end) != b'*' && !year)
-            && is_address(&text[start..end], address))
-        .then_some((start, end));
+        return ((zone || ends_word(text, end) && !glob && !year) && is_address(&text[start..end], address))
+            .then_some((start, end));
     }
     None
 }

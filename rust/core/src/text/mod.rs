@@ -14,6 +14,7 @@ mod slots;
 #[rustfmt::skip]
 #[allow(clippy::unreadable_literal)] // bit patterns
 mod unicode_tables;
+mod unicode_words;
 mod views;
 mod vocabulary;
 mod word_key;

@@ -3,14 +3,13 @@
 //! One arena a thread: lines, words, distinct words and n-grams of the document at hand.
 //! Every method takes that text again; [`Views::reset`] goes to the next one.
 
-use unicode_segmentation::UnicodeSegmentation;
-
 use super::english::Splitter;
 use super::lines::{self, count_copies, count_repeats, Copies, Repeats, Span};
 use super::ngrams::{Ceilings, Letters, Numbered, Recurring, Spelled, Top};
 use super::slots::Slots;
+use super::unicode_words::unicode_words;
 use super::vocabulary::Vocabulary;
-use super::{class, scan, Scan};
+use super::{scan, Scan};
 
 /// The views of one text.
 #[derive(Debug, Default)]
@@ -267,10 +266,4 @@ fn median(lengths: &mut [u32]) -> f64 {
     let (below, upper, _) = lengths.select_nth_unstable(middle);
     let lower = below.iter().max().copied().filter(|_| is_even).unwrap_or(*upper);
     f64::from(lower) / 2.0 + f64::from(*upper) / 2.0
-}
-
-fn unicode_words(text: &str, words: &mut Vec<Span>) {
-    let begins = |(_, word): &(usize, &str)| word.starts_with(|char| class(char).is_alnum());
-    let found = text.split_word_bound_indices().filter(begins);
-    words.extend(found.map(|(at, word)| (at, at + word.len())));
 }

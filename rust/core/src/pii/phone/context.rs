@@ -134,7 +134,8 @@ const OWNERS: &[&str] = &["my", "our", "your", "his", "her", "their", "this", "t
 pub(super) fn ends_in_name(text: &str, end: usize) -> bool {
     words_before(text, end, 16).next().is_some_and(|word| {
         let start = word.as_ptr() as usize - text.as_ptr() as usize;
-        let inside = matches!(before(text, start, 1), b'.' | b'/' | b'-' | b'_' | b'@'); // `10.1016/j.cell.2008`
+        let last = before(text, start, 1); // of `10.1016/j.cell.2008`, a full stop
+        let inside = last.is_ascii_alphabetic() || matches!(last, b'.' | b'/' | b'-' | b'_' | b'@');
         is_one_of(word, NAMES) && !inside
     })
 }

@@ -12,7 +12,7 @@ mod shape;
 
 use self::context::Context;
 use self::shape::Shape;
-use super::bytes::{before, byte, run, starts_word};
+use super::bytes::{before, byte, ends_word, run, run_before, starts_word, MAX_EMPHASIS};
 
 pub(super) use self::plan::Region;
 
@@ -53,7 +53,7 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
         };
         let other = context.denies() && !is_planned_abroad(&shape, count);
         let denied = other || shape.is_postcode(count) && context.follows_state() || !named;
-        return (!denied).then(|| (shape.start, extension_end(text, end)));
+        return (!denied).then(|| (shape.start, extension_end(text, lines_end(text, end))));
     }
     None
 }
@@ -174,7 +174,7 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
 /// Any other groups of digits as long as a number of some country.
 fn grouped(shape: &Shape, count: usize) -> Verdict {
     let digits = shape.num_digits(count);
-    if count == 1 && (7..14).contains(&digits) && !shape.follows_digits {
+    if (count == 1 && (7..14).contains(&digits) || shape.is_postcode(count)) && !shape.follows_digits {
         return Verdict::IfCalled;
     }
     let plausible = ((7..=13).contains(&digits) || digits == 6 && count == 3) && (2..7).contains(&count);
@@ -194,7 +194,8 @@ fn may_start(text: &str, start: usize) -> bool {
         b'-' | b'/' => second.is_ascii_alphanumeric() && !context::ends_in_name(text, start - 1),
         b'.' => !context::ends_in_name(text, start - 1),
         b',' if byte(text, start) == b'+' => false,
-        b',' | b':' | b'+' | b'*' | b'\'' => second.is_ascii_digit() || second == last,
+        b',' | b':' | b'+' | b'\'' => second.is_ascii_digit() || second == last,
+        b'*' => before(text, start - run_before(text, start, MAX_EMPHASIS, is_star), 1).is_ascii_digit(),
         b'$' | b'#' | b'&' | b'^' | b'~' | b'\\' | b'@' | b'%' | b')' | b']' | b'<' => {
             last != b')' || second != b' '
         }
@@ -204,14 +205,22 @@ fn may_start(text: &str, start: usize) -> bool {
     starts_word(text, start) && !joined && !currency
 }
 
+fn is_star(byte: u8) -> bool {
+    byte == b'*'
+}
+
 /// False where the number goes on, or has a unit. `inside`: a further group follows. `amount`: it is written
 /// as an amount may be, so that a comma may part its decimals, and not the cells of a row.
 fn may_end(text: &str, end: usize, inside: bool, amount: bool) -> bool {
     let (last, next) = (byte(text, end), byte(text, end + 1));
     let joined = match last {
         b',' => amount && next.is_ascii_digit(),
-        b'-' | b'/' | b'.' | b':' | b'\'' => next.is_ascii_digit(),
-        b'%' | b'@' | b'$' | b'+' | b'*' | b'=' | b'^' | b'\\' | b'_' => true,
+        b'/' => next.is_ascii_digit() && (inside || lines_end(text, end) == end),
+        b'-' | b'.' | b':' | b'\'' => next.is_ascii_digit(),
+        b'*' => byte(text, end + run(text, end, MAX_EMPHASIS, is_star)).is_ascii_alphanumeric(),
+        b'_' => !ends_word(text, end),
+        b'\\' => next.is_ascii_alphanumeric() && !matches!(next, b'n' | b'r' | b't' | b'u'), // an escape in JSON
+        b'%' | b'@' | b'$' | b'+' | b'=' | b'^' => true,
         b' ' => next == b'=', // a sum
         _ => false,
     };
@@ -222,6 +231,25 @@ fn may_end(text: &str, end: usize, inside: bool, amount: bool) -> bool {
             && !unit
             && !word
             && !text[end..].starts_with(|char: char| !char.is_ascii() && char.is_numeric())
+}
+
+/// Past the last digits of a further line, as in `555-2671/72`; `end` if no such digits end the number.
+fn lines_end(text: &str, end: usize) -> usize {
+    let digits = run(text, end + 1, 5, |byte| byte.is_ascii_digit());
+    if byte(text, end) != b'/' || !(1..=4).contains(&digits) {
+        return end;
+    }
+    let last = end + 1 + digits;
+    let goes_on = match byte(text, last) {
+        b'-' | b'.' | b',' | b':' => byte(text, last + 1).is_ascii_digit(),
+        b'/' | b'%' | b'=' => true,
+        _ => !ends_word(text, last),
+    };
+    if goes_on {
+        end
+    } else {
+        last
+    }
 }
 
 /// Past `x123`, `ext. 123`, `extension 123`, `#123` after a number.

@@ -39,12 +39,13 @@ impl Shape {
         let mut at = digit;
         loop {
             at = shape.read_group(text, at, open)?;
-            match separator(text, at, open) {
+            match separator(text, at, open, opened == 0) {
                 Some((next, opens, mark)) if shape.may_go_on(mark) => {
                     shape.separators[shape.len] = mark;
                     let closes = open && byte(text, at) == b')';
                     shape.paren |=
                         closes && shape.lengths[shape.len - 1] < 6 && Some(shape.len - 1) != shape.trunk;
+                    shape.start += usize::from(opens && open && !closes && byte(text, shape.start) == b'(');
                     opened = if opens { shape.len } else { opened };
                     (open, at) = (opens || open && !closes, next);
                 }
@@ -227,12 +228,13 @@ fn is_pairs(lengths: &[usize]) -> bool {
     lengths.len() > 5 && lengths.iter().all(|length| *length == 2)
 }
 
-/// Start of the next group, whether it stands in brackets, and the mark before it.
-fn separator(text: &str, at: usize, open: bool) -> Option<(usize, bool, u8)> {
+/// Start of the next group, whether it stands in brackets, and the mark before it. `around`: the bracket that is
+/// open may stand around the whole number, as in `(+33 (0)1 42 68 53 00)`, so that another may open in it.
+fn separator(text: &str, at: usize, open: bool, around: bool) -> Option<(usize, bool, u8)> {
     let closed = usize::from(open && byte(text, at) == b')');
     let (width, mark) = marks_at(text, at + closed);
     let next = at + closed + width;
-    let opens = byte(text, next) == b'(' && (!open || closed == 1);
+    let opens = byte(text, next) == b'(' && (!open || closed == 1 || around);
     let mark = if opens || closed == 1 { b'(' } else { mark };
     let next = next + usize::from(opens);
     (mark != 0 && byte(text, next).is_ascii_digit()).then_some((next, opens, mark))
