@@ -601,6 +601,7 @@ def attention_backward(
     given: Sequence[npt.NDArray[Any]],
     log_sums: npt.NDArray[np.float32],
     gradients: Sequence[npt.NDArray[Any]],
+    totals: npt.NDArray[np.float32],
     rules: Mapping[str, Any],
 ) -> None:
     """Its gradients.
@@ -610,6 +611,8 @@ def attention_backward(
         given: its `mixed`, and the gradient of a loss with respect to that.
         log_sums: as the forward pass wrote them.
         gradients: written, shaped as the inputs.
+        totals: written, (heads, tokens): weights times their gradients, summed over the
+            keys of a query; (0,) where nobody asks.
         rules: as of the forward pass.
 
     Raises:

@@ -118,25 +118,24 @@ def _launch_backward(
     rules = _rules(q, k, cu_seqlens, sinks, pairs, (causal, window, softcap, scale))
     q, k, v, upstream = (x.contiguous() for x in (q, k, v, upstream))
     gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    totals = log_sums.new_empty(log_sums.shape if sinks is not None else (0,))
     _core.attention_backward(
         [array(x) for x in (q, k, v)],
         [array(mixed), array(upstream)],
         array(log_sums),
         [array(x) for x in gradients],
+        array(totals),
         rules,
     )
-    return *gradients, _of_sinks(sinks, mixed, log_sums, upstream)
+    return *gradients, _of_sinks(sinks, log_sums, totals)
 
 
-def _of_sinks(
-    sinks: Tensor | None, mixed: Tensor, log_sums: Tensor, upstream: Tensor
-) -> Tensor:
-    """A sink is a key whose value is zero: its slope is -weight * (dO . O)."""
+def _of_sinks(sinks: Tensor | None, log_sums: Tensor, totals: Tensor) -> Tensor:
+    """A sink is a key whose value is zero: its slope is -weight * sum over keys of P dP."""
     if sinks is None:
         return torch.empty(0)
-    inner = (mixed.float() * upstream.float()).sum(-1).T  # (heads, tokens)
     weights = torch.exp2(sinks.float()[:, None] / math.log(2.0) - log_sums)
-    return -(weights * inner).sum(1).to(sinks.dtype)
+    return -(weights * totals).sum(1).to(sinks.dtype)
 
 
 def _shapes_backward(

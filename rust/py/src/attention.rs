@@ -70,12 +70,13 @@ pub fn attention_backward(
     given: [Bound<'_, PyAny>; 2],
     log_sums: PyReadonlyArray1<'_, f32>,
     gradients: Three<'_>,
+    totals: PyReadwriteArray1<'_, f32>,
     rules: Rules,
 ) -> PyResult<()> {
     if rules.bf16 {
-        backward_of::<u16>(py, &inputs, &given, &log_sums, &gradients, rules)
+        backward_of::<u16>(py, &inputs, &given, &log_sums, &gradients, totals, rules)
     } else {
-        backward_of::<f32>(py, &inputs, &given, &log_sums, &gradients, rules)
+        backward_of::<f32>(py, &inputs, &given, &log_sums, &gradients, totals, rules)
     }
 }
 
@@ -103,13 +104,19 @@ fn backward_of<E: Element + NumpyElement>(
     given: &[Bound<'_, PyAny>; 2],
     log_sums: &PyReadonlyArray1<'_, f32>,
     gradients: &Three<'_>,
+    mut totals: PyReadwriteArray1<'_, f32>,
     rules: Rules,
 ) -> PyResult<()> {
     let (arrays, given) = (read::<E, 3>(inputs)?, read::<E, 2>(given)?);
     let given =
         Given { mixed: given[0].as_slice()?, log_sums: log_sums.as_slice()?, upstream: given[1].as_slice()? };
     let [mut q, mut k, mut v] = write::<E>(gradients)?;
-    let gradients = Gradients { q: q.as_slice_mut()?, k: k.as_slice_mut()?, v: v.as_slice_mut()? };
+    let gradients = Gradients {
+        q: q.as_slice_mut()?,
+        k: k.as_slice_mut()?,
+        v: v.as_slice_mut()?,
+        totals: totals.as_slice_mut()?,
+    };
     let num_threads = rules.num_threads;
     let (inputs, problem) = checked(&arrays, rules)?;
     detached(py, || {

@@ -31,6 +31,10 @@ pub struct Gradients<'a, E> {
     pub k: &'a mut [E],
     /// Of values.
     pub v: &'a mut [E],
+    /// (heads, tokens): P · dP summed over the keys of a row, which the gradient of a sink is made of; empty, and
+    /// not computed, where there are no sinks. D is the same but for the rounding of O: most of a sum over rows
+    /// cancels, and of bf16 too few digits would be left.
+    pub totals: &'a mut [f32],
 }
 
 /// Computes the gradients of a loss with respect to queries, keys and values.
@@ -48,15 +52,19 @@ pub fn backward<E: Element>(
     let given_fits =
         [given.mixed.len(), given.upstream.len(), given.log_sums.len() * problem.head_dim] == [num; 3];
     let fits = [gradients.q.len(), gradients.k.len(), gradients.v.len()] == [num, few, few];
-    assert!(given_fits && fits, "numbers of another shape");
+    let totals_fit = gradients.totals.is_empty() || gradients.totals.len() * problem.head_dim == num;
+    assert!(given_fits && fits && totals_fit, "numbers of another shape");
     let grouped = if problem.heads == problem.kv_heads { 0 } else { inputs.q.len() };
     let mut of_heads = [vec![0.0; grouped], vec![0.0; grouped]];
     let [k_heads, v_heads] = &mut of_heads;
+    let with_totals = !gradients.totals.is_empty();
     let (q, k, v) = (Parts::of(gradients.q), Parts::of(gradients.k), Parts::of(gradients.v));
+    let totals = Parts::of(gradients.totals);
     let units = problem.units();
     let queue = Queue::new(units.len());
     let (k_heads, v_heads) = (Parts::of(k_heads), Parts::of(v_heads));
-    let pass = Backward { problem, inputs, given, q, k, v, k_heads, v_heads, units, queue };
+    let pass =
+        Backward { problem, inputs, given, q, k, v, totals, with_totals, k_heads, v_heads, units, queue };
     on_threads(num_threads, || E::with_vectors(Worker(&pass)));
     if grouped > 0 {
         let tokens = Queue::new(problem.num_tokens());
@@ -72,6 +80,8 @@ struct Backward<'a, E> {
     q: Parts<'a, E>,
     k: Parts<'a, E>,
     v: Parts<'a, E>,
+    totals: Parts<'a, f32>,
+    with_totals: bool,
     /// (tokens, heads, `head_dim`): of keys as each head of queries sees them, where several share one.
     k_heads: Parts<'a, f32>,
     v_heads: Parts<'a, f32>,
@@ -104,6 +114,8 @@ struct Room<V: Vector> {
     /// `log_sums` and D of each row; 0 of rows that fill a block up.
     log_sums: Vec<f32>,
     inner: Vec<f32>,
+    /// P · dP of each row, so far.
+    totals: Vec<f32>,
     weights: Box<Tile>,
     slopes: Box<Tile>,
     weight_groups: Vec<V::Word>,
@@ -128,6 +140,7 @@ impl<V: Vector> Room<V> {
             upstream_groups: Blocks::new(),
             log_sums: Vec::new(),
             inner: Vec::new(),
+            totals: Vec::new(),
             weights: tile(),
             slopes: tile(),
             weight_groups: words(),
@@ -142,9 +155,12 @@ impl<V: Vector> Room<V> {
     #[inline(always)]
     fn restart(&mut self, len: usize, head_dim: usize) {
         let rows = len.next_multiple_of(BLOCK);
-        for (numbers, num) in
-            [(&mut self.q, rows * head_dim), (&mut self.log_sums, rows), (&mut self.inner, rows)]
-        {
+        for (numbers, num) in [
+            (&mut self.q, rows * head_dim),
+            (&mut self.log_sums, rows),
+            (&mut self.inner, rows),
+            (&mut self.totals, rows),
+        ] {
             numbers.clear();
             numbers.resize(num, 0.0);
         }
@@ -214,6 +230,9 @@ impl<E: Copy> Backward<'_, E> {
         scores::<V>(&mut room.weights, p, place, room.query_rows.get(block), room.key_columns.get(key_block));
         products::<V>(&mut room.slopes, room.upstream_rows.get(block), room.value_columns.get(key_block));
         for group in 0..BLOCK / V::PER_WORD {
+            if self.with_totals {
+                add_totals(group, block * BLOCK, p, room);
+            }
             slopes(group, block * BLOCK, p, room);
         }
         let transposed = Left::columns(&room.weight_groups, BLOCK);
@@ -250,6 +269,25 @@ impl<E: Copy> Backward<'_, E> {
             let to = own(&self.q, p.at(token, unit.head, p.heads), p.head_dim);
             narrow_row::<V>(row, V::splat(p.scale), to);
         }
+        if self.with_totals {
+            let (first, len) = (unit.head * p.num_tokens() + unit.tokens.start, unit.tokens.len());
+            own(&self.totals, first, len).copy_from_slice(&room.totals[..len]);
+        }
+    }
+}
+
+/// Adds weights times their gradients to the totals of a group of rows; apart from `slopes`, so that this is as
+/// fast as it was where there are no sinks.
+#[inline(always)]
+fn add_totals<V: Vector>(group: usize, first: usize, problem: &Problem, room: &mut Room<V>) {
+    let scale = V::splat(problem.exponent_scale());
+    for row in group * V::PER_WORD..(group + 1) * V::PER_WORD {
+        let (log_sum, mut sum) = (V::splat(-room.log_sums[first + row]), V::splat(0.0));
+        for at in (row * BLOCK..(row + 1) * BLOCK).step_by(V::LANES) {
+            let weights = V::exp2(V::fma(V::load(&room.weights[at..]), scale, log_sum));
+            sum = V::fma(weights, V::load(&room.slopes[at..]), sum);
+        }
+        room.totals[first + row] += V::sum(sum);
     }
 }
 

@@ -63,8 +63,8 @@ struct Case<E> {
     upstream: Vec<E>,
 }
 
-/// Output and three gradients.
-type Results = [Vec<f64>; 4];
+/// Output, three gradients, and what those of sinks are made of.
+type Results = [Vec<f64>; 5];
 
 impl<E: Number> Case<E> {
     fn new(problem: Problem) -> Self {
@@ -87,13 +87,17 @@ impl<E: Number> Case<E> {
         let [mut q, mut k, mut v] =
             [self.q.len(), self.k.len(), self.v.len()].map(|len| vec![E::default(); len]);
         let given = Given { mixed: &mixed, log_sums: &log_sums, upstream: &self.upstream };
-        backward(p, self.inputs(), given, Gradients { q: &mut q, k: &mut k, v: &mut v }, num_threads);
-        [mixed, q, k, v].map(|found| found.into_iter().map(Number::value).collect())
+        let mut totals = vec![0.0; log_sums.len()];
+        let gradients = Gradients { q: &mut q, k: &mut k, v: &mut v, totals: &mut totals };
+        backward(p, self.inputs(), given, gradients, num_threads);
+        let [mixed, q, k, v] = [mixed, q, k, v].map(|found| found.into_iter().map(Number::value).collect());
+        [mixed, q, k, v, totals.into_iter().map(f64::from).collect()]
     }
 
     /// By the definition, a query at a time.
     fn expected(&self) -> Results {
-        let mut found = [self.q.len(), self.q.len(), self.k.len(), self.v.len()].map(|len| vec![0.0; len]);
+        let (many, few) = (self.q.len(), self.k.len());
+        let mut found = [many, many, few, few, many / self.problem.head_dim].map(|len| vec![0.0; len]);
         for (document, edges) in self.problem.boundaries.windows(2).enumerate() {
             for head in 0..self.problem.heads {
                 for i in 0..edges[1] - edges[0] {
@@ -137,6 +141,7 @@ impl<E: Number> Case<E> {
         let upstream = &self.upstream[at..at + dim];
         let upstream_of = |j: usize| dot(upstream, &self.v[key(j)..][..dim]);
         let inner: f64 = seen.iter().zip(&exps).map(|(j, exp)| exp / sum * upstream_of(*j)).sum();
+        found[4][head * p.num_tokens() + start + i] = inner;
         for ((j, exp), (_, steepness)) in seen.into_iter().zip(exps).zip(scores) {
             let weight = exp / sum;
             let slope = weight * (upstream_of(j) - inner) * steepness;
@@ -260,7 +265,10 @@ fn a_document_has_the_same_bits_wherever_it_is_packed() {
         to[70 * dim..].copy_from_slice(from);
     }
     let (alone, packed) = (alone.computed(1), packed.computed(2));
-    alone.iter().zip(&packed).for_each(|(one, both)| assert_eq!(one[..], both[70 * dim..]));
+    alone[..4].iter().zip(&packed[..4]).for_each(|(one, both)| assert_eq!(one[..], both[70 * dim..]));
+    for (one, both) in alone[4].chunks(100).zip(packed[4].chunks(170)) {
+        assert_eq!(one, &both[70..]);
+    }
 }
 
 #[test]
