@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -52,3 +53,29 @@ def test_a_run_with_a_loss_that_was_not_finite_has_its_report(tmp_path, spoilt):
     assert "<h2>loss</h2>" in written
     points = written.split("points='")[1:]
     assert sorted(x.split("'")[0].count(",") for x in points) == [2, 3]
+
+
+def test_a_report_shows_what_held_out_sets_cost_and_which_were_forgotten(tmp_path):
+    rows = [
+        ("initial", 0, {"web": 8.0, "code": 8.0}),
+        ("first", 9, {"web": 2.0, "code": 3.0}),
+        ("second", 12, {"web": 2.5, "code": None}),
+        ("third", 20, {"web": 1.9, "code": 3.1}),
+    ]
+    for name, lines in (
+        ("metrics.jsonl", [{"step": 1, "loss": 2.0}]),
+        (
+            "evaluations.jsonl",
+            [{"stage": a, "step": b, "bits_per_byte": c} for a, b, c in rows],
+        ),
+    ):
+        (tmp_path / name).write_text("".join(json.dumps(x) + "\n" for x in lines))
+    written = report(ReportConfig(folder=str(tmp_path))).read_text()
+    table = written.split("<table>")[1].split("</table>")[0]
+    cells = [re.findall(r"<td[^>]*>([^<]*)<", row) for row in table.split("<tr>")[2:]]
+    assert cells == [
+        ["initial", "0", "8", "8", ""],
+        ["first", "9", "2", "3", ""],
+        ["second", "12", "2.5", "–", "web"],
+        ["third", "20", "1.9", "3.1", "code"],
+    ]

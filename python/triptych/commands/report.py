@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.errors import ConfigError
 from triptych.quickstart.results import write_report
-from triptych.reporting import Section, curve, page, read_metrics
+from triptych.reporting import Section, Table, curve, page, read_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,32 @@ def report(settings: ReportConfig) -> Path:
             f"no run at `{folder}`: expected `results.json` of a demo or `metrics.jsonl`"
         )
     path = folder / "report.html"
-    path.write_text(
-        page(f"triptych run: {folder.name}", _sections(metrics)), encoding="utf-8"
-    )
+    sections = [*_held_out(folder), *_sections(metrics)]
+    text = page(f"triptych run: {folder.name}", sections)
+    path.write_text(text, encoding="utf-8")
     return path
+
+
+def _held_out(folder: Path) -> list[Section]:
+    """What held-out sets cost at first and after each stage: the forgetting matrix.
+
+    Of a set that costs more than it did before, something was forgotten.
+    """
+    lines = read_metrics(folder / "evaluations.jsonl")
+    if not lines:
+        return []
+    names = list(dict.fromkeys(x for line in lines for x in line["bits_per_byte"]))
+    best = dict.fromkeys(names, math.inf)
+    rows = []
+    for line in lines:
+        bits = {name: line["bits_per_byte"].get(name) for name in names}
+        known = {name: value for name, value in bits.items() if value is not None}
+        worse = [name for name, value in known.items() if value > best[name]]
+        best |= {name: min(best[name], value) for name, value in known.items()}
+        rows.append([line["stage"], line["step"], *bits.values(), ", ".join(worse)])
+    table = Table(["after stage", "step", *names, "forgotten"], rows)
+    title = "Held-out text, bits a byte"
+    return [Section(title=title, table=table)]
 
 
 def _sections(metrics: list[dict[str, float]]) -> list[Section]:
