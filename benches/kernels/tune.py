@@ -1,13 +1,16 @@
-"""Times other rows of the tile tables on the GPU that is here; changes no file.
+"""Times other rows of the tile tables on the GPU that is here, and writes those that win.
 
-    python benches/kernels/tune.py [--json FILE] [--jobs 12] [--only WORD]
+    python benches/kernels/tune.py [--write tiles.json] [--json FILE] [--jobs 12] [--only WORD]
+    TRIPTYCH_TILES=tiles.json triptych pretrain ...
 
-A winner goes into kernels/triptych_kernels/configs.py by hand, after
-`static_table.py` has shown that it does not spill with any feature.
+Rows of a file are of plain calls, as they are timed here. A winner goes into
+kernels/triptych_kernels/configs.py by hand, after `static_table.py` has shown that it
+does not spill with any feature.
 """
 
 import argparse
 import json
+import math
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
 
 import timing
 import torch
+import triton
 
 from triptych_kernels import (
     chunked_loss,
@@ -26,6 +30,7 @@ from triptych_kernels import (
     flash_attention,
     linear_loss,
     paged_attention,
+    tuned_rows,
 )
 from triptych_kernels.configs import Tile
 
@@ -194,6 +199,40 @@ def restore():
     linear_loss.loss_tile = configs.loss_tile
 
 
+# A smaller gain is not told from noise.
+LEAST_GAIN = 0.02
+
+
+def winners(rows, target):
+    """(table, key, tile) of the fastest rows that are faster than the table's own.
+
+    A tile of decoding must be so in both of its caches together.
+    """
+    times = {}
+    for row in (row for row in rows if "ms" in row):
+        is_decoding = row["kernel"] in CACHES
+        kernel = "decode" if is_decoding else row["kernel"]
+        tiles = times.setdefault((kernel, row["head_dim"]), {})
+        tiles.setdefault(tuple(row["tile"]), []).append(row["ms"])
+    found = []
+    for (kernel, head_dim), tiles in times.items():
+        own, *_ = tiles.values()  # the table's own row is timed first
+        whole = {x: math.prod(ms) for x, ms in tiles.items() if len(ms) == len(own)}
+        best = min(whole, key=whole.get)
+        gain = 1 - (whole[best] / math.prod(own)) ** (1 / len(own))
+        if gain >= LEAST_GAIN and kernel != "chunked":  # whose row is of any target
+            found.append((*_place(kernel, head_dim, target), best))
+    return found
+
+
+def _place(kernel, head_dim, target):
+    if kernel == "decode":
+        return "decode", (head_dim, target)
+    if head_dim is None:
+        return "loss", (kernel, target)
+    return "attention", (kernel, head_dim, target)
+
+
 def compile_one(kernel, head_dim, tile):
     """Leaves the kernel in Triton's cache on disk; the error, if it cannot run."""
     try:
@@ -208,6 +247,7 @@ def compile_one(kernel, head_dim, tile):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--write", type=Path, help="file of the rows that win")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--jobs", type=int, default=12)
     parser.add_argument(
@@ -229,6 +269,11 @@ def main():
         print(kernel, head_dim, *tile, row.get("ms", error), flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
+    won = winners(rows, target)
+    print(*won or ["no row is faster than the tables' own"], sep="\n")
+    if options.write:
+        device = torch.cuda.get_device_name()
+        tuned_rows.write(options.write, won, device=device, triton=triton.__version__)
 
 
 if __name__ == "__main__":

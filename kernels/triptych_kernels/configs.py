@@ -3,15 +3,19 @@
 A tuner would choose by the shapes at hand, so the order of a sum, and with it the
 bits of a result, would depend on the batch. Rows were chosen by cross-compiling and
 reading registers and spills (`benches/kernels/static_table.py`); those of sm_90 were
-also timed on an H200 (`benches/kernels/tune.py`).
+also timed on an H200 (`benches/kernels/tune.py`). Rows of a file that `TRIPTYCH_TILES` names
+come first: who times rows on a GPU of their own asks for its bits.
 """
 
 # mypy: disable-error-code="import-untyped, import-not-found"
 import os
 from functools import lru_cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+
+from triptych_kernels import tuned_rows
 
 # A target whose own rows are few takes the others from here. sm_100's are those that
 # the rows of sm_90 spill on.
@@ -226,6 +230,8 @@ def attention_row(
     kernel: str, size: int, target: str, *, plain: bool, dropout: bool = False
 ) -> Tile:
     """The row for 16-bit inputs with a padded head dim of ``size``."""
+    if plain and (kernel, size, target) in ATTENTION_PLAIN:
+        return ATTENTION_PLAIN[kernel, size, target]
     if (kernel, size, target) not in ATTENTION:
         target = ROWS_OF[target]
     row = ATTENTION[kernel, size, target]
@@ -250,6 +256,8 @@ def loss_tile(kernel: str, hidden: torch.Tensor, *, plain: bool = False) -> Tile
 
 def loss_row(kernel: str, target: str, *, plain: bool) -> Tile:
     """The row for 16-bit inputs."""
+    if plain and (kernel, target) in LOSS_PLAIN:
+        return LOSS_PLAIN[kernel, target]
     if (kernel, target) not in LOSS:
         target = ROWS_OF[target]
     row = LOSS[kernel, target]
@@ -294,7 +302,9 @@ def decode_tile(head_dim: int, query: torch.Tensor) -> Tile:
 
 def decode_row(size: int, target: str) -> Tile:
     """The row for 16-bit inputs with a padded head dim of ``size``."""
-    return DECODE[size, ROWS_OF.get(target, target)]
+    if (size, target) in DECODE:
+        return DECODE[size, target]
+    return DECODE[size, ROWS_OF[target]]
 
 
 def optimizer_tile(param: torch.Tensor) -> Tile:
@@ -358,3 +368,26 @@ def _target(device: torch.device) -> str:
     # 99 KiB, which every sm_80 row keeps to.
     major, _ = torch.cuda.get_device_capability(device)
     return {9: "sm_90", 10: "sm_100"}.get(major, "sm_80")
+
+
+def take_rows(path: Path) -> None:
+    """Puts the rows of a file over those of the tables.
+
+    Raises:
+        ValueError: for a row of a kernel or head dim that its table does not have.
+    """
+    tables: dict[str, dict[Any, Tile]] = {"decode": DECODE}
+    tables |= {"attention": ATTENTION_PLAIN, "loss": LOSS_PLAIN}
+    known: dict[str, dict[Any, Tile]] = {"attention": ATTENTION, "loss": LOSS}
+    known["decode"] = DECODE
+    for table, key, tile in tuned_rows.read(path):
+        if key[:-1] not in {known_key[:-1] for known_key in known[table]}:
+            raise ValueError(
+                f"`{path}`: expected a kernel and head dim of the table `{table}`, "
+                f"found {key!r:.80}"
+            )
+        tables[table][key] = Tile(*tile)
+
+
+if os.environ.get(tuned_rows.VARIABLE):
+    take_rows(Path(os.environ[tuned_rows.VARIABLE]))

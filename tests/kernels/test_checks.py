@@ -1,5 +1,8 @@
 """The checks of `benches/kernels/run_all.py` on wrong kernels, and its tuner's rows."""
 
+import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 from conftest import DEVICE
+from triptych_kernels import configs
 
 # The module that a check takes its kernel from, the kernel and a case of the check.
 KERNELS = {
@@ -66,3 +70,86 @@ def test_the_tuner_compares_with_the_row_that_its_own_gpu_would_take():
         command, cwd=Path(checking.__file__).parent, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+WINNING_ROWS = """
+import sys, tune
+from pathlib import Path
+from triptych_kernels import tuned_rows
+rows = []
+def timed(kernel, head_dim, *times):
+    for number, ms in enumerate(times):
+        tile = [64, 32, 0, 4, number + 1]
+        rows.append({"kernel": kernel, "head_dim": head_dim, "tile": tile, "ms": ms})
+timed("dq", 64, 1.0, 0.99, 2.0)
+timed("dkdv", 128, 1.0, 0.7, 0.8)
+timed("statistics", None, 1.0, 1.1, 0.9)
+timed("chunked", None, 1.0, 0.1)
+timed("decode many", 128, 1.0, 0.5, 0.9)
+timed("decode one", 128, 1.0, 3.0, 0.9)
+rows.append({"kernel": "dq", "head_dim": 64, "tile": [1, 1, 0, 1, 1], "error": "no room"})
+won = tune.winners(rows, "sm_100")
+assert {(key, tile[-1]) for _, key, tile in won} == {
+    (("dkdv", 128, "sm_100"), 2), (("statistics", "sm_100"), 3), ((128, "sm_100"), 3)
+}, won
+tuned_rows.write(Path(sys.argv[1]), won, device="a GPU", triton="3.9.0")
+"""
+TAKEN_ROWS = """
+from triptych_kernels import configs
+def stages(row): return row.num_stages
+assert stages(configs.attention_row("dkdv", 128, "sm_100", plain=True)) == 2
+assert configs.attention_row("dkdv", 128, "sm_100", plain=False) == configs.ATTENTION[
+    "dkdv", 128, "sm_100"
+]
+assert stages(configs.loss_row("statistics", "sm_100", plain=True)) == 3
+assert stages(configs.decode_row(128, "sm_100")) == 3
+assert configs.decode_row(128, "sm_90") == configs.DECODE[128, "sm_90"]
+"""
+
+
+def python(code, *arguments, **environment):
+    folder = Path(checking.__file__).parent
+    kernels = str(Path(configs.__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": kernels} | environment,
+    )
+
+
+@pytest.mark.cpu_only
+def test_rows_that_win_are_written_and_taken_where_their_file_is_named(tmp_path):
+    path = str(tmp_path / "tiles.json")
+    written = python(WINNING_ROWS, path)
+    assert written.returncode == 0, written.stderr[-2000:]
+    taken = python(TAKEN_ROWS, TRIPTYCH_TILES=path)
+    assert taken.returncode == 0, taken.stderr[-2000:]
+    assert python(TAKEN_ROWS).returncode != 0
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize(
+    ("spoilt", "named"),
+    [
+        ("{", "Expecting"),
+        ("[]", "format []"),
+        ({"format": "tiles/9"}, "format 'tiles/9'"),
+        ({"rows": [{"table": "loss"}]}, "KeyError('tile') in row 1"),
+        ({"rows": [{"table": "x", "tile": [1] * 5}]}, "KeyError('x') in row 1"),
+        ({"rows": [{"table": "loss", "kernel": "statistics", "target": "sm_90",
+                    "tile": [1, 1, 1, 1, 2**40]}]}, "the tile [1, 1, 1, 1, 1099511"),
+        ({"rows": [{"table": "loss", "kernel": [], "target": "sm_90", "tile": [1] * 5}]},
+         "([], 'sm_90') in row 1"),
+        ({"rows": [{"table": "decode", "head_dim": 65, "target": "sm_90",
+                    "tile": [1] * 5}]}, "found (65, 'sm_90')"),
+    ],
+)  # fmt: skip
+def test_a_file_that_holds_no_rows_is_refused_by_name(tmp_path, spoilt, named):
+    path = tmp_path / "tiles.json"
+    if isinstance(spoilt, dict):
+        spoilt = json.dumps({"format": "triptych-tiles/1", "rows": []} | spoilt)
+    path.write_text(spoilt)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}.*{re.escape(named)}"):
+        configs.take_rows(path)
