@@ -190,6 +190,21 @@ def test_bad_steps_in_a_row_send_the_run_back_and_leave_their_data_out(tmp_path,
     assert result.source_tokens == never[1].source_tokens
 
 
+def test_a_step_of_nothing_between_bad_ones_is_left_out_with_them(tmp_path, data):
+    objective = bad_window(data)
+    empty = documents_of(data, [10])
+    count = objective.count
+    # Steps 9 and 11 are bad, 10 has nothing to learn: neither bad nor good.
+    object.__setattr__(
+        objective,
+        "count",
+        lambda batch: 0 if empty & set(batch.documents.tolist()) else count(batch),
+    )
+    trained(tmp_path, data, objective, max_bad_steps=2)
+    rewound = incidents(tmp_path)[-1]
+    assert (rewound["action"], rewound["data_steps"]) == ("rewound", [9, 12])
+
+
 def test_a_run_killed_after_it_went_back_ends_with_the_same_weights(tmp_path, data):
     straight, _ = trained(tmp_path / "straight", data, bad_window(data))
 

@@ -71,6 +71,7 @@ class TrainState:
         tokens: tokens read so far.
         skipped_steps: steps without an update, for a loss that was not finite.
         bad_steps: how many of them in a row just now.
+        first_bad_step: the first of these, counted from 0.
         run: what must not change when the run goes on: data, seed, stages and so on.
         scaler: state of the fp16 gradient scaler; empty otherwise.
         rolling_hash: of the ids of all steps so far, in order (see `Order.roll`).
@@ -86,6 +87,7 @@ class TrainState:
     tokens: int = 0
     skipped_steps: int = 0
     bad_steps: int = 0
+    first_bad_step: int = 0
     run: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
     rolling_hash: int = 0
@@ -95,6 +97,12 @@ class TrainState:
     spike_watch: dict[str, Any] = field(default_factory=dict)
     skip: list[list[int]] = field(default_factory=list)
     averaged_updates: int = 0
+
+    def add_bad(self) -> None:
+        """Counts the present step as a bad one."""
+        if self.bad_steps == 0:
+            self.first_bad_step = self.step
+        self.bad_steps += 1
 
     def add_read(
         self, parts: Iterable[Iterable[tuple[int, int]]], names: Sequence[str]

@@ -272,7 +272,8 @@ class Stepping(ABC):
                 self.state.averaged_updates = updates
         else:
             self.state.skipped_steps += 1
-            self.state.bad_steps += fault != NOTHING
+            if fault != NOTHING:
+                self.state.add_bad()
         self.spike_watch.add(reading)
 
     def _enter(self, incident: Metrics) -> None:

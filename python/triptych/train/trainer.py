@@ -299,7 +299,7 @@ class Trainer(Stepping):
             self._maybe_go_back(step)
         if self.state.bad_steps < self.config.max_bad_steps:
             return
-        first = step + 1 - self.state.bad_steps
+        first = self.state.first_bad_step
         if hasattr(self.data, "skipping") and self._can_go_back(first):
             raise _Rewind(range(first, step + 1))
         raise TrainingDiverged(
