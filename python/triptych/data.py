@@ -145,9 +145,10 @@ class OrderedRows:
         )
 
     def _next_ahead(self, wanted: tuple[int, int, int | None]) -> dict[str, Any] | None:
-        if self._ahead is None:
+        ahead = self._ahead  # another thread may give it up meanwhile
+        if ahead is None:
             return None
-        step, first_row, num_rows, arrays = next(self._ahead, (None, None, None, None))
+        step, first_row, num_rows, arrays = next(ahead, (None, None, None, None))
         if (step, first_row, num_rows) == wanted:
             return arrays
         self._ahead = None
