@@ -446,6 +446,10 @@ def test_a_copy_in_another_process_reads_the_same(folders):
         ({"steps": 0}, "at least 1"),
         ({"steps": -1}, "at least 1"),
         ({"rows_per_step": 10**12}, "at most 16777216 rows"),
+        (
+            {"steps": 2**62, "rows_per_step": 4},
+            r"a product under 2\^64, found 4611.* and 4",
+        ),
         ({"seq_len": 0}, "seq_len"),
         ({"sequence_length": 5}, "sequence_length"),
     ],
@@ -453,6 +457,14 @@ def test_a_copy_in_another_process_reads_the_same(folders):
 def test_faults_of_the_stage_table_are_config_errors(folders, change, message):
     with pytest.raises(ConfigError, match=message):
         Order(folders, [{**stage(1, 1, web=1), **change}], 0)
+
+
+def test_steps_that_cannot_be_counted_are_refused(folders):
+    halves = [stage(2**62, 1, name=name, web=1) for name in "ab"]
+    with pytest.raises(ConfigError, match=r"steps of all stages: .* a sum under 2\^63"):
+        Order(folders, halves, 0)
+    with pytest.raises(ConfigError, match="with those that are skipped, and"):
+        Order(folders, [stage(10, 4, web=1)], 0, skip=[(5, 2**63)])
 
 
 def test_a_step_or_row_out_of_range_is_a_config_error(folders):
