@@ -148,7 +148,7 @@ class OrderedRows:
         ahead = self._ahead  # another thread may give it up meanwhile
         if ahead is None:
             return None
-        step, first_row, num_rows, arrays = next(ahead, (None, None, None, None))
+        step, first_row, num_rows, arrays = _next_part(ahead)
         if (step, first_row, num_rows) == wanted:
             return arrays
         self._ahead = None
@@ -194,6 +194,21 @@ class OrderedRows:
             for name, folder in self.sources.items()
         )
         return hashlib.sha256("\n".join(manifests).encode()).hexdigest()
+
+
+def _next_part(
+    ahead: _core.Batches,
+) -> tuple[int | None, int | None, int | None, dict[str, Any] | None]:
+    """The next step, first row, number of rows and arrays; None of each if there is none.
+
+    An error may be of a step that nobody asks for, or of a process that was forked off
+    and has no such thread: to read what is wanted tells.
+    """
+    nothing = (None, None, None, None)
+    try:
+        return next(ahead, nothing)
+    except ValueError:
+        return nothing
 
 
 def _stage_rows(stage: StageConfig, sources: Iterable[str]) -> list[dict[str, Any]]:
