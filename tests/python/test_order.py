@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from triptych._core import ConfigError, Order, train_tokenizer, write_token_shards
@@ -131,6 +131,23 @@ def test_every_prefix_is_within_one_row_of_the_weights(
         counts[row[0][0]] += 1
         for count, weight in zip(counts, weights, strict=True):
             assert abs(count - Fraction(number * weight, sum(weights))) < 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(weights=st.tuples(*[st.floats(1e-300, 1e300) | st.floats(1e-6, 1e6)] * 3))
+@example((0.047779395483171, 1e6, 1.6060353266429696e-6))  # 28 digits do not hold them
+def test_weights_of_any_size_and_number_of_digits_are_exact_to_the_row(
+    folders, weights
+):
+    named = {name: weight for (name, _), weight in zip(folders, weights, strict=True)}
+    order = Order(folders, [stage(20, 7, **named)], 0)
+    decimals = [Fraction(repr(weight)) for weight in weights]
+    counts = [0, 0, 0]
+    rows = [row for step in range(20) for row in order.rows(step)]
+    for number, row in enumerate(rows, start=1):
+        counts[row[0][0]] += 1
+        for count, weight in zip(counts, decimals, strict=True):
+            assert abs(count - number * weight / sum(decimals)) < 1
 
 
 @settings(max_examples=30, deadline=None)
