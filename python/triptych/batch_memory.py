@@ -6,6 +6,8 @@ New memory costs more than what is written to it: 28 bytes a token, mapped page 
 from __future__ import annotations
 
 import sys
+import threading
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
@@ -29,12 +31,18 @@ class BatchMemory:
     def __init__(self, *, pinned: bool = False) -> None:
         self.pinned = pinned
         self._held: list[Arrays] = []
+        self._finding = threading.Lock()  # between finding a set and referring to it
+
+    def __reduce__(self) -> tuple[partial[BatchMemory], tuple[()]]:
+        """Another process has memory of its own."""
+        return partial(BatchMemory, pinned=self.pinned), ()
 
     def __call__(self, tokens: int) -> Arrays:
         """Arrays of `tokens` entries that nobody else reads or writes; not cleared."""
         capacity = -(-tokens // GRAIN_TOKENS) * GRAIN_TOKENS
-        arrays = self._unused(capacity) or self._new(capacity)
-        return tuple(array[:tokens] for array in arrays)
+        with self._finding:
+            arrays = self._unused(capacity) or self._new(capacity)
+            return tuple(array[:tokens] for array in arrays)
 
     def _unused(self, capacity: int) -> Arrays | None:
         for arrays in self._held:

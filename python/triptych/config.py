@@ -262,7 +262,12 @@ def _join(where: str, key: str) -> str:
 
 
 def _unknown(key: str, where: str, valid: list[str]) -> str:
-    nearest = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
-    hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
     expected = ", ".join(f"`{name}`" for name in valid)
-    return f"{_join(where, key)}: unknown key, expected one of {expected}{hint}"
+    place = _join(where, key)
+    return f"{place}: unknown key, expected one of {expected}{nearest(key, valid)}"
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The end of a message about a name that there is not: which one is like it, if any."""
+    found = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    return f"; did you mean `{found[0]}`?" if found else ""

@@ -29,6 +29,7 @@ from triptych.train.batch import Batch
 
 TOKENS_FORMAT = "triptych-tokens/1"
 IGNORE_INDEX = -100
+MAPPED_FILES = 64  # of a folder; a process may have 1,024 files open on most systems
 PREFETCHED_BATCHES = 4  # of 16,000 tokens: 0.3 MB; one would do where steps are alike
 
 DTYPES = {
@@ -145,9 +146,10 @@ class OrderedRows:
         )
 
     def _next_ahead(self, wanted: tuple[int, int, int | None]) -> dict[str, Any] | None:
-        if self._ahead is None:
+        ahead = self._ahead  # another thread may give it up meanwhile
+        if ahead is None:
             return None
-        step, first_row, num_rows, arrays = next(self._ahead, (None, None, None, None))
+        step, first_row, num_rows, arrays = _next_part(ahead)
         if (step, first_row, num_rows) == wanted:
             return arrays
         self._ahead = None
@@ -195,6 +197,21 @@ class OrderedRows:
         return hashlib.sha256("\n".join(manifests).encode()).hexdigest()
 
 
+def _next_part(
+    ahead: _core.Batches,
+) -> tuple[int | None, int | None, int | None, dict[str, Any] | None]:
+    """The next step, first row, number of rows and arrays; None of each if there is none.
+
+    An error may be of a step that nobody asks for, or of a process that was forked off
+    and has no such thread: to read what is wanted tells.
+    """
+    nothing = (None, None, None, None)
+    try:
+        return next(ahead, nothing)
+    except ValueError:
+        return nothing
+
+
 def _stage_rows(stage: StageConfig, sources: Iterable[str]) -> list[dict[str, Any]]:
     """The stage as the engine knows stages: one for each size of its batch.
 
@@ -239,8 +256,8 @@ class TokenShards:
         self.folder = local_shards(folder)
         self.content = artefact.verify(self.folder, TOKENS_FORMAT).content
         shards = self.content["shards"]
-        self._ids = [self._map(f"{s['name']}.bin", self._dtype) for s in shards]
-        self._masks = [self._mask(s["name"]) for s in shards]
+        self._names = [str(shard["name"]) for shard in shards]
+        self._maps: dict[str, npt.NDArray[Any]] = {}
         tables = [self._documents(s["name"]) for s in shards]
         self._ids_of = [table["id"] for table in tables]
         self._first = np.cumsum([0, *(len(table) for table in tables)])
@@ -252,13 +269,13 @@ class TokenShards:
         return {"u16": "<u2", "u32": "<u4"}[self.content["dtype"]]
 
     def _map(self, name: str, dtype: str) -> npt.NDArray[Any]:
-        path = self.folder / name
-        if path.stat().st_size == 0:  # an empty file cannot be mapped
-            return np.zeros(0, dtype=dtype)
-        return np.memmap(path, dtype=dtype, mode="r")
-
-    def _mask(self, name: str) -> npt.NDArray[Any] | None:
-        return self._map(f"{name}.mask.bin", "u1") if self.content["has_mask"] else None
+        found = self._maps.get(name)
+        if found is None:
+            if len(self._maps) >= MAPPED_FILES:  # each map holds its file open
+                self._maps.clear()
+            found = np.memmap(self.folder / name, dtype=dtype, mode="r")
+            self._maps[name] = found
+        return found
 
     def _documents(self, name: str) -> pa.Table:
         columns = ["id", "offset", "length"]
@@ -282,15 +299,16 @@ class TokenShards:
     def tokens(self, index: int) -> npt.NDArray[np.int64]:
         """Ids of document `index`, BOS and EOS included."""
         shard, where = self._place(index)
-        return self._ids[shard][where].astype(np.int64)
+        ids = self._map(f"{self._names[shard]}.bin", self._dtype)
+        return ids[where].astype(np.int64)
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
         """For each id of document `index`, whether it is supervised."""
         shard, where = self._place(index)
-        masks = self._masks[shard]
-        if masks is None:
+        if not self.content["has_mask"]:
             return np.ones(int(self.lengths[index]), dtype=bool)
-        return masks[where].astype(bool)
+        mask = self._map(f"{self._names[shard]}.mask.bin", "u1")
+        return mask[where].astype(bool)
 
 
 def require_rendered(folder: str | Path, *, documents_per_unit: int) -> None:

@@ -1,5 +1,9 @@
 """Memory of batches is used again, and never while anything can see it."""
 
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -49,3 +53,24 @@ def test_no_more_sets_are_held_than_said():
     taken = [memory(100) for _ in range(3 * HELD_SETS)]
     assert len(memory._held) == HELD_SETS
     assert len({tuple(addresses(arrays)) for arrays in taken}) == len(taken)
+
+
+def test_threads_that_ask_at_once_get_memory_of_their_own(monkeypatch):
+    memory, find = BatchMemory(), BatchMemory._unused
+    memory(100)  # there is one set that nobody refers to
+
+    def slowly(self, capacity):
+        found = find(self, capacity)
+        time.sleep(0.05)
+        return found
+
+    monkeypatch.setattr(BatchMemory, "_unused", slowly)
+    with ThreadPoolExecutor(4) as threads:
+        taken = list(threads.map(lambda _: memory(100), range(4)))
+    assert len({tuple(addresses(arrays)) for arrays in taken}) == 4
+
+
+def test_a_copy_in_another_process_has_memory_of_its_own():
+    memory = BatchMemory()
+    copy = pickle.loads(pickle.dumps(memory))
+    assert addresses(copy(100)) != addresses(memory(100))

@@ -26,7 +26,7 @@ from triptych.train.metrics import EvaluationLog, read_metrics
 SHAPE = ModelShape(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
 
 
-def stage(name, steps, **changes):
+def stage(name, steps=None, **changes):
     table = {"stage": name, "learning_rate": 1e-2, "batch_size": 4, "steps": steps}
     return StageConfig(**{**table, **changes})
 
@@ -407,3 +407,60 @@ def test_a_window_that_is_none_is_refused_by_its_key(settings, window):
     table = config.to_mapping(settings) | {"skip": [json.loads(window)]}
     with pytest.raises(ConfigError, match="skip: expected windows"):
         config.from_mapping(PretrainConfig, table)
+
+
+STAGES = """# top
+[[stage]]
+stage = "one"
+# one
+learning_rate = 1e-2
+batch_size = 4
+tokens = 4096
+[[stage]]
+stage = "two"
+# two
+learning_rate = 1e-2
+batch_size = 4
+tokens = 4096
+[model]
+hidden_size = 16
+num_hidden_layers = 1
+num_attention_heads = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("# top", "max_epochs = {w = 1}", r"4: max_epochs.w: expected a name of"),
+        ("# top", "max_epochs = {web = 0}", r"4: max_epochs.web: expected > 0"),
+        ("# one", "ramp_steps = 1", r"7: stage\[0\].ramp_steps: expected 0"),
+        ('"two"', '"one"', r"12: stage\[1\].stage: expected a name of its own"),
+        ("# two", "ramp_steps = 9", r"13: stage\[1\]: ramp_steps: .*2\], found 9"),
+        ("# two", "mixture = {wbe = 1}", r"13: stage\[1\].*\(web\).*mean `web`"),
+        ("# two", 'evaluation = ["x"]', r"13: stage\[1\].evaluation: .*found `x`"),
+    ],
+)
+def test_a_fault_between_tables_names_its_key_and_line(
+    sources, tmp_path, old, new, message
+):
+    path = tmp_path / "run.toml"
+    heads = {"output": tmp_path / "run", "tokenizer": sources / "tokenizer.json"}
+    text = "".join(f"{key} = '{value}'\n" for key, value in heads.items())
+    text += f"sources = {{web = '{sources / 'web'}'}}\n{STAGES}"
+    path.write_text(text)
+    assert [x.num_steps for x in config.load(PretrainConfig, path).stages] == [2, 2]
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        config.load(PretrainConfig, path)
+
+
+def test_shares_of_the_tokens_of_a_run_sum_to_at_most_one(settings):
+    def stages(*shares):
+        tables = [{"steps": None, "data_fraction": share} for share in shares]
+        found = tuple(stage(f"s{n}", **table) for n, table in enumerate(tables))
+        return dataclasses.replace(settings, stage=found, tokens=12800)
+
+    assert len(stages(0.4, 0.3, 0.2, 0.1).stages) == 4
+    with pytest.raises(ConfigError, match=r"stage\[2\].data_fraction: .*found 1.1"):
+        stages(0.4, 0.5, 0.2)

@@ -128,3 +128,21 @@ def test_the_command_plans_and_does_the_same(tokenizer, tmp_path):
     total = run()["ledger"]["total"]
     assert (total["documents_written"], total["unclosed_documents"]) == (2, 1)
     assert shards_of(tmp_path / "out") == [[7, 8, 2], [9]]
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_a_file_that_datatrove_left_without_tokens_costs_no_other(
+    tokenizer, tmp_path, width
+):
+    # With `max_tokens_per_file` datatrove 0.10 begins a file behind the last full one.
+    for number, ids in enumerate([[7, 8, 9], []]):
+        path = tmp_path / f"00000_0000{number}_shuffled.ds"
+        np.array(ids, f"<u{width}").tofile(path)
+        np.array([len(ids)] if ids else [], "<u8").tofile(f"{path}.index")
+        metadata = f"tok|eos|{width}\n{len(ids)}\n{len(ids)} T"
+        path.with_name(path.name + ".metadata").write_text(metadata)
+    out = tmp_path / "out"
+    done = import_tokens(tmp_path, format="datatrove", tokenizer=tokenizer, output=out)
+    assert shards_of(out) == [[7, 8, 9]]
+    read = [file["documents_read"] for file in done["ledger"]["files"]]
+    assert read == [1, 0]

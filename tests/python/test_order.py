@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from triptych._core import ConfigError, Order, train_tokenizer, write_token_shards
@@ -131,6 +131,23 @@ def test_every_prefix_is_within_one_row_of_the_weights(
         counts[row[0][0]] += 1
         for count, weight in zip(counts, weights, strict=True):
             assert abs(count - Fraction(number * weight, sum(weights))) < 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(weights=st.tuples(*[st.floats(1e-300, 1e300) | st.floats(1e-6, 1e6)] * 3))
+@example((0.047779395483171, 1e6, 1.6060353266429696e-6))  # 28 digits do not hold them
+def test_weights_of_any_size_and_number_of_digits_are_exact_to_the_row(
+    folders, weights
+):
+    named = {name: weight for (name, _), weight in zip(folders, weights, strict=True)}
+    order = Order(folders, [stage(20, 7, **named)], 0)
+    decimals = [Fraction(repr(weight)) for weight in weights]
+    counts = [0, 0, 0]
+    rows = [row for step in range(20) for row in order.rows(step)]
+    for number, row in enumerate(rows, start=1):
+        counts[row[0][0]] += 1
+        for count, weight in zip(counts, decimals, strict=True):
+            assert abs(count - number * weight / sum(decimals)) < 1
 
 
 @settings(max_examples=30, deadline=None)
@@ -446,6 +463,10 @@ def test_a_copy_in_another_process_reads_the_same(folders):
         ({"steps": 0}, "at least 1"),
         ({"steps": -1}, "at least 1"),
         ({"rows_per_step": 10**12}, "at most 16777216 rows"),
+        (
+            {"steps": 2**62, "rows_per_step": 4},
+            r"a product under 2\^64, found 4611.* and 4",
+        ),
         ({"seq_len": 0}, "seq_len"),
         ({"sequence_length": 5}, "sequence_length"),
     ],
@@ -453,6 +474,14 @@ def test_a_copy_in_another_process_reads_the_same(folders):
 def test_faults_of_the_stage_table_are_config_errors(folders, change, message):
     with pytest.raises(ConfigError, match=message):
         Order(folders, [{**stage(1, 1, web=1), **change}], 0)
+
+
+def test_steps_that_cannot_be_counted_are_refused(folders):
+    halves = [stage(2**62, 1, name=name, web=1) for name in "ab"]
+    with pytest.raises(ConfigError, match=r"steps of all stages: .* a sum under 2\^63"):
+        Order(folders, halves, 0)
+    with pytest.raises(ConfigError, match="with those that are skipped, and"):
+        Order(folders, [stage(10, 4, web=1)], 0, skip=[(5, 2**63)])
 
 
 def test_a_step_or_row_out_of_range_is_a_config_error(folders):

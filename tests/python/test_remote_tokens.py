@@ -9,6 +9,7 @@ import pytest
 
 from triptych._core import (
     ConfigError,
+    InputError,
     IntegrityError,
     Order,
     train_tokenizer,
@@ -68,3 +69,21 @@ def test_what_is_wrong_there_is_an_exception(served, tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(IntegrityError, match=r"00000\.bin"):
         local_shards(address, cache=cache)
+
+
+def test_a_page_that_a_server_refuses_with_is_shown_by_its_beginning_alone(tmp_path):
+    class Refusing(Quiet):
+        def do_GET(self):
+            page = b"<html>\n" + b"not for you " * 100_000
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(InputError, match="403 Forbidden: <html> not for you") as caught:
+        local_shards(f"http://127.0.0.1:{server.server_port}/tokens", cache=tmp_path)
+    server.shutdown()
+    assert len(str(caught.value)) < 1000
+    assert "\n" not in str(caught.value)

@@ -1,8 +1,10 @@
 """Token shards from Python: written, read without triptych, and damaged."""
 
+import itertools
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -229,3 +231,33 @@ def test_a_table_of_many_small_documents_takes_little_memory_for_each(tmp_path):
 
     more = peak_bytes(1_600_000) - peak_bytes(100_000)
     assert more / 1_500_000 < 110  # bytes a document
+
+
+def test_shards_may_be_more_than_the_files_that_a_process_may_open(tokenizer, tmp_path):
+    folder, count = tmp_path / "tokens", 500
+    write_token_shards([("a", "s", [7, 8, 9], None)], tokenizer, folder, 1)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    names = [f"{number:05}" for number in range(count)]
+    entries = list(manifest["files"].items())
+    for name, (file, entry) in itertools.product(names[1:], entries):
+        copy = file.replace("00000", name)
+        shutil.copy(folder / file, folder / copy)
+        manifest["files"][copy] = entry
+    shards = [{"name": name, "documents": 1, "tokens": 3} for name in names]
+    totals = {"num_documents": count, "num_tokens": 3 * count, "shards": shards}
+    manifest["content"] |= totals
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    stage = {"name": "s", "steps": 1, "rows_per_step": count, "seq_len": 3}
+    script = (
+        "import resource, triptych._core as core\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))\n"
+        f"order = core.Order([('a', {str(folder)!r})], [{stage | {'weights': {'a': 1.0}}!r}], 0)\n"
+        "print(order.batch(0)['input_ids'].sum())\n"
+        "from triptych.data import TokenShards\n"
+        f"shards = TokenShards({str(folder)!r})\n"
+        f"print(sum(shards.tokens(n).sum() for n in range({count})))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert (done.stdout.split(), done.stderr) == ([str(24 * count)] * 2, "")

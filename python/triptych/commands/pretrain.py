@@ -88,6 +88,7 @@ class PretrainConfig(TrainingSettings):
         super().__post_init__()
         self._check_scale()
         self._check_mup()
+        self._check_names()
         for window in self.skip:
             if len(window) != 2 or not 0 <= window[0] < window[1]:
                 raise ConfigError(
@@ -104,19 +105,49 @@ class PretrainConfig(TrainingSettings):
                 f"seq_len: expected at most model.max_position_embeddings = {limit}, "
                 f"found {longest}"
             )
-        for stage in stages:
-            for name in stage.evaluation or ():
-                if name not in self.evaluation:
-                    known = ", ".join(self.evaluation) or "none"
-                    raise ConfigError(
-                        f"evaluation of stage `{stage.name}`: expected names of "
-                        f"[evaluation] ({known}), found `{name}`"
-                    )
+
+    def _check_names(self) -> None:
+        """Stages have names of their own; the sources and sets that they name are there."""
+        for name, most in self.max_epochs.items():
+            self._check_source(f"max_epochs.{name}", name)
+            if most <= 0:
+                raise ConfigError(f"max_epochs.{name}: expected > 0, found {most}")
+        for number, stage in enumerate(self.stage):
+            for name in stage.mixture:
+                self._check_source(f"stage[{number}].mixture.{name}", name)
+            self._check_stage(stage, number)
+
+    def _check_source(self, key: str, name: str) -> None:
+        if name not in self.sources:
+            raise ConfigError(
+                f"{key}: expected a name of [sources] ({', '.join(self.sources)}), "
+                f"found `{name}`{config.nearest(name, self.sources)}"
+            )
+
+    def _check_stage(self, stage: StageConfig, number: int) -> None:
+        key = f"stage[{number}]"
+        if stage.name in [before.name for before in self.stage[:number]]:
+            raise ConfigError(
+                f"{key}.stage: expected a name of its own, found `{stage.name}` twice"
+            )
+        for name in stage.evaluation or ():
+            if name not in self.evaluation:
+                known = ", ".join(self.evaluation) or "none"
+                raise ConfigError(
+                    f"{key}.evaluation: expected names of [evaluation] ({known}), "
+                    f"found `{name}`"
+                )
+        if number == 0 and stage.ramp_steps:
+            raise ConfigError(
+                f"{key}.ramp_steps: expected 0, as no stage is before it, found "
+                f"{stage.ramp_steps}"
+            )
 
     def _check_scale(self) -> None:
         """What scales the founding four is not to be given where it would do nothing."""
         if not self.stage:
             return
+        self._check_shares()
         unused = ["batch_tokens", "learning_rate"]
         if all(x.steps or x.tokens for x in self.stage):
             unused.append("tokens")
@@ -126,6 +157,18 @@ class PretrainConfig(TrainingSettings):
                 raise ConfigError(
                     f"{name}: expected none beside [[stage]], whose tables have their "
                     f"own, found {value}"
+                )
+
+    def _check_shares(self) -> None:
+        """What stages take of the run's `tokens` is no more than there is."""
+        taken = 0.0
+        for number, stage in enumerate(self.stage):
+            if not stage.steps and not stage.tokens:
+                taken += stage.data_fraction or 0.0
+            if taken > 1 + 1e-9:  # decimals that sum to 1 may do so not quite
+                raise ConfigError(
+                    f"stage[{number}].data_fraction: expected shares of `tokens` that "
+                    f"sum to at most 1, found {taken:g}"
                 )
 
     def _check_mup(self) -> None:
@@ -146,7 +189,7 @@ class PretrainConfig(TrainingSettings):
     def stages(self) -> tuple[StageConfig, ...]:
         """The curriculum with every duration in steps and every batch in rows."""
         if self.stage:
-            return tuple(s.resolved(self.seq_len, self.tokens) for s in self.stage)
+            return tuple(self._resolved(number) for number in range(len(self.stage)))
         wanted = ("tokens", "batch_tokens", "learning_rate")
         values = self.model.recipe(self.tokens)
         for name in wanted:
@@ -165,6 +208,12 @@ class PretrainConfig(TrainingSettings):
             learning_rate=values["learning_rate"],
             seq_len=self.seq_len,
         )
+
+    def _resolved(self, number: int) -> StageConfig:
+        try:
+            return self.stage[number].resolved(self.seq_len, self.tokens)
+        except ConfigError as error:  # what does not fit is known from here on
+            raise ConfigError(f"stage[{number}]: {error}") from None
 
 
 def settings_of(run: Path) -> PretrainConfig:

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// Slots kept for a schedule: enough for any weights of six decimals that sum to 1.
 const MAX_SLOTS: u64 = 1 << 20;
 
+/// Digits in which weights are held side by side.
+const MAX_DIGITS: i32 = 28;
+
 /// Which source each row of a stage comes from, with its rank among the rows of that source.
 #[derive(Debug, Clone)]
 pub struct Interleave {
@@ -26,7 +29,7 @@ impl Interleave {
     /// # Errors
     /// `InvalidValue` if neither the period nor `rows` is at most 2^20.
     pub fn new(weights: &[f64], rows: u64) -> Result<Self> {
-        let shares = integers(weights).ok_or_else(|| too_fine(weights))?;
+        let shares = integers(weights);
         let period: u128 = shares.iter().sum();
         let length = u64::try_from(period).unwrap_or(u64::MAX).min(rows);
         if length > MAX_SLOTS {
@@ -75,27 +78,51 @@ fn most_urgent(shares: &[u128], done: &[u128], period: u128, slot: u128) -> usiz
 
 /// Weights as integers in the same proportion: their shortest decimals, scaled and reduced.
 ///
-/// `None` if that takes more than 28 digits: their products with [`MAX_SLOTS`] fit in an integer.
-fn integers(weights: &[f64]) -> Option<Vec<u128>> {
-    let decimals: Vec<(u128, u32)> = weights.iter().map(|weight| decimal(*weight)).collect::<Option<_>>()?;
-    let most = decimals.iter().map(|(_, places)| *places).max()?;
-    let scaled: Option<Vec<u128>> = decimals
-        .iter()
-        .map(|(digits, places)| {
-            digits.checked_mul(10u128.pow(most - places)).filter(|value| *value < 10u128.pow(28))
-        })
-        .collect();
-    let scaled = scaled?;
+/// What is more than [`MAX_DIGITS`] digits behind the first of the largest is rounded, to 1 at least: over the
+/// rows of a stage that is no part of a row. Products with [`MAX_SLOTS`] fit in an integer.
+fn integers(weights: &[f64]) -> Vec<u128> {
+    let decimals: Vec<Decimal> = weights.iter().map(|weight| Decimal::of(*weight)).collect();
+    let some = || decimals.iter().filter(|decimal| decimal.digits > 0);
+    let first = some().map(Decimal::first_place).max().unwrap_or(0);
+    let last = some().map(|decimal| decimal.last_place).min().unwrap_or(0);
+    let last = last.max(first - MAX_DIGITS);
+    let scaled: Vec<u128> = decimals.iter().map(|decimal| decimal.in_units_of(last)).collect();
     let divisor = scaled.iter().copied().fold(0, gcd);
-    Some(scaled.into_iter().map(|value| value / divisor).collect())
+    scaled.into_iter().map(|value| value / divisor).collect()
 }
 
-/// Digits and decimal places of the shortest text that reads back as `weight`.
-fn decimal(weight: f64) -> Option<(u128, u32)> {
-    let text = format!("{weight}");
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let digits = format!("{whole}{fraction}").parse().ok()?;
-    (fraction.len() <= 28).then_some((digits, fraction.len() as u32))
+/// The shortest decimal that reads back as a weight: `digits` times ten to the power of `last_place`.
+struct Decimal {
+    digits: u128,
+    last_place: i32,
+}
+
+impl Decimal {
+    /// Of a finite weight, not negative: 0 is that of a source that a ramp has led away from.
+    fn of(weight: f64) -> Self {
+        let text = format!("{weight:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = format!("{whole}{fraction}").parse().unwrap_or(1);
+        let (exponent, places): (i32, u32) = (exponent.parse().unwrap_or(0), fraction.len() as u32);
+        Self { digits, last_place: exponent - places.cast_signed() }
+    }
+
+    /// The power of ten of the place before its first digit, of which there is one that is not 0.
+    fn first_place(&self) -> i32 {
+        self.last_place + self.digits.ilog10().cast_signed() + 1
+    }
+
+    /// How many times ten to the power of `place` it is, rounded; at least once, unless it is 0.
+    fn in_units_of(&self, place: i32) -> u128 {
+        let least = self.digits.min(1);
+        let ten_to = |places: i32| 10u128.checked_pow(places.unsigned_abs());
+        match (self.last_place - place, ten_to(self.last_place - place)) {
+            (0.., Some(times)) => self.digits * times,
+            (_, Some(parts)) => ((self.digits + parts / 2) / parts).max(least),
+            (_, None) => least,
+        }
+    }
 }
 
 fn gcd(a: u128, b: u128) -> u128 {

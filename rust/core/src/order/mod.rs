@@ -157,11 +157,11 @@ impl Order {
 
     fn plan(&mut self, stage: Stage) -> Result<()> {
         let data_steps = self.data_steps(&stage);
-        let rows = (data_steps.end - data_steps.start).checked_mul(stage.rows_per_step);
-        let rows = rows.ok_or_else(|| stage.too_long())?;
+        let steps = data_steps.end - data_steps.start;
+        let rows = steps.checked_mul(stage.rows_per_step).ok_or_else(|| stage.too_long(steps))?;
         let (mixture, first_row, draws) = if let Some(before) = self.plans.last().filter(|_| stage.goes_on) {
             let first_row = before.first_row + before.rows();
-            let all = first_row.checked_add(rows).ok_or_else(|| stage.too_long())?;
+            let all = first_row.checked_add(rows).ok_or_else(|| stage.too_long(steps))?;
             (before.mixture.extended(all)?, first_row, before.draws.clone())
         } else {
             let (mixture, draws) = self.begin(&stage, rows)?;

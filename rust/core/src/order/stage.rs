@@ -8,6 +8,9 @@ use crate::pack::Strategy;
 /// Most rows of a step: 2^24, far beyond any batch that trains; each takes some memory before it is read.
 pub const MAX_ROWS_PER_STEP: u64 = 1 << 24;
 
+/// Steps of all stages are fewer: with as many behind them in windows to skip, they can be counted.
+const MAX_STEPS: u64 = 1 << 63;
+
 /// One stage of training, as far as data is concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stage {
@@ -44,23 +47,25 @@ impl Stage {
         self.ramp_steps == 0 && before.is_some_and(same)
     }
 
-    /// The error for more rows than can be counted.
-    pub fn too_long(&self) -> Error {
-        let found = format!("{} and {}", self.steps, self.rows_per_step);
-        let what = format!("`steps` and `rows_per_step` of stage `{}`", self.name);
-        invalid(what, "a product under 2^64", &found)
+    /// The error for more rows than can be counted, in `data_steps`: its steps, and those that it skips.
+    pub fn too_long(&self, data_steps: u64) -> Error {
+        let skipping = if data_steps > self.steps { ", with those that are skipped," } else { "" };
+        let what = format!("`steps`{skipping} and `rows_per_step` of stage `{}`", self.name);
+        invalid(what, "a product under 2^64", &format!("{data_steps} and {}", self.rows_per_step))
     }
 
     fn check(&self, sources: &[&str]) -> Result<()> {
         let what = |key: &str| format!("`{key}` of stage `{}`", self.name);
-        if self.steps == 0 || self.rows_per_step == 0 || self.steps.checked_mul(self.rows_per_step).is_none()
-        {
+        if self.steps == 0 || self.rows_per_step == 0 {
             let found = format!("{} and {}", self.steps, self.rows_per_step);
             return Err(invalid(what("steps` and `rows_per_step"), "at least 1 each", &found));
         }
         if self.rows_per_step > MAX_ROWS_PER_STEP {
             let expected = format!("at most {MAX_ROWS_PER_STEP} rows");
             return Err(invalid(what("rows_per_step"), &expected, &self.rows_per_step.to_string()));
+        }
+        if self.steps.checked_mul(self.rows_per_step).is_none() {
+            return Err(self.too_long(self.steps));
         }
         if self.seq_len == 0 || self.seq_len > u32::MAX as usize {
             return Err(invalid(what("seq_len"), "at least 1 token, under 2^32", &self.seq_len.to_string()));
@@ -107,7 +112,11 @@ pub fn check_table(stages: &[Stage], sources: &[&str]) -> Result<()> {
         }
         stage.check(sources)?;
     }
-    Ok(())
+    let all = stages.iter().try_fold(0_u64, |sum, stage| sum.checked_add(stage.steps));
+    if all.is_some_and(|all| all < MAX_STEPS) {
+        return Ok(());
+    }
+    Err(invalid("steps of all stages".to_owned(), "a sum under 2^63", "more"))
 }
 
 /// Checks the limits of epochs against the names of the sources.

@@ -5,6 +5,7 @@
 
 mod docs;
 pub mod foreign;
+mod positioned;
 mod reader;
 pub mod remote;
 mod writer;

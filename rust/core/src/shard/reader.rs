@@ -1,11 +1,10 @@
 //! Reading token shards by positioned reads; the operating system's page cache is the cache.
 
 use std::cell::RefCell;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::positioned::PositionedFile;
 use super::remote::local_folder;
 use super::{docs, integrity, Content, Dtype, ShardEntry, FORMAT};
 use crate::error::{Error, Result};
@@ -41,30 +40,6 @@ struct Shard {
     mask: Option<PositionedFile>,
     table: PathBuf,
     document_ids: OnceLock<Vec<String>>,
-}
-
-/// A file read at given offsets, from any number of threads.
-#[derive(Debug)]
-struct PositionedFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl PositionedFile {
-    fn open(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
-        Ok(Self { path, file })
-    }
-
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                let end = offset + buffer.len() as u64;
-                integrity(&self.path, format!("at least {end} bytes"), "an end before")
-            }
-            _ => Error::io("read", &self.path)(error),
-        })
-    }
 }
 
 /// Writes the ids that `bytes` store, and returns the largest.
@@ -107,7 +82,7 @@ impl Shard {
             mask.read(start, &mut bytes)?;
             if let Some(index) = bytes.iter().position(|byte| *byte > 1) {
                 let found = format!("{} at byte {}", bytes[index], start + index as u64);
-                return Err(integrity(&mask.path, "bytes 0 and 1", found));
+                return Err(integrity(mask.path(), "bytes 0 and 1", found));
             }
         }
         Ok(())
@@ -306,7 +281,7 @@ impl TokenShards {
         }
         let at = ids.iter().position(|id| u64::from(*id) >= vocab_size).unwrap_or_default();
         let found = format!("id {} at token {}", ids[at], first + at as u64);
-        Err(integrity(&shard.ids.path, format!("ids under {vocab_size}"), found))
+        Err(integrity(shard.ids.path(), format!("ids under {vocab_size}"), found))
     }
 
     fn shard_of(&self, document: u64) -> &Shard {

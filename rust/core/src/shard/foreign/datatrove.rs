@@ -72,7 +72,9 @@ fn check_metadata(path: &Path, ids: &IdFile) -> Result<()> {
     let width = lines.next().and_then(|line| line.rsplit('|').next()).unwrap_or_default();
     let tokens = lines.next().unwrap_or_default();
     let expected = (ids.id_type.bytes().to_string(), ids.tokens.to_string());
-    if (width, tokens) == (&*expected.0, &*expected.1) {
+    // A file without tokens, as datatrove leaves behind the last full one, has no size that tells their width.
+    let has_width = width == expected.0 || (ids.tokens == 0 && ["2", "4"].contains(&width));
+    if has_width && tokens == expected.1 {
         return Ok(());
     }
     let expected = format!("{} bytes a token and {} tokens", expected.0, expected.1);

@@ -25,6 +25,9 @@ const CONNECT_TIMEOUT: &str = "10 seconds";
 /// Longest time of a whole file: silence is what ends it.
 const WHOLE_TIMEOUT: &str = "7 days";
 
+/// Characters of a store's message that are shown: those of S3 name their code in the first 200.
+const MAX_SHOWN_CHARS: usize = 500;
+
 /// A folder of a store.
 pub(super) struct Store {
     address: Address,
@@ -75,7 +78,18 @@ pub(super) fn failed(path: PathBuf, error: object_store::Error) -> Error {
         }
         _ => std::io::ErrorKind::Other,
     };
-    Error::Io { action: "fetch", path, source: std::io::Error::new(kind, error) }
+    Error::Io { action: "fetch", path, source: std::io::Error::new(kind, shown(&error)) }
+}
+
+/// What a store says, on one line: with it comes the whole page that a server sent, of any size.
+fn shown(error: &object_store::Error) -> String {
+    let text = error.to_string();
+    let words: Vec<&str> = text.split_whitespace().take(MAX_SHOWN_CHARS).collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(MAX_SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 fn s3(bucket: &str) -> object_store::Result<Box<dyn ObjectStore>> {
