@@ -269,11 +269,13 @@ class TokenShards:
         return {"u16": "<u2", "u32": "<u4"}[self.content["dtype"]]
 
     def _map(self, name: str, dtype: str) -> npt.NDArray[Any]:
+        path = self.folder / name
         found = self._maps.get(name)
         if found is None:
             if len(self._maps) >= MAPPED_FILES:  # each map holds its file open
                 self._maps.clear()
-            found = np.memmap(self.folder / name, dtype=dtype, mode="r")
+            is_empty = path.stat().st_size == 0  # and cannot be mapped
+            found = np.zeros(0, dtype) if is_empty else np.memmap(path, dtype, mode="r")
             self._maps[name] = found
         return found
 
