@@ -50,6 +50,11 @@ BAD_CALLS = [
         "--shards all=…: expected another name",
     ),
     (["fly"], 2, "invalid choice: 'fly'"),
+    (["pretain"], 2, "did you mean `pretrain`?"),
+    (["pretrain", "--confg", "x"], 2, "--confg x; did you mean `--config`?"),
+    (["eval", "x", "--shards", "a", "--seqlen=4"], 2, "did you mean `--seq-len`?"),
+    (["generate", "x", "--device", "gpu"], 2, "invalid choice: 'gpu'"),
+    (["average", "x", "--decay", "linea", "--output", "y"], 2, "mean `linear`?"),
 ]
 
 
