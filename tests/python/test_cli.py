@@ -100,6 +100,25 @@ def test_every_public_name_can_be_imported():
     assert missing == []
 
 
+def test_every_command_is_a_function_that_takes_its_public_settings():
+    code = (
+        "import inspect, pkgutil, importlib, triptych\n"
+        "for module in pkgutil.iter_modules(triptych.__path__):\n"
+        "    if module.name != '__main__': importlib.import_module('triptych.' + module.name)\n"
+        "from triptych.cli import VERBS\n"
+        "names = {'import': 'import_model'}\n"
+        "for verb in sorted(set(VERBS) - {'prep'}):\n"
+        "    function = getattr(triptych, names.get(verb, verb))\n"
+        "    first = next(iter(inspect.signature(function).parameters.values()))\n"
+        "    kind = first.annotation.removesuffix(' | None')\n"
+        "    assert isinstance(getattr(triptych, kind), type), (verb, kind)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
 def test_every_command_has_help():
     for verb in cli.VERBS:
         if verb != "prep":

@@ -20,7 +20,7 @@ from triptych.artefact import FILE_NAME
 from triptych.commands.pretrain import PretrainConfig
 from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
-from triptych.plan.memory import largest_stage, micro_batch
+from triptych.planner.memory import largest_stage, micro_batch
 from triptych.train.metrics import STATUS, read_metrics
 from triptych.train.parallel import ParallelConfig
 
