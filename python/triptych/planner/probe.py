@@ -21,7 +21,7 @@ from triptych.commands.pretrain import PretrainConfig
 from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
 from triptych.planner.memory import largest_stage, micro_batch
-from triptych.train.metrics import STATUS, read_metrics
+from triptych.train.metrics import LOG, read_metrics
 from triptych.train.parallel import ParallelConfig
 
 PROBE_STEPS = 4  # the first one warms up; the median of the others counts
@@ -130,7 +130,8 @@ def _read(output: Path, before: int, memory_mib: float) -> Probe:
 
     # The last one: a run may save, or end a stage, within these steps as well.
     saved = max((output / "checkpoints").glob(f"step-*/{FILE_NAME}"))
-    written = (output / STATUS).stat().st_mtime  # the last thing before saving
+    # The last thing before saving; the status is written behind it once more.
+    written = (output / LOG).stat().st_mtime
     return Probe(
         step_seconds=median("step_seconds"),
         tokens_per_second=median("tokens_per_second"),
