@@ -67,7 +67,9 @@ def settings(sources, tmp_path):
 
 def test_a_run_is_not_written_into_its_own_shards(settings, sources):
     before = sorted(path.name for path in (sources / "web").iterdir())
-    with pytest.raises(ConfigError, match="output: expected a new folder.*an artefact"):
+    with pytest.raises(
+        ConfigError, match=r"output: expected a new folder.*an artefact"
+    ):
         pretrain(dataclasses.replace(settings, output=str(sources / "web")))
     assert sorted(path.name for path in (sources / "web").iterdir()) == before
 

@@ -58,8 +58,8 @@ def test_files_of_a_folder_that_are_not_read_are_told(tmp_path):
         with pytest.warns(UserWarning, match="files of other formats"):
             assert prepare(tmp_path / "in", output)["warning"] == expected
     assert prepare(tmp_path / "out", tmp_path / "again")["warning"] is None
-    with pytest.warns(UserWarning, match="no documents in .*e.jsonl`; not read in"):
-        (tmp_path / "in" / "e.jsonl").touch()
+    (tmp_path / "in" / "e.jsonl").touch()
+    with pytest.warns(UserWarning, match=r"no documents in .*e.jsonl`; not read in"):
         prepare(tmp_path / "in", tmp_path / "both")
 
 

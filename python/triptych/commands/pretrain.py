@@ -27,8 +27,8 @@ from triptych.data import OrderedRows, TokenShards, require_same_tokenizer
 from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.evaluate import ALL, NO_SOURCE, bits_per_byte
-from triptych.miniseries.table import LadderTable
 from triptych.language_model import use_threads
+from triptych.miniseries.table import LadderTable
 from triptych.model import Transformer
 from triptych.train import (
     OptimizerConfig,
