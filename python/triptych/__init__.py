@@ -40,6 +40,8 @@ _NAMES = {
     "load_model": "triptych.language_model",
     "demo": "triptych.commands.demo",
     "pretrain": "triptych.commands.pretrain",
+    "plan": "triptych.commands.plan",
+    "ladder": "triptych.commands.ladder",
     "sft": "triptych.commands.sft",
     "dpo": "triptych.commands.dpo",
     "average": "triptych.commands.average",
@@ -52,6 +54,22 @@ _NAMES = {
     "verify": "triptych.commands.verify",
     "report": "triptych.commands.report",
     "doctor": "triptych.commands.doctor",
+    # What these functions take.
+    "DemoConfig": "triptych.commands.demo",
+    "PretrainConfig": "triptych.commands.pretrain",
+    "Machine": "triptych.planner",
+    "SftConfig": "triptych.commands.sft",
+    "DpoConfig": "triptych.commands.dpo",
+    "AverageRunConfig": "triptych.commands.average",
+    "EvalConfig": "triptych.commands.eval",
+    "GenerateConfig": "triptych.commands.generate",
+    "ChatConfig": "triptych.commands.chat",
+    "ExportConfig": "triptych.commands.export",
+    "ImportConfig": "triptych.commands.import_model",
+    "InspectConfig": "triptych.commands.inspect",
+    "VerifyConfig": "triptych.commands.verify",
+    "ReportConfig": "triptych.commands.report",
+    "DoctorConfig": "triptych.commands.doctor",
 }
 
 __all__ = ["__version__", "prep", *_NAMES]

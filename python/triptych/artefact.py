@@ -165,7 +165,8 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     """Reads `folder/manifest.json` and checks that it describes `format`.
 
     Raises:
-        ConfigError: there is no manifest.
+        ConfigError: there is no manifest, or where shards or documents are expected one
+            of something else.
         IntegrityError: it is not a manifest, or not of this format.
     """
     path = Path(folder) / FILE_NAME
@@ -188,6 +189,10 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         expected = f"a manifest of format `{format}`"
         raise damaged(path, expected, repr(error)) from error
+    if manifest.format != format and format.startswith(_ENGINE):
+        raise ConfigError(  # as the engine says it: the name of another folder was given
+            f"folder `{folder}`: expected format `{format}`, found `{manifest.format}`"
+        )
     if manifest.format != format:
         raise damaged(path, f"format `{format}`", f"`{manifest.format}`")
     sums = path.with_name(SUM_NAME)

@@ -7,6 +7,7 @@ that triptych raises on purpose becomes one `error:` line and its exit status.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import importlib.metadata
 import io
@@ -14,7 +15,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
@@ -188,9 +189,28 @@ SETTINGS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Lists a verb's settings at the end of its help, imported only for that."""
+    """Names the nearest verb or option to one that is not there.
+
+    At the end of a verb's help it lists its settings, imported only for that.
+    """
 
     verb = ""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown and self.verb:  # argparse would say so without the verb's options
+            hint = _nearest(unknown[0].split("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            hint = _nearest(str(value), action.choices or ())
+            raise argparse.ArgumentError(action, f"{error.message}{hint}") from None
 
     def format_help(self) -> str:
         text = super().format_help()
@@ -204,6 +224,12 @@ class _Parser(argparse.ArgumentParser):
         except ModuleNotFoundError as error:
             return f"{text}\nsettings: listed where `{error.name}` is installed\n"
         return f"{text}\n{render(kind)}"
+
+
+def _nearest(name: str, known: Iterable[Any]) -> str:
+    """`; did you mean …?`, if a known name is near."""
+    near = difflib.get_close_matches(name, map(str, known), n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def build_parser() -> argparse.ArgumentParser:

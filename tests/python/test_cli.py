@@ -50,6 +50,11 @@ BAD_CALLS = [
         "--shards all=…: expected another name",
     ),
     (["fly"], 2, "invalid choice: 'fly'"),
+    (["pretain"], 2, "did you mean `pretrain`?"),
+    (["pretrain", "--confg", "x"], 2, "--confg x; did you mean `--config`?"),
+    (["eval", "x", "--shards", "a", "--seqlen=4"], 2, "did you mean `--seq-len`?"),
+    (["generate", "x", "--device", "gpu"], 2, "invalid choice: 'gpu'"),
+    (["average", "x", "--decay", "linea", "--output", "y"], 2, "mean `linear`?"),
 ]
 
 
@@ -93,6 +98,25 @@ def test_every_public_name_can_be_imported():
 
     missing = [name for name in triptych.__all__ if not hasattr(triptych, name)]
     assert missing == []
+
+
+def test_every_command_is_a_function_that_takes_its_public_settings():
+    code = (
+        "import inspect, pkgutil, importlib, triptych\n"
+        "for module in pkgutil.iter_modules(triptych.__path__):\n"
+        "    if module.name != '__main__': importlib.import_module('triptych.' + module.name)\n"
+        "from triptych.cli import VERBS\n"
+        "names = {'import': 'import_model'}\n"
+        "for verb in sorted(set(VERBS) - {'prep'}):\n"
+        "    function = getattr(triptych, names.get(verb, verb))\n"
+        "    first = next(iter(inspect.signature(function).parameters.values()))\n"
+        "    kind = first.annotation.removesuffix(' | None')\n"
+        "    assert isinstance(getattr(triptych, kind), type), (verb, kind)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_every_command_has_help():

@@ -65,6 +65,15 @@ def settings(sources, tmp_path):
     )
 
 
+def test_a_run_is_not_written_into_its_own_shards(settings, sources):
+    before = sorted(path.name for path in (sources / "web").iterdir())
+    with pytest.raises(
+        ConfigError, match=r"output: expected a new folder.*an artefact"
+    ):
+        pretrain(dataclasses.replace(settings, output=str(sources / "web")))
+    assert sorted(path.name for path in (sources / "web").iterdir()) == before
+
+
 def test_what_is_consumed_is_what_was_planned_to_the_token(settings, tmp_path):
     result = pretrain(settings)
     tokens = json.loads((tmp_path / "run" / "tokens.json").read_text())["sources"]

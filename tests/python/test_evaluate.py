@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,6 +103,18 @@ def test_every_source_is_read_once(model_folder, shards, monkeypatch):
 def test_positions_that_the_model_never_learnt_are_refused(model_folder, shards):
     config = EvalConfig(model=str(model_folder), shards=shards, seq_len=129, threads=1)
     with pytest.raises(ConfigError, match=r"seq_len: expected at most 128.*found 129"):
+        evaluate(config)
+
+
+def test_a_folder_of_something_else_is_named_and_not_called_damaged(
+    model_folder, shards
+):
+    manifest = Path(shards["a"]) / "manifest.json"
+    tokens, documents = "triptych-tokens/1", "triptych-documents/1"
+    manifest.write_text(manifest.read_text().replace(tokens, documents))
+    config = EvalConfig(model=str(model_folder), shards=shards, threads=1)
+    message = f"folder `.*`: expected format `{tokens}`, found `{documents}`"
+    with pytest.raises(ConfigError, match=message):
         evaluate(config)
 
 

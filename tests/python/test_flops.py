@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from test_recompute import family_model
 from tiny import packed
 from triptych.model.families import FAMILIES
-from triptych.plan.planning import flops_per_slot
+from triptych.planner.planning import flops_per_slot
 from triptych.train.measures import attended_pairs, step_flops
 
 LENGTH = 48

@@ -1,8 +1,10 @@
 """The examples of docs/formats.md run, on shards that were written."""
 
+import json
 from pathlib import Path
 
 from triptych._core import train_tokenizer, write_token_shards
+from triptych.conversation import read_conversations, read_preferences
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 
@@ -26,3 +28,18 @@ def test_token_shards_read_as_the_page_says(tmp_path):
     assert names["shards"][0].tolist() == [1, 7, 8, 2, 1, 9, 2]
     exec(by_pyarrow, names)
     assert names["tokens"].tolist() == [1, 7, 8, 2]
+
+
+def test_conversations_and_preferences_read_as_the_page_shows_them(tmp_path):
+    section = PAGE.read_text(encoding="utf-8").split("\n## Conversations and pref")[1]
+    shown = [part.split("```")[0] for part in section.split("```json\n")[1:3]]
+    for name, record in zip(("chats", "pairs"), shown, strict=True):
+        line = json.dumps(json.loads(record))
+        (tmp_path / f"{name}.jsonl").write_text(f"\n{line}\n", encoding="utf-8")
+    (chat,) = read_conversations([tmp_path / "chats.jsonl"])
+    assert (chat.id, [turn["role"] for turn in chat.messages]) == (
+        "c1",
+        ["user", "assistant"],
+    )
+    (pair,) = read_preferences([tmp_path / "pairs.jsonl"])
+    assert pair.chosen != pair.rejected

@@ -18,13 +18,13 @@ from triptych.commands.ladder import _finite_ends, compare, ladder
 from triptych.commands.pretrain import PretrainConfig
 from triptych.curriculum import BatchRamp
 from triptych.errors import ConfigError, InputError, Interrupted
-from triptych.ladder.division import divide, wait_for
-from triptych.ladder.drawing import ladder_page, ladder_svg
-from triptych.ladder.points import plan_points
-from triptych.ladder.running import HeldOut, train_point
-from triptych.ladder.shapes import SHARES, default_sizes
+from triptych.miniseries.division import divide, wait_for
+from triptych.miniseries.drawing import ladder_page, ladder_svg
+from triptych.miniseries.points import plan_points
+from triptych.miniseries.running import HeldOut, train_point
+from triptych.miniseries.shapes import SHARES, default_sizes
 from triptych.model.presets import preset
-from triptych.plan.planning import flops_per_slot
+from triptych.planner.planning import flops_per_slot
 from triptych.train.metrics import EvaluationLog
 from triptych.train.ranks import alone, is_first_process
 
@@ -223,7 +223,7 @@ def test_sizes_that_are_not_given_come_near_their_shares(settings):
     tokenizer = tokenizer_of(settings)
     model = shape.model_config(tokenizer)
     sizes = default_sizes(shape, model, tokenizer)
-    from triptych.ladder.shapes import shape_of
+    from triptych.miniseries.shapes import shape_of
 
     for size, share in zip(sizes, SHARES, strict=True):
         small = shape_of(size, shape, model).model_config(tokenizer)

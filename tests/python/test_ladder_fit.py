@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from triptych.errors import InputError
-from triptych.ladder.fit import fit_law
-from triptych.ladder.lbfgs import minimize
+from triptych.miniseries.fit import fit_law
+from triptych.miniseries.lbfgs import minimize
 from triptych.scaling import LAWS
 
 TRUE = LAWS["besiroglu2024"]

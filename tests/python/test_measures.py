@@ -71,6 +71,22 @@ def test_a_run_says_its_time_memory_and_utilisation(tmp_path):
         assert 0.0 < line["goodput"] <= 1.0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is it handed down")
+def test_memory_is_the_own_and_not_that_of_what_started_the_process():
+    child = (
+        "import torch; from triptych.train.measures import peak_memory_mib;"
+        "print(peak_memory_mib(torch.device('cpu')))"
+    )
+    parent = (
+        "import subprocess, sys; held = b'1' * (1 << 30);"
+        f"subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", parent], capture_output=True, text=True, check=True
+    )
+    assert 50 < float(said.stdout) < 1000
+
+
 def test_lost_time_and_steps_without_an_update_lower_the_goodput(tmp_path, monkeypatch):
     clock = iter([100.0, 150.0, 160.0, 200.0])
     monkeypatch.setattr("time.time", lambda: next(clock))

@@ -10,16 +10,16 @@ from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
 from triptych.commands.pretrain import PretrainConfig, order
 from triptych.errors import ConfigError
-from triptych.plan import Machine, plan_run
-from triptych.plan.advice import (
+from triptych.planner import Machine, plan_run
+from triptych.planner.advice import (
     Run,
     by_law,
     critical_batch_tokens,
     hyperparameters,
     warnings,
 )
-from triptych.plan.planning import _run, flops_per_slot
-from triptych.plan.probe import Probe, measure
+from triptych.planner.planning import _run, flops_per_slot
+from triptych.planner.probe import Probe, measure
 from triptych.scaling import LAWS
 from triptych.train import OptimizerConfig
 from triptych.train.parallel import ParallelConfig
@@ -183,7 +183,7 @@ def test_the_first_steps_are_measured_in_a_run_of_their_own(settings, folder):
     assert not (folder / "run").exists()
     assert probe.memory_mib > 100
     assert probe.step_seconds > 0.0
-    assert 0.0 <= probe.save_seconds < 30.0
+    assert 0.0 < probe.save_seconds < 30.0
 
 
 def test_memory_is_measured_of_the_stage_that_takes_most_and_time_of_the_first(
@@ -289,7 +289,7 @@ def test_activations_are_those_that_a_whole_model_keeps():
 
     from test_recompute import BATCH, kept_bytes
     from tiny import tiny_model
-    from triptych.plan.memory import kept_by_layer
+    from triptych.planner.memory import kept_by_layer
     from triptych.train.precision import Precision
 
     tokens = BATCH.num_tokens

@@ -149,6 +149,20 @@ BAD_CALLS = [
 ]
 
 
+@pytest.mark.parametrize("verb", ["clean", "dedup"])
+def test_a_verb_that_is_a_profile_takes_no_other(tmp_path, verb):
+    source, output = write(tmp_path / "in.jsonl", corpus(5)), tmp_path / "out"
+    assert "--profile" not in run("triptych prep", verb, "--help").stdout
+    for option in (["--profile", "gopher"], ["--set", "profile=gopher"]):
+        call = [verb, "--input", source, "--output", output, *option]
+        result = run("triptych prep", *call)
+        assert result.returncode == 2
+        assert f"`--profile`: expected none beside `{verb}`" in result.stderr
+    (tmp_path / "prep.toml").write_text('profile = "gopher"\n')  # for `run`
+    result = run("binary", *call[:-2], "--config", tmp_path / "prep.toml")
+    assert result.returncode == 0
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(("options", "status", "message"), BAD_CALLS)
 def test_a_wrong_call_gets_a_sentence_and_its_status(

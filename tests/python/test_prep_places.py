@@ -46,6 +46,23 @@ def test_a_run_that_writes_into_a_folder_that_it_reads_does_not_read_itself(tmp_
         prepare(output, output)
 
 
+def test_files_of_a_folder_that_are_not_read_are_told(tmp_path):
+    documents(tmp_path / "in" / "a.jsonl", ["one"])
+    others = ("b.json", "c.json", "d.CSV", "sub/README", "sub/.hidden")
+    for name in others:
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    told = "4 files of other formats (2 `.json`, 1 `.CSV`, 1 without an end)"
+    expected = f"not read in `{tmp_path / 'in'}`: {told}"
+    for output in (tmp_path / "out", tmp_path / "out", tmp_path / "in" / "inside"):
+        with pytest.warns(UserWarning, match="files of other formats"):
+            assert prepare(tmp_path / "in", output)["warning"] == expected
+    assert prepare(tmp_path / "out", tmp_path / "again")["warning"] is None
+    (tmp_path / "in" / "e.jsonl").touch()
+    with pytest.warns(UserWarning, match=r"no documents in .*e.jsonl`; not read in"):
+        prepare(tmp_path / "in", tmp_path / "both")
+
+
 def test_an_output_that_is_a_link_is_written_where_it_leads(tmp_path):
     source = documents(tmp_path / "a.jsonl", ["one", "two"])
     link, disk = tmp_path / "out", tmp_path / "disk"

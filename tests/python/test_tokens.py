@@ -120,6 +120,27 @@ def test_an_empty_corpus_is_an_input_error(tokenizer, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["own", "file.json", "documents"])
+def test_only_shards_are_replaced_by_shards(tokenizer, tmp_path, name):
+    (tmp_path / "own" / "sub").mkdir(parents=True)
+    (tmp_path / "own" / "sub" / "thesis.txt").write_text("years of work")
+    (tmp_path / "file.json").write_text("{}")
+    (tmp_path / "documents").mkdir()
+    manifest = tmp_path / "documents" / "manifest.json"
+    manifest.write_text('{"format": "triptych-documents/1"}')
+    before = {x: x.is_file() and x.read_bytes() for x in tmp_path.rglob("*")}
+    documents = [("a", "s", [1, 7, 2], None)]
+    with pytest.raises(
+        ConfigError, match=r"output `.*`: expected a new folder, or one"
+    ):
+        write_token_shards(documents, tokenizer, str(tmp_path / name), 1)
+    assert {x: x.is_file() and x.read_bytes() for x in tmp_path.rglob("*")} == before
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):
+        write_token_shards(documents, tokenizer, str(tmp_path / "empty"), 1)
+    assert len(TokenShards(tmp_path / "empty")) == 1
+
+
 def test_a_wrong_path_is_a_config_error(tokenizer, tmp_path):
     with pytest.raises(ConfigError, match="no input at"):
         tokenize_documents(

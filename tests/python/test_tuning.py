@@ -120,6 +120,21 @@ def test_an_alignment_is_refused_before_its_reference_is_computed(
     assert not (tmp_path / "run" / "reference").exists()
 
 
+@pytest.mark.parametrize("what", ["a file", "an artefact"])
+def test_a_run_is_refused_where_something_else_is(
+    chats, pairs, written, model_folder, tmp_path, what
+):
+    (tmp_path / "run.toml").write_text("seed = 1\n")
+    output = {"a file": tmp_path / "run.toml", "an artefact": model_folder}[what]
+    before = bytes_in(tmp_path)
+    for verb, make in ((sft.sft, chats), (dpo.dpo, pairs)):
+        settings = make(written(CHAT | PAIR), output=str(output))
+        with pytest.raises(ConfigError, match=f"output: expected a new folder.*{what}"):
+            verb(settings)
+    (tmp_path / "records.jsonl").unlink()
+    assert bytes_in(tmp_path) == before
+
+
 @pytest.mark.parametrize("verb", ["chats", "pairs"])
 def test_a_run_of_one_step_learns_from_it(
     request, written, model_folder, tmp_path, verb

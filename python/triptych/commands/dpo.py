@@ -19,6 +19,7 @@ from triptych.commands.training import (
     Watch,
     check_data,
     require_fixed,
+    require_run_folder,
     train,
 )
 from triptych.conversation import read_preferences, write_preferences
@@ -97,6 +98,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
     require_fixed(settings.parallel, "dpo")
+    require_run_folder(settings.output)
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

@@ -20,12 +20,12 @@ from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.shell import Output, StepProgress
 from triptych.commands.stopping import TerminationNotice
 from triptych.commands.training import require_fixed, require_one_process
-from triptych.ladder.division import divide, wait_for
-from triptych.ladder.drawing import ladder_page, ladder_svg, sentence
-from triptych.ladder.fit import LadderFit, fit_law
-from triptych.ladder.points import Point, plan_points, warnings
-from triptych.ladder.running import HeldOut, train_point
-from triptych.plan.probe import measure
+from triptych.miniseries.division import divide, wait_for
+from triptych.miniseries.drawing import ladder_page, ladder_svg, sentence
+from triptych.miniseries.fit import LadderFit, fit_law
+from triptych.miniseries.points import Point, plan_points, warnings
+from triptych.miniseries.running import HeldOut, train_point
+from triptych.planner.probe import measure
 from triptych.train.health import finite
 from triptych.train.ranks import alone, is_first_process, num_processes
 

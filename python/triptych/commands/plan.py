@@ -14,23 +14,37 @@ from triptych import config
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.shell import Output
 from triptych.errors import ConfigError
-from triptych.plan import Machine, Plan, plan_run
-from triptych.plan.planning import has_data
-from triptych.plan.probe import measure
+from triptych.planner import Machine, Plan, plan_run
+from triptych.planner.planning import has_data
+from triptych.planner.probe import measure
+
+
+def plan(
+    settings: PretrainConfig, machine: Machine | None = None, *, measured: bool = True
+) -> Plan:
+    """What `pretrain` with these settings will take; nothing is written.
+
+    Args:
+        settings: of the run, as `triptych pretrain` takes them.
+        machine: hardware to plan for, by its data sheet; None for this one.
+        measured: run the first steps here, in a process of their own, where there are
+            shards and no `machine` is named.
+
+    Raises:
+        ConfigError: for a wrong path or setting, or hardware that is not known.
+    """
+    here = measured and machine is None and has_data(settings)
+    return plan_run(settings, machine, measure(settings) if here else None)
 
 
 def run(options: argparse.Namespace) -> int:
     """The command's door from the shell."""
     settings = config.load(PretrainConfig, options.config, options.overrides)
-    machine = _machine(options)
-    probe = None
-    if machine is None and not options.no_measure and has_data(settings):
-        probe = measure(settings)
-    plan = plan_run(settings, machine, probe)
+    found = plan(settings, _machine(options), measured=not options.no_measure)
     if options.json:
-        print(json.dumps(dataclasses.asdict(plan)))
+        print(json.dumps(dataclasses.asdict(found)))
     else:
-        show(plan, Output())
+        show(found, Output())
     return 0
 
 

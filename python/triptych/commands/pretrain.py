@@ -15,14 +15,20 @@ from triptych._core import Tokenizer
 from triptych.bigrams import count_bigrams
 from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.shell import finish
-from triptych.commands.training import RUN_FILE, ModelShape, Watch, train
+from triptych.commands.training import (
+    RUN_FILE,
+    ModelShape,
+    Watch,
+    require_run_folder,
+    train,
+)
 from triptych.curriculum import StageConfig, scaled_curriculum
 from triptych.data import OrderedRows, TokenShards, require_same_tokenizer
 from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.evaluate import ALL, NO_SOURCE, bits_per_byte
-from triptych.ladder.table import LadderTable
 from triptych.language_model import use_threads
+from triptych.miniseries.table import LadderTable
 from triptych.model import Transformer
 from triptych.train import (
     OptimizerConfig,
@@ -241,6 +247,7 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
         ConfigError: for a wrong path or setting, or shards of another tokenizer.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
+    require_run_folder(settings.output)
     use_threads(settings.threads)
     tokenizer = Tokenizer.from_file(settings.tokenizer)
     watch = with_evaluation(settings, tokenizer, watch or Watch())

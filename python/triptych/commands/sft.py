@@ -19,6 +19,7 @@ from triptych.commands.training import (
     Schedule,
     Watch,
     require_fixed,
+    require_run_folder,
     steps_for,
     train,
 )
@@ -75,6 +76,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
     require_fixed(settings.parallel, "sft")
+    require_run_folder(settings.output)
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

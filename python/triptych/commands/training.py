@@ -279,6 +279,27 @@ def _write_json(path: Path, values: Any, *, by_several: bool) -> None:
         artefact.write_text(path, text, by_several=by_several)
 
 
+def require_run_folder(output: str) -> None:
+    """Refuses what is no folder for a run: a file, or an artefact of another command.
+
+    A run beside the shards that it reads, say, is no longer told from them.
+
+    Raises:
+        ConfigError: naming what is there.
+    """
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        found = "a file"
+    elif (folder / artefact.FILE_NAME).exists():
+        found = f"an artefact, with a `{artefact.FILE_NAME}`"
+    else:
+        return
+    raise ConfigError(
+        f"output: expected a new folder, or that of a run, found `{output}`, {found}; "
+        "choose another folder"
+    )
+
+
 def require_one_process(command: str) -> None:
     """Refuses what one process is to do alone.
 

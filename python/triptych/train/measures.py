@@ -25,8 +25,6 @@ from triptych.model.config import ModelConfig
 from triptych.train.batch import Batch
 
 SESSIONS = "sessions.jsonl"
-# Of Linux, whose `ru_maxrss` counts what the program that started this one held as well.
-STATUS_OF_PROCESS = Path("/proc/self/status")
 
 # Dense peaks in tera-operations a second, from the vendors' data sheets: bf16 or fp16, and
 # fp32 without tensor cores. Searched for as words of the device's name, in this order.
@@ -105,12 +103,21 @@ def peak_memory_mib(device: torch.device) -> float:
     """Most memory that this process has held: of a GPU, or of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    if STATUS_OF_PROCESS.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS_OF_PROCESS.read_text())
-        if found:
-            return int(found[1]) / 2**10
+    own = _high_water_kib()
+    if own is not None:
+        return own / 2**10
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _high_water_kib() -> int | None:
+    """Linux's own mark; `ru_maxrss` begins there with what the process held that started it."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    return None if found is None else int(found[1])
 
 
 class Goodput:

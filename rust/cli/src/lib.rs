@@ -36,8 +36,10 @@ enum Verb {
     /// Cleans, filters and deduplicates, by profile
     Run(options::Options),
     /// Replaces personal data by tags and keeps every document (profile `clean`)
+    #[command(mut_arg("profile", |profile| profile.hide(true)))]
     Clean(options::Options),
     /// Drops documents that repeat an earlier one, and those with fewer words than an n-gram (profile `dedup`)
+    #[command(mut_arg("profile", |profile| profile.hide(true)))]
     Dedup(options::Options),
     /// Says why one document is kept or rejected: every rule, feature and match
     Explain(explain::Options),

@@ -45,6 +45,18 @@ impl Rules {
         given.try_for_each(|(key, value)| config.set(key, value))?;
         Ok(config)
     }
+
+    /// Refuses a profile beside a verb that is one; a file may have it, for `run`.
+    fn check_no_profile(&self, verb: &str) -> Result<()> {
+        let is_set = |text: &String| text.split('=').next().is_some_and(|key| key.trim() == "profile");
+        let found = self.profile.as_ref().or_else(|| self.set.iter().find(|text| is_set(text)));
+        let Some(found) = found else { return Ok(()) };
+        Err(Error::InvalidValue {
+            what: "`--profile`".to_owned(),
+            expected: format!("none beside `{verb}`, which is the profile `{verb}`; `run` takes any"),
+            found: format!("`{found}`"),
+        })
+    }
 }
 
 /// Later ones win: `--config`, then `--set`, then the named options.
@@ -95,6 +107,7 @@ impl Options {
             config.set(key, value)?;
         }
         if let Some(name) = profile {
+            self.rules.check_no_profile(name)?;
             name.clone_into(&mut config.profile);
         }
         Ok(config)

@@ -29,6 +29,9 @@ pub(crate) fn dry_run(config: &PrepConfig, options: &Options) -> Result<u8> {
         let told = estimate.as_ref().map_or_else(String::new, |estimate| table(estimate, threads));
         eprint!("{}", shown(&told));
     }
+    if let Some(warning) = read::passed_over(&config.input) {
+        eprintln!("warning: {}", shown(&warning));
+    }
     Ok(print_line(&format!("{plan:#}"), 0))
 }
 

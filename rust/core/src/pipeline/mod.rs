@@ -128,7 +128,7 @@ pub struct Summary {
     pub documents: u64,
     /// Share of records that could not be read.
     pub bad_fraction: f64,
-    /// What is no error, but may not be meant: inputs without a document.
+    /// What is no error, but may not be meant: inputs without a document, files that were passed over.
     pub warning: Option<String>,
     /// Files and totals.
     pub ledger: Ledger,
@@ -140,6 +140,12 @@ impl Summary {
         let (output, bad_fraction) = (output.to_owned(), ledger.total.bad_fraction());
         let warning = ledger.without_documents().filter(|_| !is_part);
         Self { output, already_done: false, documents, bad_fraction, warning, ledger }
+    }
+
+    fn warning_too(mut self, more: Option<String>) -> Self {
+        let told: Vec<String> = self.warning.into_iter().chain(more).collect();
+        self.warning = (!told.is_empty()).then(|| told.join("; "));
+        self
     }
 }
 
@@ -163,7 +169,8 @@ pub fn run_with(
 ) -> Result<Summary> {
     outside::check(config, rules)?;
     let status = Status::new(progress);
-    prepare(&config.pinned()?, &status, rules).inspect_err(|error| status.end(error))
+    let summary = prepare(&config.pinned()?, &status, rules).inspect_err(|error| status.end(error))?;
+    Ok(summary.warning_too(read::passed_over(&config.input)))
 }
 
 fn prepare(config: &PrepConfig, progress: &Status, rules: Option<&dyn OutsideRules>) -> Result<Summary> {

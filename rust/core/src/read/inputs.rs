@@ -21,6 +21,9 @@ pub struct Input {
 const OWN_FILES: [&str; 5] =
     ["quarantine.jsonl", "ledger.json", "samples.jsonl", "report.html", "blocks.jsonl"];
 
+/// Ends of names that are told of files that are not read.
+const MAX_ENDS: usize = 5;
+
 /// All files that `names` stand for, each once, sorted by path; `-` is standard input.
 ///
 /// # Errors
@@ -165,8 +168,19 @@ fn invalid_glob(pattern: &str, error: &glob::PatternError) -> Error {
     }
 }
 
-/// Collects the readable files below `folder` that are `wanted`; links to folders are not followed, so none can lead in circles.
+/// Collects the readable files below `folder` that are `wanted`.
 fn walk(folder: &Path, wanted: &dyn Fn(&Path) -> bool, found: &mut Vec<PathBuf>) -> Result<()> {
+    each_file(folder, &mut |path| {
+        if is_document_file(&path) && wanted(&path) {
+            check_regular(&path)?;
+            found.push(path);
+        }
+        Ok(())
+    })
+}
+
+/// Shows the files below `folder`, hidden ones left out; links to folders are not followed, so none can lead in circles.
+fn each_file(folder: &Path, see: &mut dyn FnMut(PathBuf) -> Result<()>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let entry = entry.map_err(Error::io("list", folder))?;
         let path = entry.path();
@@ -174,13 +188,42 @@ fn walk(folder: &Path, wanted: &dyn Fn(&Path) -> bool, found: &mut Vec<PathBuf>)
             continue;
         }
         if entry.file_type().map_err(Error::io("list", &path))?.is_dir() {
-            walk(&path, wanted, found)?;
-        } else if !path.is_dir() && is_document_file(&path) && wanted(&path) {
-            check_regular(&path)?;
-            found.push(path);
+            each_file(&path, see)?;
+        } else if !path.is_dir() {
+            see(path)?;
         }
     }
     Ok(())
+}
+
+/// What the folders among `names` hold of formats that are not read, in a sentence: who has tables there as `.csv`, or JSON
+/// lines as `.json`, would miss them only in what comes out.
+pub fn passed_over(names: &[PathBuf]) -> Option<String> {
+    let (mut count, mut ends, mut folders) = (0_usize, BTreeMap::new(), Vec::new());
+    for folder in names.iter().filter(|name| name.is_dir()) {
+        let before = count;
+        let seen = each_file(folder, &mut |path| {
+            if kind(&path).is_none() && !path.with_file_name(manifest::FILE_NAME).exists() {
+                count += 1;
+                *ends.entry(shown_end(&path)).or_insert(0_usize) += 1;
+            }
+            Ok(())
+        });
+        if seen.is_ok() && count > before {
+            folders.push(format!("`{}`", folder.display()));
+        }
+    }
+    let mut ends: Vec<_> = ends.into_iter().collect();
+    ends.sort_by_key(|(_, files)| std::cmp::Reverse(*files));
+    let ends: Vec<String> =
+        ends.into_iter().take(MAX_ENDS).map(|(end, files)| format!("{files} {end}")).collect();
+    let (folders, ends) = (folders.join(", "), ends.join(", "));
+    (count > 0).then(|| format!("not read in {folders}: {count} files of other formats ({ends})"))
+}
+
+fn shown_end(path: &Path) -> String {
+    path.extension()
+        .map_or_else(|| "without an end".to_owned(), |end| format!("`.{}`", end.to_string_lossy()))
 }
 
 /// True for a readable name that is not one of our own tables beside a manifest.

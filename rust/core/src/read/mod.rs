@@ -33,7 +33,7 @@ use crate::ledger::Counts;
 
 pub use charset::{decode, Decoded};
 pub use html::{extract, Page};
-pub use inputs::{distinct, resolve, resolve_beside, Input};
+pub use inputs::{distinct, passed_over, resolve, resolve_beside, Input};
 pub use raw::Limits;
 pub use unit::{Reader, Unit};
 

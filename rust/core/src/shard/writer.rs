@@ -1,6 +1,6 @@
 //! Writing token shards.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::docs::DocTable;
 use super::{Content, Dtype, ShardEntry, ShardSpec, FORMAT};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 
 /// Writes documents into shards; nothing stands under the final name before `commit`.
 #[derive(Debug)]
@@ -25,6 +25,23 @@ pub struct ShardWriter {
     documents: u64,
 }
 
+/// Refuses a place with anything but token shards: a folder is replaced whole, so it must not be a corpus, say, or a home.
+fn check_replaceable(output: &Path) -> Result<()> {
+    let is_new = match fs::read_dir(output) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => !output.exists(),
+    };
+    let manifest = fs::read_to_string(output.join(manifest::FILE_NAME)).unwrap_or_default();
+    if is_new || manifest.contains(&format!("\"{FORMAT}\"")) {
+        return Ok(());
+    }
+    Err(Error::InvalidValue {
+        what: format!("output `{}`", output.display()),
+        expected: "a new folder, or one of token shards, which is replaced".to_owned(),
+        found: "something else".to_owned(),
+    })
+}
+
 /// The shard that documents go to at present.
 #[derive(Debug)]
 struct OpenShard {
@@ -35,12 +52,16 @@ struct OpenShard {
 }
 
 impl ShardWriter {
-    /// Starts a folder that will be called `output`.
+    /// Starts a folder that will be called `output`, in place of token shards that may be there.
+    ///
+    /// # Errors
+    /// `InvalidValue` for a wrong specification, and where something else is at `output`.
     pub fn create(output: &Path, spec: ShardSpec) -> Result<Self> {
         if !(1..=2).contains(&spec.documents_per_unit) {
             return Err(invalid("documents_per_unit", "1 or 2", spec.documents_per_unit));
         }
         let dtype = Dtype::for_vocab(spec.vocab_size);
+        check_replaceable(output)?;
         let draft = Draft::start(output)?;
         let (bytes, finished) = (Vec::new(), Vec::new());
         Ok(Self { draft, spec, dtype, open: None, bytes, finished, documents: 0 })

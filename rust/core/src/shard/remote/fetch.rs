@@ -84,7 +84,7 @@ async fn read_manifest(store: &Store) -> Result<(Manifest, Vec<u8>)> {
     let text = loop {
         match manifest_bytes(store, &path).await {
             Ok(text) => break text?,
-            Err(error) => tries.failed(failed(path.clone(), error), false).await?,
+            Err(error) => tries.failed(failed(path.clone(), &error), false).await?,
         }
     };
     let expected = || format!("a manifest of format `{FORMAT}`");
@@ -178,7 +178,7 @@ async fn add(
     part: &mut Part,
     first_byte: u64,
 ) -> std::result::Result<(), Failure> {
-    let cut = |error| Failure::Cut(failed(store.file(name), error));
+    let cut = |error| Failure::Cut(failed(store.file(name), &error));
     if part.bytes() > entry.bytes {
         return Err(Failure::OtherSize);
     }

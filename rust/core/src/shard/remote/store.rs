@@ -44,7 +44,7 @@ pub(super) struct Body {
 impl Store {
     pub fn open(address: &Address) -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default(); // set already, after the first
-        let fault = |error: object_store::Error| failed(address.file(""), error);
+        let fault = |error: object_store::Error| failed(address.file(""), &error);
         let folder = ObjectPath::parse(&address.folder).map_err(|error| fault(error.into()))?;
         let objects = match address.scheme {
             "s3" => s3(&address.root),
@@ -70,15 +70,15 @@ impl Store {
 }
 
 /// An error of a store as one of ours.
-pub(super) fn failed(path: PathBuf, error: object_store::Error) -> Error {
-    let kind = match &error {
+pub(super) fn failed(path: PathBuf, error: &object_store::Error) -> Error {
+    let kind = match error {
         object_store::Error::NotFound { .. } => std::io::ErrorKind::NotFound,
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
             std::io::ErrorKind::PermissionDenied
         }
         _ => std::io::ErrorKind::Other,
     };
-    Error::Io { action: "fetch", path, source: std::io::Error::new(kind, shown(&error)) }
+    Error::Io { action: "fetch", path, source: std::io::Error::new(kind, shown(error)) }
 }
 
 /// What a store says, on one line: with it comes the whole page that a server sent, of any size.

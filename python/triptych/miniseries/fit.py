@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from triptych.errors import InputError
-from triptych.ladder.lbfgs import Array, Index, minimize
+from triptych.miniseries.lbfgs import Array, Index, minimize
 from triptych.scaling import ScalingLaw
 
 DELTA = 1e-3  # Hoffmann et al. 2022, section D.2: of the Huber loss, in log loss

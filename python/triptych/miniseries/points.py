@@ -21,11 +21,11 @@ from triptych._core import Tokenizer
 from triptych.commands.pretrain import PretrainConfig, order
 from triptych.curriculum import BatchRamp, StageConfig
 from triptych.errors import ConfigError
-from triptych.ladder.shapes import default_sizes, shape_of
-from triptych.ladder.table import LadderTable
+from triptych.miniseries.shapes import default_sizes, shape_of
+from triptych.miniseries.table import LadderTable
 from triptych.model import ModelConfig
-from triptych.plan.advice import MAX_EPOCHS, Run, hyperparameters
-from triptych.plan.planning import flops_per_slot
+from triptych.planner.advice import MAX_EPOCHS, Run, hyperparameters
+from triptych.planner.planning import flops_per_slot
 
 Trained: TypeAlias = tuple[ModelConfig, float]  # a model and the tokens it reads
 Moved: TypeAlias = Callable[[Trained, Trained], dict[str, float]]

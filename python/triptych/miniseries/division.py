@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from triptych.errors import Interrupted
-from triptych.ladder.points import Point
-from triptych.ladder.running import bits_of
+from triptych.miniseries.points import Point
+from triptych.miniseries.running import bits_of
 
 POLL_SECONDS = 1.0  # runs take minutes
 

@@ -15,9 +15,9 @@ from triptych.curriculum import StageConfig
 from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.model.config import ModelConfig
-from triptych.plan.advice import Run, by_law, hyperparameters, warnings
-from triptych.plan.memory import libraries_here, memory_by_part
-from triptych.plan.probe import Probe
+from triptych.planner.advice import Run, by_law, hyperparameters, warnings
+from triptych.planner.memory import libraries_here, memory_by_part
+from triptych.planner.probe import Probe
 from triptych.train.measures import PEAK_TFLOPS, attended_pairs
 from triptych.train.precision import Precision
 

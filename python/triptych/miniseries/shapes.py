@@ -16,7 +16,7 @@ from typing import TypeVar
 from triptych._core import Tokenizer
 from triptych.commands.training import ModelShape
 from triptych.errors import ConfigError
-from triptych.ladder.table import WIDTH_BY_LAYERS
+from triptych.miniseries.table import WIDTH_BY_LAYERS
 from triptych.model import ModelConfig
 from triptych.model.presets import preset
 

@@ -20,7 +20,7 @@ from triptych.artefact import FILE_NAME
 from triptych.commands.pretrain import PretrainConfig
 from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
-from triptych.plan.memory import largest_stage, micro_batch
+from triptych.planner.memory import largest_stage, micro_batch
 from triptych.train.metrics import LOG, read_metrics
 from triptych.train.parallel import ParallelConfig
 
@@ -130,7 +130,8 @@ def _read(output: Path, before: int, memory_mib: float) -> Probe:
 
     # The last one: a run may save, or end a stage, within these steps as well.
     saved = max((output / "checkpoints").glob(f"step-*/{FILE_NAME}"))
-    written = (output / LOG).stat().st_mtime  # the last step's line comes before saving
+    # The last thing before saving; the status is written behind it once more.
+    written = (output / LOG).stat().st_mtime
     return Probe(
         step_seconds=median("step_seconds"),
         tokens_per_second=median("tokens_per_second"),

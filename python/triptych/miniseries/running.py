@@ -16,7 +16,7 @@ from triptych.commands.training import RUN_FILE, Watch
 from triptych.data import TokenShards, stored_batches
 from triptych.errors import ConfigError, InputError
 from triptych.evaluate import EVAL_BATCH_TOKENS, text_bytes
-from triptych.ladder.points import FREE, Point
+from triptych.miniseries.points import FREE, Point
 from triptych.train.metrics import EvaluationLog
 
 StepWatch = Callable[[Mapping[str, Any]], None]
