@@ -686,13 +686,16 @@ def python(code: str, **options) -> subprocess.Popen[str]:
 
 
 INTERRUPTED = """
-    import time
+    import itertools, time
     import pyarrow as pa
     from triptych import prep
 
     text = "The house on the hill is old, and so is the road that goes to it. " * {repeats}
-    table = pa.table({{"text": pa.array([text] * {rows}, pa.large_string())}})
-    stream = prep.clean(table, {{"profile": "seed,gopher-repetition", "max_length": 10**9}})
+    batch = pa.record_batch({{"text": pa.array([text] * {rows}, pa.large_string())}})
+    # Without end: a fast machine was through with half a gigabyte before the last signal.
+    endless = pa.RecordBatchReader.from_batches(batch.schema, itertools.repeat(batch))
+    config = {{"profile": "seed,gopher-repetition", "max_length": 10**9}}
+    stream = prep.clean(endless, config)
     for _ in range(5):
         print("ready", flush=True)
         try:
