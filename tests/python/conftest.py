@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,21 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, not to be changed."""
+    from tiny import TinyData, tiny_model, tiny_train_config
+    from triptych.train import PretrainObjective, Trainer
+
+    output = tmp_path_factory.mktemp("run")
+    config = tiny_train_config(output)
+    Trainer(tiny_model(), PretrainObjective(), TinyData(), config).run()
+    return output
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, to be damaged."""
+    return shutil.copytree(finished, tmp_path / "run")

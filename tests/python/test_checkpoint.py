@@ -19,21 +19,6 @@ from triptych.train import PretrainObjective, Trainer, checkpoint
 from triptych.train.optimizer import OptimizerConfig, create_optimizer
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run, not to be changed."""
-    output = tmp_path_factory.mktemp("run")
-    config = tiny_train_config(output)
-    Trainer(tiny_model(), PretrainObjective(), TinyData(), config).run()
-    return output
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of a finished run, to be damaged."""
-    return shutil.copytree(finished, tmp_path / "run")
-
-
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-7])
 

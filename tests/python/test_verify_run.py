@@ -4,26 +4,9 @@ import shutil
 
 import pytest
 
-from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.commands.verify import VerifyConfig, verify
-from triptych.train import PretrainObjective, Trainer
 
 CHECKPOINTS = ("step-00000009", "step-00000010")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run, not to be changed."""
-    output = tmp_path_factory.mktemp("run")
-    config = tiny_train_config(output)
-    Trainer(tiny_model(), PretrainObjective(), TinyData(), config).run()
-    return output
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """A copy of a finished run, to be damaged."""
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 def verified(run):

@@ -1,8 +1,8 @@
 //! Work shared out on threads that end with it: so it also works in a process that was forked.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Size of a part, in the unit of the caller: small enough that threads end together.
@@ -29,25 +29,14 @@ pub(super) fn across<T: Sync, R: Send>(
     if num_threads <= 1 {
         return vec![work(items)];
     }
-    let parts = parts(items, size, PART_SIZE);
-    let next = AtomicUsize::new(0);
-    let take = || {
-        let mut done = Vec::new();
-        while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push((part.start, work(&items[part.clone()])));
-        }
-        done
+    let mut results = Vec::new();
+    let take = |result| {
+        results.push(result);
+        Ok(())
     };
-    let mut done = std::thread::scope(|scope| {
-        let threads: Vec<_> = (1..num_threads.min(parts.len())).map(|_| scope.spawn(take)).collect();
-        let mut done = take();
-        for thread in threads {
-            done.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        done
-    });
-    done.sort_unstable_by_key(|(start, _)| *start);
-    done.into_iter().map(|(_, result)| result).collect()
+    in_order(items, num_threads, size, |part| Ok(work(part)), take)
+        .unwrap_or_else(|never: Infallible| match never {});
+    results
 }
 
 /// Does `work` on consecutive parts of `items`, on up to `num_threads` threads, and gives each result to `take` in
