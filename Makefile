@@ -10,6 +10,15 @@ develop: ## install editable, with the test and lint extras
 
 test-rust: ## tests of the engine and its command line
 	cargo test --release --config rust/test-profile.toml --workspace
+	for vectors in avx2 default; do \
+	  ATEN_CPU_CAPABILITY=$$vectors cargo test --release --config rust/test-profile.toml -p triptych-cpu || exit 1; \
+	done
+
+# Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user, and rustup's target aarch64-unknown-linux-gnu.
+test-arm: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc
+test-arm: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER = qemu-aarch64 -L /usr/aarch64-linux-gnu
+test-arm: ## tests of the kernels for CPUs on an emulated ARM processor
+	cargo test --release --config rust/test-profile.toml --target aarch64-unknown-linux-gnu -p triptych-cpu
 
 test: ## tests of the package and the kernels, on up to four cores
 	$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
@@ -38,4 +47,4 @@ bench-prep: ## preparation against the pure-Python twin
 ci: ## what decides whether a change lands
 	bash .ci/run
 
-.PHONY: help develop test-rust test test-parity test-demo test-packaging lint-rust lint demo bench-prep ci
+.PHONY: help develop test-rust test-arm test test-parity test-demo test-packaging lint-rust lint demo bench-prep ci

@@ -121,7 +121,7 @@ def ours(settings: Settings, tick: Tick) -> Trained:
             micro_batch_rows=min(rows, 4),
             precision=settings["precision"],
             tensorboard=False,
-            compile=not cpu_has_vectors(settings["precision"] == "bf16"),
+            compile=not cpu_has_vectors(),
             checkpoint_every_steps=10**9,
         )
         steps = settings["steps"]

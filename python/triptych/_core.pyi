@@ -570,11 +570,14 @@ class Order:
 
 # Kernels for processors. Arrays are flat and contiguous, of float32, or of uint16 as the bits
 # of bf16; all of one call have one type unless said. What is written must not overlap what
-# is read. `cpu_has_vectors` says for which type a processor has them: AVX2 for
-# float32, AVX-512 BF16 for bf16. Without, bf16 panics, and float32 goes one number at a time.
+# is read. Where a processor has no vectors they go one number at a time.
 
-def cpu_has_vectors(bf16: bool) -> bool:
-    """Whether this processor has vectors for bf16, or for float32."""
+def cpu_has_vectors() -> bool:
+    """Whether this processor has vectors: AVX2, AVX-512 or NEON.
+
+    `ATEN_CPU_CAPABILITY`, by which torch is kept to less than there is (`avx2`, or
+    `default` for none), counts here too.
+    """
 
 def attention_forward(
     inputs: Sequence[npt.NDArray[Any]],
@@ -590,7 +593,8 @@ def attention_forward(
         log_sums: written, (heads, tokens): logarithms to base 2 of the sums of a query.
         rules: `bf16`, `boundaries` of documents in tokens, `heads`, `kv_heads`,
             `head_dim` (a multiple of 16 up to 256), `causal`, `window` or None, `scale`,
-            `num_threads`.
+            `softcap` or None, `sinks`, `pairs`, `dropout` in [0, 1) with its `seed`
+            below 2^64, `num_threads`.
 
     Raises:
         ConfigError: shapes and rules do not fit.

@@ -33,7 +33,7 @@ IMPOSSIBLE_ATTENTION = [
 ]
 
 
-NAMES = ["cpu", *(["attention=rust"] if _core.cpu_has_vectors(False) else [])]
+NAMES = ["cpu", *(["attention=rust"] if _core.cpu_has_vectors() else [])]
 
 
 @pytest.mark.parametrize("name", NAMES)

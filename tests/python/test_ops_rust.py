@@ -10,17 +10,16 @@ import torch.nn.functional as F
 from triptych import _core, ops
 from triptych.errors import ConfigError
 from triptych.ops import choice
+from triptych.ops.attention import attention_seed
 from triptych_kernels import reference
 
-BF16 = _core.cpu_has_vectors(True)
-DTYPES = [torch.float32, torch.bfloat16] if BF16 else [torch.float32]
+DTYPES = [torch.float32, torch.bfloat16]
 # Of the largest number: what rounding to the type does, and sums of some hundreds.
 TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 8e-3}
 
 pytestmark = pytest.mark.skipif(
-    not _core.cpu_has_vectors(False), reason="the processor has no AVX2"
+    not _core.cpu_has_vectors(), reason="the processor has no vectors"
 )
-needs_bf16 = pytest.mark.skipif(not BF16, reason="the processor has no AVX-512 BF16")
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +167,6 @@ def test_a_document_has_the_same_bits_wherever_it_is_and_on_any_threads(dtype):
     assert all(map(torch.equal, one, three))
 
 
-@needs_bf16
 def test_attention_takes_what_is_not_contiguous_and_autocasts_as_torch_does():
     q, k, v = (numbers(2, 40, 48, seed=i).transpose(0, 1) for i in range(3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -203,8 +201,9 @@ def test_attention_is_an_operator_that_torch_can_check():
     operator = torch.ops.triptych.rust_attention.default
     sinks = numbers(2, seed=4).requires_grad_()
     pairs = torch.tensor([[3, 5], [8, 8]])
-    for extras in ((None, None), (sinks, pairs)):
-        rules = (cu_seqlens, *extras, True, None, 20.0, 0.25)
+    seed = torch.tensor(7)
+    for extras, dropout in (((None, None, None), 0.0), ((sinks, pairs, seed), 0.5)):
+        rules = (cu_seqlens, *extras, True, None, 20.0, 0.25, dropout)
         torch.library.opcheck(operator, (q, k, v, *rules))
 
 
@@ -241,7 +240,6 @@ def test_a_rotation_and_its_gradient_are_those_of_float64(dtype):
     assert_close(found, results(exact, x.double()), dtype)
 
 
-@needs_bf16
 @pytest.mark.parametrize("casting", ["none", "gemma"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_norm_rounded_to_bf16_and_its_gradients_are_those_of_float64(dtype, casting):
@@ -261,7 +259,6 @@ def test_a_norm_rounded_to_bf16_and_its_gradients_are_those_of_float64(dtype, ca
     assert_close(found, wanted, torch.bfloat16)
 
 
-@needs_bf16
 def test_a_norm_stays_float32_where_something_else_reads_it(monkeypatch):
     monkeypatch.delenv("TRIPTYCH_OPS")
     x, weight = numbers(4, 32), torch.ones(32)
@@ -399,10 +396,15 @@ def test_what_does_not_fit_is_a_sentence():
     rules = {
         "bf16": False, "boundaries": [0, 2], "heads": 2, "kv_heads": 1,
         "head_dim": 16, "causal": True, "window": None, "softcap": None,
-        "scale": 1.0, "sinks": [], "pairs": [], "num_threads": 1,
+        "scale": 1.0, "sinks": [], "pairs": [], "dropout": 0.0,
+        "seed": 0, "num_threads": 1,
     }  # fmt: skip
     with pytest.raises(_core.ConfigError, match="elements: expected"):
         _core.attention_forward([x, x, x], x.copy(), numbers(4).numpy(), rules)
+    with pytest.raises(_core.ConfigError, match="dropout: expected a share in"):
+        _core.attention_forward(
+            [x, x, x], x.copy(), numbers(4).numpy(), rules | {"dropout": 1.0}
+        )
     targets = torch.tensor([0, 9]).numpy()
     with pytest.raises(_core.ConfigError, match="a target of 9 in 8 logits"):
         _core.loss_and_slopes(x[:16].copy(), targets, x[:2], (0.0, 0.0), (None, 1.0), 1)
@@ -455,3 +457,39 @@ def test_a_sinks_gradient_is_right_where_most_of_its_sum_cancels(dtype):
         wanted = gradient(reference.attention, *(x.double() for x in of))
         found = gradient(ops.attention, *(x.requires_grad_() for x in of[:3]), of[3])
         assert float((found - wanted).abs() / wanted.abs()) <= most
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "rules", [{}, {"causal": False}, {"window": 30, "softcap": 2.0}], ids=str
+)
+def test_dropout_drops_the_weights_that_the_triton_kernel_drops(dtype, rules):
+    bounds = torch.tensor([0, 70, 70, 171], dtype=torch.int32)
+    q = numbers(171, 4, 32, seed=1, dtype=dtype)
+    k, v = (numbers(171, 2, 32, seed=s, dtype=dtype) for s in (2, 3))
+    torch.manual_seed(5)
+    seed = attention_seed(q)
+
+    def ours(q, k, v):
+        torch.manual_seed(5)
+        return ops.attention(q, k, v, cu_seqlens=bounds, dropout=0.3, **rules)
+
+    def twin(q, k, v):
+        return reference.attention(
+            q, k, v, cu_seqlens=bounds, dropout=0.3, seed=seed, **rules
+        )
+
+    wanted = results(twin, *(x.double() for x in (q, k, v)))
+    assert_close(results(ours, q, k, v), wanted, dtype, most=2.0)
+
+
+def test_dropout_is_the_same_wherever_a_document_is_packed():
+    q, k, v = (numbers(100, 2, 32, seed=s) for s in (1, 2, 3))
+    pairs = [torch.cat((numbers(30, 2, 32, seed=7), x)) for x in (q, k, v)]
+    torch.manual_seed(1)
+    alone = ops.attention(q, k, v, dropout=0.5)
+    torch.manual_seed(1)
+    bounds = torch.tensor([0, 30, 130], dtype=torch.int32)
+    packed = ops.attention(*pairs, cu_seqlens=bounds, dropout=0.5)
+    assert torch.equal(packed[30:], alone)
+    assert not torch.equal(ops.attention(q, k, v, dropout=0.5), alone)  # chance goes on

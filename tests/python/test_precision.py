@@ -44,6 +44,16 @@ def test_auto_is_bf16_on_a_cpu_with_tiles_for_it_or_the_vectors_of_amd(
     assert Precision.choose("auto", CPU).name == expected
 
 
+def test_bf16_where_it_is_the_slower_type_is_taken_with_a_warning(monkeypatch, caplog):
+    has_tiles(monkeypatch, False)
+    assert Precision.choose("bf16", CPU).name == "bf16"
+    assert "multiplies float32 faster than `bf16`" in caplog.text
+    caplog.clear()
+    has_tiles(monkeypatch, True)
+    Precision.choose("bf16", CPU)
+    assert not caplog.text
+
+
 def test_the_maker_of_the_cpu_is_read_where_the_system_tells_it():
     if sys.platform == "linux" and platform.machine() == "x86_64":
         assert precision._cpu_maker().startswith("vendor_id")

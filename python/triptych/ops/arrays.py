@@ -80,6 +80,6 @@ def dtype_obstacle(x: Tensor, dtype: torch.dtype | None = None) -> str:
 def _of_dtype(dtype: torch.dtype) -> str:
     if dtype not in DTYPES:
         return f"it does not compute in {dtype}"
-    if not _core.cpu_has_vectors(dtype == torch.bfloat16):
+    if not _core.cpu_has_vectors():
         return f"this processor has no vectors for {dtype}"
     return ""

@@ -64,7 +64,8 @@ def attention(
         scale: factor of the scores, by default 1 / sqrt(head_dim).
         dropout: share in [0, 1) of attention weights set to zero. In our kernel, which
             ones depends on a number drawn from torch's generator and on the places
-            in the document, not on where the document is packed.
+            in the document, not on where the document is packed; the engine's kernel
+            for CPUs drops the same.
         sinks: (heads,) one learned logit a head that joins the softmax's denominator
             alone (gpt-oss); neither scaled nor capped.
         pairs: (documents, 2) int32 tokens, counted along the row, where two responses
@@ -86,12 +87,14 @@ def attention(
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
     checks.integers("cu_seqlens", cu_seqlens, "(documents + 1,)")
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
+    drawn = dropout > 0.0 and name in ("rust", "triton")
+    seed = attention_seed(q) if drawn else None
     if name == "cpu" and _is_compiled(q):
         return _traced(q, k, v, cu_seqlens, rules)
     if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
     if name == "rust":
-        return rust_attention.attention(q, k, v, cu_seqlens, rules)
+        return rust_attention.attention(q, k, v, cu_seqlens, rules, seed)
     if name == "flash_attn":
         return libraries.flash_attn(q, k, v, cu_seqlens, rules)
     if name == "varlen":
@@ -108,7 +111,7 @@ def attention(
         sinks=sinks,
         pairs=pairs,
         dropout=dropout,
-        seed=_seed(q) if dropout > 0.0 else None,
+        seed=seed,
     )
     return output
 
@@ -123,7 +126,7 @@ def _traced(
 ) -> Tensor:
     dtype = autocast_dtype(q)  # autocast does not reach into an operator
     q, k, v = (x.to(dtype) for x in (q, k, v))
-    seed = _seed(q) if rules.dropout > 0.0 else None
+    seed = attention_seed(q) if rules.dropout > 0.0 else None
     tensors = q, k, v, cu_seqlens, rules.sinks, rules.pairs, seed
     mixed: Tensor = _TRACED(*tensors, *rules[:5])
     return mixed
@@ -171,7 +174,7 @@ traced.shapes_of(
 )
 
 
-def _seed(q: Tensor) -> Tensor:
+def attention_seed(q: Tensor) -> Tensor:
     """() int64 of torch's generator, so that a recomputed layer drops the same."""
     return torch.randint(2**63 - 1, (), device=q.device)
 

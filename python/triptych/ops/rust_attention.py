@@ -1,4 +1,4 @@
-"""Attention of the engine, for processors with AVX2 or AVX-512: an operator with its gradient.
+"""Attention of the engine, for processors with vectors: an operator with its gradient.
 
 Scores stay in the nearest cache, and what a causal mask or a window hides is not computed.
 """
@@ -24,8 +24,6 @@ MAX_HEAD_DIM = 256
 
 def obstacle(q: Tensor, rules: Rules) -> str:
     """Why the engine cannot take such a query; empty if it can."""
-    if rules.dropout > 0.0:
-        return "it has no dropout"
     if rules.scale is not None and not 0.0 < rules.scale < math.inf:
         return f"a scale of {rules.scale} is not above 0"
     if q.shape[2] % LANES or q.shape[2] > MAX_HEAD_DIM:
@@ -36,9 +34,14 @@ def obstacle(q: Tensor, rules: Rules) -> str:
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    rules: Rules,
+    seed: Tensor | None = None,
 ) -> Tensor:
-    """As `ops.attention`."""
+    """As `ops.attention`; `seed`, () int64, says which weights dropout drops."""
     dtype = autocast_dtype(q)
     scale = 1.0 / math.sqrt(q.shape[2]) if rules.scale is None else rules.scale
     mixed: Tensor
@@ -47,10 +50,12 @@ def attention(
         cu_seqlens,
         rules.sinks,
         rules.pairs,
+        seed,
         rules.causal,
         rules.window,
         rules.softcap,
         scale,
+        rules.dropout,
     )
     return mixed
 
@@ -78,13 +83,16 @@ def _launch(
     cu_seqlens: Tensor,
     sinks: Tensor | None,
     pairs: Tensor | None,
+    seed: Tensor | None,
     causal: bool,
     window: int | None,
     softcap: float | None,
     scale: float,
+    dropout: float,
 ) -> tuple[Tensor, Tensor]:
     """What each query takes up, and (heads, tokens) logarithms of its sums."""
-    rules = _rules(q, k, cu_seqlens, sinks, pairs, (causal, window, softcap, scale))
+    numbers = causal, window, softcap, scale, dropout
+    rules = _rules(q, k, (cu_seqlens, sinks, pairs, seed), numbers)
     q, k, v = (x.contiguous() for x in (q, k, v))
     mixed = torch.empty_like(q)
     log_sums = torch.empty(q.shape[1::-1], dtype=torch.float32)
@@ -106,6 +114,7 @@ def _launch_backward(
     cu_seqlens: Tensor,
     sinks: Tensor | None,
     pairs: Tensor | None,
+    seed: Tensor | None,
     mixed: Tensor,
     log_sums: Tensor,
     upstream: Tensor,
@@ -113,9 +122,11 @@ def _launch_backward(
     window: int | None,
     softcap: float | None,
     scale: float,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of queries, keys, values and sinks; (0,) of sinks that are none."""
-    rules = _rules(q, k, cu_seqlens, sinks, pairs, (causal, window, softcap, scale))
+    numbers = causal, window, softcap, scale, dropout
+    rules = _rules(q, k, (cu_seqlens, sinks, pairs, seed), numbers)
     q, k, v, upstream = (x.contiguous() for x in (q, k, v, upstream))
     gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     totals = log_sums.new_empty(log_sums.shape if sinks is not None else (0,))
@@ -159,8 +170,8 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         output: tuple[Tensor, Tensor] = _undifferentiated(*inputs)
-        ctx.rules = inputs[6:]
-        ctx.save_for_backward(*inputs[:6], *output)
+        ctx.rules = inputs[7:]
+        ctx.save_for_backward(*inputs[:7], *output)
         ctx.mark_non_differentiable(output[1])
         return output
 
@@ -169,7 +180,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         found = _attend_backward(*ctx.saved_tensors, upstream, *ctx.rules)
         sinks = found[3] if ctx.needs_input_grad[4] else None
-        return (*found[:3], None, sinks, None, None, None, None, None)
+        return (*found[:3], None, sinks, *(None,) * 7)
 
 
 def _undifferentiated(*inputs: Any) -> Any:
@@ -183,14 +194,13 @@ _LIBRARY.impl("rust_attention", _Attention.apply, "Autograd")  # type: ignore[no
 def _rules(
     q: Tensor,
     k: Tensor,
-    cu_seqlens: Tensor,
-    sinks: Tensor | None,
-    pairs: Tensor | None,
-    numbers: tuple[bool, int | None, float | None, float],
+    tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
+    numbers: tuple[bool, int | None, float | None, float, float],
 ) -> dict[str, Any]:
+    cu_seqlens, sinks, pairs, seed = tensors
     boundaries = cu_seqlens.tolist()
     checks.boundaries(boundaries, q.shape[0])
-    names = ("causal", "window", "softcap", "scale")
+    names = ("causal", "window", "softcap", "scale", "dropout")
     return dict(zip(names, numbers, strict=True)) | {
         "bf16": q.dtype == torch.bfloat16,
         "boundaries": boundaries,
@@ -199,5 +209,6 @@ def _rules(
         "head_dim": q.shape[2],
         "sinks": [] if sinks is None else sinks.tolist(),
         "pairs": [] if pairs is None else within_documents(pairs, boundaries).tolist(),
+        "seed": 0 if seed is None else int(seed) % 2**64,
         "num_threads": torch.get_num_threads(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 import torch
 
 from triptych.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 # oneDNN, and torch's layer above it, keep what they made for each shape of a 16-bit
 # product, up to 1,024 shapes each, 0.7 MB a shape. Rows of packed documents are of many
@@ -48,6 +51,11 @@ class Precision:
             )
         if device.type == "cpu" and name != "fp32":
             bound_shape_caches()
+        if device.type == "cpu" and name == "bf16" and not cpu_computes_bf16():
+            logger.warning(
+                "precision: this processor multiplies float32 faster than `bf16`; "
+                "`auto` takes `fp32` here"
+            )
         return cls(name, device.type)
 
     @property

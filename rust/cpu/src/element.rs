@@ -1,18 +1,14 @@
 //! Types of elements, and the vectors that compute with each here.
 
+#[cfg(target_arch = "aarch64")]
+use crate::vector::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{Avx2, Avx512, Avx512Bf16};
-use crate::vector::{Scalar, Vector, Work};
+use crate::vector::{Scalar, Vector, Widened, Work};
 
 /// A type that tensors hold and kernels compute with.
 pub trait Element: Copy + Default + Send + Sync + 'static {
-    /// Whether this processor has vectors for it, which make kernels fast.
-    fn has_vectors() -> bool;
-
-    /// Runs `kernel` over them.
-    ///
-    /// # Panics
-    /// There are none for bf16.
+    /// Runs `kernel` over the widest vectors that this processor has, or one number at a time.
     fn with_vectors(kernel: impl Kernel<Self>);
 }
 
@@ -67,44 +63,41 @@ pub(crate) fn run<V: Vector>(kernel: impl Kernel<V::Element>) {
     V::run(Compiled(std::marker::PhantomData::<V>, kernel));
 }
 
-impl Element for f32 {
+/// Whether this processor has vectors, which make kernels fast.
+pub fn has_vectors() -> bool {
     #[cfg(target_arch = "x86_64")]
-    fn has_vectors() -> bool {
-        Avx512::is_here() || Avx2::is_here()
-    }
+    return Avx512::is_here() || Avx2::is_here();
     #[cfg(not(target_arch = "x86_64"))]
-    fn has_vectors() -> bool {
-        false
-    }
-    /// One number at a time where there are none.
+    cfg!(target_arch = "aarch64")
+}
+
+/// Returns having run `kernel` with the first of some vectors that this processor has.
+macro_rules! return_by_first {
+    ($kernel:ident: $($vectors:ty),*) => {
+        $(
+            if <$vectors>::is_here() {
+                return run::<$vectors>($kernel);
+            }
+        )*
+    };
+}
+
+impl Element for f32 {
     fn with_vectors(kernel: impl Kernel<Self>) {
         #[cfg(target_arch = "x86_64")]
-        if Avx512::is_here() {
-            return run::<Avx512>(kernel);
-        }
-        #[cfg(target_arch = "x86_64")]
-        if Avx2::is_here() {
-            return run::<Avx2>(kernel);
-        }
+        return_by_first!(kernel: Avx512, Avx2);
+        #[cfg(target_arch = "aarch64")]
+        return_by_first!(kernel: Neon);
         run::<Scalar>(kernel);
     }
 }
 
 impl Element for u16 {
-    #[cfg(target_arch = "x86_64")]
-    fn has_vectors() -> bool {
-        Avx512Bf16::is_here()
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    fn has_vectors() -> bool {
-        false
-    }
-    #[cfg(target_arch = "x86_64")]
     fn with_vectors(kernel: impl Kernel<Self>) {
-        run::<Avx512Bf16>(kernel);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    fn with_vectors(_: impl Kernel<Self>) {
-        unreachable!("a kernel of bf16 without vectors")
+        #[cfg(target_arch = "x86_64")]
+        return_by_first!(kernel: Avx512Bf16, Widened<Avx512>, Widened<Avx2>);
+        #[cfg(target_arch = "aarch64")]
+        return_by_first!(kernel: Widened<Neon>);
+        run::<Widened<Scalar>>(kernel);
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::element::Element;
 use crate::rows::{on_rows, RowKernel};
 use crate::team::Parts;
-use crate::vector::{Vector, MOST_LANES};
+use crate::vector::Vector;
 
 /// Most rows that are multiplied together: with more, a blocked product is as fast.
 pub const MOST_ROWS: usize = 8;
@@ -19,7 +19,7 @@ pub const WIDTH_STEP: usize = 32;
 /// Writes `x` (rows, width) times the transpose of `weight` (outputs, width), (rows, outputs).
 ///
 /// # Panics
-/// [`obstacle`] names something, or the processor has no vectors for `E`.
+/// [`obstacle`] names something.
 pub fn multiply<E: Element>(x: &[E], weight: &[E], product: &mut [E], num_rows: usize, num_threads: usize) {
     assert_eq!(obstacle([x.len(), weight.len(), product.len()], num_rows), None);
     let outputs = product.len() / num_rows;
@@ -49,7 +49,7 @@ impl<E: Element> RowKernel<E> for Products<'_, E> {
     #[inline(always)]
     fn rows<V: Vector<Element = E>>(&self, outputs: Range<usize>) {
         // Up to 16 sums hide how long each addition takes; AVX2's 16 registers hold 8 beside weights and x.
-        match (self.num_rows, V::LANES == MOST_LANES) {
+        match (self.num_rows, V::REGISTERS == 32) {
             (1, _) => self.block::<V, 1, 4>(outputs),
             (2, _) => self.block::<V, 2, 4>(outputs),
             (3, true) => self.block::<V, 3, 4>(outputs),

@@ -13,7 +13,7 @@ const WIDTH: usize = 256;
 /// Writes silu(`gate`) * `up`; lengths are equal, and multiples of 16.
 ///
 /// # Panics
-/// They are not, or the processor has no vectors for `E`.
+/// They are not.
 pub fn swiglu<E: Element>(gate: &[E], up: &[E], gated: &mut [E], num_threads: usize) {
     check(gate.len(), &[up.len(), gated.len()]);
     let kernel = Forward { gate, up, gated: Parts::of(gated) };

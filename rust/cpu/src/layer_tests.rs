@@ -9,7 +9,6 @@ use crate::norm::{rms_norm, rms_norm_slopes, Given, Weight};
 use crate::rope::{turn, Angles};
 use crate::statistics::{statistics, statistics_slopes, Statistics};
 use crate::sums;
-use crate::Element;
 
 /// Numbers that look random, and are the same each time.
 pub(crate) fn numbers(len: usize, seed: u32) -> Vec<f32> {
@@ -198,17 +197,15 @@ fn products_of_few_rows_are_those_of_float64_and_of_each_row_alone() {
         let mut alone = vec![0.0; outputs];
         few::multiply(&x[..width], &weight, &mut alone, 1, 1);
         assert_eq!(product[..outputs], alone);
-        if u16::has_vectors() {
-            let (x, weight) = (bf16(&x), bf16(&weight));
-            let mut product = vec![0; num_rows * outputs];
-            few::multiply(&x, &weight, &mut product, num_rows, 2);
-            let (x, weight) = (wide(&x), wide(&weight));
-            let wanted: Vec<f64> = x
-                .chunks(width)
-                .flat_map(|x| weight.chunks(width).map(|w| dot(x, w)).collect::<Vec<_>>())
-                .collect();
-            assert_close(&wide(&product), wanted, 4e-3);
-        }
+        let (x, weight) = (bf16(&x), bf16(&weight));
+        let mut product = vec![0; num_rows * outputs];
+        few::multiply(&x, &weight, &mut product, num_rows, 2);
+        let (x, weight) = (wide(&x), wide(&weight));
+        let wanted: Vec<f64> = x
+            .chunks(width)
+            .flat_map(|x| weight.chunks(width).map(|w| dot(x, w)).collect::<Vec<_>>())
+            .collect();
+        assert_close(&wide(&product), wanted, 4e-3);
     }
     assert_eq!(few::obstacle([64, 320, 20], 2), None);
     for (lens, rows) in [([288, 320, 90], 9), ([64, 320, 20], 0), ([48, 240, 20], 2), ([64, 300, 20], 2)] {
@@ -252,9 +249,6 @@ fn what_was_turned_and_turned_back_is_what_it_was() {
 
 #[test]
 fn a_norm_and_its_slopes_are_those_of_float64() {
-    if !u16::has_vectors() {
-        return;
-    }
     let (rows, width) = (70, 48);
     let (x, weight) = (numbers(rows * width, 1), numbers(width, 2));
     let upstream = bf16(&numbers(rows * width, 3));
@@ -284,9 +278,6 @@ fn a_norm_and_its_slopes_are_those_of_float64() {
 
 #[test]
 fn a_sum_of_bf16_is_that_of_float32_whatever_the_threads() {
-    if !u16::has_vectors() {
-        return;
-    }
     let len = 4096 * 67 + 16;
     let (mut sums, added) = (numbers(len, 1), bf16(&numbers(len, 2)));
     let wanted: Vec<f32> = sums.iter().zip(wide(&added)).map(|(x, y)| x + y).collect();

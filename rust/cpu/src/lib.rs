@@ -21,4 +21,4 @@ pub mod sums;
 mod team;
 mod vector;
 
-pub use element::{Element, Number};
+pub use element::{has_vectors, Element, Number};

@@ -36,7 +36,7 @@ impl Cost<'_> {
 /// Weighted sum of the losses of rows of `logits` (rows, size), which become its gradient.
 ///
 /// # Panics
-/// `Cost::obstacle` names something, or the processor has no vectors for `E`.
+/// `Cost::obstacle` names something.
 pub fn loss_and_slopes<E: Element>(logits: &mut [E], cost: Cost, shape: Shape, num_threads: usize) -> f64 {
     let mut losses = vec![0.0; cost.targets.len()];
     let (size, of_rows) = (logits.len() / losses.len(), Parts::of(&mut losses));

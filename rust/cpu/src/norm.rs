@@ -26,7 +26,7 @@ impl Weight<'_> {
 /// Writes the norm of rows `x` and, in float32, what each row was multiplied by.
 ///
 /// # Panics
-/// Lengths do not fit, or the processor has no vectors for bf16.
+/// Lengths do not fit.
 pub fn rms_norm<X: Number>(
     x: &[X],
     weight: Weight,

@@ -1,6 +1,6 @@
 //! Products of small matrices that lie in the nearest cache.
 
-use crate::vector::{Vector, MOST_LANES};
+use crate::vector::Vector;
 
 /// The left matrix of a product: where the words of a row are.
 #[derive(Clone, Copy)]
@@ -27,8 +27,8 @@ impl<'a, W: Copy> Left<'a, W> {
     }
 }
 
-/// Rows of a tile held in registers. With 4 vectors a row that is 16 sums of AVX-512's 32 registers, with 2
-/// vectors 8 of AVX2's 16.
+/// Rows of a tile held in registers. With 4 vectors a row that is 16 sums of the 32 registers of AVX-512 and NEON,
+/// with 2 vectors 8 of AVX2's 16.
 const TILE_ROWS: usize = 4;
 
 /// `sums (rows, columns) += left (rows, words) · right (words, columns)`.
@@ -39,7 +39,7 @@ pub fn multiply_add<V: Vector>(sums: &mut [f32], left: Left<V::Word>, right: &[V
     let rows = sums.len() / columns;
     for row in (0..rows).step_by(TILE_ROWS) {
         let mut column = 0;
-        while V::LANES == MOST_LANES && column + 4 * V::LANES <= columns {
+        while V::REGISTERS == 32 && column + 4 * V::LANES <= columns {
             tile::<V, 4>(sums, left, right, columns, row, column);
             column += 4 * V::LANES;
         }

@@ -36,7 +36,7 @@ impl Angles<'_> {
 /// Writes `x` (tokens, heads, head dim) turned; dimension i is paired with i + half.
 ///
 /// # Panics
-/// `Angles::obstacle` names something, or the processor has no vectors for `E`.
+/// `Angles::obstacle` names something.
 pub fn turn<E: Element>(x: &[E], turned: &mut [E], angles: Angles, num_threads: usize) {
     assert!(angles.obstacle(x.len()).is_none() && x.len() == turned.len(), "lengths that do not fit");
     let num_tokens = angles.cos.len() / angles.half;

@@ -51,7 +51,7 @@ pub(crate) fn targets_outside(logits: usize, targets: &[i64]) -> Option<String> 
 /// Writes the statistics of `logits` (rows, size) with `targets` (rows,).
 ///
 /// # Panics
-/// `Statistics::obstacle` names something, or the processor has no vectors for `E`.
+/// `Statistics::obstacle` names something.
 pub fn statistics<E: Element>(
     logits: &[E],
     targets: &[i64],

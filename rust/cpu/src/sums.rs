@@ -13,7 +13,7 @@ const WIDTH: usize = 4096;
 /// Adds `numbers` to `sums`; lengths are equal, and multiples of 16.
 ///
 /// # Panics
-/// They are not, or the processor has no vectors for `E`.
+/// They are not.
 pub fn add<E: Element>(sums: &mut [f32], numbers: &[E], num_threads: usize) {
     let len = sums.len();
     assert!(len.is_multiple_of(16) && numbers.len() == len, "lengths that do not fit");

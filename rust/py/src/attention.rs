@@ -4,7 +4,7 @@ use numpy::{Element as NumpyElement, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::prelude::*;
 use triptych_core::Error;
 use triptych_cpu::attention::{
-    backward, decode, forward, Decoding, Given, Gradients, Inputs, Output, Problem, Stored,
+    backward, decode, forward, Decoding, Dropout, Given, Gradients, Inputs, Output, Problem, Stored,
 };
 use triptych_cpu::Element;
 
@@ -25,6 +25,8 @@ pub struct Rules {
     scale: f32,
     sinks: Vec<f32>,
     pairs: Vec<[usize; 2]>,
+    dropout: f64,
+    seed: u64,
     num_threads: usize,
 }
 
@@ -32,7 +34,20 @@ impl Rules {
     fn problem(self) -> Problem {
         let Self { boundaries, heads, kv_heads, head_dim, causal, window, softcap, scale, .. } = self;
         let Self { sinks, pairs, .. } = self;
-        Problem { boundaries, heads, kv_heads, head_dim, causal, window, scale, softcap, sinks, pairs }
+        let dropout = Dropout::new(self.dropout, self.seed);
+        Problem {
+            boundaries,
+            heads,
+            kv_heads,
+            head_dim,
+            causal,
+            window,
+            scale,
+            softcap,
+            sinks,
+            pairs,
+            dropout,
+        }
     }
 }
 
@@ -40,12 +55,8 @@ impl Rules {
 type Three<'py> = [Bound<'py, PyAny>; 3];
 
 #[pyfunction]
-pub fn cpu_has_vectors(bf16: bool) -> bool {
-    if bf16 {
-        u16::has_vectors()
-    } else {
-        f32::has_vectors()
-    }
+pub fn cpu_has_vectors() -> bool {
+    triptych_cpu::has_vectors()
 }
 
 #[pyfunction]
@@ -142,6 +153,10 @@ fn checked<'a, E: NumpyElement>(
     rules: Rules,
 ) -> PyResult<(Inputs<'a, E>, Problem)> {
     let inputs = Inputs { q: arrays[0].as_slice()?, k: arrays[1].as_slice()?, v: arrays[2].as_slice()? };
+    let share = rules.dropout;
+    fits(
+        (!(0.0..1.0).contains(&share)).then(|| format!("dropout: expected a share in [0, 1), found {share}")),
+    )?;
     let problem = rules.problem();
     fits(problem.obstacle([inputs.q, inputs.k, inputs.v].map(<[E]>::len)))?;
     Ok((inputs, problem))

@@ -1,7 +1,8 @@
 //! Backward pass: scores again, then five products a tile.
 //!
 //! With weights P = softmax(S), D = dO · O summed over a row: dV = Pᵀ dO, dP = dO Vᵀ,
-//! dS = P (dP - D), dQ = scale dS K, dK = scale dSᵀ Q (Dao 2023, algorithm 2).
+//! dS = P (dP - D), dQ = scale dS K, dK = scale dSᵀ Q (Dao 2023, algorithm 2). With dropout, whose factors Z are
+//! 0 or 1 over the share kept, dV = (Z P)ᵀ dO and dP = Z (dO Vᵀ).
 
 use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
 use super::problem::{own, Inputs, Problem, Unit};
@@ -40,7 +41,7 @@ pub struct Gradients<'a, E> {
 /// Computes the gradients of a loss with respect to queries, keys and values.
 ///
 /// # Panics
-/// `Problem::obstacle` names something, or the processor has no vectors for `E`.
+/// `Problem::obstacle` names something.
 pub fn backward<E: Element>(
     problem: &Problem,
     inputs: Inputs<E>,
@@ -118,6 +119,7 @@ struct Room<V: Vector> {
     totals: Vec<f32>,
     weights: Box<Tile>,
     slopes: Box<Tile>,
+    kept: Box<Tile>,
     weight_groups: Vec<V::Word>,
     slope_groups: Vec<V::Word>,
     slope_rows: Vec<V::Word>,
@@ -143,6 +145,7 @@ impl<V: Vector> Room<V> {
             totals: Vec::new(),
             weights: tile(),
             slopes: tile(),
+            kept: tile(),
             weight_groups: words(),
             slope_groups: words(),
             slope_rows: words(),
@@ -180,7 +183,7 @@ impl<E: Copy> Backward<'_, E> {
             room.v.fill(0.0);
             for block in 0..num_blocks {
                 if mask.sees_any(block, key_block) {
-                    self.tile(Place { mask, block, key_block }, room);
+                    self.tile(unit.head, Place { mask, block, key_block }, room);
                 }
             }
             self.write_keys(unit, key_block, room);
@@ -224,11 +227,15 @@ impl<E: Copy> Backward<'_, E> {
     }
 
     #[inline(always)]
-    fn tile<V: Vector<Element = E>>(&self, place: Place, room: &mut Room<V>) {
+    fn tile<V: Vector<Element = E>>(&self, head: usize, place: Place, room: &mut Room<V>) {
         let (p, dim) = (self.problem, self.problem.head_dim);
         let Place { block, key_block, .. } = place;
         scores::<V>(&mut room.weights, p, place, room.query_rows.get(block), room.key_columns.get(key_block));
         products::<V>(&mut room.slopes, room.upstream_rows.get(block), room.value_columns.get(key_block));
+        if let Some(dropout) = p.dropout {
+            dropout.factors(&mut room.kept, head, place);
+            multiply::<V>(&mut room.slopes, &room.kept);
+        }
         for group in 0..BLOCK / V::PER_WORD {
             if self.with_totals {
                 add_totals(group, block * BLOCK, p, room);
@@ -312,8 +319,21 @@ fn slopes<V: Vector>(group: usize, first: usize, problem: &Problem, room: &mut R
             }
             V::words_of_row(slopes[part], &mut room.slope_rows[at / V::PER_WORD..]);
         }
+        if problem.dropout.is_some() {
+            for (part, weights) in weights.iter_mut().enumerate().take(V::PER_WORD) {
+                let at = (group * V::PER_WORD + part) * BLOCK + c;
+                *weights = V::mul(*weights, V::load(&room.kept[at..]));
+            }
+        }
         V::words_of_rows(weights, &mut room.weight_groups[group * BLOCK + c..]);
         V::words_of_rows(slopes, &mut room.slope_groups[group * BLOCK + c..]);
+    }
+}
+
+#[inline(always)]
+fn multiply<V: Vector>(tile: &mut Tile, factors: &Tile) {
+    for (numbers, factors) in tile.chunks_exact_mut(V::LANES).zip(factors.chunks_exact(V::LANES)) {
+        V::store(V::mul(V::load(numbers), V::load(factors)), numbers);
     }
 }
 

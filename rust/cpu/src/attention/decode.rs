@@ -85,7 +85,7 @@ impl Decoding {
 /// Writes softmax(scale q kᵀ) v for queries `q` (sequences, heads, `head_dim`), shaped like them.
 ///
 /// # Panics
-/// `Decoding::obstacle` names something, or the processor has no vectors for `E`.
+/// `Decoding::obstacle` names something.
 pub fn decode<E: Element>(
     decoding: &Decoding,
     q: &[E],

@@ -20,7 +20,7 @@ pub struct Output<'a, E> {
 /// Computes softmax(scale q kᵀ) v within each document.
 ///
 /// # Panics
-/// `Problem::obstacle` names something, or the processor has no vectors for `E`.
+/// `Problem::obstacle` names something.
 pub fn forward<E: Element>(problem: &Problem, inputs: Inputs<E>, output: Output<E>, num_threads: usize) {
     let pass = Forward::new(problem, inputs, output);
     on_threads(num_threads, || E::with_vectors(Worker(&pass)));
@@ -55,6 +55,7 @@ struct Room<V: Vector> {
     keys: Blocks<V::Word>,
     values: Blocks<V::Word>,
     tile: Box<Tile>,
+    kept: Box<Tile>,
     weights: Vec<V::Word>,
     mixed: Vec<f32>,
     maxima: [f32; BLOCK],
@@ -68,6 +69,7 @@ impl<V: Vector> Room<V> {
             keys: Blocks::new(),
             values: Blocks::new(),
             tile: Box::new([0.0; BLOCK * BLOCK]),
+            kept: Box::new([0.0; BLOCK * BLOCK]),
             weights: vec![V::Word::default(); BLOCK * BLOCK / V::PER_WORD],
             mixed: vec![0.0; BLOCK * head_dim],
             maxima: [NOTHING_SEEN; BLOCK],
@@ -108,7 +110,7 @@ impl<'a, E> Forward<'a, E> {
             room.restart(p.sinks.get(unit.head));
             for key_block in 0..num_blocks {
                 if mask.sees_any(block, key_block) {
-                    self.tile(Place { mask, block, key_block }, room);
+                    self.tile(unit.head, Place { mask, block, key_block }, room);
                 }
             }
             self.write(unit, block, room);
@@ -116,12 +118,15 @@ impl<'a, E> Forward<'a, E> {
     }
 
     #[inline(always)]
-    fn tile<V: Vector<Element = E>>(&self, place: Place, room: &mut Room<V>) {
+    fn tile<V: Vector<Element = E>>(&self, head: usize, place: Place, room: &mut Room<V>) {
         let (queries, keys) = (room.queries.get(place.block), room.keys.get(place.key_block));
         scores::<V>(&mut room.tile, self.problem, place, queries, keys);
         let scale = self.problem.exponent_scale();
+        if let Some(dropout) = self.problem.dropout {
+            dropout.factors(&mut room.kept, head, place);
+        }
         for i in 0..BLOCK {
-            soften(i, scale, room);
+            soften(i, scale, self.problem.dropout.is_some(), room);
         }
         let weights = Left::rows(&room.weights, BLOCK / V::PER_WORD);
         multiply_add::<V>(&mut room.mixed, weights, room.values.get(place.key_block), self.problem.head_dim);
@@ -144,9 +149,10 @@ impl<'a, E> Forward<'a, E> {
     }
 }
 
-/// Turns row `i` of scores into weights, and what the row has summed so far to the new maximum.
+/// Turns row `i` of scores into weights, and what the row has summed so far to the new maximum. A weight that is
+/// dropped counts in the sum of the row.
 #[inline(always)]
-fn soften<V: Vector>(i: usize, scale: f32, room: &mut Room<V>) {
+fn soften<V: Vector>(i: usize, scale: f32, drops: bool, room: &mut Room<V>) {
     let row = &room.tile[i * BLOCK..][..BLOCK];
     let mut greatest = V::load(row);
     for c in (V::LANES..BLOCK).step_by(V::LANES) {
@@ -165,6 +171,7 @@ fn soften<V: Vector>(i: usize, scale: f32, room: &mut Room<V>) {
     for c in (0..BLOCK).step_by(V::LANES) {
         let weight = V::exp2(V::fma(V::load(&row[c..]), factor, shift));
         sum = V::add(sum, weight);
+        let weight = if drops { V::mul(weight, V::load(&room.kept[i * BLOCK + c..])) } else { weight };
         V::words_of_row(weight, &mut words[c / V::PER_WORD..]);
     }
     room.sums[i] += V::sum(sum);

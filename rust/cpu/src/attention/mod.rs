@@ -12,6 +12,7 @@ mod backward;
 mod decode;
 #[cfg(test)]
 mod decode_tests;
+mod dropout;
 mod forward;
 mod mask;
 mod packed;
@@ -22,6 +23,7 @@ mod tile;
 
 pub use backward::{backward, Given, Gradients};
 pub use decode::{decode, Decoding, Stored};
+pub use dropout::Dropout;
 pub use forward::{forward, Output};
 pub use problem::{Inputs, Problem};
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::dropout::Dropout;
 use super::mask::Mask;
 use super::packed::MOST_HEAD_DIM;
 use crate::team::Parts;
@@ -31,6 +32,8 @@ pub struct Problem {
     /// For each document where two responses begin, from its start: the second, to the end, does not see
     /// the first; or none.
     pub pairs: Vec<[usize; 2]>,
+    /// Which weights are dropped; or none.
+    pub dropout: Option<Dropout>,
 }
 
 /// Queries (tokens, heads, `head_dim`), keys and values (tokens, `kv_heads`, `head_dim`).

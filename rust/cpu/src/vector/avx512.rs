@@ -6,16 +6,18 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m256i, __m512, __m512bh, __m512i, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_ps,
-    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_div_ps, _mm512_dpbf16_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512,
-    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm_prefetch,
-    _MM_HINT_T1,
+    __m256i, __m512, __m512bh, __m512i, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_div_ps, _mm512_dpbf16_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_max_ps,
+    _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps,
+    _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_srli_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm_prefetch, _CMP_UNORD_Q, _MM_HINT_T1,
 };
 use std::mem::transmute;
 
-use super::{Vector, Work, MOST_LANES, MOST_PER_WORD, POWERS};
+use super::widened::FromBf16;
+use super::{kept_to, Vector, Work, MOST_LANES, MOST_PER_WORD, POWERS};
 
 const LANES: usize = MOST_LANES;
 
@@ -68,9 +70,11 @@ impl Vector for Avx512 {
     type Elements = __m512;
     const LANES: usize = LANES;
     const PER_WORD: usize = 1;
+    const REGISTERS: usize = 32;
 
     fn is_here() -> bool {
-        is_x86_feature_detected!("avx512f")
+        !kept_to(&["default", "avx2"])
+            && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
@@ -87,7 +91,29 @@ impl Vector for Avx512 {
 
     float_arithmetic!();
     float32_elements!(__m512);
-    ask!(f32);
+    ask!();
+}
+
+impl FromBf16 for Avx512 {
+    #[inline(always)]
+    fn widen_bf16(from: &[u16]) -> __m512 {
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from[..LANES].as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        }
+    }
+    #[inline(always)]
+    fn narrow_bf16(x: __m512, to: &mut [u16]) {
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+            let upper = _mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(rounded, is_nan, quiet));
+            _mm256_storeu_si256(to[..LANES].as_mut_ptr().cast(), _mm512_cvtepi32_epi16(upper));
+        }
+    }
 }
 
 impl Vector for Avx512Bf16 {
@@ -97,6 +123,7 @@ impl Vector for Avx512Bf16 {
     type Elements = __m512i;
     const LANES: usize = LANES;
     const PER_WORD: usize = 2;
+    const REGISTERS: usize = 32;
 
     fn is_here() -> bool {
         Avx512::is_here() && is_x86_feature_detected!("avx512bf16")
@@ -129,7 +156,7 @@ impl Vector for Avx512Bf16 {
     fn dot(to: __m512, x: __m512i, y: __m512i) -> __m512 {
         unsafe { _mm512_dpbf16_ps(to, transmute::<__m512i, __m512bh>(x), transmute::<__m512i, __m512bh>(y)) }
     }
-    ask!(u16);
+    ask!();
     #[inline(always)]
     fn word(part: impl Fn(usize) -> u16) -> u32 {
         u32::from(part(0)) | u32::from(part(1)) << 16
@@ -146,10 +173,7 @@ impl Vector for Avx512Bf16 {
     }
     #[inline(always)]
     fn widen(from: &[u16]) -> __m512 {
-        unsafe {
-            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from[..LANES].as_ptr().cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
-        }
+        Avx512::widen_bf16(from)
     }
     #[inline(always)]
     fn narrow(x: __m512, to: &mut [u16]) {

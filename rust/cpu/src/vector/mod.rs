@@ -11,13 +11,19 @@ mod shared;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
+mod widened;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::{Avx512, Avx512Bf16};
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
 pub use scalar::Scalar;
+pub use widened::Widened;
 
 /// Something to do with vectors; `run` is inlined whole.
 pub trait Work {
@@ -39,6 +45,8 @@ pub trait Vector: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Elements in a word.
     const PER_WORD: usize;
+    /// Vectors that the processor holds at once.
+    const REGISTERS: usize;
 
     /// Whether this processor has the instructions.
     fn is_here() -> bool;
@@ -79,8 +87,8 @@ pub trait Vector: Copy + Send + Sync + 'static {
     fn elements(from: &[Self::Element]) -> Self::Elements;
     /// `to + x * y`; a word's products are summed.
     fn dot(to: Self::Floats, x: Self::Elements, y: Self::Elements) -> Self::Floats;
-    /// Asks memory for the first of some elements, which are read later.
-    fn ask(from: &[Self::Element]);
+    /// Asks memory for the first of some things, which are read later.
+    fn ask<T>(from: &[T]);
 
     /// The word of elements `part(0)`, and `part(1)` if there are two.
     fn word(part: impl Fn(usize) -> Self::Element) -> Self::Word;
@@ -98,6 +106,15 @@ pub trait Vector: Copy + Send + Sync + 'static {
     fn words_of_rows(x: [Self::Floats; MOST_PER_WORD], to: &mut [Self::Word]);
 }
 
+/// Whether `ATEN_CPU_CAPABILITY`, by which torch is kept to less than the processor has, is one of some names.
+#[cfg(target_arch = "x86_64")]
+fn kept_to(names: &[&str]) -> bool {
+    use std::sync::LazyLock;
+    static NAME: LazyLock<String> =
+        LazyLock::new(|| std::env::var("ATEN_CPU_CAPABILITY").unwrap_or_default().to_lowercase());
+    names.contains(&NAME.as_str())
+}
+
 /// Lanes of the widest vectors there are.
 pub const MOST_LANES: usize = 16;
 
@@ -107,9 +124,17 @@ pub const MOST_PER_WORD: usize = 2;
 /// log2(e): powers of 2 are what processors compute.
 pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
 
+/// 2^-126 is the least power that is no subnormal number; where bits are made by hand, what is less gives that,
+/// 1e-38, in place of 0.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const LEAST_NORMAL_EXPONENT: f32 = -126.0;
+/// Above it the bits of a power would run over.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const MOST_EXPONENT: f32 = 127.0;
+
 /// 2^x within half of 0: the fit of degree 6 whose greatest relative error is least, 2e-9, with 1 at 0. In
 /// float32 it is off by 8e-8 at most; the Taylor series of that degree by 2.2e-7.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const POWERS: [f32; 7] = [
     1.0,
     std::f32::consts::LN_2,

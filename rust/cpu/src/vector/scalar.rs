@@ -1,5 +1,6 @@
 //! One number at a time on any processor: the slow twin of every other vector.
 
+use super::widened::{nearest, wide, FromBf16};
 use super::{Vector, Work, MOST_PER_WORD};
 
 /// Plain Rust over `f32`.
@@ -13,6 +14,7 @@ impl Vector for Scalar {
     type Elements = f32;
     const LANES: usize = 1;
     const PER_WORD: usize = 1;
+    const REGISTERS: usize = 16;
 
     fn is_here() -> bool {
         true
@@ -61,6 +63,15 @@ impl Vector for Scalar {
     fn greatest(x: f32) -> f32 {
         x
     }
-    fn ask(_: &[f32]) {}
+    fn ask<T>(_: &[T]) {}
     float32_elements!(f32);
+}
+
+impl FromBf16 for Scalar {
+    fn widen_bf16(from: &[u16]) -> f32 {
+        wide(from[0])
+    }
+    fn narrow_bf16(x: f32, to: &mut [u16]) {
+        to[0] = nearest(x);
+    }
 }

@@ -3,7 +3,7 @@
 //! Each intrinsic is called from a function that is inlined into `Vector::run`, as `avx512` says.
 
 /// Arithmetic of float32 in vectors of a type.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! arithmetic {
     ($floats:ty: $set:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident $max:ident
         $fma:ident) => {
@@ -99,9 +99,9 @@ macro_rules! float32_elements {
 /// Asks the second nearest cache for what is read later.
 #[cfg(target_arch = "x86_64")]
 macro_rules! ask {
-    ($element:ty) => {
+    () => {
         #[inline(always)]
-        fn ask(from: &[$element]) {
+        fn ask<T>(from: &[T]) {
             // Sound: the instruction reads nothing, wherever it points.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().cast()) }
         }
