@@ -92,6 +92,7 @@ class PretrainConfig(TrainingSettings):
     def __post_init__(self) -> None:
         """Checks what no single field can."""
         super().__post_init__()
+        PretrainObjective(z_loss=self.z_loss)
         self._check_scale()
         self._check_mup()
         self._check_names()
