@@ -22,6 +22,8 @@ from triptych.errors import ConfigError, IntegrityError
 from triptych.train.early_exit import ExitWatch
 from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import EvaluationLog, read_metrics
+from triptych.train.ranks import Ranks
+from triptych.train.run_lock import only_run_in
 
 SHAPE = ModelShape(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
 
@@ -264,6 +266,35 @@ def test_evaluation_sets_are_read_at_the_start_and_where_stages_end(settings, so
     wrong = dataclasses.replace(last, evaluation=("hold",))
     with pytest.raises(ConfigError, match=r"found `hold`"):
         dataclasses.replace(settings, stage=(wrong,))
+
+
+def test_a_model_that_begins_where_another_was_killed_is_read_at_the_start_itself(
+    settings, sources, tmp_path
+):
+    sets = {"held": str(sources / "held")}
+    killed = dataclasses.replace(settings, evaluation=sets)
+
+    def die(metrics):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(killed, Watch(on_step=die))  # before its first checkpoint
+    other = dataclasses.replace(killed, seed=settings.seed + 1)
+    fresh = dataclasses.replace(other, output=str(tmp_path / "fresh"))
+    for run in (other, fresh):
+        pretrain(run)
+    found, expected = (EvaluationLog(Path(x.output)).read() for x in (other, fresh))
+    assert found == expected
+
+
+def test_a_run_refused_beside_another_leaves_the_others_evaluations(settings, sources):
+    settings = dataclasses.replace(settings, evaluation={"held": str(sources / "held")})
+    path, other = Path(settings.output), dataclasses.replace(settings, seed=9)
+    path.mkdir()
+    (path / "evaluations.jsonl").write_text("")
+    with only_run_in(path, Ranks()), pytest.raises(ConfigError, match="locked by one"):
+        pretrain(other)
+    assert (path / "evaluations.jsonl").read_text() == ""
 
 
 def test_skipped_windows_change_nothing_before_them_and_are_in_the_account(settings):

@@ -117,6 +117,39 @@ def test_a_folder_without_a_name_is_not_the_current_one(kind):
         config.from_mapping(kind, {**smallest(kind), "output": ""})
 
 
+IMPOSSIBLE = {
+    "micro_batch_rows": 0,
+    "checkpoint_every_steps": 0,
+    "keep_checkpoints": 0,
+    "keep_every_steps": 0,
+    "max_bad_steps": 0,
+    "max_rewinds": -1,
+    "clip_norm": -1.0,
+    "spike_sigmas": -1.0,
+}
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_no_trainer_can_do_is_refused_at_its_line_before_a_run_begins(
+    kind, name, tmp_path
+):
+    path = tmp_path / "run.toml"
+    path.write_text(f"seed = 1\n{name} = {IMPOSSIBLE[name]}\n")
+    needed = {
+        PretrainConfig: ["tokenizer=x", "sources={}", "model.size=1m"],
+        SftConfig: ["model=x", "conversations=[]"],
+        DpoConfig: ["model=x", "preferences=[]"],
+    }
+    with pytest.raises(ConfigError, match=rf"run\.toml:2: {name}: expected"):
+        config.load(kind, path, ["output=x", *needed[kind]])
+
+
+def test_a_cost_of_logits_below_zero_is_refused_at_birth():
+    with pytest.raises(ConfigError, match=r"z_loss: expected at least 0, found -1"):
+        config.from_mapping(PretrainConfig, {**smallest(PretrainConfig), "z_loss": -1})
+
+
 @pytest.mark.parametrize("threads", [0, -1, 10**12])
 def test_threads_that_no_machine_has_are_refused_by_name(threads):
     with pytest.raises(ConfigError, match=f"threads: .* found {threads}"):

@@ -72,6 +72,7 @@ class DpoConfig(TrainingSettings):
 
     def __post_init__(self) -> None:
         """Checks what would be found behind the reference; a pair's tokens stay together."""
+        require_fixed(self.parallel, "dpo")
         super().__post_init__()
         check_duration(self.epochs, self.batch_size, self.warmup_fraction)
         self.objective(ReferenceLogps())
@@ -97,7 +98,6 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a pair, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
-    require_fixed(settings.parallel, "dpo")
     require_run_folder(settings.output)
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)

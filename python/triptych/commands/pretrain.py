@@ -38,9 +38,10 @@ from triptych.train import (
     checkpoint,
 )
 from triptych.train.bigram_start import start_from_bigrams
-from triptych.train.metrics import EVALUATIONS, EvaluationLog
+from triptych.train.metrics import EvaluationLog
 from triptych.train.mup import narrow_rates, narrow_start
-from triptych.train.ranks import is_first_process
+from triptych.train.ranks import Ranks, is_first_process
+from triptych.train.run_lock import only_run_in
 
 logger = logging.getLogger("triptych.train")
 
@@ -92,6 +93,7 @@ class PretrainConfig(TrainingSettings):
     def __post_init__(self) -> None:
         """Checks what no single field can."""
         super().__post_init__()
+        PretrainObjective(z_loss=self.z_loss)
         self._check_scale()
         self._check_mup()
         self._check_names()
@@ -329,16 +331,20 @@ def _checkpoints(settings: PretrainConfig) -> bool:
 def evaluate_start(
     settings: PretrainConfig, tokenizer: Tokenizer, model: Transformer
 ) -> None:
-    """Reads the evaluation sets with the weights that a run begins with, once.
+    """Reads the evaluation sets with the weights that a run begins with.
 
-    Of copies that come and go none is known to be the first yet: they do not.
+    Until there is a checkpoint, a run may begin again as another one, whose own lines
+    take the place of those that stand there. Of copies that come and go none is known to
+    be the first yet: they do not.
     """
     if settings.parallel.elastic is not None:
         return
-    begun = (Path(settings.output) / EVALUATIONS).exists() or _checkpoints(settings)
-    if settings.evaluation and not begun and is_first_process():
-        sets = {name: TokenShards(path) for name, path in settings.evaluation.items()}
-        _evaluate(settings, tokenizer, model, sets, {"step": 0, "stage": "initial"})
+    if not settings.evaluation or not is_first_process():
+        return
+    sets = {name: TokenShards(path) for name, path in settings.evaluation.items()}
+    with only_run_in(Path(settings.output), Ranks()):
+        if not _checkpoints(settings):
+            _evaluate(settings, tokenizer, model, sets, {"step": 0, "stage": "initial"})
 
 
 def _evaluate(

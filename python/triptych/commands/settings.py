@@ -24,6 +24,9 @@ from triptych.train import (
 from triptych.train.parallel import ParallelConfig
 from triptych.train.train_config import CompileChoice
 
+# Stands for stages that a command may know only later.
+_ANY_STAGE = StageConfig(stage="any", learning_rate=1.0, batch_size=1, steps=1)
+
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 RecomputeName = Literal["none", "selective", "full"]
 
@@ -87,12 +90,16 @@ class TrainingSettings:
     device: DeviceName = "auto"
 
     def __post_init__(self) -> None:
-        """Checks what is used before there is a Trainer: the folder, and the seed of the order."""
+        """Checks what is used before there is a Trainer, and what it would refuse itself.
+
+        Else a dry run would pass, and a run read its evaluation sets before it ended.
+        """
         if not self.output:
             raise ConfigError("output: expected a folder, found an empty name")
         # (seed, step) makes one number of 64 bits, see `gradient.step_seed`.
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed: expected from 0 to 2^32 - 1, found {self.seed}")
+        train_config(self, (_ANY_STAGE,))
 
 
 def check_duration(epochs: float, batch_size: int, warmup_fraction: float) -> None:

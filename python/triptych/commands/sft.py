@@ -63,6 +63,7 @@ class SftConfig(TrainingSettings):
 
     def __post_init__(self) -> None:
         """Checks how long it is to last."""
+        require_fixed(self.parallel, "sft")
         super().__post_init__()
         check_duration(self.epochs, self.batch_size, self.warmup_fraction)
 
@@ -75,7 +76,6 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a conversation, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
-    require_fixed(settings.parallel, "sft")
     require_run_folder(settings.output)
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)

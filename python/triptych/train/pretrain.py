@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, float64
 
+from triptych.errors import ConfigError
 from triptych.model.transformer import Transformer
 from triptych.train.batch import Batch
 from triptych.train.objective import LossSum
@@ -23,6 +25,14 @@ class PretrainObjective:
     z_loss: float = 0.0
     label_smoothing: float = 0.0
     name: str = "pretrain"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.z_loss < math.inf:
+            raise ConfigError(f"z_loss: expected at least 0, found {self.z_loss!r}")
+        if not 0.0 <= self.label_smoothing <= 1.0:
+            raise ConfigError(
+                f"label_smoothing: expected in [0, 1], found {self.label_smoothing!r}"
+            )
 
     @property
     def settings(self) -> dict[str, float]:

@@ -218,11 +218,12 @@ def sum_over(parameters: Sequence[Tensor], add_up: Callable[[Tensor], object]) -
 def _buckets(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Parameters in order, of one type a bucket, few enough that a copy is small."""
     bucket: list[Tensor] = []
+    numbers = 0  # in the bucket; experts may be thousands of small matrices
     for parameter in parameters:
-        numbers = sum(p.numel() for p in bucket) + parameter.numel()
+        numbers += parameter.numel()
         if bucket and (numbers > BUCKET_NUMBERS or parameter.dtype != bucket[0].dtype):
             yield bucket
-            bucket = []
+            bucket, numbers = [], parameter.numel()
         bucket.append(parameter)
     if bucket:
         yield bucket

@@ -37,6 +37,7 @@ class SftObjective:
             raise ConfigError(
                 f"per: expected `token` or `conversation`, found `{self.per}`"
             )
+        PretrainObjective(label_smoothing=self.label_smoothing)
 
     @property
     def settings(self) -> dict[str, str | float]:
