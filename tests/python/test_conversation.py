@@ -5,6 +5,7 @@ import tracemalloc
 
 import pytest
 
+from triptych import Tokenizer
 from triptych.conversation import (
     Conversation,
     read_conversations,
@@ -38,6 +39,18 @@ def test_of_a_preference_only_the_reply_is_supervised(tokenizer):
 def test_a_marker_spelled_out_in_a_text_never_becomes_one(tokenizer):
     ids = render(MESSAGES, tokenizer).ids
     assert ids.count(tokenizer.end_id) == len(MESSAGES)
+
+
+def test_a_marker_that_any_text_can_spell_is_refused(tokenizer, tmp_path):
+    plain = json.loads(tokenizer.to_str())
+    token = next(x for x in plain["added_tokens"] if x["content"] == "<|user|>")
+    token["special"] = False
+    foreign = Tokenizer.from_str(json.dumps(plain))
+    chat = Conversation("a", "", MESSAGES)
+    with pytest.raises(
+        ConfigError, match=r"`<\|user\|>`.*found one that is not special"
+    ):
+        write_conversations([chat], foreign, tmp_path / "tokens")
 
 
 def test_rendering_has_one_bos_and_ends_with_eos_or_the_assistants_turn(tokenizer):

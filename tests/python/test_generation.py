@@ -11,7 +11,7 @@ import torch
 
 from triptych import Tokenizer, generation, load_model
 from triptych.commands.chat import ChatConfig, Session, chat
-from triptych.conversation import render
+from triptych.conversation import has_markers, render
 from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, _draw, generate, stream
 from triptych.language_model import LanguageModel, opening_ids
@@ -243,17 +243,20 @@ def test_the_oldest_questions_go_with_their_answers_and_the_system_message_stays
     assert session.messages == before
 
 
+# What must be there; the Falcons and the Phis have tokens for the roles alone.
+@pytest.mark.parametrize("name", ["user", "end", "bos", "eos"])
 def test_a_chat_without_markers_is_refused_before_its_first_line(
-    tiny_model, tokenizer, tmp_path
+    tiny_model, tokenizer, tmp_path, name
 ):
-    foreign = tokenizer.to_str().replace("<|user|>", "<|human|>")
+    foreign = tokenizer.to_str().replace(f"<|{name}|>", "<|other|>")
     (tmp_path / "tokenizer.json").write_text(foreign)
     opened = LanguageModel(tiny_model, tmp_path)
-    message = r"expected a token `<\|user\|>`.*found none"
+    message = rf"expected a token `<\|{name}\|>`.*found none"
     with pytest.raises(ConfigError, match=message):
         Session(ChatConfig(model="published"), opened)
     with pytest.raises(ConfigError, match=message):
         render([{"role": "user", "content": "a"}], opened.tokenizer)
+    assert not has_markers(opened.tokenizer)
 
 
 def test_a_prompt_that_is_no_utf8_is_named(model_folder):
