@@ -99,9 +99,13 @@ def test_tokens_are_drawn_as_often_as_their_probabilities_say(
     assert chi2 < free + 5 * math.sqrt(2 * free) + 5
 
 
-def test_logits_that_are_no_numbers_are_an_error():
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_an_error(bad, temperature):
+    logits = torch.zeros(9)
+    logits[4] = bad
     with pytest.raises(ConfigError, match="logits: expected numbers, found NaN"):
-        _draw(torch.full((9,), torch.nan), Sampling(temperature=1.0), torch.Generator())
+        _draw(logits, Sampling(temperature=temperature), torch.Generator())
 
 
 def test_top_k_of_one_and_a_tiny_top_p_are_greedy(tiny_model):
