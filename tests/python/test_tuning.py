@@ -172,6 +172,19 @@ def test_the_texts_that_a_run_was_trained_with_are_not_replaced(
     assert verb(make(written(record))).step == 1
 
 
+@pytest.mark.parametrize(("verb", "record"), [(sft.sft, CHAT), (dpo.dpo, PAIR)])
+def test_a_run_goes_on_with_its_texts_by_another_path(
+    chats, pairs, written, tmp_path, monkeypatch, verb, record
+):
+    make = {sft.sft: chats, dpo.dpo: pairs}[verb]
+    (path,) = written(record)
+    done = verb(make((path,)))
+    before = bytes_in(tmp_path / "run" / "tokens")
+    monkeypatch.chdir(tmp_path)
+    assert verb(make((Path(path).name,))).step == done.step
+    assert bytes_in(tmp_path / "run" / "tokens") == before
+
+
 def test_another_process_finds_what_the_first_one_rendered(
     chats, written, tokenizer, tmp_path, monkeypatch
 ):
