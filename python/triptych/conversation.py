@@ -192,6 +192,8 @@ def _conversation(record: dict[str, Any], where: str) -> Conversation:
     messages = _messages(record, "messages", where)
     if not any(message["role"] == "assistant" for message in messages):
         raise InputError(f"{where}: `messages` has no assistant turn: nothing to learn")
+    for index, item in enumerate(record["messages"]):
+        _refuse_weighed(item, f"{where}: `messages[{index}]`")
     return Conversation(_id(record, where), _source(record, where), messages)
 
 
@@ -239,6 +241,8 @@ def _message(item: Any, where: str) -> Message:
 # answer without the call that it is, or without the thoughts before it.
 _UNREAD_OF_RECORDS = ("tools", "functions")
 _UNREAD_OF_MESSAGES = ("tool_calls", "function_call", "reasoning_content", "thinking")
+# What OpenAI, Mistral and axolotl have beside a turn that is not to be learnt, as a 0.
+_WEIGHTS = ("weight", "train")
 
 
 def _refuse_unread(item: Mapping[str, Any], names: Sequence[str], where: str) -> None:
@@ -249,6 +253,17 @@ def _refuse_unread(item: Mapping[str, Any], names: Sequence[str], where: str) ->
             f"{where}: expected all words in `content`, found also `{found[0]}`, which "
             "is not read: write it into a `content`, or leave it out"
         )
+
+
+def _refuse_weighed(item: Mapping[str, Any], where: str) -> None:
+    """Raises `InputError` for a turn of the assistant that is not to count in full."""
+    for name in _WEIGHTS if item["role"] == "assistant" else ():
+        if item.get(name) not in (None, 1):
+            raise InputError(
+                f"{where}: `{name}`: expected 1, as every turn of the assistant is "
+                f"learnt, found {item[name]!r:.40}: leave out the key to learn the turn, "
+                "or else the turn"
+            )
 
 
 def _id(record: dict[str, Any], where: str) -> str:

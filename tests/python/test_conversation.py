@@ -132,6 +132,14 @@ BAD_CONVERSATIONS = [
         {"tools": [{"name": "f"}], "messages": [{"role": "assistant", "content": ""}]},
         "expected all words in `content`, found also `tools`",
     ),
+    (
+        {"messages": [{"role": "assistant", "content": "4", "weight": 0}]},
+        "`messages[0]`: `weight`: expected 1, as every turn of the assistant is learnt",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": "4", "train": False}]},
+        "`messages[0]`: `train`: expected 1, as every turn of the assistant is learnt",
+    ),
     ({"messages": [{"role": "user", "content": "x"}]}, "no assistant turn"),
     ([1], "expected a JSON object, found list"),
 ]
@@ -150,7 +158,10 @@ def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, record, message)
 
 
 def test_keys_without_a_value_are_as_absent_ones(tmp_path):
-    turns = [{**turn, "tool_calls": None, "thinking": ""} for turn in MESSAGES[1:3]]
+    turns = [
+        {**turn, "tool_calls": None, "thinking": "", "weight": 1}
+        for turn in MESSAGES[1:3]
+    ]
     record = {"id": None, "source": None, "tools": [], "messages": turns}
     (tmp_path / "chats.jsonl").write_text(json.dumps(record))
     (found,) = read_conversations([tmp_path / "chats.jsonl"])
