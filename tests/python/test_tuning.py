@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from triptych._core import write_token_shards
 from triptych.commands import dpo, sft
+from triptych.commands.shell import StepProgress
 from triptych.conversation import (
     read_conversations,
     read_preferences,
@@ -227,7 +228,22 @@ def test_shards_of_another_kind_are_refused(chats, pairs, folders):
                 plan(make(paths))
 
 
-def test_questions_longer_than_many_steps_are_no_sign_of_divergence(chats, written):
+@pytest.mark.parametrize("per_unit", [1, 2])
+def test_shards_of_which_nothing_is_supervised_are_refused(
+    chats, pairs, tokenizer, tmp_path, per_unit
+):
+    # The first token of a text is predicted by none, so its mask is nothing to learn.
+    text = ("a", "web", [1, 8, 9, 2], bytes([1, 0, 0, 0]))
+    folder = str(tmp_path / "masked")
+    write_token_shards([text] * 4, tokenizer, folder, per_unit)
+    plan, make = {1: (sft.plan, chats), 2: (dpo.plan, pairs)}[per_unit]
+    with pytest.raises(ConfigError, match="expected tokens that are supervised, found"):
+        plan(make((folder,)))
+
+
+def test_questions_longer_than_many_steps_are_no_sign_of_divergence(
+    chats, written, capsys
+):
     ask = said("user", "one latte please " * 40)
     asked = {"messages": [ask, said("assistant", "ok")]}
     settings = chats(written(asked, CHAT), batch_size=1, seq_len=8, max_bad_steps=2)
@@ -236,6 +252,8 @@ def test_questions_longer_than_many_steps_are_no_sign_of_divergence(chats, writt
     empty = [line for line in lines if line["count"] == 0]
     assert len(empty) > 4
     assert {line["fault"] for line in empty} == {"nothing_supervised"}
+    StepProgress("sft").step(empty[0])
+    assert capsys.readouterr().err.endswith(", nothing supervised\n")
     assert result.skipped_steps == len(empty) < len(lines) == result.step
 
 
