@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from triptych._core import write_token_shards
+from triptych._core import Tokenizer, write_token_shards
 from triptych.commands import dpo, sft
+from triptych.commands.export import ExportConfig, export
 from triptych.commands.shell import StepProgress
 from triptych.conversation import (
+    CHAT_TEMPLATE,
     read_conversations,
     read_preferences,
     write_conversations,
@@ -20,6 +22,7 @@ from triptych.conversation import (
 from triptych.data import TokenShards
 from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte, text_bytes, token_loss
+from triptych.language_model import load_model
 from triptych.train.metrics import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -239,6 +242,44 @@ def test_shards_of_which_nothing_is_supervised_are_refused(
     plan, make = {1: (sft.plan, chats), 2: (dpo.plan, pairs)}[per_unit]
     with pytest.raises(ConfigError, match="expected tokens that are supervised, found"):
         plan(make((folder,)))
+
+
+@pytest.fixture
+def published(model_folder):
+    """A model folder of others, with a template and several ids that end a text."""
+    for name in ("manifest.json", "manifest.sha256"):
+        (model_folder / name).unlink()
+    (model_folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    ends = {"eos_token_id": [2, 6, 9], "pad_token_id": 0}
+    (model_folder / "generation_config.json").write_text(json.dumps(ends))
+    return model_folder
+
+
+def test_what_surrounds_a_published_model_is_still_there_when_it_was_tuned(
+    chats, published, tmp_path
+):
+    path = published / "tokenizer.json"
+    path.write_text(path.read_text().replace("<|user|>", "<|human|>"))
+    foreign, folder = Tokenizer.from_file(str(path)), str(tmp_path / "shards")
+    rendered = ("a", "web", [1, 8, 9, 2], bytes([0, 1, 1, 1]))
+    write_token_shards([rendered] * 4, foreign, folder, 1)
+    done = sft.sft(chats((folder,)))
+    assert 9 in load_model(done.checkpoint_folder).stop_ids
+    out = tmp_path / "out"
+    export(ExportConfig(model=str(done.checkpoint_folder), output=str(out)))
+    for name in ("chat_template.jinja", "generation_config.json"):
+        assert (out / name).read_text() == (published / name).read_text()
+
+
+def test_a_model_tuned_on_conversations_is_exported_with_the_template_it_learnt(
+    chats, written, published, tmp_path
+):
+    done = sft.sft(chats(written(CHAT), model=str(published)))
+    out = tmp_path / "out"
+    export(ExportConfig(model=str(done.checkpoint_folder), output=str(out)))
+    settings = json.loads((out / "tokenizer_config.json").read_text())
+    assert settings["chat_template"] == CHAT_TEMPLATE
+    assert not (out / "chat_template.jinja").exists()
 
 
 def test_questions_longer_than_many_steps_are_no_sign_of_divergence(
