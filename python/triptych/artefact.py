@@ -69,12 +69,14 @@ class Manifest:
 class Draft:
     """A folder being written; a leftover of a killed run is removed first.
 
+    Where `target` is a link, the folder that it names is written, beside that folder.
+
     Used as a context manager. Left without `commit`, it keeps its temporary name and
     the folder that stood at `target` before is untouched.
     """
 
     def __init__(self, target: Path | str) -> None:
-        self.target = Path(target)
+        self.target = _linked(Path(target))
         self.folder = self.folder_of(self.target)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -94,7 +96,8 @@ class Draft:
     @staticmethod
     def folder_of(target: Path) -> Path:
         """Where `target` is being written, for others who write into it as well."""
-        return target.with_name(f"{_DRAFT}{target.name}")
+        meant = _linked(target)
+        return meant.with_name(f"{_DRAFT}{meant.name}")
 
     def path(self, name: str) -> Path:
         """Path of a file inside the draft."""
@@ -139,6 +142,11 @@ class Draft:
         self.folder.rename(self.target)
         _sync(self.target.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _linked(target: Path) -> Path:
+    """What a link names: a link itself cannot be put aside and removed like a folder."""
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
 
 
 def remove(folder: Path) -> None:

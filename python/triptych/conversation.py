@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ROLES = ("system", "user", "assistant")
 END_OF_TURN = "<|end|>"
+MARKERS = ("<|bos|>", *(f"<|{role}|>" for role in ROLES), END_OF_TURN, "<|eos|>")
 
 CHAT_TEMPLATE = (
     "{{ '<|bos|>' }}"
@@ -86,7 +87,7 @@ def render(
 
     Args:
         messages: role and content each.
-        tokenizer: must know the role markers and `<|end|>`.
+        tokenizer: must have all of `MARKERS`.
         supervise_from: index of the first message whose assistant words count; 0
             supervises every assistant turn, `len(prompt)` only those of a reply.
         add_generation_prompt: end with `<|assistant|>` for the model to go on from,
@@ -94,47 +95,67 @@ def render(
 
     Raises:
         InputError: for an unknown role.
-        ConfigError: the tokenizer has no marker for a role.
+        ConfigError: the tokenizer has no such marker.
     """
+    bos, *_, end, eos = (_marker(name, tokenizer) for name in MARKERS)
     out = Rendered()
-    out.extend([tokenizer.bos_id], supervised=False)
+    out.extend([bos], supervised=False)
     contents = tokenizer.encode_batch([message["content"] for message in messages])
     for index, (message, content) in enumerate(zip(messages, contents, strict=True)):
         supervised = message["role"] == "assistant" and index >= supervise_from
-        out.extend([_marker(message["role"], tokenizer)], supervised=False)
-        out.extend([*content, tokenizer.end_id], supervised=supervised)
+        out.extend([_role_marker(message["role"], tokenizer)], supervised=False)
+        out.extend([*content, end], supervised=supervised)
     if add_generation_prompt:
-        out.extend([_marker("assistant", tokenizer)], supervised=False)
+        out.extend([_role_marker("assistant", tokenizer)], supervised=False)
     else:
-        out.extend([tokenizer.eos_id], supervised=False)
+        out.extend([eos], supervised=False)
     return out
 
 
-def _marker(role: str, tokenizer: Tokenizer) -> int:
+def _role_marker(role: str, tokenizer: Tokenizer) -> int:
     if role not in ROLES:
         raise InputError(f"role: expected one of {', '.join(ROLES)}, found `{role}`")
-    marker = tokenizer.token_to_id(f"<|{role}|>")
+    return _marker(f"<|{role}|>", tokenizer)
+
+
+def _marker(name: str, tokenizer: Tokenizer) -> int:
+    """The id of a marker, and of no other token that would end a turn or a text.
+
+    Falcon 3 and Phi have tokens for the roles, but close and open otherwise: their models
+    would learn conversations that neither their template nor ours writes.
+    """
+    marker = tokenizer.token_to_id(name)
     if marker is None:
-        raise ConfigError(
-            f"tokenizer: expected a token `<|{role}|>`, as triptych's conversations have "
-            "it, found none: take a model whose tokenizer was trained by triptych"
-        )
+        raise _no_marker(name, "none")
     return marker
+
+
+def _no_marker(name: str, found: str) -> ConfigError:
+    return ConfigError(
+        f"tokenizer: expected a token `{name}`, as triptych's conversations have it, "
+        f"found {found}: take a model whose tokenizer was trained by triptych"
+    )
 
 
 def has_markers(tokenizer: Tokenizer) -> bool:
     """Whether conversations can be rendered with a tokenizer."""
-    return all(tokenizer.token_to_id(f"<|{role}|>") is not None for role in ROLES)
+    try:
+        require_markers(tokenizer)
+    except ConfigError:
+        return False
+    return True
 
 
 def require_markers(tokenizer: Tokenizer) -> None:
     """Refuses a tokenizer that conversations cannot be rendered with.
 
     Raises:
-        ConfigError: naming the first marker that it has no token for.
+        ConfigError: naming the first marker that it has no token for, or one that a text
+            may spell, as it is not declared special.
     """
-    for role in ROLES:
-        _marker(role, tokenizer)
+    for name in MARKERS:
+        if _marker(name, tokenizer) in tokenizer.encode(name):
+            raise _no_marker(name, "one that is not special, which any text can spell")
 
 
 def read_conversations(paths: Iterable[str | Path]) -> Iterator[Conversation]:
@@ -171,6 +192,8 @@ def _conversation(record: dict[str, Any], where: str) -> Conversation:
     messages = _messages(record, "messages", where)
     if not any(message["role"] == "assistant" for message in messages):
         raise InputError(f"{where}: `messages` has no assistant turn: nothing to learn")
+    for index, item in enumerate(record["messages"]):
+        _refuse_weighed(item, f"{where}: `messages[{index}]`")
     return Conversation(_id(record, where), _source(record, where), messages)
 
 
@@ -218,6 +241,8 @@ def _message(item: Any, where: str) -> Message:
 # answer without the call that it is, or without the thoughts before it.
 _UNREAD_OF_RECORDS = ("tools", "functions")
 _UNREAD_OF_MESSAGES = ("tool_calls", "function_call", "reasoning_content", "thinking")
+# What OpenAI, Mistral and axolotl have beside a turn that is not to be learnt, as a 0.
+_WEIGHTS = ("weight", "train")
 
 
 def _refuse_unread(item: Mapping[str, Any], names: Sequence[str], where: str) -> None:
@@ -228,6 +253,17 @@ def _refuse_unread(item: Mapping[str, Any], names: Sequence[str], where: str) ->
             f"{where}: expected all words in `content`, found also `{found[0]}`, which "
             "is not read: write it into a `content`, or leave it out"
         )
+
+
+def _refuse_weighed(item: Mapping[str, Any], where: str) -> None:
+    """Raises `InputError` for a turn of the assistant that is not to count in full."""
+    for name in _WEIGHTS if item["role"] == "assistant" else ():
+        if item.get(name) not in (None, 1):
+            raise InputError(
+                f"{where}: `{name}`: expected 1, as every turn of the assistant is "
+                f"learnt, found {item[name]!r:.40}: leave out the key to learn the turn, "
+                "or else the turn"
+            )
 
 
 def _id(record: dict[str, Any], where: str) -> str:
@@ -258,7 +294,9 @@ def write_conversations(
 
     Raises:
         InputError: if there are none.
+        ConfigError: the tokenizer lacks a marker.
     """
+    require_markers(tokenizer)
     rendered = [
         (c.id, c.source, *_parts(render(c.messages, tokenizer))) for c in conversations
     ]
@@ -274,7 +312,9 @@ def write_preferences(
 
     Raises:
         InputError: if there are none.
+        ConfigError: the tokenizer lacks a marker.
     """
+    require_markers(tokenizer)
     rendered = []
     for pair in preferences:
         for name, reply in (("chosen", pair.chosen), ("rejected", pair.rejected)):

@@ -318,7 +318,7 @@ def require_rendered(folder: str | Path, *, documents_per_unit: int) -> None:
 
     Raises:
         ConfigError: a text that nobody asked about would be learnt, or a reply that
-            somebody rejected.
+            somebody rejected; or nothing at all would be.
     """
     content = artefact.read_manifest(folder, TOKENS_FORMAT).content
     kinds = {1: "conversations", 2: "preference pairs"}
@@ -328,6 +328,12 @@ def require_rendered(folder: str | Path, *, documents_per_unit: int) -> None:
         raise ConfigError(
             f"`{folder}`: expected token shards of {kinds[documents_per_unit]}, with a "
             f"mask of what is supervised, found those of {found}"
+        )
+    tokens = TokenShards(folder)
+    if not any(tokens.mask(index)[1:].any() for index in range(len(tokens))):
+        raise ConfigError(
+            f"`{folder}`: expected tokens that are supervised, found none: every mask is "
+            "0, so that nothing would be learnt; write the shards again with the masks"
         )
 
 

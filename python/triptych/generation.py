@@ -195,13 +195,15 @@ def _right_padded(prompts: list[list[int]]) -> Tensor:
 
 def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
     """One token from logits (vocab_size,)."""
+    largest, likeliest = logits.max(-1)
+    found = "NaN or infinity, from the model's weights"
+    _check(bool(largest.isfinite()), "logits", "numbers", found)
     if sampling.temperature == 0:
-        return int(logits.argmax())
+        return int(likeliest)
     # Off their largest, as doubles: over a tiny temperature logits would be infinite.
-    scaled = (logits.double() - logits.max()) / sampling.temperature
+    scaled = (logits.double() - largest) / sampling.temperature
     probabilities, ids = _nucleus(scaled, sampling)
     sums = probabilities.cumsum(-1)
-    _check(bool(sums[-1] > 0), "logits", "numbers", "NaN, from the model's weights")
     drawn = torch.rand((), dtype=torch.float64, generator=generator) * sums[-1]
     # Rounding may put it at the sum of all.
     place = min(int(torch.searchsorted(sums, drawn, right=True)), len(sums) - 1)

@@ -156,7 +156,8 @@ def _latest(run: Path) -> Path:
         return run
     if checkpoints := _checkpoints(run):
         return checkpoints[-1].parent
-    found = "a folder without one" if run.is_dir() else "no such folder"
+    beside = "a file" if run.exists() else "no such folder"
+    found = "a folder without one" if run.is_dir() else beside
     raise ConfigError(
         f"no model at `{run}`: expected a folder with `config.json`, a checkpoint "
         f"`step-…`, or a run that holds one; found {found}"

@@ -25,6 +25,7 @@ def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 # (arguments, exit status, what standard error must say)
 BAD_CALLS = [
     (["generate", "nowhere", "--prompt", "x"], 2, "no model at `nowhere`: expected"),
+    (["chat", __file__], 2, "a run that holds one; found a file"),
     (["pretrain", "--config", "nowhere.toml"], 2, "no configuration at `nowhere.toml`"),
     (["pretrain", "--set", "stepz=3"], 2, "stepz: unknown key"),
     (["sft", "--set", "output=x"], 2, "model: required, found nothing"),

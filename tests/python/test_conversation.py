@@ -5,6 +5,7 @@ import tracemalloc
 
 import pytest
 
+from triptych import Tokenizer
 from triptych.conversation import (
     Conversation,
     read_conversations,
@@ -38,6 +39,18 @@ def test_of_a_preference_only_the_reply_is_supervised(tokenizer):
 def test_a_marker_spelled_out_in_a_text_never_becomes_one(tokenizer):
     ids = render(MESSAGES, tokenizer).ids
     assert ids.count(tokenizer.end_id) == len(MESSAGES)
+
+
+def test_a_marker_that_any_text_can_spell_is_refused(tokenizer, tmp_path):
+    plain = json.loads(tokenizer.to_str())
+    token = next(x for x in plain["added_tokens"] if x["content"] == "<|user|>")
+    token["special"] = False
+    foreign = Tokenizer.from_str(json.dumps(plain))
+    chat = Conversation("a", "", MESSAGES)
+    with pytest.raises(
+        ConfigError, match=r"`<\|user\|>`.*found one that is not special"
+    ):
+        write_conversations([chat], foreign, tmp_path / "tokens")
 
 
 def test_rendering_has_one_bos_and_ends_with_eos_or_the_assistants_turn(tokenizer):
@@ -119,6 +132,14 @@ BAD_CONVERSATIONS = [
         {"tools": [{"name": "f"}], "messages": [{"role": "assistant", "content": ""}]},
         "expected all words in `content`, found also `tools`",
     ),
+    (
+        {"messages": [{"role": "assistant", "content": "4", "weight": 0}]},
+        "`messages[0]`: `weight`: expected 1, as every turn of the assistant is learnt",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": "4", "train": False}]},
+        "`messages[0]`: `train`: expected 1, as every turn of the assistant is learnt",
+    ),
     ({"messages": [{"role": "user", "content": "x"}]}, "no assistant turn"),
     ([1], "expected a JSON object, found list"),
 ]
@@ -137,7 +158,10 @@ def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, record, message)
 
 
 def test_keys_without_a_value_are_as_absent_ones(tmp_path):
-    turns = [{**turn, "tool_calls": None, "thinking": ""} for turn in MESSAGES[1:3]]
+    turns = [
+        {**turn, "tool_calls": None, "thinking": "", "weight": 1}
+        for turn in MESSAGES[1:3]
+    ]
     record = {"id": None, "source": None, "tools": [], "messages": turns}
     (tmp_path / "chats.jsonl").write_text(json.dumps(record))
     (found,) = read_conversations([tmp_path / "chats.jsonl"])

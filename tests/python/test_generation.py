@@ -11,7 +11,7 @@ import torch
 
 from triptych import Tokenizer, generation, load_model
 from triptych.commands.chat import ChatConfig, Session, chat
-from triptych.conversation import render
+from triptych.conversation import has_markers, render
 from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, _draw, generate, stream
 from triptych.language_model import LanguageModel, opening_ids
@@ -99,9 +99,13 @@ def test_tokens_are_drawn_as_often_as_their_probabilities_say(
     assert chi2 < free + 5 * math.sqrt(2 * free) + 5
 
 
-def test_logits_that_are_no_numbers_are_an_error():
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_an_error(bad, temperature):
+    logits = torch.zeros(9)
+    logits[4] = bad
     with pytest.raises(ConfigError, match="logits: expected numbers, found NaN"):
-        _draw(torch.full((9,), torch.nan), Sampling(temperature=1.0), torch.Generator())
+        _draw(logits, Sampling(temperature=temperature), torch.Generator())
 
 
 def test_top_k_of_one_and_a_tiny_top_p_are_greedy(tiny_model):
@@ -243,17 +247,20 @@ def test_the_oldest_questions_go_with_their_answers_and_the_system_message_stays
     assert session.messages == before
 
 
+# What must be there; the Falcons and the Phis have tokens for the roles alone.
+@pytest.mark.parametrize("name", ["user", "end", "bos", "eos"])
 def test_a_chat_without_markers_is_refused_before_its_first_line(
-    tiny_model, tokenizer, tmp_path
+    tiny_model, tokenizer, tmp_path, name
 ):
-    foreign = tokenizer.to_str().replace("<|user|>", "<|human|>")
+    foreign = tokenizer.to_str().replace(f"<|{name}|>", "<|other|>")
     (tmp_path / "tokenizer.json").write_text(foreign)
     opened = LanguageModel(tiny_model, tmp_path)
-    message = r"expected a token `<\|user\|>`.*found none"
+    message = rf"expected a token `<\|{name}\|>`.*found none"
     with pytest.raises(ConfigError, match=message):
         Session(ChatConfig(model="published"), opened)
     with pytest.raises(ConfigError, match=message):
         render([{"role": "user", "content": "a"}], opened.tokenizer)
+    assert not has_markers(opened.tokenizer)
 
 
 def test_a_prompt_that_is_no_utf8_is_named(model_folder):

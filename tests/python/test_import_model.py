@@ -274,6 +274,18 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, tiny_model):
     assert (tmp_path / "empty" / "model.safetensors").exists()
 
 
+def test_an_export_by_a_link_replaces_what_the_link_names(tmp_path, tiny_model):
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    link.symlink_to(disk)
+    for seed in range(3):
+        torch.nn.init.normal_(tiny_model.lm_head.weight)
+        huggingface.export(tiny_model, link, verified=seed == 2)
+    assert link.is_symlink()
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["disk", "link"]
+    reread = huggingface.load_model(disk)
+    assert torch.equal(reread.lm_head.weight, tiny_model.lm_head.weight)
+
+
 def test_a_model_without_a_tokenizer_is_exported_without_one(tmp_path):
     source = foreign_folder(tmp_path / "source", "llama")
     for path in source.glob("*token*"):

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from triptych._core import write_token_shards
+from triptych._core import Tokenizer, write_token_shards
 from triptych.commands import dpo, sft
+from triptych.commands.export import ExportConfig, export
+from triptych.commands.shell import StepProgress
 from triptych.conversation import (
+    CHAT_TEMPLATE,
     read_conversations,
     read_preferences,
     write_conversations,
@@ -19,6 +22,7 @@ from triptych.conversation import (
 from triptych.data import TokenShards
 from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte, text_bytes, token_loss
+from triptych.language_model import load_model
 from triptych.train.metrics import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -172,6 +176,19 @@ def test_the_texts_that_a_run_was_trained_with_are_not_replaced(
     assert verb(make(written(record))).step == 1
 
 
+@pytest.mark.parametrize(("verb", "record"), [(sft.sft, CHAT), (dpo.dpo, PAIR)])
+def test_a_run_goes_on_with_its_texts_by_another_path(
+    chats, pairs, written, tmp_path, monkeypatch, verb, record
+):
+    make = {sft.sft: chats, dpo.dpo: pairs}[verb]
+    (path,) = written(record)
+    done = verb(make((path,)))
+    before = bytes_in(tmp_path / "run" / "tokens")
+    monkeypatch.chdir(tmp_path)
+    assert verb(make((Path(path).name,))).step == done.step
+    assert bytes_in(tmp_path / "run" / "tokens") == before
+
+
 def test_another_process_finds_what_the_first_one_rendered(
     chats, written, tokenizer, tmp_path, monkeypatch
 ):
@@ -214,7 +231,60 @@ def test_shards_of_another_kind_are_refused(chats, pairs, folders):
                 plan(make(paths))
 
 
-def test_questions_longer_than_many_steps_are_no_sign_of_divergence(chats, written):
+@pytest.mark.parametrize("per_unit", [1, 2])
+def test_shards_of_which_nothing_is_supervised_are_refused(
+    chats, pairs, tokenizer, tmp_path, per_unit
+):
+    # The first token of a text is predicted by none, so its mask is nothing to learn.
+    text = ("a", "web", [1, 8, 9, 2], bytes([1, 0, 0, 0]))
+    folder = str(tmp_path / "masked")
+    write_token_shards([text] * 4, tokenizer, folder, per_unit)
+    plan, make = {1: (sft.plan, chats), 2: (dpo.plan, pairs)}[per_unit]
+    with pytest.raises(ConfigError, match="expected tokens that are supervised, found"):
+        plan(make((folder,)))
+
+
+@pytest.fixture
+def published(model_folder):
+    """A model folder of others, with a template and several ids that end a text."""
+    for name in ("manifest.json", "manifest.sha256"):
+        (model_folder / name).unlink()
+    (model_folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    ends = {"eos_token_id": [2, 6, 9], "pad_token_id": 0}
+    (model_folder / "generation_config.json").write_text(json.dumps(ends))
+    return model_folder
+
+
+def test_what_surrounds_a_published_model_is_still_there_when_it_was_tuned(
+    chats, published, tmp_path
+):
+    path = published / "tokenizer.json"
+    path.write_text(path.read_text().replace("<|user|>", "<|human|>"))
+    foreign, folder = Tokenizer.from_file(str(path)), str(tmp_path / "shards")
+    rendered = ("a", "web", [1, 8, 9, 2], bytes([0, 1, 1, 1]))
+    write_token_shards([rendered] * 4, foreign, folder, 1)
+    done = sft.sft(chats((folder,)))
+    assert 9 in load_model(done.checkpoint_folder).stop_ids
+    out = tmp_path / "out"
+    export(ExportConfig(model=str(done.checkpoint_folder), output=str(out)))
+    for name in ("chat_template.jinja", "generation_config.json"):
+        assert (out / name).read_text() == (published / name).read_text()
+
+
+def test_a_model_tuned_on_conversations_is_exported_with_the_template_it_learnt(
+    chats, written, published, tmp_path
+):
+    done = sft.sft(chats(written(CHAT), model=str(published)))
+    out = tmp_path / "out"
+    export(ExportConfig(model=str(done.checkpoint_folder), output=str(out)))
+    settings = json.loads((out / "tokenizer_config.json").read_text())
+    assert settings["chat_template"] == CHAT_TEMPLATE
+    assert not (out / "chat_template.jinja").exists()
+
+
+def test_questions_longer_than_many_steps_are_no_sign_of_divergence(
+    chats, written, capsys
+):
     ask = said("user", "one latte please " * 40)
     asked = {"messages": [ask, said("assistant", "ok")]}
     settings = chats(written(asked, CHAT), batch_size=1, seq_len=8, max_bad_steps=2)
@@ -223,6 +293,8 @@ def test_questions_longer_than_many_steps_are_no_sign_of_divergence(chats, writt
     empty = [line for line in lines if line["count"] == 0]
     assert len(empty) > 4
     assert {line["fault"] for line in empty} == {"nothing_supervised"}
+    StepProgress("sft").step(empty[0])
+    assert capsys.readouterr().err.endswith(", nothing supervised\n")
     assert result.skipped_steps == len(empty) < len(lines) == result.step
 
 

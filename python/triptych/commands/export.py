@@ -11,6 +11,7 @@ from typing import Any
 from triptych.conversation import CHAT_TEMPLATE, has_markers
 from triptych.language_model import LanguageModel, load_model
 from triptych.model.huggingface import export as write_folder
+from triptych.train.checkpoint import STATE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,8 @@ class ExportConfig:
 def export(settings: ExportConfig) -> Path:
     """Writes weights, configuration, tokenizer and chat template; returns the folder.
 
-    Tokenizer and template of an imported model are its own; the template of a model
-    trained here is triptych's, if its tokenizer has the markers of a conversation. What
+    Tokenizer and template of an imported model are its own, tuned or not; the template of
+    a model trained here is triptych's, if its tokenizer has the markers of a conversation. What
     was written is read back and compared first.
 
     Raises:
@@ -43,11 +44,17 @@ def write(
     source = opened.folder
     made_from = made_from or {}
     tokenizer = source / "tokenizer.json"
-    if (source / "tokenizer_config.json").is_file() or not tokenizer.is_file():
+    has_own = (source / "tokenizer_config.json").is_file() and not _learnt_ours(opened)
+    if has_own or not tokenizer.is_file():
         write_folder(opened.model, output, carried=source, made_from=made_from)
         return
     template = CHAT_TEMPLATE if has_markers(opened.tokenizer) else None
     write_folder(opened.model, output, tokenizer, template, made_from=made_from)
+
+
+def _learnt_ours(opened: LanguageModel) -> bool:
+    """Whether it was tuned on conversations as we write them, whatever it had before."""
+    return (opened.folder / STATE).is_file() and has_markers(opened.tokenizer)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
-from triptych.artefact import FILE_NAME, sha256_file
+from triptych.artefact import FILE_NAME, read_manifest
 from triptych.commands.settings import TrainingSettings, check_duration, train_config
 from triptych.commands.shell import finish
 from triptych.commands.training import (
@@ -25,7 +25,7 @@ from triptych.commands.training import (
 )
 from triptych.conversation import read_conversations, write_conversations
 from triptych.curriculum import StageConfig
-from triptych.data import OrderedRows, TokenShards, require_rendered
+from triptych.data import TOKENS_FORMAT, OrderedRows, TokenShards, require_rendered
 from triptych.errors import ConfigError
 from triptych.language_model import load_model, use_threads
 from triptych.model import Transformer
@@ -154,13 +154,24 @@ def rendered(run: Path, write: Callable[[Path], object]) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         again = Path(scratch) / "tokens"
         write(again)
-        same = sha256_file(again / FILE_NAME) == sha256_file(folder / FILE_NAME)
+        same = _texts_of(again) == _texts_of(folder)
     if not same:
         raise ConfigError(
             f"`{folder}` belongs to another run: expected the texts that its checkpoints "
             "were trained with, found others; choose another output folder"
         )
     return folder
+
+
+def _texts_of(folder: Path) -> tuple[Any, ...]:
+    """What tells the tokens and masks of a folder from others.
+
+    Not the names of documents, which hold the path of a file as it was written, nor the
+    version of triptych: a run goes on though both changed.
+    """
+    found = read_manifest(folder, TOKENS_FORMAT)
+    files = {name: x for name, x in found.files.items() if name.endswith(".bin")}
+    return found.made_from, found.content, files
 
 
 def single_stage(name: str, settings: Any, folder: Path) -> StageConfig:

@@ -23,6 +23,7 @@ from rich.progress import (
 from triptych import config
 from triptych.commands.training import Watch
 from triptych.train.ranks import is_first_process
+from triptych.train.stepping import NOTHING
 
 LINE_SECONDS = 10.0  # in a pipe: one line now and then, not one a step
 
@@ -92,7 +93,9 @@ class StepProgress:
         """Shows the step that `metrics` are of."""
         self.total = metrics.get("num_steps", self.total)
         value = metrics["loss"]
-        loss = "loss not finite" if value is None else f"loss {value:.3f}"
+        nothing = metrics.get("fault") == NOTHING
+        why = "nothing supervised" if nothing else "loss not finite"
+        loss = why if value is None else f"loss {value:.3f}"
         self.count(int(metrics["step"]), loss)
 
     def count(self, done: int, text: str = "") -> None:

@@ -164,15 +164,20 @@ def _carry(model: Transformer, draft: Draft, source: Path) -> list[int]:
     if tokenizer.is_file():
         _check_tokenizer(tokenizer, model.config)
     save_model(model, draft, None)
-    for name in SURROUNDINGS:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, draft.path(name))
+    copy_surroundings(source, draft)
     path = draft.path("generation_config.json")
     if not path.is_file():
         own = _generation_config(model.config, None)
         write_json(path, {**own, "eos_token_id": _ends(source, model.config) or None})
     ends = read_json(path).get("eos_token_id")
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def copy_surroundings(source: Path, draft: Draft) -> None:
+    """Copies what stands beside the weights of a model into a draft."""
+    for name in SURROUNDINGS:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, draft.path(name))
 
 
 def end_ids(folder: Path, config: ModelConfig) -> list[int]:

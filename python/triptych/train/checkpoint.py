@@ -37,6 +37,7 @@ from triptych.model.config import ModelConfig
 from triptych.model.huggingface import (
     CHECKPOINT_FORMAT,
     WEIGHTS,
+    copy_surroundings,
     declared_format,
     load_weights,
     model_facts,
@@ -183,6 +184,9 @@ def finish(
 ) -> None:
     """Writes what is not tensors, and commits."""
     write_surroundings(config, draft, tokenizer_path)
+    if tokenizer_path is not None and (tokenizer_path.parent / "config.json").is_file():
+        # Of a model that is tuned: its template, and all ids that end its texts.
+        copy_surroundings(tokenizer_path.parent, draft)
     write_json(draft.path(STATE), {**state, "torch": torch.__version__})
     facts = {"step": state["step"], **model_facts(config)}
     draft.commit(CHECKPOINT_FORMAT, state["run"], facts, synced)
