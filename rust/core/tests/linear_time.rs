@@ -365,6 +365,14 @@ fn html_and_its_charset() {
         black_box(read::decode(&bytes, Some("latin9"), true));
         black_box(read::decode(&bytes, None, true));
     });
+    let mut bytes = Vec::new();
+    for label in ["utf-8", "iso-2022-jp", "euc-kr", "utf-16"] {
+        assert_linear(&[], |text| {
+            bytes.clear();
+            bytes.extend(text.bytes().map(|byte| byte | 0x80)); // hardly a sequence that is well formed
+            black_box(read::decode(&bytes, Some(label), true));
+        });
+    }
 }
 
 #[test]
