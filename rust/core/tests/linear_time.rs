@@ -418,6 +418,33 @@ fn every_reader_of_text() {
 }
 
 #[test]
+fn a_line_of_many_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        max_line_bytes: usize::MAX >> 1,
+        max_file_bytes: u64::MAX,
+        max_expansion: 1000,
+        num_threads: 0,
+    };
+    let mut read_line = |mebibytes: &str| {
+        let path = dir.path().join(format!("{mebibytes}.jsonl"));
+        let mut reader = read::open(&path, "text", limits).unwrap();
+        while reader.next_block().unwrap().is_some() {}
+    };
+    let sizes = ["32", "128"];
+    for size in sizes {
+        let path = dir.path().join(format!("{size}.jsonl"));
+        std::fs::write(path, vec![b'a'; size.parse::<usize>().unwrap() << 20]).unwrap();
+    }
+    let mut least = [Duration::MAX; 2];
+    let is_linear = (0..NUM_RUNS).any(|_| {
+        least = [0, 1].map(|index| least[index].min(time(&mut read_line, sizes[index])));
+        least[1] <= least[0].mul_f64(MAX_RATIO * MAX_RATIO) + SLACK
+    });
+    assert!(is_linear, "{least:?}");
+}
+
+#[test]
 fn the_tokenizer_on_one_word_as_long_as_the_text() {
     let text = "aaaaaaaa éééé 日日日日 1111 \n\n\n\n    ''''".repeat(50);
     let config = TrainConfig { vocab_size: 320, ..TrainConfig::default() };
