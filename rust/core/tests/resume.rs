@@ -111,6 +111,18 @@ fn a_run_goes_on_after_its_last_complete_shard_and_not_from_the_start() {
 }
 
 #[test]
+fn a_run_can_be_stopped_while_it_reads_again_what_was_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(write_corpus(dir.path()), dir.path().join("out"));
+    let whole = PrepConfig { output: dir.path().join("whole"), ..config.clone() };
+    pipeline::run(&whole, &Silent).unwrap();
+    stop(&config, 7);
+    stop(&config, 1); // at the first of the files that are done
+    pipeline::run(&config, &Silent).unwrap();
+    assert_eq!(files(&config.output), files(&whole.output));
+}
+
+#[test]
 fn another_configuration_is_refused_with_the_keys_that_differ_unless_it_may_overwrite() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(write_corpus(dir.path()), dir.path().join("out"));

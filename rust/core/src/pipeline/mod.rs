@@ -211,11 +211,11 @@ fn begin<'d>(
     draft.keep(); // whatever is wrong, what is done is not lost
     journal.check(config, inputs)?;
     progress.begin(Phase::Resuming);
-    let disk_bytes = source.skip(journal.units, &journal.contents)?;
+    source.skip(journal.units, &journal.contents, progress)?;
     let counts = || journal.files.iter().map(|file| &file.counts);
     progress
         .judged(counts().map(|counts| counts.kept).sum(), counts().map(|counts| counts.quarantined).sum());
-    progress.advance(disk_bytes, counts().map(|counts| counts.read).sum());
+    progress.advance(0, counts().map(|counts| counts.read).sum());
     Sink::new(draft, config, ngram, journal, progress)
 }
 
