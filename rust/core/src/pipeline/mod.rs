@@ -2,6 +2,7 @@
 //! parallel between, so the output does not depend on the number of threads. A run that
 //! was stopped goes on after its last complete shard.
 
+mod alone;
 mod batch;
 mod estimate;
 mod finished;
@@ -231,9 +232,11 @@ pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) ->
 }
 
 fn merge_parts(parts: &[PathBuf], config: &PrepConfig, progress: &Status) -> Result<Summary> {
+    if let Some(summary) = alone::copy(parts, config)? {
+        return Ok(summary);
+    }
     let whole = Whole::open(parts)?;
-    let PrepConfig { output, threads, max_bad, overwrite, .. } = config.clone();
-    let config = PrepConfig { output, threads, max_bad, overwrite, ..whole.config.clone() };
+    let config = as_merged(config, &whole.config);
     let facts = whole.facts.iter();
     let inputs: Vec<Input> =
         facts.map(|fact| Input { path: PathBuf::from(&fact.file), bytes: fact.bytes }).collect();
@@ -258,6 +261,12 @@ fn merge_parts(parts: &[PathBuf], config: &PrepConfig, progress: &Status) -> Res
     progress.begin(Phase::Finishing);
     let written = sink.finish(&whole.facts)?;
     finish(&config, draft, written, &whole.facts)
+}
+
+/// The configuration of the parts, with what `merge` is told for itself.
+fn as_merged(config: &PrepConfig, parts: &PrepConfig) -> PrepConfig {
+    let PrepConfig { output, threads, max_bad, overwrite, .. } = config.clone();
+    PrepConfig { output, threads, max_bad, overwrite, ..parts.clone() }
 }
 
 /// Checks that everything adds up, and gives the folder its name.
