@@ -93,6 +93,14 @@ def test_rules_are_asked_beside_columns_that_pyarrow_does_not_filter(name):
     assert kept.schema == table.schema
 
 
+@pytest.mark.parametrize("rules", [[], [every_other]])
+def test_a_text_column_of_the_type_of_nulls_costs_its_rows(rules):
+    table = pa.table({"text": pa.nulls(3), "n": [1, 2, 3]})
+    stream = prep.clean(table, rules=rules)
+    assert stream.read_all().schema == table.schema
+    assert (stream.ledger["read"], stream.ledger["quarantined"]) == (3, 3)
+
+
 def test_a_lazy_frame_is_no_arrow_data_and_called_so():
     polars = pytest.importorskip("polars")
     with pytest.raises(TypeError, match=r"expected Arrow data .* found polars\."):

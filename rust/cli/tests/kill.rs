@@ -111,11 +111,14 @@ fn a_run_that_is_killed_at_random_and_started_again_gives_the_same_bytes() {
 fn a_limit_of_the_size_of_files_is_an_error_of_resources() {
     let dir = tempfile::tempdir().unwrap();
     write_corpus(&dir.path().join("in.jsonl"));
-    let mut shell = Command::new("sh");
-    let limited = "ulimit -f 256; exec \"$0\" run --max-bad 1 --input in.jsonl --output out";
-    let shell = shell.current_dir(dir.path()).args(["-c", limited, env!("CARGO_BIN_EXE_triptych-prep")]);
-    let done = shell.output().unwrap();
-    let told = String::from_utf8(done.stderr).unwrap();
-    assert_eq!(done.status.code(), Some(5), "{told}");
-    assert!(told.contains("error[resource] cannot write") && told.contains(".tmp-out"), "{told}");
+    for format in ["jsonl.zst", "jsonl", "parquet"] {
+        let mut shell = Command::new("sh");
+        let limited = "ulimit -f 256; exec \"$0\" run --max-bad 1 --input in.jsonl --output out --format $1";
+        let arguments = ["-c", limited, env!("CARGO_BIN_EXE_triptych-prep"), format];
+        let done = shell.current_dir(dir.path()).args(arguments).output().unwrap();
+        let told = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(5), "{format}: {told}");
+        assert!(told.contains("error[resource] cannot write") && told.contains(".tmp-out"), "{told}");
+        assert!(!told.contains("External"), "{told}");
+    }
 }

@@ -6,6 +6,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use parquet::errors::ParquetError;
+
 /// Result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -229,6 +231,16 @@ impl Error {
 fn is_exhaustion(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull};
     matches!(error.kind(), FileTooLarge | OutOfMemory | QuotaExceeded | StorageFull)
+}
+
+/// What the writer of Parquet says; an error of the disk is given as it was, so that a full one is known as such.
+pub(crate) fn io_of_parquet(error: ParquetError) -> io::Error {
+    match error {
+        ParquetError::External(source) => {
+            source.downcast().map_or_else(io::Error::other, |source: Box<io::Error>| *source)
+        }
+        _ => io::Error::other(error),
+    }
 }
 
 /// The valid name within a third of its length in edits, if there is one.

@@ -365,6 +365,14 @@ fn html_and_its_charset() {
         black_box(read::decode(&bytes, Some("latin9"), true));
         black_box(read::decode(&bytes, None, true));
     });
+    let mut bytes = Vec::new();
+    for label in ["utf-8", "iso-2022-jp", "euc-kr", "utf-16"] {
+        assert_linear(&[], |text| {
+            bytes.clear();
+            bytes.extend(text.bytes().map(|byte| byte | 0x80)); // hardly a sequence that is well formed
+            black_box(read::decode(&bytes, Some(label), true));
+        });
+    }
 }
 
 #[test]
@@ -407,6 +415,33 @@ fn every_reader_of_text() {
             while reader.next_block().unwrap().is_some() {}
         });
     }
+}
+
+#[test]
+fn a_line_of_many_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        max_line_bytes: usize::MAX >> 1,
+        max_file_bytes: u64::MAX,
+        max_expansion: 1000,
+        num_threads: 0,
+    };
+    let mut read_line = |mebibytes: &str| {
+        let path = dir.path().join(format!("{mebibytes}.jsonl"));
+        let mut reader = read::open(&path, "text", limits).unwrap();
+        while reader.next_block().unwrap().is_some() {}
+    };
+    let sizes = ["32", "128"];
+    for size in sizes {
+        let path = dir.path().join(format!("{size}.jsonl"));
+        std::fs::write(path, vec![b'a'; size.parse::<usize>().unwrap() << 20]).unwrap();
+    }
+    let mut least = [Duration::MAX; 2];
+    let is_linear = (0..NUM_RUNS).any(|_| {
+        least = [0, 1].map(|index| least[index].min(time(&mut read_line, sizes[index])));
+        least[1] <= least[0].mul_f64(MAX_RATIO * MAX_RATIO) + SLACK
+    });
+    assert!(is_linear, "{least:?}");
 }
 
 #[test]

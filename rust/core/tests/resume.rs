@@ -111,6 +111,18 @@ fn a_run_goes_on_after_its_last_complete_shard_and_not_from_the_start() {
 }
 
 #[test]
+fn a_run_can_be_stopped_while_it_reads_again_what_was_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(write_corpus(dir.path()), dir.path().join("out"));
+    let whole = PrepConfig { output: dir.path().join("whole"), ..config.clone() };
+    pipeline::run(&whole, &Silent).unwrap();
+    stop(&config, 7);
+    stop(&config, 1); // at the first of the files that are done
+    pipeline::run(&config, &Silent).unwrap();
+    assert_eq!(files(&config.output), files(&whole.output));
+}
+
+#[test]
 fn another_configuration_is_refused_with_the_keys_that_differ_unless_it_may_overwrite() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(write_corpus(dir.path()), dir.path().join("out"));
@@ -166,6 +178,19 @@ fn parts_merge_into_the_same_bytes_as_one_run() {
         for part in parts {
             fs::remove_dir_all(part).unwrap();
         }
+    }
+}
+
+#[test]
+fn the_one_part_of_a_run_on_one_machine_is_merged_like_several() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = config(write_corpus(dir.path()), dir.path().join("part"));
+    pipeline::run(&part, &Silent).unwrap();
+    let merged = PrepConfig { output: dir.path().join("merged"), ..PrepConfig::default() };
+    for is_there in [false, true] {
+        let summary = pipeline::merge(std::slice::from_ref(&part.output), &merged, &Silent).unwrap();
+        assert_eq!(summary.already_done, is_there);
+        assert_eq!(files(&merged.output), files(&part.output));
     }
 }
 
@@ -240,7 +265,7 @@ fn a_merge_names_the_parts_that_are_missing_and_refuses_those_of_another_run() {
     let others = run_parts(&other, &dir.path().join("other"), 3);
     assert!(message(&[&parts[..2], &others[2..]].concat()).contains("another configuration"));
     pipeline::run(&whole, &Silent).unwrap();
-    let of_no_part = pipeline::merge(&[whole.output], &merged, &Silent).unwrap_err();
+    let of_no_part = pipeline::merge(&[whole.output, parts[0].clone()], &merged, &Silent).unwrap_err();
     assert_eq!(of_no_part.exit_status(), 2);
     assert!(
         of_no_part.to_string().contains("`triptych-part/1`, found `triptych-documents/1`"),

@@ -32,7 +32,7 @@ enum Values {
     View(BinaryViewArray),
 }
 
-/// True for strings and bytes, dictionary-encoded or not.
+/// True for strings and bytes, dictionary-encoded or not, and for a column of nulls alone.
 pub(super) fn holds_text(kind: &DataType) -> bool {
     match kind {
         DataType::Dictionary(_, values) => is_plain(values),
@@ -41,8 +41,8 @@ pub(super) fn holds_text(kind: &DataType) -> bool {
 }
 
 fn is_plain(kind: &DataType) -> bool {
-    use DataType::{Binary, BinaryView, LargeBinary, LargeUtf8, Utf8, Utf8View};
-    matches!(kind, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView)
+    use DataType::{Binary, BinaryView, LargeBinary, LargeUtf8, Null, Utf8, Utf8View};
+    matches!(kind, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView | Null)
 }
 
 impl Texts {

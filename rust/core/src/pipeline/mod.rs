@@ -2,6 +2,7 @@
 //! parallel between, so the output does not depend on the number of threads. A run that
 //! was stopped goes on after its last complete shard.
 
+mod alone;
 mod batch;
 mod estimate;
 mod finished;
@@ -211,11 +212,11 @@ fn begin<'d>(
     draft.keep(); // whatever is wrong, what is done is not lost
     journal.check(config, inputs)?;
     progress.begin(Phase::Resuming);
-    let disk_bytes = source.skip(journal.units, &journal.contents)?;
+    source.skip(journal.units, &journal.contents, progress)?;
     let counts = || journal.files.iter().map(|file| &file.counts);
     progress
         .judged(counts().map(|counts| counts.kept).sum(), counts().map(|counts| counts.quarantined).sum());
-    progress.advance(disk_bytes, counts().map(|counts| counts.read).sum());
+    progress.advance(0, counts().map(|counts| counts.read).sum());
     Sink::new(draft, config, ngram, journal, progress)
 }
 
@@ -231,9 +232,11 @@ pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) ->
 }
 
 fn merge_parts(parts: &[PathBuf], config: &PrepConfig, progress: &Status) -> Result<Summary> {
+    if let Some(summary) = alone::copy(parts, config)? {
+        return Ok(summary);
+    }
     let whole = Whole::open(parts)?;
-    let PrepConfig { output, threads, max_bad, overwrite, .. } = config.clone();
-    let config = PrepConfig { output, threads, max_bad, overwrite, ..whole.config.clone() };
+    let config = as_merged(config, &whole.config);
     let facts = whole.facts.iter();
     let inputs: Vec<Input> =
         facts.map(|fact| Input { path: PathBuf::from(&fact.file), bytes: fact.bytes }).collect();
@@ -258,6 +261,12 @@ fn merge_parts(parts: &[PathBuf], config: &PrepConfig, progress: &Status) -> Res
     progress.begin(Phase::Finishing);
     let written = sink.finish(&whole.facts)?;
     finish(&config, draft, written, &whole.facts)
+}
+
+/// The configuration of the parts, with what `merge` is told for itself.
+fn as_merged(config: &PrepConfig, parts: &PrepConfig) -> PrepConfig {
+    let PrepConfig { output, threads, max_bad, overwrite, .. } = config.clone();
+    PrepConfig { output, threads, max_bad, overwrite, ..parts.clone() }
 }
 
 /// Checks that everything adds up, and gives the folder its name.

@@ -49,7 +49,11 @@ pub(super) struct Part {
 impl Part {
     /// Reads the part's manifest and verifies every file.
     pub(super) fn open(folder: &Path) -> Result<Self> {
-        let manifest = Manifest::read(folder, FORMAT)?;
+        Self::of(folder, &Manifest::read(folder, FORMAT)?)
+    }
+
+    /// The same of a folder with this manifest, a part or all of a run.
+    pub(super) fn of(folder: &Path, manifest: &Manifest) -> Result<Self> {
         manifest.verify(folder)?;
         let damaged = |error: serde_json::Error| Error::Integrity {
             path: folder.join(crate::manifest::FILE_NAME),

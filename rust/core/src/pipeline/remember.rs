@@ -4,6 +4,7 @@ use std::path::Path;
 
 use memchr::memchr_iter;
 
+use super::Progress;
 use crate::dedup::{hash_ngrams, NgramIndex};
 use crate::document::Record;
 use crate::error::{Error, Result};
@@ -13,8 +14,8 @@ use crate::text::{scan, Scan};
 /// Adds the n-grams of every document of a shard to `index`.
 ///
 /// # Errors
-/// `Integrity` if a line of the shard is no document.
-pub(super) fn remember(path: &Path, n: usize, index: &mut NgramIndex) -> Result<()> {
+/// `Integrity` if a line of the shard is no document; `Interrupted` if whoever watches the run wants it to stop.
+pub(super) fn remember(path: &Path, n: usize, index: &mut NgramIndex, progress: &dyn Progress) -> Result<()> {
     let mut reader = read::open(path, "text", Limits::of_own_files())?;
     let (mut scanned, mut ngrams, mut documents) = (Scan::default(), Vec::new(), 0_u64);
     while let Some(block) = reader.next_block()? {
@@ -31,6 +32,9 @@ pub(super) fn remember(path: &Path, n: usize, index: &mut NgramIndex) -> Result<
             index.remember(&ngrams)?;
         }
         reader.recycle(block.bytes);
+        if progress.is_stopped() {
+            return Err(Error::Interrupted);
+        }
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ impl<'d> Sink<'d> {
         let mut index = (!is_part).then(|| NgramIndex::spilling(draft.path("")));
         if let (Some(index), Some(n)) = (&mut index, ngram) {
             for name in &shards {
-                remember(&draft.path(name), n, index)?;
+                remember(&draft.path(name), n, index, progress)?;
             }
         }
         let num_packers = flow::num_helpers(config.threads);

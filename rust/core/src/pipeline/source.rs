@@ -1,7 +1,7 @@
 //! All units of all inputs, in order.
 
 use super::flow::Units;
-use super::Share;
+use super::{Progress, Share};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::read::{self, FileFacts, Input, Limits, Reader, Unit};
@@ -52,12 +52,16 @@ impl<'i> Source<'i> {
     }
 
     /// Reads over the units that an earlier run has done, without decoding them; `contents` are the
-    /// hashes that it found, one a file. Returns the bytes on disk that were passed.
+    /// hashes that it found, one a file.
     ///
     /// # Errors
-    /// `Integrity` if a file is not what it was.
-    pub(super) fn skip(&mut self, num_units: u64, contents: &[String]) -> Result<u64> {
-        let mut disk_bytes = 0;
+    /// `Integrity` if a file is not what it was; `Interrupted` if whoever watches the run wants it to stop.
+    pub(super) fn skip(
+        &mut self,
+        num_units: u64,
+        contents: &[String],
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let mut last: Option<(usize, u128)> = None;
         for _ in 0..num_units {
             let Some(Unit { block, .. }) = self.next_unit()? else { break };
@@ -65,11 +69,13 @@ impl<'i> Source<'i> {
                 self.check(file, content, contents)?;
             }
             last = Some((block.file, block.content));
-            disk_bytes += block.disk_bytes;
+            progress.advance(block.disk_bytes, 0);
             self.recycle(block.bytes);
+            if progress.is_stopped() {
+                return Err(Error::Interrupted);
+            }
         }
-        last.map_or(Ok(()), |(file, content)| self.check(file, content, contents))?;
-        Ok(disk_bytes)
+        last.map_or(Ok(()), |(file, content)| self.check(file, content, contents))
     }
 
     fn check(&self, file: usize, content: u128, contents: &[String]) -> Result<()> {

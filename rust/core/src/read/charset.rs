@@ -18,6 +18,9 @@ const DETECT_BYTES: usize = 256 << 10;
 /// One malformed sequence in so many bytes is damage; more, and the declared encoding is not the true one.
 const BYTES_PER_ERROR: u64 = 200;
 
+/// U+FFFD in UTF-8.
+const REPLACEMENT: [u8; 3] = [0xef, 0xbf, 0xbd];
+
 /// A decoded page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {
@@ -60,23 +63,30 @@ pub fn decode(bytes: &[u8], declared: Option<&str>, is_html: bool) -> Decoded {
     decode_as(detect(bytes), bytes)
 }
 
+/// Decodes into bytes that are made once: a decoder that is given a string fills all that is free in it with zeros at each
+/// call, and it is called once for each malformed sequence, which took 30 seconds for 4 MB of them.
 fn decode_as(encoding: &'static Encoding, bytes: &[u8]) -> Decoded {
     let mut decoder = encoding.new_decoder_without_bom_handling();
-    let room = decoder.max_utf8_buffer_length(bytes.len()).unwrap_or(bytes.len());
-    let mut text = String::with_capacity(room.min(bytes.len() + bytes.len() / 8 + 16));
-    let (mut rest, mut errors) = (bytes, 0);
+    let mut text = vec![0; bytes.len() + bytes.len() / 8 + 16];
+    let (mut rest, mut length, mut errors) = (bytes, 0, 0);
     loop {
-        let (result, read) = decoder.decode_to_string_without_replacement(rest, &mut text, true);
-        rest = &rest[read..];
+        let (result, read, written) =
+            decoder.decode_to_utf8_without_replacement(rest, &mut text[length..], true);
+        (rest, length) = (&rest[read..], length + written);
         match result {
             DecoderResult::InputEmpty => break,
-            DecoderResult::OutputFull => text.reserve(rest.len().max(1024)),
+            DecoderResult::OutputFull => text.resize(text.len() + rest.len().max(1024), 0),
             DecoderResult::Malformed(..) => {
                 errors += 1;
-                text.push(char::REPLACEMENT_CHARACTER);
+                let end = length + REPLACEMENT.len();
+                text.resize(text.len().max(end), 0);
+                text[length..end].copy_from_slice(&REPLACEMENT);
+                length = end;
             }
         }
     }
+    text.truncate(length);
+    let text = String::from_utf8(text).expect("a decoder writes UTF-8");
     Decoded { text, charset: encoding.name(), errors }
 }
 

@@ -54,15 +54,28 @@ pub(super) fn detect(head: &[u8], named: Compression, is_text: bool) -> Result<C
     if let Some(found) = compression_of(head) {
         return Ok(found);
     }
-    let not_text: &[_] = if is_text { &NOT_TEXT } else { &[] };
-    if let Some((_, _, what)) = FOREIGN.iter().chain(not_text).find(|(at, magic, _)| has(head, *at, magic)) {
-        return Err(format!("found {what}"));
+    if let Some(reason) = foreign(head, is_text) {
+        return Err(reason);
     }
     match named {
         Compression::Plain => Ok(Compression::Plain),
         _ if looks_like_text(head) => Ok(Compression::Plain),
         _ => Err(format!("the file does not begin as {named} does")),
     }
+}
+
+/// What is wrong with a file of which the decompressed bytes begin with `head`, if that shows: a tar archive is as
+/// little text when it was compressed as before.
+pub(super) fn foreign_inside(head: &[u8], is_text: bool) -> Option<String> {
+    let twice = |inner| format!("found {inner} in what was decompressed: decompress the file once");
+    compression_of(head).map(twice).or_else(|| foreign(head, is_text))
+}
+
+/// What a file that begins with `head` is, if it is of a kind that is not read.
+fn foreign(head: &[u8], is_text: bool) -> Option<String> {
+    let not_text: &[_] = if is_text { &NOT_TEXT } else { &[] };
+    let mut kinds = FOREIGN.iter().chain(not_text);
+    kinds.find(|(at, magic, _)| has(head, *at, magic)).map(|(_, _, what)| format!("found {what}"))
 }
 
 fn compression_of(head: &[u8]) -> Option<Compression> {

@@ -100,7 +100,7 @@ impl Reading for LineReader {
         let first_byte = self.raw.offset - bytes.len() as u64;
         let mut searched = 0; // no line ends before this byte
         let block = loop {
-            bytes.reserve_exact(BLOCK_BYTES);
+            make_room(&mut bytes);
             let piece = self.raw.read(BLOCK_BYTES, &mut bytes)?;
             if piece != Piece::More || memchr(b'\n', &bytes[searched..]).is_some() {
                 break self.cut(bytes, first_byte, piece);
@@ -124,6 +124,13 @@ impl Reading for LineReader {
 
     fn finish(&mut self) -> Result<(u64, String)> {
         self.raw.finish()
+    }
+}
+
+/// Makes room for another block: by a quarter of what is held, so that a line is moved a few times however long it is.
+fn make_room(bytes: &mut Vec<u8>) {
+    if bytes.capacity() - bytes.len() < BLOCK_BYTES {
+        bytes.reserve_exact(BLOCK_BYTES.max(bytes.len() / 4));
     }
 }
 

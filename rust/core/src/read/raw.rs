@@ -130,6 +130,8 @@ pub(super) struct RawFile {
     decoder: Box<dyn Read + Send>,
     disk: Arc<Mutex<Disk>>,
     is_compressed: bool,
+    /// It is to be UTF-8 text.
+    is_text: bool,
     limits: Limits,
     /// Decompressed bytes so far.
     pub(super) offset: u64,
@@ -168,16 +170,23 @@ impl RawFile {
             Err(reason) => Box::new(Undecodable(reason)),
         };
         let (path, content) = (path.to_owned(), Xxh3::new());
-        Ok(Self { path, decoder, disk, is_compressed, limits, offset: 0, content, reported: 0 })
+        Ok(Self { path, decoder, disk, is_compressed, is_text, limits, offset: 0, content, reported: 0 })
     }
 
     /// Appends up to `count` decompressed bytes.
     pub(super) fn read(&mut self, count: usize, buffer: &mut Vec<u8>) -> Result<Piece> {
-        let before = buffer.len();
+        let (before, is_head) = (buffer.len(), self.offset == 0);
         let result = self.decoder.by_ref().take(count as u64).read_to_end(buffer);
         self.offset += (buffer.len() - before) as u64;
         self.content.update(&buffer[before..]);
         self.check_limits()?;
+        let foreign = (is_head && self.is_compressed && result.is_ok())
+            .then(|| decompress::foreign_inside(&buffer[before..], self.is_text))
+            .flatten();
+        if let Some(reason) = foreign {
+            buffer.truncate(before);
+            return Ok(Piece::Damaged(reason));
+        }
         match result {
             Ok(read) if read < count => Ok(Piece::End),
             Ok(_) => Ok(Piece::More),

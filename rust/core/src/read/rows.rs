@@ -49,7 +49,8 @@ pub(super) fn check_text(path: &Path, format: &str, schema: &Schema, text_field:
 
 fn holds_text(kind: &DataType) -> bool {
     match kind {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        // Null is what writers make of a column in which every text is null.
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => true,
         DataType::Dictionary(_, values) => holds_text(values) && !is_binary(values),
         _ => is_binary(kind),
     }

@@ -14,7 +14,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{SchemaDescriptor, Type};
 
 use super::integrity;
-use crate::error::{Error, Result};
+use crate::error::{io_of_parquet, Error, Result};
 use crate::guard;
 
 /// Column numbers in the file.
@@ -81,7 +81,7 @@ impl DocTable {
 
     /// Writes the table as one row group.
     pub fn write(&self, path: &Path) -> Result<()> {
-        self.try_write(path).map_err(|error| Error::io("write", path)(std::io::Error::other(error)))
+        self.try_write(path).map_err(|error| Error::io("write", path)(io_of_parquet(error)))
     }
 
     fn try_write(&self, path: &Path) -> ParquetResult<()> {

@@ -9,6 +9,7 @@ use ::parquet::file::properties::WriterProperties;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 
 use super::hashed::HashedFile;
+use crate::error::io_of_parquet;
 use crate::json;
 use crate::manifest::FileEntry;
 
@@ -29,7 +30,7 @@ impl ParquetShard {
         let properties =
             WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
         let schema = record_batch(&[const { Vec::new() }; 4])?.schema();
-        let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(io::Error::other)?;
+        let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(io_of_parquet)?;
         Ok(Self { writer, columns: Default::default(), held_bytes: 0 })
     }
 
@@ -57,12 +58,12 @@ impl ParquetShard {
         let batch = record_batch(&self.columns)?;
         self.columns.iter_mut().for_each(Vec::clear);
         self.held_bytes = 0;
-        self.writer.write(&batch).and_then(|()| self.writer.flush()).map_err(io::Error::other)
+        self.writer.write(&batch).and_then(|()| self.writer.flush()).map_err(io_of_parquet)
     }
 
     pub(super) fn finish(mut self) -> io::Result<FileEntry> {
         self.flush()?;
-        self.writer.into_inner().map_err(io::Error::other)?.finish()
+        self.writer.into_inner().map_err(io_of_parquet)?.finish()
     }
 }
 

@@ -11,6 +11,14 @@ fn zstd_with_window(log: u8, bytes: &[u8]) -> Vec<u8> {
 }
 const ALL: [&str; 3] = ["one", "two", "three"];
 
+/// A tar archive of one file.
+fn tar(content: &[u8]) -> Vec<u8> {
+    let mut head = vec![0; 512];
+    head[..5].copy_from_slice(b"a.txt");
+    head[257..262].copy_from_slice(b"ustar");
+    [head, content.to_vec(), vec![0; 1536 - content.len() % 512]].concat()
+}
+
 #[test]
 fn compressed_files_are_read_whole_and_damaged_ones_up_to_the_damage() {
     let (lines, xz) = (LINES.as_bytes(), unhex(XZ));
@@ -57,6 +65,13 @@ fn compressed_files_are_read_whole_and_damaged_ones_up_to_the_damage() {
         case("zip under a plain name", "a.jsonl", &b"PK\x03\x04 and so on"[..])
             .bad(&["zip archive: unpack it"]),
         case("7z under a name of xz", "a.jsonl.xz", &b"7z\xbc\xaf\x27\x1c"[..]).bad(&["7z archive"]),
+        case("a tar archive in gzip", "a.txt.gz", gzip(&tar(lines))).bad(&["found a tar archive: unpack it"]),
+        case("a tar archive in zstd", "a.jsonl.zst", zstd(&tar(lines)))
+            .bad(&["found a tar archive: unpack it"]),
+        case("a tar archive of records", "a.warc.gz", gzip(&tar(lines))).bad(&["found a tar archive"]),
+        case("UTF-16 in gzip", "a.md.gz", gzip(b"\xff\xfeh\0i\0")).bad(&["UTF-16, little-endian"]),
+        case("UTF-16 of a page in gzip", "a.html.gz", gzip(b"\xff\xfeh\0i\0")).texts(&["hi"]),
+        case("gzip in gzip", "a.txt.gz", gzip(&gz)).bad(&["found gzip in what was decompressed"]),
         case("UTF-16", "a.jsonl", &b"\xff\xfe{\0}\0"[..]).bad(&["UTF-16, little-endian"]),
         case("Parquet under a name of lines", "a.jsonl", &b"PAR1...."[..]).bad(&["name it `.parquet`"]),
         case("an empty file", "a.jsonl", ""),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BinaryArray, NullArray, RecordBatch, StringArray};
 
 use crate::case::case;
 use crate::feed::feed;
@@ -17,6 +17,15 @@ fn text_columns_of_every_type_are_read_and_nulls_cost_their_row_only() {
         case(name, "a.arrow", arrow_file(&batch)).texts(&["one", "three"]).bad(&["null"]).check();
         case(name, "a.feather", arrow_stream(&batch)).texts(&twice).bad(&["null"; 2]).check();
         case(name, "a.arrow.gz", gzip(&arrow_file(&batch))).texts(&["one", "three"]).bad(&["null"]).check();
+    }
+}
+
+#[test]
+fn a_text_column_of_nothing_but_nulls_costs_its_rows_and_not_the_run() {
+    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(["a", "b"]));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("text", Arc::new(NullArray::new(2)))]).unwrap();
+    for (name, bytes) in [("a.parquet", parquet(&batch)), ("a.arrow", arrow_file(&batch))] {
+        case(name, name, bytes).bad(&["the text is null"; 2]).check();
     }
 }
 
