@@ -138,6 +138,23 @@ def test_ids_equal_the_library_with_special_tokens_allowed(ours, parts):
     assert ours.encode(text, allow_special=True) == peer.encode(text).ids
 
 
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+@pytest.mark.parametrize("mark", ["_", "▁"])
+def test_a_word_begins_with_every_mark_whatever_character_it_is(mark, scheme):
+    tokens = [mark, *"abc", f"a{mark}", f"b{mark}", f"{mark}a", "<unk>"]
+    bpe = tokenizers.models.BPE(
+        {token: id_ for id_, token in enumerate(tokens)},
+        [("a", mark), ("b", mark), (mark, "a")],
+        unk_token="<unk>",
+        fuse_unk=True,
+    )
+    peer = tokenizers.Tokenizer(bpe)
+    peer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(mark, scheme, split=True)
+    mine = Tokenizer.from_str(peer.to_str())
+    for text in ["a b a_b c", "xy x yx a", "b  a _"]:
+        assert mine.encode(text) == peer.encode(text).ids
+
+
 def test_a_batch_equals_one_by_one(ours):
     assert ours.encode_batch(MULTILINGUAL) == [
         ours.encode(text) for text in MULTILINGUAL
