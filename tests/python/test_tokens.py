@@ -231,6 +231,22 @@ def test_a_vocabulary_of_one_long_word_takes_no_longer_than_one_of_its_parts():
     assert min(seconds(letters) for _ in range(2)) < 3 * seconds(" ".join(parts))
 
 
+def test_pairs_that_occur_once_take_little_memory_to_train_a_vocabulary():
+    code = (
+        "import random, resource\n"
+        "from triptych._core import train_tokenizer\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "draw = random.Random(1).choices\n"
+        "text = ''.join(map(chr, draw(range(0x4e00, 0x6d40), k=666_666)))\n"
+        "before = peak()\n"
+        "train_tokenizer(None, [text], 8_000)\n"
+        "print(peak() - before)"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(found.stdout) / 2_000_000 < 62  # bytes a byte: 53; 71 with lists of one
+
+
 def test_a_table_of_many_small_documents_takes_little_memory_for_each(tmp_path):
     code = (
         "import resource, sys\n"
