@@ -203,6 +203,16 @@ def test_a_malformed_tokenizer_is_an_input_error_with_its_path(ours, tmp_path):
             Tokenizer.from_file(path)
 
 
+@pytest.mark.parametrize("wrong", ["é" * 100_000, {"y" * 100_000: 1}])
+def test_a_long_value_of_the_wrong_kind_is_a_short_sentence(ours, wrong):
+    for key, part in [("model", "fuse_unk"), ("model", "merges"), ("decoder", "type")]:
+        file = json.loads(ours.to_str())
+        file[key][part] = wrong
+        with pytest.raises(InputError) as caught:
+            Tokenizer.from_str(json.dumps(file, ensure_ascii=False))
+        assert len(str(caught.value)) < 700
+
+
 def test_a_lone_surrogate_is_a_unicode_error(ours):
     with pytest.raises(UnicodeEncodeError):
         ours.encode("\ud800")
