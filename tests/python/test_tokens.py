@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -268,6 +269,34 @@ def test_a_table_of_many_small_documents_takes_little_memory_for_each(tmp_path):
 
     more = peak_bytes(1_600_000) - peak_bytes(100_000)
     assert more / 1_500_000 < 110  # bytes a document
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "train_tokenizer([path], None, 300)",
+        "tokenize_documents([path], tokenizer, path + '.tokens')",
+        "measure_fertility(tokenizer, [path], [])",
+        "tokenizer.encode_batch([text] * 20_000)",
+    ],
+)
+def test_ctrl_c_ends_work_on_tokens_before_it_is_done(work, tmp_path):
+    text = "the cat sat on the mat " * 40_000
+    line = json.dumps({"text": text}) + "\n"
+    frame = pa.compress(line.encode(), "zstd", asbytes=True)
+    path = tmp_path / "18_gb.jsonl.zst"
+    path.write_bytes(frame * 20_000)
+    code = (
+        "import os, signal, sys, threading\n"
+        "from triptych._core import *\n"
+        "path, text = sys.argv[1], 'the cat sat on the mat ' * 40_000\n"
+        "tokenizer = train_tokenizer(None, [text], 300)\n"
+        "threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        f"{work}\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stderr.endswith("KeyboardInterrupt\n"), done.stderr
 
 
 def test_shards_may_be_more_than_the_files_that_a_process_may_open(tokenizer, tmp_path):

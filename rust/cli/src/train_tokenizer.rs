@@ -69,6 +69,7 @@ impl TrainTokenizer {
         let mut ticker = Ticker::new();
         let tokenizer = train_weighted(corpus.documents(), &config, &mut |what, count| {
             ticker.tell(|| format!("{count} {what}"));
+            Ok(())
         })?;
         ticker.end();
         let path = target(&self.output);
@@ -98,7 +99,10 @@ impl TrainTokenizer {
 
     fn measure(&self, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Fertility> {
         let mut ticker = Ticker::new();
-        let told = &mut |bytes| ticker.tell(|| format!("measuring: {bytes} bytes"));
+        let told = &mut |bytes| {
+            ticker.tell(|| format!("measuring: {bytes} bytes"));
+            Ok(())
+        };
         let fertility = measure_fertility(corpus.labelled(), tokenizer, self.identify_language, told)?;
         ticker.end();
         Ok(fertility)
