@@ -21,6 +21,11 @@ __all__ = [
     "train_tokenizer",
 ]
 
+_FILE_ENDINGS = (
+    *(".jsonl", ".ndjson", ".txt", ".md", ".html", ".warc", ".wet", ".parquet"),
+    *(".arrow", ".feather", ".gz", ".zst", ".zstd", ".xz", ".bz2"),
+)
+
 
 def train_tokenizer(
     texts_or_paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
@@ -34,7 +39,8 @@ def train_tokenizer(
 
     Args:
         texts_or_paths: paths, if every item is one that exists (documents folders,
-            `.jsonl[.gz|.zst]`, `.txt`); texts otherwise. `Path` objects are always paths.
+            `.jsonl[.gz|.zst]`, `.txt`) or is named like a file that is read; texts
+            otherwise. `Path` objects are always paths.
         vocab_size: tokens in all, the 256 bytes and the special tokens included.
         special_tokens: beside triptych's own seven.
         pattern: how text is split into words, by name (`gpt2`, `llama3`, `qwen2`,
@@ -186,8 +192,15 @@ def _paths_and_texts(
 
 def _are_paths(items: list[str | os.PathLike[str]]) -> bool:
     return bool(items) and all(
-        isinstance(item, os.PathLike) or _exists(item) for item in items
+        isinstance(item, os.PathLike) or _exists(item) or _names_file(item)
+        for item in items
     )
+
+
+def _names_file(name: str) -> bool:
+    """Whether a string is one word that ends like a file: mistyped, it is no text."""
+    is_word = len(name.split()) == 1 and "://" not in name
+    return is_word and name.casefold().endswith(_FILE_ENDINGS)
 
 
 def _exists(name: str) -> bool:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from triptych._core import tokenize_documents
+from triptych.errors import ConfigError
 from triptych.tokens import measure_fertility, train_tokenizer
 
 TEXTS = ["the cat sat", " ein Straßenfest\u0085in Köln\x1c2024 ", "世界", ""]
@@ -34,6 +35,19 @@ def test_a_folder_of_token_shards_has_what_is_measured(tokenizer, tmp_path):
     assert stored == measure_fertility(tokenizer, path)
     assert list(stored["languages"]) == ["l0", "l1"]
     assert stored["sources"] == {"docs": stored["total"]}
+
+
+def test_a_mistyped_path_is_an_error_and_no_text(tokenizer, tmp_path):
+    there = tmp_path / "there.jsonl"
+    there.write_text('{"text": "a b"}\n', encoding="utf-8")
+    missing = str(tmp_path / "mising.jsonl")
+    for given in (missing, [str(there), missing], str(tmp_path / "*.TXT.gz")):
+        with pytest.raises(ConfigError, match="no input at"):
+            train_tokenizer(given, 300)
+        with pytest.raises(ConfigError, match="no input at"):
+            measure_fertility(tokenizer, given)
+    for text in ("see notes.txt", "https://example.org/a.html", "and/or", "a\0.txt b"):
+        assert measure_fertility(tokenizer, text)["total"]["bytes"] == len(text)
 
 
 def test_texts_without_words_have_no_ratio(tokenizer):

@@ -138,6 +138,23 @@ def test_ids_equal_the_library_with_special_tokens_allowed(ours, parts):
     assert ours.encode(text, allow_special=True) == peer.encode(text).ids
 
 
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+@pytest.mark.parametrize("mark", ["_", "▁"])
+def test_a_word_begins_with_every_mark_whatever_character_it_is(mark, scheme):
+    tokens = [mark, *"abc", f"a{mark}", f"b{mark}", f"{mark}a", "<unk>"]
+    bpe = tokenizers.models.BPE(
+        {token: id_ for id_, token in enumerate(tokens)},
+        [("a", mark), ("b", mark), (mark, "a")],
+        unk_token="<unk>",
+        fuse_unk=True,
+    )
+    peer = tokenizers.Tokenizer(bpe)
+    peer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(mark, scheme, split=True)
+    mine = Tokenizer.from_str(peer.to_str())
+    for text in ["a b a_b c", "xy x yx a", "b  a _"]:
+        assert mine.encode(text) == peer.encode(text).ids
+
+
 def test_a_batch_equals_one_by_one(ours):
     assert ours.encode_batch(MULTILINGUAL) == [
         ours.encode(text) for text in MULTILINGUAL
@@ -184,6 +201,16 @@ def test_a_malformed_tokenizer_is_an_input_error_with_its_path(ours, tmp_path):
         path.write_text(broken, encoding="utf-8")
         with pytest.raises(InputError, match=r"tokenizer\.json"):
             Tokenizer.from_file(path)
+
+
+@pytest.mark.parametrize("wrong", ["é" * 100_000, {"y" * 100_000: 1}])
+def test_a_long_value_of_the_wrong_kind_is_a_short_sentence(ours, wrong):
+    for key, part in [("model", "fuse_unk"), ("model", "merges"), ("decoder", "type")]:
+        file = json.loads(ours.to_str())
+        file[key][part] = wrong
+        with pytest.raises(InputError) as caught:
+            Tokenizer.from_str(json.dumps(file, ensure_ascii=False))
+        assert len(str(caught.value)) < 700
 
 
 def test_a_lone_surrogate_is_a_unicode_error(ours):

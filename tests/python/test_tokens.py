@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -32,6 +33,15 @@ TEXTS = [
     "the hat, the cat",
     "世界",
 ]
+
+
+# Peak bytes of a process alone: `ru_maxrss` of a child begins with that of its parent.
+PEAK = (
+    "def peak():\n"
+    "    lines = open('/proc/self/status').read().splitlines()\n"
+    "    held = next(line for line in lines if line.startswith('VmHWM'))\n"
+    "    return int(held.split()[1]) * 1024\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +241,22 @@ def test_a_vocabulary_of_one_long_word_takes_no_longer_than_one_of_its_parts():
     assert min(seconds(letters) for _ in range(2)) < 3 * seconds(" ".join(parts))
 
 
+def test_pairs_that_occur_once_take_little_memory_to_train_a_vocabulary():
+    code = (
+        "import random\n"
+        "from triptych._core import train_tokenizer\n"
+        f"{PEAK}"
+        "draw = random.Random(1).choices\n"
+        "text = ''.join(map(chr, draw(range(0x4e00, 0x6d40), k=666_666)))\n"
+        "before = peak()\n"
+        "train_tokenizer(None, [text], 8_000)\n"
+        "print(peak() - before)"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(found.stdout) / 2_000_000 < 62  # bytes a byte: 53; 71 with lists of one
+
+
 def test_a_table_of_many_small_documents_takes_little_memory_for_each(tmp_path):
     code = (
         "import resource, sys\n"
@@ -252,6 +278,59 @@ def test_a_table_of_many_small_documents_takes_little_memory_for_each(tmp_path):
 
     more = peak_bytes(1_600_000) - peak_bytes(100_000)
     assert more / 1_500_000 < 110  # bytes a document
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "train_tokenizer([path], None, 300)",
+        "tokenize_documents([path], tokenizer, path + '.tokens')",
+        "measure_fertility(tokenizer, [path], [])",
+        "tokenizer.encode_batch([text] * 20_000)",
+    ],
+)
+def test_ctrl_c_ends_work_on_tokens_before_it_is_done(work, tmp_path):
+    text = "the cat sat on the mat " * 40_000
+    line = json.dumps({"text": text}) + "\n"
+    frame = pa.compress(line.encode(), "zstd", asbytes=True)
+    path = tmp_path / "18_gb.jsonl.zst"
+    path.write_bytes(frame * 20_000)
+    code = (
+        "import os, signal, sys, threading\n"
+        "from triptych._core import *\n"
+        "path, text = sys.argv[1], 'the cat sat on the mat ' * 40_000\n"
+        "tokenizer = train_tokenizer(None, [text], 300)\n"
+        "threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        f"{work}\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stderr.endswith("KeyboardInterrupt\n"), done.stderr
+
+
+@pytest.mark.parametrize(("seq_len", "most_bytes"), [(2, 70), (5, 100)])
+def test_packing_takes_little_memory_for_a_document(
+    tokenizer, tmp_path, seq_len, most_bytes
+):
+    path, count = tmp_path / "docs.jsonl", 1_000_000
+    # Each has 3 tokens: cut in rows of 2, alone in rows of 5, and the first has a rest.
+    documents = '{"id": "1", "text": "a"}\n' * count
+    path.write_text('{"id": "0", "text": "xyzxyz"}\n' + documents, encoding="utf-8")
+    tokenize_documents([path], tokenizer, tmp_path / "tokens")
+    code = (
+        "import sys\n"
+        "from triptych._core import Order\n"
+        f"{PEAK}"
+        "def pack(seq_len):\n"
+        "    stage = dict(name='s', steps=1, rows_per_step=1, weights={'a': 1.0})\n"
+        "    Order([('a', sys.argv[1])], [stage | {'seq_len': seq_len}], 0)\n"
+        "    return peak()\n"
+        "before = peak()\n"
+        f"print(pack({seq_len}) - before)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "tokens")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(found.stdout) / count < most_bytes
 
 
 def test_shards_may_be_more_than_the_files_that_a_process_may_open(tokenizer, tmp_path):

@@ -45,6 +45,7 @@ impl Tokenize {
         let mut ticker = Ticker::new();
         let told = &mut |done: Progress| {
             ticker.tell(|| format!("{} documents, {} tokens", done.documents, done.tokens));
+            Ok(())
         };
         let identifies = self.identify_language;
         let (manifest, fertility) =

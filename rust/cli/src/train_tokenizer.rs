@@ -66,12 +66,14 @@ impl TrainTokenizer {
         };
         let corpus = Corpus::open(&self.input)?;
         let heldout = if self.heldout.is_empty() { None } else { Some(Corpus::open(&self.heldout)?) };
+        let path = target(&self.output);
+        try_to_write(&path)?;
         let mut ticker = Ticker::new();
         let tokenizer = train_weighted(corpus.documents(), &config, &mut |what, count| {
             ticker.tell(|| format!("{count} {what}"));
+            Ok(())
         })?;
         ticker.end();
-        let path = target(&self.output);
         write_whole(&path, tokenizer.json())?;
         let fertility = if self.no_report {
             None
@@ -98,7 +100,10 @@ impl TrainTokenizer {
 
     fn measure(&self, corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Fertility> {
         let mut ticker = Ticker::new();
-        let told = &mut |bytes| ticker.tell(|| format!("measuring: {bytes} bytes"));
+        let told = &mut |bytes| {
+            ticker.tell(|| format!("measuring: {bytes} bytes"));
+            Ok(())
+        };
         let fertility = measure_fertility(corpus.labelled(), tokenizer, self.identify_language, told)?;
         ticker.end();
         Ok(fertility)
@@ -132,11 +137,25 @@ fn target(output: &Path) -> PathBuf {
     }
 }
 
-/// Writes under a temporary name and renames: a killed run leaves no half file.
-fn write_whole(path: &Path, text: &str) -> Result<()> {
+/// Refuses an output that cannot be written before anything is learnt, not when all is.
+fn try_to_write(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::InvalidValue {
+            what: "`--output`".to_owned(),
+            expected: "a file, or a folder whose name does not end in `.json`".to_owned(),
+            found: format!("the folder `{}`", path.display()),
+        });
+    }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     }
+    let temporary = path.with_extension("json.tmp");
+    std::fs::write(&temporary, "").map_err(Error::io("write", &temporary))?;
+    std::fs::remove_file(&temporary).map_err(Error::io("remove", &temporary))
+}
+
+/// Writes under a temporary name and renames: a killed run leaves no half file.
+fn write_whole(path: &Path, text: &str) -> Result<()> {
     let temporary = path.with_extension("json.tmp");
     std::fs::write(&temporary, text).map_err(Error::io("write", &temporary))?;
     std::fs::rename(&temporary, path).map_err(Error::io("rename into place", path))

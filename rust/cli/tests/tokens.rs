@@ -137,3 +137,18 @@ fn faults_have_an_exit_status_and_a_sentence() {
     assert_eq!(run(dir.path(), &export).0, 2);
     assert!(!dir.path().join("u").exists() && !dir.path().join("y.idx").exists());
 }
+
+#[test]
+fn an_output_that_cannot_be_written_is_told_before_a_tokenizer_is_trained() {
+    let dir = prepared();
+    fs::create_dir(dir.path().join("folder.json")).unwrap();
+    fs::write(dir.path().join("empty.jsonl"), b"").unwrap(); // training would fail with another sentence
+    for (expected, output) in [(2, "folder.json"), (1, "empty.jsonl/tokenizer.json")] {
+        let options = ["train-tokenizer", "--input", "empty.jsonl", "--output", output];
+        let (status, _, stderr) = run(dir.path(), &options);
+        let named = output.split('/').next().unwrap_or_default();
+        let found = (status, stderr.contains("no documents"), stderr.contains(named));
+        assert_eq!(found, (expected, false, true), "{stderr}");
+    }
+    assert!(!dir.path().join("folder.json.tmp").exists());
+}

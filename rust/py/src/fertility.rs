@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use serde_json::json;
 use triptych_core::tokenize::{self, Corpus, Document, Labelled};
 
-use crate::border::detached_across;
+use crate::signals::detached_hearing;
 use crate::tokens::Tokenizer;
 
 #[pyfunction]
@@ -19,12 +19,13 @@ pub fn measure_fertility(
     identify_language: bool,
 ) -> PyResult<String> {
     let tokenizer = tokenizer.get().inner();
-    detached_across(py, || {
+    detached_hearing(py, |signals| {
         let corpus = Corpus::open(&paths)?;
         let unnamed = |text| Document { id: String::new(), source: String::new(), text };
         let given = texts.into_iter().map(|text| Ok(Labelled { document: unnamed(text), language: None }));
         let documents = corpus.labelled().chain(given);
-        let measured = tokenize::measure_fertility(documents, tokenizer, identify_language, &mut |_| {})?;
-        triptych_core::Result::Ok(json!(measured).to_string())
+        let hear = &mut |_| signals.hear();
+        let measured = tokenize::measure_fertility(documents, tokenizer, identify_language, hear)?;
+        Ok(json!(measured).to_string())
     })
 }

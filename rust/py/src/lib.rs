@@ -15,6 +15,7 @@ mod logits;
 mod order;
 mod prep;
 mod remote;
+mod signals;
 mod source;
 mod tokens;
 

@@ -1,6 +1,6 @@
 //! Preparation: conversions only.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow_array::builder::LargeStringBuilder;
 use arrow_array::cast::AsArray;
@@ -13,12 +13,13 @@ use triptych_core::clean::{Cleaner, Step};
 use triptych_core::config::PrepConfig;
 use triptych_core::dedup::MIN_NGRAM_WORDS;
 use triptych_core::pii::remove_pii;
-use triptych_core::pipeline::{self, OutsideRules, Progress};
+use triptych_core::pipeline::{self, OutsideRules};
 use triptych_core::profile::{Pii, Profile, Scratch};
 use triptych_core::{Error, Result};
 
 use crate::border::{detached, numbers, to_py_err};
-use crate::clean::{ask, check_signals, TICK};
+use crate::clean::{ask, TICK};
+use crate::signals::Signals;
 
 /// Text that is handed to the engine at once.
 const BATCH_BYTES: usize = 4 << 20;
@@ -125,33 +126,6 @@ impl TextPreprocessor {
         texts: Vec<Bound<'py, PyString>>,
     ) -> PyResult<Bound<'py, PyList>> {
         to_list(py, &kept(py, &texts, &self.profile)?)
-    }
-}
-
-/// Asks the interpreter for signals between blocks, so that Ctrl-C stops a run.
-#[derive(Default)]
-struct Signals {
-    raised: Mutex<Option<PyErr>>,
-}
-
-impl Signals {
-    fn keep(&self, raised: Option<PyErr>) {
-        *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = raised;
-    }
-
-    fn take(&self) -> Option<PyErr> {
-        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Progress for Signals {
-    fn start(&self, _: u64) {}
-    fn advance(&self, _: u64, _: u64) {}
-    fn is_stopped(&self) -> bool {
-        let raised = check_signals().err();
-        let is_stopped = raised.is_some();
-        self.keep(raised);
-        is_stopped
     }
 }
 

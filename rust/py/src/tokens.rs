@@ -13,6 +13,7 @@ use triptych_core::tokenize::{self, Corpus, Document, Encoded, TrainConfig};
 use triptych_core::{Error, Result};
 
 use crate::border::{detached, detached_across, numbers, to_py_err};
+use crate::signals::detached_hearing;
 
 #[pyclass(frozen, module = "triptych._core")]
 pub struct Tokenizer {
@@ -66,6 +67,7 @@ impl Tokenizer {
             texts.iter().map(|text| Ok((text.bind(py).len()?, text))).collect::<PyResult<_>>()?;
         let read = |texts: &[(usize, &Py<PyString>)]| {
             Python::attach(|py| {
+                py.check_signals()?;
                 let read = |(_, text): &(usize, &Py<PyString>)| Utf8::new(text.bind(py));
                 texts.iter().map(read).collect::<PyResult<Vec<_>>>()
             })
@@ -262,11 +264,11 @@ pub fn train_tokenizer(
         pattern: pattern.unwrap_or_else(|| TrainConfig::default().pattern),
         weights: weights.unwrap_or_default(),
     };
-    let inner = detached_across(py, || {
+    let inner = detached_hearing(py, |signals| {
         let corpus = Corpus::open(&paths.unwrap_or_default())?;
         let unnamed = |text| Ok(Document { id: String::new(), source: String::new(), text });
         let given = texts.unwrap_or_default().into_iter().map(unnamed);
-        tokenize::train_weighted(corpus.documents().chain(given), &config, &mut |_, _| {})
+        tokenize::train_weighted(corpus.documents().chain(given), &config, &mut |_, _| signals.hear())
     });
     Ok(Tokenizer { inner: inner? })
 }
@@ -279,8 +281,11 @@ pub fn tokenize_documents(
     output: PathBuf,
 ) -> PyResult<String> {
     let tokenizer = &tokenizer.get().inner;
-    let write = || tokenize::tokenize_documents(&inputs, tokenizer, &output, &mut |_| {});
-    to_json(&detached_across(py, write)?)
+    let manifest = detached_hearing(py, |signals| {
+        let hear = &mut |_| signals.hear();
+        Ok(tokenize::tokenize_measured(&inputs, tokenizer, &output, false, hear)?.0)
+    });
+    to_json(&manifest?)
 }
 
 #[pyfunction]

@@ -16,6 +16,11 @@ use super::{PackReport, Packing, Segment, Strategy};
 /// Packs documents (or pairs, with two `documents_per_unit`) in windows of `window` units.
 pub(super) fn pack(lengths: &[u32], documents_per_unit: usize, seq_len: u32, window: usize) -> Packing {
     let mut packer = Packer::new(seq_len);
+    if documents_per_unit == 1 {
+        let num_pieces: u64 = lengths.iter().map(|length| u64::from(length.div_ceil(seq_len))).sum();
+        packer.loose.reserve_exact(num_pieces as usize);
+        packer.row_of.reserve_exact(num_pieces as usize);
+    }
     let per_window = window.saturating_mul(documents_per_unit);
     for (index, documents) in lengths.chunks(per_window).enumerate() {
         let pieces = packer.pieces(documents, (index * per_window) as u32, documents_per_unit);
@@ -127,17 +132,29 @@ impl Packer {
         for row in 1..ends.len() {
             ends[row] += ends[row - 1];
         }
-        let mut segments = self.loose.clone();
-        for (segment, row) in self.loose.iter().zip(&self.row_of) {
-            let slot = &mut ends[*row as usize];
-            segments[*slot as usize] = *segment;
+        let Self { loose: mut segments, row_of: mut places, report, .. } = self;
+        for place in &mut places {
+            let slot = &mut ends[*place as usize];
+            *place = *slot;
             *slot += 1;
         }
+        put_in_place(&mut segments, &mut places);
         ends.pop();
         ends.dedup(); // rows that were dissolved
         if ends.first() == Some(&0) {
             ends.remove(0);
         }
-        Packing::counted(segments, ends, self.report)
+        Packing::counted(segments, ends, report)
+    }
+}
+
+/// Moves each segment to its place, without a copy of them all.
+fn put_in_place(segments: &mut [Segment], places: &mut [u32]) {
+    for at in 0..places.len() {
+        while places[at] as usize != at {
+            let place = places[at] as usize;
+            segments.swap(at, place);
+            places.swap(at, place);
+        }
     }
 }

@@ -44,20 +44,23 @@ struct OpenRows {
 }
 
 impl OpenRows {
+    /// What is kept is little for a row: most may be open, and few of them of rests alone.
     fn new(loose: &[Segment], row_of: &[u32], lengths: &[u32], seq_len: u32) -> Self {
-        let mut rows: Vec<(u32, Vec<u32>)> = Vec::new();
-        for ((at, segment), row) in (0..).zip(loose).zip(row_of) {
-            rows.resize_with(rows.len().max(*row as usize + 1), || (seq_len, Vec::new()));
-            let (room, rests) = &mut rows[*row as usize];
+        let num_rows = row_of.iter().max().map_or(0, |last| *last as usize + 1);
+        let mut rows = vec![(seq_len, true); num_rows];
+        for (segment, row) in loose.iter().zip(row_of) {
+            let (room, is_of_rests) = &mut rows[*row as usize];
             *room -= segment.length;
-            rests.push(at);
+            *is_of_rests &= lengths[segment.document as usize] > seq_len;
         }
-        let is_long = |at: &u32| lengths[loose[*at as usize].document as usize] > seq_len;
-        let open = (0..).zip(rows).filter(|(_, (room, _))| *room > 0);
-        let open: BTreeMap<Room, Vec<u32>> = open.map(|(row, (room, rests))| ((room, row), rests)).collect();
-        let rooms = open.keys().copied().collect();
-        let rests = open.into_iter().filter(|(_, segments)| segments.iter().all(is_long)).collect();
-        Self { seq_len, rooms, rests }
+        let mut rests: BTreeMap<Room, Vec<u32>> = BTreeMap::new();
+        for (at, row) in (0..).zip(row_of) {
+            if let (room @ 1.., true) = rows[*row as usize] {
+                rests.entry((room, *row)).or_default().push(at);
+            }
+        }
+        let rooms = (0..).zip(rows).map(|(row, (room, _))| (room, row));
+        Self { seq_len, rooms: rooms.filter(|(room, _)| *room > 0).collect(), rests }
     }
 
     /// Moves all of the emptiest row of rests to others; false, and nothing is moved, if these have no room for it.

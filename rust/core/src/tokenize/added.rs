@@ -23,7 +23,7 @@ pub(super) struct Piece {
 pub(super) struct AddedTokens {
     tokens: Vec<(u32, AddedToken)>,
     special: HashSet<u32>,
-    /// How those that are looked for in normalized text are spelt there.
+    /// How those that are, or were first, looked for in normalized text are spelt there.
     spellings: HashMap<u32, Box<str>>,
     /// Those that are looked for in the text as it is.
     raw: Finder,
@@ -51,7 +51,7 @@ impl AddedTokens {
         vocabulary: &mut Vocabulary,
         normalizer: &Normalizer,
     ) -> Result<Self, String> {
-        let (mut by_id, mut special) = (BTreeMap::new(), HashSet::new());
+        let (mut by_id, mut special, mut spellings) = (BTreeMap::new(), HashSet::new(), HashMap::new());
         let mut next = u32::try_from(vocabulary.num_model).map_err(|_| "too many tokens")?;
         for token in listed.iter().filter(|token| !token.content.is_empty()) {
             let known = vocabulary.id(&token.content);
@@ -59,11 +59,11 @@ impl AddedTokens {
             next += u32::from(known.is_none());
             vocabulary.insert(&token.content, id)?;
             special.extend(token.special.then_some(id)); // once is enough
+            if token.normalized {
+                spellings.insert(id, normalizer.normalized(&token.content)?.into_boxed_str());
+                // once is enough, too
+            }
             by_id.insert(id, token.clone());
-        }
-        let mut spellings = HashMap::new();
-        for (id, token) in by_id.iter().filter(|(_, token)| token.normalized) {
-            spellings.insert(*id, normalizer.normalized(&token.content)?.into_boxed_str());
         }
         let tokens: Vec<(u32, AddedToken)> = by_id.into_iter().collect();
         let raw = Finder::new(&tokens, false, |_, token| token.content.clone())?;
@@ -211,6 +211,17 @@ mod tests {
             assert!(pieces(&tokens, "a <s>", false).iter().all(|piece| piece.1.is_none()));
             let expected = [("a".to_owned(), None), (" <s>".to_owned(), Some(0))];
             assert_eq!(pieces(&tokens, "a <s>", true), expected);
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_once_listed_as_normalized_is_spelt_so_when_it_is_decoded() {
+        let lower = serde_json::json!({"type": "Lowercase"});
+        let normalizer = Normalizer::new(Some(&lower)).unwrap();
+        for tokens in [[token("FOO", "n"), token("FOO", "")], [token("FOO", ""), token("FOO", "n")]] {
+            let mut vocabulary = Vocabulary::new(&super::super::file::Vocab(vec![])).unwrap();
+            let added = AddedTokens::new(&tokens, &mut vocabulary, &normalizer).unwrap();
+            assert_eq!(added.spelling(0), Some("foo"));
         }
     }
 

@@ -34,20 +34,24 @@ pub fn tokenize_documents(
     output: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest> {
+    let progress = &mut |done| {
+        progress(done);
+        Ok(())
+    };
     tokenize_measured(inputs, tokenizer, output, false, progress).map(|(manifest, _)| manifest)
 }
 
-/// As [`tokenize_documents`], and gives what stands in `fertility.json`. `identifies`: whether the built-in
-/// identifier names the language of documents that do not say.
+/// As [`tokenize_documents`], until `progress` fails, and gives what stands in `fertility.json`. `identifies`:
+/// whether the built-in identifier names the language of documents that do not say.
 ///
 /// # Errors
-/// As [`tokenize_documents`].
+/// As [`tokenize_documents`], and what `progress` says.
 pub fn tokenize_measured(
     inputs: &[PathBuf],
     tokenizer: &Tokenizer,
     output: &Path,
     identifies: bool,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<(Manifest, Fertility)> {
     check_frame(tokenizer)?;
     let corpus = Corpus::open(inputs)?;
@@ -58,7 +62,7 @@ pub fn tokenize_measured(
         let encoded = tokenizer.encode_documents(&batch.documents)?;
         meter.add(&batch, encoded.iter().map(<[u32]>::len));
         write_batch(&batch.documents, &encoded, &mut writer, &mut done)?;
-        progress(done);
+        progress(done)?;
     }
     if done.documents == 0 {
         let inputs: Vec<String> = inputs.iter().map(|path| format!("`{}`", path.display())).collect();

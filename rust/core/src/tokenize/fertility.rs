@@ -148,19 +148,19 @@ impl Meter {
 /// documents that do not say; `progress` is called with the bytes of text so far.
 ///
 /// # Errors
-/// Whatever `documents` yields, and as [`Tokenizer::encode`].
+/// Whatever `documents` yields, what `progress` says, and as [`Tokenizer::encode`].
 pub fn measure_fertility(
     documents: impl Iterator<Item = Result<Labelled>>,
     tokenizer: &Tokenizer,
     identifies: bool,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Fertility> {
     let mut meter = Meter::new(identifies);
     for batch in batches(documents) {
         let batch = batch?;
         let encoded = tokenizer.encode_documents(&batch.documents)?;
         meter.add(&batch, encoded.iter().map(<[u32]>::len));
-        progress(meter.fertility.total.bytes);
+        progress(meter.fertility.total.bytes)?;
     }
     Ok(meter.finish())
 }
@@ -178,7 +178,7 @@ mod tests {
     fn measured(texts: impl Iterator<Item = Labelled>, identifies: bool) -> Fertility {
         let config = TrainConfig { vocab_size: 263, ..TrainConfig::default() }; // bytes alone
         let tokenizer = train(std::iter::once(Ok("a".to_owned())), &config, &mut |_, _| {}).unwrap();
-        measure_fertility(texts.map(Ok), &tokenizer, identifies, &mut |_| {}).unwrap()
+        measure_fertility(texts.map(Ok), &tokenizer, identifies, &mut |_| Ok(())).unwrap()
     }
 
     #[test]

@@ -43,17 +43,17 @@ impl Gathered {
     }
 
     /// Tells `gain` what the pairs of the new token `id` gain, and where.
-    pub(super) fn drain_gains(&mut self, id: u32, mut gain: impl FnMut(Pair, u64, &mut Vec<u32>)) {
+    pub(super) fn drain_gains(&mut self, id: u32, mut gain: impl FnMut(Pair, u64, &[u32])) {
         self.gained.clear();
         for token in &self.before.tokens {
             let at = *token as usize;
             self.gained.push((*token, id));
-            gain((*token, id), self.before.sums[at], &mut self.before.places[at]);
+            gain((*token, id), self.before.sums[at], &self.before.places[at]);
         }
         for token in &self.after.tokens {
             let at = *token as usize;
             self.gained.push((id, *token));
-            gain((id, *token), self.after.sums[at], &mut self.after.places[at]);
+            gain((id, *token), self.after.sums[at], &self.after.places[at]);
         }
     }
 

@@ -12,6 +12,7 @@ use super::share;
 use super::special::SpecialIds;
 use crate::error::{Error, Result};
 use crate::manifest;
+use crate::text::floor;
 
 /// A byte-pair encoding of bytes or characters, identical in its ids to the `tokenizers` library.
 pub struct Tokenizer {
@@ -275,7 +276,14 @@ enum Stop<E> {
     Caller(E),
 }
 
-fn invalid(path: &Path, found: String) -> Error {
+/// Bytes at either end of what is said of a file: it may quote a megabyte that stands where a number should.
+const SHOWN_END_BYTES: usize = 200;
+
+fn invalid(path: &Path, mut found: String) -> Error {
+    if found.len() > 2 * SHOWN_END_BYTES {
+        let (head, tail) = (floor(&found, SHOWN_END_BYTES), floor(&found, found.len() - SHOWN_END_BYTES));
+        found.replace_range(head..tail, " … ");
+    }
     let expected = "a `tokenizer.json` of byte-pair encoding".to_owned();
     Error::InvalidFile { path: path.to_owned(), expected, found }
 }

@@ -126,17 +126,20 @@ pub fn train(
     progress: &mut dyn FnMut(&'static str, usize),
 ) -> Result<Tokenizer> {
     let document = |text| Document { id: String::new(), source: String::new(), text };
-    train_weighted(documents.map(|text| text.map(document)), config, progress)
+    train_weighted(documents.map(|text| text.map(document)), config, &mut |what, count| {
+        progress(what, count);
+        Ok(())
+    })
 }
 
-/// The same for documents of sources, which count by the weights of the settings.
+/// The same for documents of sources, which count by the weights of the settings, until `progress` fails.
 ///
 /// # Errors
-/// As [`train`].
+/// As [`train`], and what `progress` says.
 pub fn train_weighted(
     documents: impl Iterator<Item = Result<Document>>,
     config: &TrainConfig,
-    progress: &mut dyn FnMut(&'static str, usize),
+    progress: &mut dyn FnMut(&'static str, usize) -> Result<()>,
 ) -> Result<Tokenizer> {
     config.check()?;
     let splitter = Splitter::new(&config.pattern)?;
@@ -150,7 +153,8 @@ pub fn train_weighted(
     let learner = Merger::new(&counts, reserved);
     drop(counts);
     let size = config.vocab_size - specials.len();
-    let (vocabulary, merges) = learner.run(size, config.min_pair_count(), |count| progress("entries", count));
+    let told = |count| progress("entries", count);
+    let (vocabulary, merges) = learner.run(size, config.min_pair_count(), told)?;
     Tokenizer::from_json(render(&specials, &splitter.pre_tokenizer(), &vocabulary, &merges))
 }
 
@@ -216,7 +220,7 @@ fn count_words(
     documents: impl Iterator<Item = Result<Document>>,
     config: &TrainConfig,
     splitter: &Splitter,
-    mut progress: impl FnMut(usize),
+    mut progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<WordCounts> {
     let spare = Mutex::new(Vec::new());
     let (mut batch, mut bytes, mut seen) = (Vec::new(), 0, 0);
@@ -231,11 +235,11 @@ fn count_words(
             count_batch(&batch, config, splitter, &spare)?;
             batch.clear();
             bytes = 0;
-            progress(seen);
+            progress(seen)?;
         }
     }
     count_batch(&batch, config, splitter, &spare)?;
-    progress(seen);
+    progress(seen)?;
     unread.check()?;
     let all = spare.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter();
     let merge = |mut sum: WordCounts, counts| {
@@ -444,7 +448,10 @@ mod tests {
             let weights = weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
             let config = TrainConfig { vocab_size: 264, weights, ..TrainConfig::default() };
             let documents = [document("a", "xy xy xy xy"), document("b", "uv uv uv uv uv")];
-            train_weighted(documents.into_iter(), &config, &mut |_, _| {}).unwrap().id_to_token(263).unwrap()
+            train_weighted(documents.into_iter(), &config, &mut |_, _| Ok(()))
+                .unwrap()
+                .id_to_token(263)
+                .unwrap()
         };
         assert_eq!((first(&[]), first(&[("a", 1.5)])), ("uv".to_owned(), "xy".to_owned()));
         assert_eq!(first(&[("b", 0.5)]), "xy");
@@ -458,7 +465,7 @@ mod tests {
             let document = |source: &str| {
                 Ok(Document { id: String::new(), source: source.to_owned(), text: "ab".to_owned() })
             };
-            train_weighted(sources.map(document).into_iter(), &config, &mut |_, _| {}).unwrap_err()
+            train_weighted(sources.map(document).into_iter(), &config, &mut |_, _| Ok(())).unwrap_err()
         };
         assert_eq!(error(["web", "code"]).hint().as_deref(), Some("did you mean `code`?"));
         assert!(error(["", ""]).to_string().starts_with("weight of `coed`"));

@@ -137,8 +137,10 @@ impl Cuts {
     /// Whether two characters have to stay together.
     #[inline]
     fn joins(&self, left: char, right: char) -> bool {
+        if self.at_marks && right == self.mark {
+            return false;
+        }
         match (self.near(left), self.near(right)) {
-            (_, Some(MARK)) if self.at_marks => false,
             (Some(left), Some(right)) => self.near[left * NUM_NEAR + right],
             (left_near, right_near) => {
                 let (word, bit) = self.place(left, right);
