@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use triptych_core::Error;
 
@@ -13,7 +13,8 @@ const CTRL_C: u8 = 130;
 /// A write beyond the limit of a file's size becomes an error like that of a full disk, where it would end the
 /// process without a word.
 pub(crate) fn outlive_file_limits() {
-    let _ = flag::register(SIGXFSZ, Arc::default()); // nobody asks for the flag
+    #[cfg(unix)]
+    let _ = flag::register(signal_hook::consts::SIGXFSZ, Arc::default()); // nobody asks for the flag
 }
 
 /// What the user or the system asked for since the run began.

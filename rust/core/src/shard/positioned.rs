@@ -1,7 +1,7 @@
 //! Files read at given offsets, of which a process holds a bounded number open.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -64,12 +64,32 @@ impl PositionedFile {
     }
 
     fn read_from(&self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
+        read_exact_at(file, buffer, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
                 let end = offset + buffer.len() as u64;
                 integrity(&self.path, format!("at least {end} bytes"), "an end before")
             }
             _ => Error::io("read", &self.path)(error),
         })
     }
+}
+
+#[cfg(not(windows))]
+fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+/// Windows moves the file's own place at each read, which nobody here asks for.
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, buffer, offset)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                buffer = &mut buffer[read..];
+                offset += read as u64;
+            }
+        }
+    }
+    Ok(())
 }
