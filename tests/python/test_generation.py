@@ -166,6 +166,14 @@ def test_an_impossible_setting_is_refused_at_birth(setting, message):
         Sampling(**setting)
 
 
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_a_batch_of_no_prompts_is_refused_and_completes_none_in_silence(
+    tiny_model, size
+):
+    with pytest.raises(ConfigError, match=f"batch_size: expected .* found {size}"):
+        generate(tiny_model, [[1]], Sampling(), stop_ids=[], batch_size=size)
+
+
 @pytest.mark.parametrize("foreign", [-1, 384, 2**40])
 def test_an_id_beyond_the_vocabulary_is_named(tiny_model, foreign):
     message = f"prompt: expected ids from 0 to 383, found {foreign}"
