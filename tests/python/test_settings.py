@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
+import typing
 
 import pytest
 
@@ -12,10 +14,21 @@ from triptych.commands.dpo import DpoConfig
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.sft import SftConfig
-from triptych.curriculum import StageConfig
+from triptych.commands.training import ModelShape, RopeScaling
+from triptych.curriculum import ExitCondition, StageConfig
 from triptych.errors import ConfigError
+from triptych.founding import PreTrainingConfig
 from triptych.language_model import use_threads
 from triptych.settings_help import describe, documented
+from triptych.train import (
+    AverageConfig,
+    DpoObjective,
+    OptimizerConfig,
+    PretrainObjective,
+    ReferenceLogps,
+    StageSchedule,
+    TrainConfig,
+)
 
 COMMANDS = {"pretrain": PretrainConfig, "sft": SftConfig, "dpo": DpoConfig}
 STAGE = [StageConfig(stage="only", learning_rate=1.0, batch_size=1, steps=1)]
@@ -164,3 +177,41 @@ def test_no_threads_are_no_way_to_say_all_of_them(model_folder, tmp_path, capsys
     sets.append(f'--set=conversations=["{chats}"]')
     assert cli.main(["sft", "--threads", "0", *sets]) == 2
     assert "threads: expected at least 1" in capsys.readouterr().err
+
+
+STEPS = {"name": "a", "steps": 10, "max_lr": 1.0}
+SHAPE = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+# What a caller in Python gives at least; TOML's numbers are checked where it is read.
+GIVEN = {
+    OptimizerConfig: {},
+    AverageConfig: {},
+    StageSchedule: STEPS,
+    TrainConfig: {"output": "x", "stages": [StageSchedule(**STEPS)]},
+    ExitCondition: {},
+    StageConfig: {"stage": "a", "learning_rate": 1.0, "batch_size": 1, "steps": 1},
+    RopeScaling: {"rope_type": "yarn", "factor": 2.0},
+    ModelShape: SHAPE,
+    SftConfig: {"output": "x", "model": "x", "conversations": ()},
+    DpoConfig: {"output": "x", "model": "x", "preferences": ()},
+    PreTrainingConfig: {},
+    DpoObjective: {"reference": ReferenceLogps()},
+    PretrainObjective: {},
+}
+
+
+REAL = (float, float | None)
+
+
+def numbers_of(kind):
+    hints = typing.get_type_hints(kind)
+    return [f.name for f in dataclasses.fields(kind) if hints[f.name] in REAL]
+
+
+NUMBERS = [(kind, name) for kind in GIVEN for name in numbers_of(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_setting_that_is_no_number_is_refused_at_birth(kind, name, value):
+    with pytest.raises(ConfigError, match=rf"{name}: expected .*found {value}"):
+        kind(**{**GIVEN[kind], name: value})

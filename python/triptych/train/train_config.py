@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from triptych.config import require_finite
 from triptych.errors import ConfigError
 from triptych.train.averaging import AverageConfig
 from triptych.train.early_exit import StageExit
@@ -77,6 +78,7 @@ class TrainConfig:
     average: AverageConfig | None = None
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not self.stages:
             raise ConfigError("stages: expected at least one, found none")
         if self.exits and len(self.exits) != len(self.stages):
