@@ -158,6 +158,17 @@ def test_what_no_trainer_can_do_is_refused_at_its_line_before_a_run_begins(
         config.load(kind, path, ["output=x", *needed[kind]])
 
 
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(
+    "name", ["eps", "weight_decay", "matrix_lr_ratio", "embedding_lr_ratio"]
+)
+def test_an_update_that_no_float32_holds_is_refused_at_birth(kind, name):
+    given = {**smallest(kind), "optimizer": {name: 1e308}}
+    message = rf"optimizer\.{name}: expected an update that float32 holds.*1e\+308"
+    with pytest.raises(ConfigError, match=message):
+        config.from_mapping(kind, given)
+
+
 def test_a_cost_of_logits_below_zero_is_refused_at_birth():
     with pytest.raises(ConfigError, match=r"z_loss: expected at least 0, found -1"):
         config.from_mapping(PretrainConfig, {**smallest(PretrainConfig), "z_loss": -1})
