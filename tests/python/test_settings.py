@@ -158,6 +158,27 @@ def test_what_no_trainer_can_do_is_refused_at_its_line_before_a_run_begins(
         config.load(kind, path, ["output=x", *needed[kind]])
 
 
+@pytest.mark.parametrize("kind", [SftConfig, DpoConfig])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", -1.0),
+        ("learning_rate", 0),
+        ("min_lr_ratio", 2),
+        ("seq_len", 1),
+    ],
+)
+def test_what_no_stage_can_do_is_refused_at_its_line_before_a_model_is_read(
+    kind, name, value, tmp_path
+):
+    path = tmp_path / "run.toml"
+    path.write_text(f"seed = 1\n{name} = {value}\n")
+    needed = ["output=x", "model=x", "conversations=[]", "preferences=[]"]
+    needed.pop(3 if kind is SftConfig else 2)
+    with pytest.raises(ConfigError, match=rf"run\.toml:2: {name}: expected"):
+        config.load(kind, path, needed)
+
+
 @pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.parametrize(
     "name", ["eps", "weight_decay", "matrix_lr_ratio", "embedding_lr_ratio"]
