@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from triptych.train import Objective, TrainConfig, TrainResult, trainer_for
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, joined, num_processes
 from triptych.train.router_balance import balanced
+
+logger = logging.getLogger("triptych.train")
 
 Schedule = ScheduleName
 RUN_FILE = "run.json"
@@ -364,9 +367,27 @@ def check_data(data: OrderedRows, tokenizer_path: str | Path) -> None:
 def steps_for(
     folder: str | Path, *, epochs: float, batch_size: int, seq_len: int
 ) -> int:
-    """Steps of `batch_size` rows that read a shard folder `epochs` times; at least 1."""
+    """Steps of `batch_size` rows that read a shard folder `epochs` times; at least 1.
+
+    Steps are whole, so epochs are rounded; where one step alone reads more than twice
+    what was asked for, that is said.
+    """
     probe = StageConfig(stage="probe", learning_rate=1.0, batch_size=1, steps=1)
     order = OrderedRows({"data": folder}, [probe], seed=0, seq_len=seq_len)
     (source,) = order.report()["sources"]
     rows: int = source["packings"][0]["rows"]
-    return max(1, round(epochs * rows / batch_size))
+    steps = max(1, round(epochs * rows / batch_size))
+    read = steps * batch_size / rows
+    if read > 2 * epochs and is_first_process():
+        logger.warning(
+            "batch_size: %d rows a step are more than the %d that %g epochs of %d rows "
+            "have: the run's one step reads %.4g epochs; a batch_size of at most %d "
+            "reads as many as asked for",
+            batch_size,
+            epochs * rows,
+            epochs,
+            rows,
+            read,
+            max(1, epochs * rows),
+        )
+    return steps
