@@ -161,6 +161,17 @@ def test_a_run_is_refused_where_something_else_is(
     assert bytes_in(tmp_path) == before
 
 
+def test_the_folder_of_another_commands_run_is_refused_and_left_as_it_was(
+    chats, pairs, written, tmp_path
+):
+    dpo.dpo(pairs(written(CHAT | PAIR)))
+    shutil.rmtree(tmp_path / "run" / "tokens")
+    before = bytes_in(tmp_path)
+    with pytest.raises(ConfigError, match=r"output: .*`triptych sft`.*`triptych dpo`"):
+        sft.sft(chats(written(CHAT | PAIR)))
+    assert bytes_in(tmp_path) == before
+
+
 @pytest.mark.parametrize("verb", ["chats", "pairs"])
 def test_a_run_of_one_step_learns_from_it(
     request, written, model_folder, tmp_path, verb

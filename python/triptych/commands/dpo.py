@@ -98,7 +98,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a pair, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
-    require_run_folder(settings.output)
+    require_run_folder(settings.output, "dpo")
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

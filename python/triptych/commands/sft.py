@@ -76,7 +76,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a conversation, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
-    require_run_folder(settings.output)
+    require_run_folder(settings.output, "sft")
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

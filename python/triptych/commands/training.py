@@ -21,6 +21,7 @@ from triptych.errors import ConfigError, IntegrityError
 from triptych.model import ModelConfig, Transformer
 from triptych.model.presets import gated_width, preset
 from triptych.train import Objective, TrainConfig, TrainResult, trainer_for
+from triptych.train.checkpoint import steps_in
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, joined, num_processes
 from triptych.train.router_balance import balanced
@@ -284,25 +285,42 @@ def _write_json(path: Path, values: Any, *, by_several: bool) -> None:
         artefact.write_text(path, text, by_several=by_several)
 
 
-def require_run_folder(output: str) -> None:
-    """Refuses what is no folder for a run: a file, or an artefact of another command.
+# A key that the settings of each command alone have.
+_OWN_KEYS = {"pretrain": "sources", "sft": "conversations", "dpo": "preferences"}
 
-    A run beside the shards that it reads, say, is no longer told from them.
+
+def require_run_folder(output: str, command: str) -> None:
+    """Refuses what is no folder for a run: a file, an artefact, or another command's run.
+
+    A run beside the shards that it reads, say, is no longer told from them; and what `sft`
+    renders has no place in a run of `pretrain`, which it cannot go on with.
 
     Raises:
         ConfigError: naming what is there.
     """
     folder = Path(output)
+    other = _other_command(folder, command)
     if folder.exists() and not folder.is_dir():
         found = "a file"
     elif (folder / artefact.FILE_NAME).exists():
         found = f"an artefact, with a `{artefact.FILE_NAME}`"
+    elif other is not None:
+        found = f"a run of `triptych {other}`"
     else:
         return
     raise ConfigError(
-        f"output: expected a new folder, or that of a run, found `{output}`, {found}; "
-        "choose another folder"
+        f"output: expected a new folder, or that of a run of `triptych {command}`, found "
+        f"`{output}`, {found}; choose another folder"
     )
+
+
+def _other_command(folder: Path, command: str) -> str | None:
+    """Which other command's run has checkpoints in a folder; None for none."""
+    if not (folder / RUN_FILE).is_file() or not steps_in(folder / "checkpoints"):
+        return None
+    keys = artefact.read_json(folder / RUN_FILE)
+    names = [name for name, key in _OWN_KEYS.items() if key in keys]
+    return names[0] if names and command not in names else None
 
 
 def require_one_process(command: str) -> None:
