@@ -22,6 +22,7 @@ from triptych.model import ModelConfig, Transformer
 from triptych.model.presets import gated_width, preset
 from triptych.train import Objective, TrainConfig, TrainResult, trainer_for
 from triptych.train.checkpoint import steps_in
+from triptych.train.metrics import EVALUATIONS
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, joined, num_processes
 from triptych.train.router_balance import balanced
@@ -261,7 +262,7 @@ def train(
             data,
             settings,
             tokenizer_path=tokenizer_path,
-            on_start=lambda: _write_json(output / RUN_FILE, table, by_several=several),
+            on_start=lambda: _start(output, table, by_several=several),
             on_step=watch.on_step,
             on_stage_end=watch.on_stage_end,
             should_stop=lambda: notice.received() or watch.stops_at(trainer.state.step),
@@ -275,6 +276,18 @@ def train(
     tokens = account(planned, read, result)
     _write_json(output / TOKENS_FILE, tokens, by_several=several)
     return result
+
+
+def _start(output: Path, table: Any, *, by_several: bool) -> None:
+    """Writes the settings of a run that goes on here, or begins.
+
+    What one that was killed before its first checkpoint left of evaluations is of another
+    model; where a run has its own, its first line has taken their place already.
+    """
+    begins = not steps_in(output / "checkpoints")
+    if is_first_process() and begins and not table.get("evaluation"):
+        (output / EVALUATIONS).unlink(missing_ok=True)
+    _write_json(output / RUN_FILE, table, by_several=by_several)
 
 
 def _write_json(path: Path, values: Any, *, by_several: bool) -> None:
