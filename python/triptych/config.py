@@ -71,6 +71,20 @@ def _from(kind: type[T], table: Mapping[str, Any], places: Places) -> T:
     return typing.cast(T, value)
 
 
+def require_finite(settings: Any) -> None:
+    """Refuses numbers of a dataclass that are infinite or none, where Python gives them.
+
+    Every comparison with nan is false, so no bound of a field would find it.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{field.name}: expected a finite number, found {value}")
+
+
 def to_mapping(value: Any) -> Any:
     """The inverse of `from_mapping`: plain dicts, lists and scalars; None left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

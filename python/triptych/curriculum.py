@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from triptych.config import require_finite
 from triptych.errors import ConfigError
 
 ScheduleName = Literal[
@@ -48,6 +49,7 @@ class ExitCondition:
 
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""
+        require_finite(self)
         named = self.loss_below is not None or self.no_gain_steps is not None
         _check(named, "exit", "`loss_below` or `no_gain_steps`", "neither")
         _check(self.window_steps >= 1, "window_steps", ">= 1", self.window_steps)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from triptych import ops
+from triptych.config import require_finite
 from triptych.errors import ConfigError, InputError
 from triptych.model.config import ModelConfig
 from triptych.model.transformer import Transformer
@@ -57,6 +58,7 @@ class PreTrainingConfig:
     max_seq_len: int = 4096
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if self.d_ff is None:
             width = math.ceil(self.d_model * 8 / 3 / 256) * 256  # 4096 -> 11008
             object.__setattr__(self, "d_ff", width)

@@ -90,8 +90,10 @@ def generate(
 
     Raises:
         ConfigError: for an empty prompt, one that leaves no room in the model, or an id
-            that is not of its vocabulary.
+            that is not of its vocabulary; or a batch of none.
     """
+    _check(isinstance(batch_size, Integral), "batch_size", "a whole number", batch_size)
+    _check(batch_size >= 1, "batch_size", ">= 1", batch_size)
     generators = [_generator(sampling.seed, index) for index in range(len(prompts))]
     completions: list[Completion] = []
     for start in range(0, len(prompts), batch_size):

@@ -183,6 +183,18 @@ def test_auto_measures_once_and_keeps_to_it(tmp_path, monkeypatch, verdict):
 
 
 @needs_compiler
+def test_what_was_measured_of_another_model_does_not_decide(tmp_path, monkeypatch):
+    measure_always(monkeypatch)
+    monkeypatch.setattr(compiling, "pays", lambda *_: True)
+    with pytest.raises(Killed):
+        trainer(tmp_path, hooks={"on_step": kill_after(2)}).run()
+    monkeypatch.setattr(compiling, "pays", lambda *_: False)
+    other = trainer(tmp_path, recompute="full")
+    other._compile()
+    assert other.state.run["compiled"] is False
+
+
+@needs_compiler
 def test_measuring_leaves_the_run_as_it_was(tmp_path, monkeypatch):
     measure_always(monkeypatch)
     monkeypatch.setattr(compiling, "pays", lambda *_: False)

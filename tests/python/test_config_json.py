@@ -92,6 +92,16 @@ def test_a_type_of_stretching_that_transformers_5_would_not_read_is_refused():
     assert ModelConfig.from_dict(named).rope_scaling["factor"] == 8.0
 
 
+@pytest.mark.parametrize("key", ["rope_type", "type"])
+@pytest.mark.parametrize("kind", ["longrope", "su", "dynamic"])
+def test_a_kind_of_stretching_that_there_is_not_is_refused_by_its_name(key, kind):
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    scaling = {key: kind, **factors, "original_max_position_embeddings": 4096}
+    message = rf"rope_type: expected one of `default`.*found `{kind}`"
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig.from_dict({**SHAPE, "model_type": "llama", "rope_scaling": scaling})
+
+
 def test_rotary_parameters_that_transformers_would_not_read_are_refused():
     values = {**SHAPE, "model_type": "gemma3_text", "rope_parameters": OTHER}
     with pytest.raises(ConfigError, match=r"`full_attention` and .*'rope_theta'"):

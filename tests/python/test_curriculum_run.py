@@ -287,6 +287,21 @@ def test_a_model_that_begins_where_another_was_killed_is_read_at_the_start_itsel
     assert found == expected
 
 
+def test_a_run_without_evaluations_has_none_of_one_that_was_killed_there(
+    settings, sources
+):
+    def die(metrics):
+        raise KeyboardInterrupt
+
+    sets = {"held": str(sources / "held")}
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(dataclasses.replace(settings, evaluation=sets), Watch(on_step=die))
+    path = Path(settings.output) / "evaluations.jsonl"
+    assert path.exists()
+    pretrain(dataclasses.replace(settings, evaluation={}))
+    assert not path.exists()
+
+
 def test_a_run_refused_beside_another_leaves_the_others_evaluations(settings, sources):
     settings = dataclasses.replace(settings, evaluation={"held": str(sources / "held")})
     path, other = Path(settings.output), dataclasses.replace(settings, seed=9)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from triptych import Tokenizer, generation, load_model
-from triptych.commands.chat import ChatConfig, Session, chat
+from triptych.commands.chat import ChatConfig, Session, chat, pieces
 from triptych.conversation import has_markers, render
 from triptych.errors import ConfigError, InputError
 from triptych.generation import Sampling, _draw, generate, stream
@@ -166,6 +166,14 @@ def test_an_impossible_setting_is_refused_at_birth(setting, message):
         Sampling(**setting)
 
 
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_a_batch_of_no_prompts_is_refused_and_completes_none_in_silence(
+    tiny_model, size
+):
+    with pytest.raises(ConfigError, match=f"batch_size: expected .* found {size}"):
+        generate(tiny_model, [[1]], Sampling(), stop_ids=[], batch_size=size)
+
+
 @pytest.mark.parametrize("foreign", [-1, 384, 2**40])
 def test_an_id_beyond_the_vocabulary_is_named(tiny_model, foreign):
     message = f"prompt: expected ids from 0 to 383, found {foreign}"
@@ -296,6 +304,32 @@ def test_a_reply_cut_within_a_character_keeps_what_came_before_it(
     whole = opened.tokenizer.decode(ids)
     assert "".join(session.reply("one latte")) == whole
     assert session.messages[-1]["content"] == whole
+
+
+def test_a_long_reply_is_not_read_again_from_its_beginning_at_each_token(
+    model_folder, monkeypatch
+):
+    opened = load_model(model_folder)
+    ids = opened.tokenizer.encode("naïve 日本語 🙂 ok. " * 100)
+    scripted(monkeypatch, ids)
+    text, read = opened.text, []
+    monkeypatch.setattr(
+        LanguageModel, "text", lambda _, x: read.append(len(x)) or text(x)
+    )
+    session = Session(ChatConfig(model=str(model_folder)), opened)
+    assert "".join(session.reply("one latte")) == opened.tokenizer.decode(ids)
+    assert sum(read) < 10 * len(ids)
+
+
+def words_of(ids):
+    """As SentencePiece writes them: the first word of a text has no space before it."""
+    words = ["", " one", " two", "!", "  "]
+    return "".join(words[number] for number in ids).removeprefix(" ")
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3, 1], [4, 1, 2], [0, 1, 0, 2, 0], [3, 0], []])
+def test_pieces_of_a_reply_have_the_spaces_that_it_has_as_a_whole(ids):
+    assert "".join(pieces(iter(ids), words_of)) == words_of(ids)
 
 
 def test_ids_beyond_the_tokenizer_are_no_text(model_folder, monkeypatch):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
+import typing
 
 import pytest
 
@@ -12,10 +14,21 @@ from triptych.commands.dpo import DpoConfig
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.sft import SftConfig
-from triptych.curriculum import StageConfig
+from triptych.commands.training import ModelShape, RopeScaling
+from triptych.curriculum import ExitCondition, StageConfig
 from triptych.errors import ConfigError
+from triptych.founding import PreTrainingConfig
 from triptych.language_model import use_threads
 from triptych.settings_help import describe, documented
+from triptych.train import (
+    AverageConfig,
+    DpoObjective,
+    OptimizerConfig,
+    PretrainObjective,
+    ReferenceLogps,
+    StageSchedule,
+    TrainConfig,
+)
 
 COMMANDS = {"pretrain": PretrainConfig, "sft": SftConfig, "dpo": DpoConfig}
 STAGE = [StageConfig(stage="only", learning_rate=1.0, batch_size=1, steps=1)]
@@ -145,6 +158,38 @@ def test_what_no_trainer_can_do_is_refused_at_its_line_before_a_run_begins(
         config.load(kind, path, ["output=x", *needed[kind]])
 
 
+@pytest.mark.parametrize("kind", [SftConfig, DpoConfig])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", -1.0),
+        ("learning_rate", 0),
+        ("min_lr_ratio", 2),
+        ("seq_len", 1),
+    ],
+)
+def test_what_no_stage_can_do_is_refused_at_its_line_before_a_model_is_read(
+    kind, name, value, tmp_path
+):
+    path = tmp_path / "run.toml"
+    path.write_text(f"seed = 1\n{name} = {value}\n")
+    needed = ["output=x", "model=x", "conversations=[]", "preferences=[]"]
+    needed.pop(3 if kind is SftConfig else 2)
+    with pytest.raises(ConfigError, match=rf"run\.toml:2: {name}: expected"):
+        config.load(kind, path, needed)
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(
+    "name", ["eps", "weight_decay", "matrix_lr_ratio", "embedding_lr_ratio"]
+)
+def test_an_update_that_no_float32_holds_is_refused_at_birth(kind, name):
+    given = {**smallest(kind), "optimizer": {name: 1e308}}
+    message = rf"optimizer\.{name}: expected an update that float32 holds.*1e\+308"
+    with pytest.raises(ConfigError, match=message):
+        config.from_mapping(kind, given)
+
+
 def test_a_cost_of_logits_below_zero_is_refused_at_birth():
     with pytest.raises(ConfigError, match=r"z_loss: expected at least 0, found -1"):
         config.from_mapping(PretrainConfig, {**smallest(PretrainConfig), "z_loss": -1})
@@ -164,3 +209,41 @@ def test_no_threads_are_no_way_to_say_all_of_them(model_folder, tmp_path, capsys
     sets.append(f'--set=conversations=["{chats}"]')
     assert cli.main(["sft", "--threads", "0", *sets]) == 2
     assert "threads: expected at least 1" in capsys.readouterr().err
+
+
+STEPS = {"name": "a", "steps": 10, "max_lr": 1.0}
+SHAPE = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+# What a caller in Python gives at least; TOML's numbers are checked where it is read.
+GIVEN = {
+    OptimizerConfig: {},
+    AverageConfig: {},
+    StageSchedule: STEPS,
+    TrainConfig: {"output": "x", "stages": [StageSchedule(**STEPS)]},
+    ExitCondition: {},
+    StageConfig: {"stage": "a", "learning_rate": 1.0, "batch_size": 1, "steps": 1},
+    RopeScaling: {"rope_type": "yarn", "factor": 2.0},
+    ModelShape: SHAPE,
+    SftConfig: {"output": "x", "model": "x", "conversations": ()},
+    DpoConfig: {"output": "x", "model": "x", "preferences": ()},
+    PreTrainingConfig: {},
+    DpoObjective: {"reference": ReferenceLogps()},
+    PretrainObjective: {},
+}
+
+
+REAL = (float, float | None)
+
+
+def numbers_of(kind):
+    hints = typing.get_type_hints(kind)
+    return [f.name for f in dataclasses.fields(kind) if hints[f.name] in REAL]
+
+
+NUMBERS = [(kind, name) for kind in GIVEN for name in numbers_of(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_setting_that_is_no_number_is_refused_at_birth(kind, name, value):
+    with pytest.raises(ConfigError, match=rf"{name}: expected .*found {value}"):
+        kind(**{**GIVEN[kind], name: value})

@@ -202,6 +202,24 @@ def test_the_status_of_a_run_that_ended_names_its_last_checkpoint(
     ]
 
 
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")],
+)
+def test_the_status_of_a_run_that_broke_off_does_not_say_that_it_runs(
+    tmp_path, error, state
+):
+    def break_off(metrics):
+        if metrics["step"] == 5:
+            raise error
+
+    with pytest.raises(error):
+        train(tmp_path, hooks={"on_step": break_off})
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["step"], status["state"]) == (5, state)
+    assert Path(status["checkpoint"]).name == "step-00000003"
+
+
 def test_a_stop_that_is_asked_for_saves_and_can_be_continued(tmp_path):
     straight, _ = train(tmp_path / "straight")
     with pytest.raises(Interrupted, match="after step 1"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -104,6 +105,27 @@ def test_a_run_of_no_length_is_refused_by_name(request, kind, change, message):
         make(("nowhere.jsonl",), **change)
 
 
+@pytest.mark.parametrize("kind", ["chats", "pairs"])
+@pytest.mark.parametrize(
+    ("batch_size", "epochs", "said"),
+    [
+        (100, 6.0, "100 rows a step .* reads 100 epochs; .* at most 6 "),
+        (9, 4.0, "9 rows a step .* reads 9 epochs; .* at most 4 "),
+        (8, 6.0, None),  # what rounding to whole steps does
+        (2, 1.0, None),
+    ],
+)
+def test_a_batch_that_reads_small_data_far_more_often_than_asked_is_warned_of(
+    request, written, caplog, kind, batch_size, epochs, said
+):
+    make, command = request.getfixturevalue(kind), {"chats": sft, "pairs": dpo}[kind]
+    records = written(CHAT | PAIR, CHAT | PAIR)  # one row of both
+    command.plan(make(records, batch_size=batch_size, epochs=epochs))
+    warned = [x.getMessage() for x in caplog.records if x.name == "triptych.train"]
+    assert len(warned) == (said is not None)
+    assert said is None or re.search(said, warned[0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -136,6 +158,17 @@ def test_a_run_is_refused_where_something_else_is(
         with pytest.raises(ConfigError, match=f"output: expected a new folder.*{what}"):
             verb(settings)
     (tmp_path / "records.jsonl").unlink()
+    assert bytes_in(tmp_path) == before
+
+
+def test_the_folder_of_another_commands_run_is_refused_and_left_as_it_was(
+    chats, pairs, written, tmp_path
+):
+    dpo.dpo(pairs(written(CHAT | PAIR)))
+    shutil.rmtree(tmp_path / "run" / "tokens")
+    before = bytes_in(tmp_path)
+    with pytest.raises(ConfigError, match=r"output: .*`triptych sft`.*`triptych dpo`"):
+        sft.sft(chats(written(CHAT | PAIR)))
     assert bytes_in(tmp_path) == before
 
 

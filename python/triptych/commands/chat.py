@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from triptych.conversation import Message, render, require_markers
@@ -96,21 +96,13 @@ class Session:
             del self.messages[turns[0] : turns[1]]
 
     def _pieces(self, prompt: list[int]) -> Iterator[str]:
-        drawn: list[int] = []
-        text = shown = ""
-        for token in stream(
+        drawn = stream(
             self.opened.model,
             prompt,
             self._sampling(),
             stop_ids=self.opened.stop_ids,
-        ):
-            drawn.append(token)
-            text = self.opened.text(drawn)
-            if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character is whole
-                yield text[len(shown) :]
-                shown = text
-        if len(text) > len(shown):  # what came before an end within a character
-            yield text[len(shown) :]
+        )
+        return pieces(drawn, self.opened.text)
 
     def _sampling(self) -> Sampling:
         return Sampling(
@@ -146,6 +138,29 @@ class Session:
             return f"{name}: expected a number >= 0, found `{value}`"
         setattr(self, name, number)
         return f"{name} = {number}"
+
+
+def pieces(ids: Iterable[int], text_of: Callable[[list[int]], str]) -> Iterator[str]:
+    """Yields the text of ids as they come: what each adds, once its characters are whole.
+
+    Only ids since the piece before the last are read again, not the whole reply. That
+    piece is among them as a tokenizer may write the first word of a text otherwise.
+    """
+    window: list[int] = []
+    shown, text = 0, ""  # letters of the window that were yielded; all of it
+    begin = 0  # where the next window begins: with the piece that is yielded next
+    for number in ids:
+        window.append(number)
+        text = text_of(window)
+        piece = text[shown:]
+        if not piece or piece.endswith("\N{REPLACEMENT CHARACTER}"):
+            continue  # of a character that is not whole
+        yield piece
+        window = window[begin:]
+        begin, shown = len(window), len(text_of(window))
+        text = ""
+    if len(text) > shown:  # what came before an end within a character
+        yield text[shown:]
 
 
 def chat(config: ChatConfig) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from triptych import config
 from triptych._core import Tokenizer
-from triptych.commands.settings import TrainingSettings, check_duration, train_config
+from triptych.commands.settings import TrainingSettings, check_stage, train_config
 from triptych.commands.sft import rendered, require_room, single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
@@ -74,7 +74,7 @@ class DpoConfig(TrainingSettings):
         """Checks what would be found behind the reference; a pair's tokens stay together."""
         require_fixed(self.parallel, "dpo")
         super().__post_init__()
-        check_duration(self.epochs, self.batch_size, self.warmup_fraction)
+        check_stage(self)
         self.objective(ReferenceLogps())
         if self.parallel.context > 1:
             raise ConfigError(
@@ -98,7 +98,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a pair, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
-    require_run_folder(settings.output)
+    require_run_folder(settings.output, "dpo")
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

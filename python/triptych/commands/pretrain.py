@@ -249,7 +249,7 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
         ConfigError: for a wrong path or setting, or shards of another tokenizer.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
-    require_run_folder(settings.output)
+    require_run_folder(settings.output, "pretrain")
     use_threads(settings.threads)
     tokenizer = Tokenizer.from_file(settings.tokenizer)
     watch = with_evaluation(settings, tokenizer, watch or Watch())

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from triptych.config import require_finite
 from triptych.curriculum import StageConfig
 from triptych.device import DeviceName
 from triptych.errors import ConfigError
@@ -94,6 +95,7 @@ class TrainingSettings:
 
         Else a dry run would pass, and a run read its evaluation sets before it ended.
         """
+        require_finite(self)
         if not self.output:
             raise ConfigError("output: expected a folder, found an empty name")
         # (seed, step) makes one number of 64 bits, see `gradient.step_seed`.
@@ -102,24 +104,26 @@ class TrainingSettings:
         train_config(self, (_ANY_STAGE,))
 
 
-def check_duration(epochs: float, batch_size: int, warmup_fraction: float) -> None:
-    """What says how long a run over one source is.
+def check_stage(settings: Any) -> None:
+    """What says how long a run over one source is, and at which rates and lengths.
+
+    Args:
+        settings: of `sft` or `dpo`, whose one stage is known with its data.
 
     Raises:
         ConfigError: naming what cannot be.
     """
     checks = {
-        "epochs": (epochs > 0.0, "above 0", epochs),
-        "batch_size": (batch_size >= 1, "at least 1", batch_size),
-        "warmup_fraction": (
-            0.0 <= warmup_fraction <= 1.0,
-            "in [0, 1]",
-            warmup_fraction,
-        ),
+        "epochs": (settings.epochs > 0.0, "above 0"),
+        "batch_size": (settings.batch_size >= 1, "at least 1"),
+        "warmup_fraction": (0.0 <= settings.warmup_fraction <= 1.0, "in [0, 1]"),
     }
-    for name, (good, expected, found) in checks.items():
+    for name, (good, expected) in checks.items():
         if not good:
+            found = getattr(settings, name)
             raise ConfigError(f"{name}: expected {expected}, found {found}")
+    names = ("learning_rate", "batch_size", "seq_len", "schedule", "min_lr_ratio")
+    StageConfig(stage="any", steps=1, **{x: getattr(settings, x) for x in names})
 
 
 def train_config(

@@ -13,7 +13,7 @@ from typing import Any
 from triptych import config
 from triptych._core import Tokenizer
 from triptych.artefact import FILE_NAME, read_manifest
-from triptych.commands.settings import TrainingSettings, check_duration, train_config
+from triptych.commands.settings import TrainingSettings, check_stage, train_config
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
@@ -65,7 +65,7 @@ class SftConfig(TrainingSettings):
         """Checks how long it is to last."""
         require_fixed(self.parallel, "sft")
         super().__post_init__()
-        check_duration(self.epochs, self.batch_size, self.warmup_fraction)
+        check_stage(self)
 
 
 def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
@@ -76,7 +76,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
         InputError: for a record that is not a conversation, with its line.
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
-    require_run_folder(settings.output)
+    require_run_folder(settings.output, "sft")
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

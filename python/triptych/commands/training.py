@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,13 @@ from triptych.errors import ConfigError, IntegrityError
 from triptych.model import ModelConfig, Transformer
 from triptych.model.presets import gated_width, preset
 from triptych.train import Objective, TrainConfig, TrainResult, trainer_for
+from triptych.train.checkpoint import steps_in
+from triptych.train.metrics import EVALUATIONS
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import is_first_process, joined, num_processes
 from triptych.train.router_balance import balanced
+
+logger = logging.getLogger("triptych.train")
 
 Schedule = ScheduleName
 RUN_FILE = "run.json"
@@ -55,6 +60,7 @@ class RopeScaling:
 
     def __post_init__(self) -> None:
         """Checks that what the type needs is there, and nothing it does not read."""
+        config.require_finite(self)
         needed, optional = _ROPE_KEYS[self.rope_type]
         given = set(config.to_mapping(self)) - {"rope_type"}
         missing, foreign = needed - given, given - needed - optional
@@ -148,6 +154,7 @@ class ModelShape:
 
     def __post_init__(self) -> None:
         """Checks the size, or that the shape is given without one."""
+        config.require_finite(self)
         needed = ("hidden_size", "num_hidden_layers", "num_attention_heads")
         missing = [name for name in needed if getattr(self, name) is None]
         if self.size is not None:
@@ -255,7 +262,7 @@ def train(
             data,
             settings,
             tokenizer_path=tokenizer_path,
-            on_start=lambda: _write_json(output / RUN_FILE, table, by_several=several),
+            on_start=lambda: _start(output, table, by_several=several),
             on_step=watch.on_step,
             on_stage_end=watch.on_stage_end,
             should_stop=lambda: notice.received() or watch.stops_at(trainer.state.step),
@@ -271,6 +278,18 @@ def train(
     return result
 
 
+def _start(output: Path, table: Any, *, by_several: bool) -> None:
+    """Writes the settings of a run that goes on here, or begins.
+
+    What one that was killed before its first checkpoint left of evaluations is of another
+    model; where a run has its own, its first line has taken their place already.
+    """
+    begins = not steps_in(output / "checkpoints")
+    if is_first_process() and begins and not table.get("evaluation"):
+        (output / EVALUATIONS).unlink(missing_ok=True)
+    _write_json(output / RUN_FILE, table, by_several=by_several)
+
+
 def _write_json(path: Path, values: Any, *, by_several: bool) -> None:
     """Writes a file of the run, in the process that writes for all, or in every copy."""
     if is_first_process():
@@ -279,25 +298,42 @@ def _write_json(path: Path, values: Any, *, by_several: bool) -> None:
         artefact.write_text(path, text, by_several=by_several)
 
 
-def require_run_folder(output: str) -> None:
-    """Refuses what is no folder for a run: a file, or an artefact of another command.
+# A key that the settings of each command alone have.
+_OWN_KEYS = {"pretrain": "sources", "sft": "conversations", "dpo": "preferences"}
 
-    A run beside the shards that it reads, say, is no longer told from them.
+
+def require_run_folder(output: str, command: str) -> None:
+    """Refuses what is no folder for a run: a file, an artefact, or another command's run.
+
+    A run beside the shards that it reads, say, is no longer told from them; and what `sft`
+    renders has no place in a run of `pretrain`, which it cannot go on with.
 
     Raises:
         ConfigError: naming what is there.
     """
     folder = Path(output)
+    other = _other_command(folder, command)
     if folder.exists() and not folder.is_dir():
         found = "a file"
     elif (folder / artefact.FILE_NAME).exists():
         found = f"an artefact, with a `{artefact.FILE_NAME}`"
+    elif other is not None:
+        found = f"a run of `triptych {other}`"
     else:
         return
     raise ConfigError(
-        f"output: expected a new folder, or that of a run, found `{output}`, {found}; "
-        "choose another folder"
+        f"output: expected a new folder, or that of a run of `triptych {command}`, found "
+        f"`{output}`, {found}; choose another folder"
     )
+
+
+def _other_command(folder: Path, command: str) -> str | None:
+    """Which other command's run has checkpoints in a folder; None for none."""
+    if not (folder / RUN_FILE).is_file() or not steps_in(folder / "checkpoints"):
+        return None
+    keys = artefact.read_json(folder / RUN_FILE)
+    names = [name for name, key in _OWN_KEYS.items() if key in keys]
+    return names[0] if names and command not in names else None
 
 
 def require_one_process(command: str) -> None:
@@ -362,9 +398,27 @@ def check_data(data: OrderedRows, tokenizer_path: str | Path) -> None:
 def steps_for(
     folder: str | Path, *, epochs: float, batch_size: int, seq_len: int
 ) -> int:
-    """Steps of `batch_size` rows that read a shard folder `epochs` times; at least 1."""
+    """Steps of `batch_size` rows that read a shard folder `epochs` times; at least 1.
+
+    Steps are whole, so epochs are rounded; where one step alone reads more than twice
+    what was asked for, that is said.
+    """
     probe = StageConfig(stage="probe", learning_rate=1.0, batch_size=1, steps=1)
     order = OrderedRows({"data": folder}, [probe], seed=0, seq_len=seq_len)
     (source,) = order.report()["sources"]
     rows: int = source["packings"][0]["rows"]
-    return max(1, round(epochs * rows / batch_size))
+    steps = max(1, round(epochs * rows / batch_size))
+    read = steps * batch_size / rows
+    if read > 2 * epochs and is_first_process():
+        logger.warning(
+            "batch_size: %d rows a step are more than the %d that %g epochs of %d rows "
+            "have: the run's one step reads %.4g epochs; a batch_size of at most %d "
+            "reads as many as asked for",
+            batch_size,
+            epochs * rows,
+            epochs,
+            rows,
+            read,
+            max(1, epochs * rows),
+        )
+    return steps

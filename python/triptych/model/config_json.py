@@ -22,6 +22,7 @@ from triptych.model.config import (
     is_integer,
 )
 from triptych.model.families import Family, family_named
+from triptych.ops.rotary import SCALINGS
 
 if TYPE_CHECKING:
     from triptych.model.config import ModelConfig
@@ -274,6 +275,13 @@ def _scaling(
     scaling: Mapping[str, Any], values: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """The parameters of stretched frequencies, complete; None for plain ones."""
+    named = scaling.get("rope_type", scaling.get("type", "default"))
+    if isinstance(named, str) and named not in SCALINGS:  # it says more than its keys
+        expected = ", ".join(f"`{name}`" for name in SCALINGS)
+        raise ConfigError(
+            f"rope_type: expected one of {expected}, found `{named:.80}`: models whose "
+            "positions are stretched so are not supported"
+        )
     unknown = sorted(set(scaling) - _SCALING_KEYS)
     if unknown:
         raise ConfigError(

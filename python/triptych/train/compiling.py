@@ -6,6 +6,7 @@ checkpoints hold it, and a run goes on as it began.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -55,6 +56,7 @@ class Verdict:
         eager_seconds: a forward and a backward pass over the run's first rows that are
             computed together; None where it was not measured.
         compiled_seconds: the same, compiled. compile_seconds: what compiling took.
+        about: hash of what was measured; see `Trial.about`.
     """
 
     compiled: bool
@@ -62,6 +64,7 @@ class Verdict:
     eager_seconds: float | None = None
     compiled_seconds: float | None = None
     compile_seconds: float | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,19 @@ class Trial:
     recompute: str
     batches: Sequence[Batch]
     steps_left: int
+
+    @property
+    def about(self) -> str:
+        """What a pass is of: another model or batch is measured anew."""
+        parts = (
+            repr(self.model.config),
+            self.objective.name,
+            self.precision.name,
+            self.recompute,
+            str(self.model.output_weight.device.type),
+            repr([len(batch.input_ids) for batch in self.batches]),
+        )
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
     def learns(self) -> bool:
@@ -204,6 +220,7 @@ class Compiling:
             eager_seconds=eager_s,
             compiled_seconds=compiled_s,
             compile_seconds=compile_s,
+            about=self.trial.about,
         )
         if self.ranks.is_first:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,10 +264,14 @@ class Compiling:
         return next(filter(None, self.ranks.gather(why)), "")
 
     def _known(self) -> Verdict | None:
-        """What was measured when this run was started before, the same in all processes."""
+        """What was measured when this run was started before, the same in all processes.
+
+        None also where it was of another one, killed before its first checkpoint.
+        """
         text = self.path.read_text("utf-8") if self.path.exists() else ""
-        found = self.ranks.gather(text)[0]
-        return Verdict(**json.loads(found)) if found else None
+        found, about = self.ranks.gather((text, self.trial.about))[0]
+        known = Verdict(**json.loads(found)) if found else None
+        return known if known is not None and known.about == about else None
 
 
 def pays(passes: int, eager_s: float, compiled_s: float, compile_s: float) -> bool:

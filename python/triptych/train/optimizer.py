@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from triptych.config import require_finite
 from triptych.errors import ConfigError
 from triptych.train.adamw import AdamW
 from triptych.train.moments8bit import create_adamw_8bit
@@ -15,6 +16,7 @@ from triptych.train.muon import LR_CONVENTIONS, Muon
 from triptych.train.precision import computes_bf16
 
 NAMES = ("adamw", "muon")
+LR_RATIOS = tuple(f"{x}_lr_ratio" for x in ("matrix", "other", "embedding", "head"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +51,12 @@ class OptimizerConfig:
     state_bits: int = 32
 
     def __post_init__(self) -> None:
+        require_finite(self)
         for name in ("beta1", "beta2", "momentum"):
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:
                 raise ConfigError(f"{name}: expected in [0, 1), found {value!r}")
-        kinds = ("matrix", "other", "embedding", "head")
-        ratios = tuple(f"{kind}_lr_ratio" for kind in kinds)
-        for name in ("eps", *ratios):
+        for name in ("eps", *LR_RATIOS):
             value = getattr(self, name)
             if value is not None and value <= 0.0:
                 raise ConfigError(f"{name}: expected above 0, found {value!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class RunLog:
         self._thread = ThreadPoolExecutor(1, "metrics")
         self._writing: Future[None] | None = None
         self._last: Metrics = {}  # the last step's, whoever reported it
+        self._told: Metrics | None = None  # the last status of this process
 
     def open(self, step: int) -> int:
         """Begins to write, behind `step`: lines of later ones are cut off.
@@ -68,6 +70,7 @@ class RunLog:
         self._last = dict(metrics)
         status = self._status(num_steps, last, "running")
         self.wait()
+        self._told = status
         self._writing = self._thread.submit(self._write, self._log, self._last, status)
 
     @staticmethod
@@ -80,6 +83,17 @@ class RunLog:
         if self._log is not None:
             self.wait()
             self._log.status(self._status(num_steps, last, state))
+
+    def broken_off(self, state: str) -> None:
+        """Says that a run goes no further which could not save where it was.
+
+        What ends the run is told, and not that this could not be written, as on a full disk.
+        """
+        if self._log is None or self._told is None:
+            return
+        with suppress(OSError):
+            self.wait()
+            self._log.status({**self._told, "state": state})
 
     def _status(self, num_steps: int, last: Path | None, state: str) -> Metrics:
         checkpoint = None if last is None else str(last)

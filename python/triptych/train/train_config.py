@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from triptych.config import require_finite
 from triptych.errors import ConfigError
 from triptych.train.averaging import AverageConfig
 from triptych.train.early_exit import StageExit
-from triptych.train.optimizer import OptimizerConfig
+from triptych.train.optimizer import LR_RATIOS, OptimizerConfig
 from triptych.train.parallel import ParallelConfig
 from triptych.train.schedule import StageSchedule
 from triptych.train.tracking import TrackingConfig
+
+FLOAT32_MAX = 3.4028234663852886e38
 
 Metrics = dict[str, Any]
 CompileChoice = Literal["auto", True, False]
@@ -77,6 +80,7 @@ class TrainConfig:
     average: AverageConfig | None = None
 
     def __post_init__(self) -> None:
+        require_finite(self)
         if not self.stages:
             raise ConfigError("stages: expected at least one, found none")
         if self.exits and len(self.exits) != len(self.stages):
@@ -116,6 +120,24 @@ class TrainConfig:
                 "`parallel.tensor`, found 8: numbers that share a scale would tie a "
                 "checkpoint to its grid"
             )
+
+        self._check_rates()
+
+    def _check_rates(self) -> None:
+        """An update is computed in float32, which has no larger number."""
+        settings = self.optimizer
+        highest = max(stage.max_lr for stage in self.stages)
+        decay = max(1.0, settings.weight_decay)
+        factors = {"eps": 1.0, "weight_decay": highest}
+        factors |= {name: highest * decay for name in LR_RATIOS}
+        for name, factor in factors.items():
+            value = getattr(settings, name)
+            if value is not None and value * factor > FLOAT32_MAX:
+                raise ConfigError(
+                    f"optimizer.{name}: expected an update that float32 holds, at most "
+                    f"{FLOAT32_MAX:.2g}, at a learning rate of {highest:g}, found "
+                    f"{value!r}"
+                )
 
     @property
     def num_steps(self) -> int:

@@ -50,6 +50,13 @@ class _Rewind(Exception):
         self.steps = steps
 
 
+def _tell_broken_off(log: RunLog, error: BaseException) -> None:
+    """Says that a run goes no further, but of one that goes back or has said so."""
+    if not isinstance(error, (_Rewind, Interrupted)):
+        by_hand = isinstance(error, KeyboardInterrupt)
+        log.broken_off("interrupted" if by_hand else "failed")
+
+
 class Trainer(Stepping):
     """Trains `model` in place, from its latest checkpoint where there is one.
 
@@ -178,6 +185,9 @@ class Trainer(Stepping):
             last = self._save(log) if last is None else last
             self.saver.wait()
             log.ended(self.num_steps, last, "finished")
+        except (KeyboardInterrupt, Exception) as error:
+            _tell_broken_off(log, error)
+            raise
         finally:
             log.close()
         state = self.state
