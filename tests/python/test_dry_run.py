@@ -21,6 +21,19 @@ def _planned(corpus: Path, *options: str) -> tuple[dict, str]:
     return json.loads(done.stdout), done.stdout
 
 
+def test_a_plan_and_an_explanation_refuse_rules_that_they_cannot_ask(tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"text": "one"}\n')
+    rule = ["--set", 'python_rule=["mine@1:abc"]', "--profile", "clean"]
+    run = ["run", "--dry-run", "--input", str(corpus), "--output", str(tmp_path / "o")]
+    for command in [run, ["explain", f"{corpus}:1"]]:
+        done = subprocess.run(
+            ["triptych-prep", *command, *rule], capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert "`python_rule`" in done.stderr
+
+
 def _write(corpus: Path, seed: int) -> float:
     """Writes short and long documents, as many of both; gives the share of the long."""
     words = random.Random(seed)

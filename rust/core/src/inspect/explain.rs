@@ -10,6 +10,7 @@ use super::spans::{self, PiiVerdict};
 use crate::config::PrepConfig;
 use crate::error::Result;
 use crate::language::{self, Identifier, LanguageFilter};
+use crate::pipeline::check_outside_rules;
 use crate::profile::{Profile, Scratch};
 use crate::quality::{Check, Measure, Reason, StageTrace, Workspace, FEATURES};
 use crate::read;
@@ -101,6 +102,7 @@ pub struct Feature {
 /// # Errors
 /// Configuration and paths as of a run; `InvalidValue` if there is no such document.
 pub fn explain(config: &PrepConfig, which: &Which) -> Result<Explanation> {
+    check_outside_rules(config, None)?; // of what they would say nothing is known here
     let profile = config.profile()?;
     let inputs = read::resolve(&config.input)?;
     let found = locate(config, &inputs, which)?;

@@ -47,6 +47,7 @@ pub(crate) use batch::{bad_record, lines};
 pub(crate) use flow::num_helpers;
 
 pub use estimate::{estimate, Estimate, SAMPLE_BYTES};
+pub(crate) use outside::check as check_outside_rules;
 pub use outside::{OutsideRules, STEP as OUTSIDE_STEP};
 pub use part::FORMAT as PART_FORMAT;
 pub use samples::FILE_NAME as SAMPLES_NAME;
