@@ -184,7 +184,7 @@ mod tests {
         let of = |name: &str| found.features.iter().find(|feature| feature.name == name).unwrap();
         assert_eq!(
             (of("num_words").minimum_keeping(0.75), of("num_words").maximum_keeping(0.75)),
-            (5.0, 5.0)
+            (5.0, 4.125)
         );
         let ratio = of("newline_word_ratio").maximum_keeping(1.0);
         assert_eq!((ratio, value(ratio).as_str()), (f64::INFINITY, "∞"));
