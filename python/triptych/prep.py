@@ -390,23 +390,33 @@ def _plain_field(field: pa.Field) -> pa.Field:
     return field.with_type(_plain(field.type))
 
 
+_ANSWERS = "booleans (True keeps) or strings (null keeps)"
+
+
 def _answer(rule: Rule, batch: pa.RecordBatch) -> pa.StringArray:
     name = _name(rule)
     try:
-        answer = _as_array(rule(batch))
+        given = rule(batch)
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
         raise RuleError(f"rule `{name}`: {problem}") from error
+    answer = _as_array(name, given)
     if len(answer) != batch.num_rows:
         expected = f"as many values as rows, {batch.num_rows}"
         raise RuleError(f"rule `{name}`: expected {expected}, found {len(answer)}")
     return _reasons(name, answer)
 
 
-def _as_array(answer: Any) -> pa.Array:
-    if isinstance(answer, pa.ChunkedArray):
-        return answer.combine_chunks()
-    return answer if isinstance(answer, pa.Array) else pa.array(answer)
+def _as_array(name: str, given: Any) -> pa.Array:
+    if isinstance(given, pa.ChunkedArray):
+        return given.combine_chunks()
+    try:
+        return given if isinstance(given, pa.Array) else pa.array(given)
+    except Exception as error:  # its message may hold what the texts hold
+        found = f"{type(given).__name__} ({type(error).__name__})"
+        raise RuleError(
+            f"rule `{name}`: expected an array of {_ANSWERS}, found {found}"
+        ) from error
 
 
 def _reasons(name: str, answer: pa.Array) -> pa.StringArray:
@@ -423,6 +433,4 @@ def _reasons(name: str, answer: pa.Array) -> pa.StringArray:
         reasons = answer.cast(pa.string())
         return pc.binary_join_element_wise(pa.scalar(prefix), reasons, ".")
     found = "booleans with nulls" if pa.types.is_boolean(kind) else str(kind)
-    raise RuleError(
-        f"rule `{name}`: expected booleans (True keeps) or strings (null keeps), found {found}"
-    )
+    raise RuleError(f"rule `{name}`: expected {_ANSWERS}, found {found}")

@@ -227,6 +227,25 @@ def test_the_kind_of_a_record_is_read_in_any_case(tmp_path):
     assert len(records) == len(kinds)
 
 
+def test_a_wrong_length_of_gigabytes_and_noise_behind_it_cost_no_other_record(tmp_path):
+    def record(name, length):
+        return (
+            f"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Record-ID: {name}\r\n"
+            f"Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
+            "a text\r\n\r\n"
+        )
+
+    path = tmp_path / "a.warc"
+    wrong = record("wrong", 99_999_999_999_999) + "noise\r\n"  # no empty line
+    rest = "".join(record(number, 6) for number in range(100))
+    path.write_text(record("first", 6) + wrong + rest, newline="")
+    records, bad = prepared(path)
+    assert len(bad) == 1
+    # The one behind the noise cannot be told from a part of the text before it.
+    names = [record["id"] for record in records]
+    assert names == ["first", *map(str, range(1, 100))]
+
+
 def test_a_page_of_many_lines_behind_wide_spaces_takes_no_longer_than_its_length(
     tmp_path,
 ):

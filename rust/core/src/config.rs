@@ -110,9 +110,9 @@ impl PrepConfig {
     /// Sets keys from a table, one by one, so that a fault names its key.
     ///
     /// # Errors
-    /// `UnknownName` with the nearest key, `InvalidValue` for a wrong type.
+    /// `UnknownName` with the nearest key, `InvalidValue` for a wrong type, `Several` for more than one of these.
     pub fn set_all(&mut self, table: Map<String, Value>) -> Result<()> {
-        table.into_iter().try_for_each(|(key, value)| self.set(&key, value))
+        Error::all(table.into_iter().filter_map(|(key, value)| self.set(&key, value).err()).collect())
     }
 
     /// Sets one key.
@@ -129,7 +129,7 @@ impl PrepConfig {
         Ok(())
     }
 
-    /// Sets the keys of a TOML file; a fault has its line.
+    /// Sets the keys of a TOML file; a fault has its line, and all keys with faults are told at once.
     pub fn set_file(&mut self, path: &Path) -> Result<()> {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         let text = String::from_utf8(bytes).map_err(|error| not_toml(path, &error.to_string()))?;
@@ -138,12 +138,13 @@ impl PrepConfig {
             not_toml(path, &error.to_string()).at(at(error.span().map_or(0, |span| span.start)))
         })?;
         let mut keys: Vec<(Spanned<String>, Value)> = table.into_iter().collect();
-        keys.sort_by_key(|(key, _)| key.span().start); // the first fault in the file is the one to name
-        keys.into_iter().try_for_each(|(key, value)| {
+        keys.sort_by_key(|(key, _)| key.span().start); // faults are told in the order of the file
+        let fault = |(key, value): (Spanned<String>, Value)| {
             let set =
                 setting::check_finite(key.get_ref(), &value).and_then(|()| self.set(key.get_ref(), value));
-            set.map_err(|error| error.at(at(key.span().start)))
-        })
+            set.err().map(|error| error.at(at(key.span().start)))
+        };
+        Error::all(keys.into_iter().filter_map(fault).collect())
     }
 
     /// Sets a key from `key=value`, the value as in TOML; what is not TOML is a string.
@@ -314,6 +315,25 @@ mod tests {
             assert_eq!((place.file.as_ref(), place.line, place.byte), (Some(&path), Some(line), Some(byte)));
             assert!(error.to_string().contains("prep.toml"), "{error}");
         }
+    }
+
+    #[test]
+    fn all_keys_with_faults_are_told_at_once_each_with_its_line_and_hint() {
+        let path = tempfile::tempdir().unwrap().keep().join("prep.toml");
+        std::fs::write(&path, "profil = 'seed'\nngram = 5\nthreads = -1\nformat = 'parque'\n").unwrap();
+        let mut config = PrepConfig::default();
+        let error = config.set_file(&path).unwrap_err();
+        let told = error.to_string();
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!((lines.len(), error.exit_status(), config.ngram), (3, 2, 5), "{told}");
+        for (line, (number, part)) in lines.iter().zip([
+            (1, "did you mean `profile`?"),
+            (3, "`threads`"),
+            (4, "did you mean `parquet`?"),
+        ]) {
+            assert!(line.contains(&format!("prep.toml:{number}: ")) && line.contains(part), "{line}");
+        }
+        assert_eq!(error.place().line, Some(1));
     }
 
     #[test]

@@ -120,6 +120,13 @@ pub enum Error {
         error: Box<Error>,
     },
 
+    /// Several faults of one configuration.
+    #[error("{}", told(faults))]
+    Several {
+        /// All of them, in the order of the configuration.
+        faults: Vec<Error>,
+    },
+
     /// The run was asked to stop; the same command goes on from here.
     #[error("interrupted: run the same command again to continue")]
     Interrupted,
@@ -161,10 +168,20 @@ impl Error {
         Self::At { place, error: Box::new(self) }
     }
 
-    /// Where it is, as far as that is known.
+    /// Nothing if there is no fault, the fault if there is one, all of them together if there are more.
+    pub(crate) fn all(mut faults: Vec<Error>) -> Result<()> {
+        match faults.len() {
+            0 => Ok(()),
+            1 => Err(faults.remove(0)),
+            _ => Err(Self::Several { faults }),
+        }
+    }
+
+    /// Where it is, as far as that is known; of several faults, where the first is.
     pub fn place(&self) -> Place {
         let file = match self {
             Self::At { place, .. } => return place.clone(),
+            Self::Several { faults } => return faults.first().map(Self::place).unwrap_or_default(),
             Self::Io { path, .. }
             | Self::NoInput { path, .. }
             | Self::InvalidFile { path, .. }
@@ -201,6 +218,7 @@ impl Error {
             Self::Integrity { .. } | Self::NotConserved { .. } => 4,
             Self::Resource { .. } => 5,
             Self::At { error, .. } => error.exit_status(),
+            Self::Several { faults } => faults.first().map_or(1, Self::exit_status),
             Self::Interrupted => 75,
             Self::Io { .. } | Self::EmptyCorpus { .. } | Self::InvalidFile { .. } => 1,
         }
@@ -226,6 +244,15 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Several faults, each on a line with its hint.
+fn told(faults: &[Error]) -> String {
+    let line = |fault: &Error| match fault.hint() {
+        Some(hint) => format!("{fault} ({hint})"),
+        None => fault.to_string(),
+    };
+    faults.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {

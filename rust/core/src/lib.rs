@@ -25,6 +25,7 @@ pub mod quality;
 pub mod read;
 mod setting;
 pub mod shard;
+mod stoppable;
 pub mod text;
 pub mod tokenize;
 pub mod verify;

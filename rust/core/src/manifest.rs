@@ -5,7 +5,7 @@
 //! checks the manifest first.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::stoppable::Stoppable;
 use crate::{pipeline, shard};
 
 /// Name of the manifest inside its folder.
@@ -85,7 +86,13 @@ impl Manifest {
 
     /// Checks the size and hash of every file listed; the first that differs is the error.
     pub fn verify(&self, folder: &Path) -> Result<()> {
-        self.files.iter().try_for_each(|(name, expected)| verify_file(&folder.join(name), expected))
+        self.verify_until(folder, &|| false)
+    }
+
+    /// The same, until somebody asks to stop, which is `Interrupted`.
+    pub(crate) fn verify_until(&self, folder: &Path, is_stopped: &dyn Fn() -> bool) -> Result<()> {
+        let verify = |(name, expected)| verify_file(&folder.join(name), expected, is_stopped);
+        self.files.iter().try_for_each(verify)
     }
 
     /// Checks sizes only: constant time a file, catches truncation and absence.
@@ -105,18 +112,24 @@ pub(crate) fn note_input(inputs: &mut Map<String, Value>, name: &str, sha256: St
     inputs.insert(key, Value::String(sha256));
 }
 
-/// SHA-256 of a file's content in hexadecimal, read in pieces of 1 MiB.
+/// SHA-256 of a file's content in hexadecimal.
 pub fn sha256_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 << 10]; // more is no faster, and most files are small
-    loop {
-        let count = file.read(&mut buffer).map_err(Error::io("read", path))?;
-        if count == 0 {
-            return Ok(hex(&hasher.finalize()));
+    sha256_file_until(path, &|| false)
+}
+
+/// The same, until somebody asks to stop, which is `Interrupted`.
+pub(crate) fn sha256_file_until(path: &Path, is_stopped: &dyn Fn() -> bool) -> Result<String> {
+    Stoppable::open(path, is_stopped)?.read_by(|file| {
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 64 << 10]; // more is no faster, and most files are small
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(hex(&hasher.finalize()));
+            }
+            hasher.update(&buffer[..count]);
         }
-        hasher.update(&buffer[..count]);
-    }
+    })
 }
 
 /// SHA-256 of bytes in hexadecimal.
@@ -141,9 +154,9 @@ fn verify_size(path: &Path, expected: &FileEntry) -> Result<()> {
     Err(Error::Integrity { path: path.to_owned(), expected: format!("{} bytes", expected.bytes), found })
 }
 
-fn verify_file(path: &Path, expected: &FileEntry) -> Result<()> {
+fn verify_file(path: &Path, expected: &FileEntry, is_stopped: &dyn Fn() -> bool) -> Result<()> {
     verify_size(path, expected)?;
-    let found = sha256_file(path)?;
+    let found = sha256_file_until(path, is_stopped)?;
     if found == expected.sha256 {
         return Ok(());
     }

@@ -1,19 +1,19 @@
-//! Proof that a documents folder is whole: hashes, the ledger's law, the count of documents.
+//! Proof that a documents folder, or a part of a run, is whole: hashes, the ledger's law, the count of documents.
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::manifest::Manifest;
-use crate::pipeline::FORMAT;
+use crate::pipeline::{FORMAT, PART_FORMAT};
 use crate::read::{self, Limits};
 
-/// Checks a documents folder; returns how many documents it holds.
+/// Checks a documents folder, or that of a part of a run; returns how many documents it holds.
 ///
 /// # Errors
 /// `NoInput` if it is none, `Integrity` or `NotConserved` at the first thing that is wrong.
 pub fn verify(folder: &Path) -> Result<u64> {
-    let manifest = Manifest::read(folder, FORMAT)?;
+    let manifest = manifest(folder)?;
     manifest.verify(folder)?;
     let ledger = Ledger::read(folder)?;
     ledger.check()?;
@@ -27,6 +27,14 @@ pub fn verify(folder: &Path) -> Result<u64> {
         }
     }
     Ok(found)
+}
+
+/// The manifest of a run, or of a part of one.
+fn manifest(folder: &Path) -> Result<Manifest> {
+    Manifest::read(folder, FORMAT).or_else(|error| match Manifest::read(folder, PART_FORMAT) {
+        Err(Error::InvalidValue { .. }) => Err(error), // it is of neither, and this one names what was asked for
+        part => part,
+    })
 }
 
 fn count_documents(folder: &Path, manifest: &Manifest) -> Result<u64> {

@@ -2,7 +2,7 @@
 //! with that of batches.
 
 use arrow_array::{RecordBatch, RecordBatchReader};
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
@@ -52,7 +52,7 @@ impl Source {
             match self.reader.as_mut().and_then(|reader| py.detach(|| reader.next())) {
                 Some(Ok(batch)) => return Some(batch),
                 Some(Err(error)) => {
-                    self.error = Some(InputError::new_err(format!("reading batches: {error}")));
+                    self.error = Some(InputError::new_err(format!("reading batches: {}", told(&error))));
                 }
                 None => match self.next_item(py) {
                     Ok(()) if self.reader.is_none() => return None,
@@ -122,6 +122,12 @@ fn record_batches(batches: &Bound<'_, PyAny>) -> PyResult<AnyRecordBatch> {
             error
         }
     })
+}
+
+/// What went wrong in a stream, without the traceback that pyarrow puts behind an exception of its source.
+fn told(error: &ArrowError) -> String {
+    let text = error.to_string();
+    text.split(" Detail: Python exception:").next().unwrap_or_default().trim_end().to_owned()
 }
 
 fn no_batches(name: &str, found: &Bound<'_, PyAny>) -> PyErr {

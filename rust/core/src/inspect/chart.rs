@@ -13,7 +13,7 @@ const FOOT: f64 = 16.0;
 impl Histogram {
     /// The largest threshold that, as the smallest value that passes, keeps at least this share.
     pub fn minimum_keeping(&self, share: f64) -> f64 {
-        let (all, mut below) = (self.defined() as f64, 0);
+        let (all, mut below) = ((self.defined() + self.undefined()) as f64, 0);
         let mut threshold = 0.0;
         for (index, counts) in &self.buckets {
             if (all - below as f64) < share * all {
@@ -27,7 +27,7 @@ impl Histogram {
 
     /// The smallest bucket's end that, as the largest value that passes, keeps at least this share.
     pub fn maximum_keeping(&self, share: f64) -> f64 {
-        let (all, mut below) = (self.defined() as f64, 0);
+        let (all, mut below) = ((self.defined() + self.undefined()) as f64, self.undefined());
         for (index, counts) in &self.buckets {
             below += counts.iter().sum::<u64>();
             if below as f64 >= share * all {
@@ -44,8 +44,9 @@ pub(super) fn chart(histogram: &Histogram) -> String {
     let (Some(first), Some(last)) = (indices().next(), indices().next_back()) else { return String::new() };
     let step = WIDTH / f64::from(last - first + 1);
     let most = histogram.buckets.values().map(|counts| counts.iter().sum::<u64>()).max().unwrap_or(1);
-    let (mut bars, mut at_most) = (String::new(), vec![(0.0, 0.0)]);
-    let (all, mut below) = (histogram.defined() as f64, 0);
+    let all = (histogram.defined() + histogram.undefined()) as f64;
+    let (mut below, always) = (histogram.undefined(), histogram.undefined() as f64 / all);
+    let (mut bars, mut at_most) = (String::new(), vec![(0.0, always)]);
     for (index, [kept, rejected]) in &histogram.buckets {
         let left = step * f64::from(index - first);
         let height = |count: u64| HEIGHT * count as f64 / most as f64;
@@ -57,7 +58,8 @@ pub(super) fn chart(histogram: &Histogram) -> String {
         at_most.push((left + step, below as f64 / all));
     }
     let foot = foot(histogram, first, last);
-    let (solid, dashed) = (line("a", &at_most, |share| share), line("b", &at_most, |share| 1.0 - share));
+    let (solid, dashed) =
+        (line("a", &at_most, |share| share), line("b", &at_most, |share| 1.0 + always - share));
     format!("<svg viewBox='0 0 {WIDTH} {}' role='img'>{bars}{solid}{dashed}{foot}</svg>\n", HEIGHT + FOOT)
 }
 

@@ -10,6 +10,7 @@ use super::spans::{self, PiiVerdict};
 use crate::config::PrepConfig;
 use crate::error::Result;
 use crate::language::{self, Identifier, LanguageFilter};
+use crate::pipeline::check_outside_rules;
 use crate::profile::{Profile, Scratch};
 use crate::quality::{Check, Measure, Reason, StageTrace, Workspace, FEATURES};
 use crate::read;
@@ -76,13 +77,13 @@ pub struct LanguageVerdict {
     /// Code of the likeliest language, as the model names it.
     pub code: String,
     /// Its probability, in [0, 1].
-    pub score: f32,
+    pub score: f64,
     /// False if the configuration has no rule for languages: then this is the built-in model's word.
     pub is_asked: bool,
     /// The languages to keep; none is all.
     pub keep: Vec<String>,
     /// The score must be above this.
-    pub threshold: Option<f32>,
+    pub threshold: Option<f64>,
     /// Why the rule rejects the text.
     pub reason: Option<&'static str>,
 }
@@ -101,6 +102,7 @@ pub struct Feature {
 /// # Errors
 /// Configuration and paths as of a run; `InvalidValue` if there is no such document.
 pub fn explain(config: &PrepConfig, which: &Which) -> Result<Explanation> {
+    check_outside_rules(config, None)?; // of what they would say nothing is known here
     let profile = config.profile()?;
     let inputs = read::resolve(&config.input)?;
     let found = locate(config, &inputs, which)?;
@@ -169,16 +171,17 @@ fn identify(filter: Option<&LanguageFilter>, text: &str) -> LanguageVerdict {
         let built_in = Identifier::built_in();
         let (code, score) = built_in.identify(text, &mut scratch);
         let (keep, threshold, reason) = (Vec::new(), None, None);
-        return LanguageVerdict { code: code.to_owned(), score, is_asked: false, keep, threshold, reason };
+        let (code, score) = (code.to_owned(), language::as_written(score));
+        return LanguageVerdict { code, score, is_asked: false, keep, threshold, reason };
     };
     let (code, score) = filter.identify(text, &mut scratch);
     let rule = filter.rule();
     LanguageVerdict {
         code: code.to_owned(),
-        score,
+        score: language::as_written(score),
         is_asked: true,
         keep: rule.keep.clone(),
-        threshold: Some(rule.threshold),
+        threshold: Some(language::as_written(rule.threshold)),
         reason: rule.broken(code, score).map(language::LanguageReason::name),
     }
 }

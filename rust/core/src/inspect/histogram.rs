@@ -139,9 +139,10 @@ impl Histogram {
         Self { name: name.to_owned(), undefined: [0; 2], buckets: BTreeMap::new() }
     }
 
-    /// Lower end of a bucket; it reaches to that of the next.
+    /// Lower end of a bucket; it reaches to that of the next, and the last one without end.
     pub fn low(&self, index: u16) -> f64 {
         match (is_linear(&self.name), index) {
+            (true, _) if index > LINEAR_BUCKETS => f64::INFINITY,
             (true, _) => f64::from(index) / f64::from(LINEAR_BUCKETS),
             (false, 0) => 0.0,
             (false, _) => f64::from_bits((u64::from(index) + LOG_FIRST - 1) << LOG_SHIFT),
@@ -167,6 +168,11 @@ impl Histogram {
     /// Documents with a value.
     pub fn defined(&self) -> u64 {
         self.buckets.values().flatten().sum()
+    }
+
+    /// Documents without one: they break no bound, so every threshold keeps them.
+    pub fn undefined(&self) -> u64 {
+        self.undefined.iter().sum()
     }
 }
 

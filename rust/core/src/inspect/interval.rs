@@ -68,7 +68,10 @@ fn wilson(share: f64, documents: f64) -> Interval {
     let square = Z * Z / documents;
     let middle = (share + square / 2.0) / (1.0 + square);
     let half = Z / (1.0 + square) * (share * (1.0 - share) / documents + square / (4.0 * documents)).sqrt();
-    Interval { share, low: (middle - half).max(0.0), high: (middle + half).min(1.0) }
+    // Where none or all are counted an end is the share itself, but for rounding.
+    let low = if share > 0.0 { (middle - half).max(0.0) } else { 0.0 };
+    let high = if share < 1.0 { (middle + half).min(1.0) } else { 1.0 };
+    Interval { share, low, high }
 }
 
 #[cfg(test)]
@@ -86,6 +89,15 @@ mod tests {
     fn wilson_is_that_of_the_textbook() {
         let found = wilson(0.1, 20.0);
         assert!((found.low - 0.027_9).abs() < 1e-4 && (found.high - 0.300_97).abs() < 1e-4, "{found:?}");
+    }
+
+    #[test]
+    fn the_interval_of_none_begins_at_zero_and_that_of_all_ends_at_one() {
+        for documents in (1..5000).map(f64::from) {
+            let (none, all) = (wilson(0.0, documents), wilson(1.0, documents));
+            assert_eq!((none.low, all.high), (0.0, 1.0), "{documents} documents");
+            assert!(none.high > 0.0 && all.low < 1.0);
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn features(histograms: &Histograms) -> String {
     let mut page = format!(
         "<h2>Features</h2>\n<p>Of the texts as they were read, measured on one document in {}, chosen by place: {} that pass \
          every rule (dark), {} that do not (light). The solid line is the share that a largest value would keep, the dashed \
-         one that a smallest value would keep, each if it were the only rule.</p>\n",
+         one that a smallest value would keep, each if it were the only rule; a text that has no value is kept by both.</p>\n",
         histograms.one_in,
         grouped(kept),
         grouped(rejected)
@@ -131,6 +131,9 @@ fn feature(histogram: &Histogram) -> String {
 
 /// A threshold, as exact as its bucket.
 pub(super) fn value(value: f64) -> String {
+    if value.is_infinite() {
+        return "∞".to_owned();
+    }
     if value >= 100.0 {
         return grouped(
             value.to_string().split('.').next().and_then(|whole| whole.parse().ok()).unwrap_or(0),
@@ -167,6 +170,24 @@ mod tests {
         let page = page(&Ledger::new(Vec::new()), &Histograms::new(1), samples.into_iter());
         assert!(page.contains("<b>few_words</b> &lt;script&gt;\na &lt; b &amp; &quot;c&quot;"));
         assert!(!page.contains("<script") && !page.contains("http:") && !page.contains("https:"));
+    }
+
+    #[test]
+    fn a_text_without_a_value_is_kept_by_every_threshold_and_the_last_bucket_has_no_end() {
+        let mut found = Histograms::new(1);
+        let mut values = [f64::NAN; crate::quality::FEATURES.len()];
+        (0..10).for_each(|_| found.add_document(&values, true)); // half have none
+        for index in 0..10 {
+            values = [f64::from(index); crate::quality::FEATURES.len()];
+            found.add_document(&values, true);
+        }
+        let of = |name: &str| found.features.iter().find(|feature| feature.name == name).unwrap();
+        assert_eq!(
+            (of("num_words").minimum_keeping(0.75), of("num_words").maximum_keeping(0.75)),
+            (5.0, 4.125)
+        );
+        let ratio = of("newline_word_ratio").maximum_keeping(1.0);
+        assert_eq!((ratio, value(ratio).as_str()), (f64::INFINITY, "∞"));
     }
 
     #[test]

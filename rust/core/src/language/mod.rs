@@ -16,6 +16,7 @@ use std::sync::LazyLock;
 pub use self::built_in::SAMPLE_BYTES;
 use self::built_in::{BuiltIn, Sample};
 use self::fasttext::{FastText, FastTextScratch};
+pub(crate) use self::rule::as_written;
 pub use self::rule::{LanguageFilter, LanguageReason, LanguageRule, BUILT_IN};
 use crate::error::Result;
 

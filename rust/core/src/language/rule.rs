@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Identifier, Scratch};
 use crate::error::{Error, Result};
@@ -20,6 +20,7 @@ pub struct LanguageRule {
     /// Codes of the languages to keep, as the model writes them; none keeps every language.
     pub keep: Vec<String>,
     /// A text is kept if its score is above this, in [0, 1]. 0.65 is the bound of `FineWeb`, `RefinedWeb` and DCLM.
+    #[serde(serialize_with = "serialize_as_written")]
     pub threshold: f32,
     /// SHA-256 of the fastText model; a run enters it, so that none goes on with another model.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,6 +31,16 @@ impl Default for LanguageRule {
     fn default() -> Self {
         Self { model: BUILT_IN.to_owned(), keep: Vec::new(), threshold: 0.65, sha256: None }
     }
+}
+
+/// The number that a person writes for this one: 0.65, where the same value as a double has sixteen digits.
+pub(crate) fn as_written(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| f64::from(number))
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn serialize_as_written<S: Serializer>(number: &f32, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_f64(as_written(*number))
 }
 
 /// Why a text was rejected.

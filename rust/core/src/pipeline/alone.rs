@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::part::Part;
-use super::{as_merged, finished, Summary, FORMAT};
+use super::{as_merged, finished, Progress, Summary, FORMAT};
 use crate::config::PrepConfig;
 use crate::draft::Draft;
 use crate::error::{Error, Result};
@@ -15,10 +15,14 @@ use crate::manifest::Manifest;
 ///
 /// # Errors
 /// `Integrity` if it is damaged; `InvalidValue` if the output is something else; the disk.
-pub(super) fn copy(parts: &[PathBuf], config: &PrepConfig) -> Result<Option<Summary>> {
+pub(super) fn copy(
+    parts: &[PathBuf],
+    config: &PrepConfig,
+    progress: &dyn Progress,
+) -> Result<Option<Summary>> {
     let [folder] = parts else { return Ok(None) };
     let Ok(manifest) = Manifest::read(folder, FORMAT) else { return Ok(None) };
-    let whole = Part::of(folder, &manifest)?;
+    let whole = Part::of(folder, &manifest, progress)?;
     let config = as_merged(config, &whole.config);
     if let Some(summary) = finished::find_merged(&config, &whole.inputs)? {
         return Ok(Some(summary));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::batch::{Batch, Preparer};
+use super::outside;
 use super::probe::{Probe, Seen};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
@@ -54,8 +55,9 @@ struct Judged {
 /// Judges about `sample_bytes` of the inputs; `clock` tells the time.
 ///
 /// # Errors
-/// As of a run; `InvalidValue` for standard input, which cannot be read twice.
+/// As of a run; `InvalidValue` for rules in Python, which are not asked here, and for standard input, which cannot be read twice.
 pub fn estimate(config: &PrepConfig, sample_bytes: u64, clock: &dyn Fn() -> Duration) -> Result<Estimate> {
+    outside::check(config, None)?;
     let profile = config.profile()?;
     let inputs = read::resolve_beside(&config.input, &config.output)?;
     if inputs.iter().any(|input| input.path.as_os_str() == STANDARD_INPUT) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{journal, Summary, FORMAT, PART_FORMAT};
+use super::{journal, Progress, Summary, FORMAT, PART_FORMAT};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
@@ -18,8 +18,13 @@ const NONE: &str = "none";
 /// and configuration; `None` if the way is free.
 ///
 /// # Errors
-/// `InvalidValue` if the folder holds anything else and may not be overwritten.
-pub(super) fn find(config: &PrepConfig, inputs: &[Input]) -> Result<Option<Summary>> {
+/// `InvalidValue` if the folder holds anything else and may not be overwritten; `Interrupted` if whoever watches
+/// the run wants it to stop while the inputs are compared.
+pub(super) fn find(
+    config: &PrepConfig,
+    inputs: &[Input],
+    progress: &dyn Progress,
+) -> Result<Option<Summary>> {
     find_same(config, |manifest| {
         let sizes = inputs.iter().map(|input| (input.path.display().to_string(), input.bytes)).collect();
         let mut found = differences(manifest, config, sizes);
@@ -28,7 +33,7 @@ pub(super) fn find(config: &PrepConfig, inputs: &[Input]) -> Result<Option<Summa
             for (input, fact) in
                 inputs.iter().zip(facts(manifest)).filter(|(_, fact)| !fact.blake3.is_empty())
             {
-                if blake3_file(&input.path)? != fact.blake3 {
+                if blake3_file(&input.path, &|| progress.is_stopped())? != fact.blake3 {
                     found.push(format!("`{}` has changed", input.path.display()));
                 }
             }

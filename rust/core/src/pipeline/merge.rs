@@ -11,7 +11,7 @@ use super::flow::Units;
 use super::outline;
 use super::part::{BlockEntry, Part, BLOCKS_NAME};
 use super::samples::{self, Sample};
-use super::{Share, QUARANTINE_NAME};
+use super::{Progress, Share, QUARANTINE_NAME};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::inspect::Histograms;
@@ -31,8 +31,9 @@ impl Whole {
     /// # Errors
     /// `InvalidValue` if one is missing, stands twice or is of another run; `Integrity` if one is damaged
     /// or has read other contents of an input.
-    pub(super) fn open(folders: &[PathBuf]) -> Result<Self> {
-        let mut parts: Vec<Part> = folders.iter().map(|folder| Part::open(folder)).collect::<Result<_>>()?;
+    pub(super) fn open(folders: &[PathBuf], progress: &dyn Progress) -> Result<Self> {
+        let open = |folder: &PathBuf| Part::open(folder, progress);
+        let mut parts: Vec<Part> = folders.iter().map(open).collect::<Result<_>>()?;
         parts.sort_by_key(|part| (part.share.count, part.share.index));
         check_shares(&parts)?;
         let whole = |part: &Part| PrepConfig { shard: Share::default(), ..part.config.clone() };

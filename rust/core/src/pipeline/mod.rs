@@ -47,6 +47,7 @@ pub(crate) use batch::{bad_record, lines};
 pub(crate) use flow::num_helpers;
 
 pub use estimate::{estimate, Estimate, SAMPLE_BYTES};
+pub(crate) use outside::check as check_outside_rules;
 pub use outside::{OutsideRules, STEP as OUTSIDE_STEP};
 pub use part::FORMAT as PART_FORMAT;
 pub use samples::FILE_NAME as SAMPLES_NAME;
@@ -178,7 +179,7 @@ fn prepare(config: &PrepConfig, progress: &Status, rules: Option<&dyn OutsideRul
     let profile = config.profile()?;
     let inputs = read::resolve_beside(&config.input, &config.output)?;
     progress.start(inputs.iter().map(|input| input.bytes).sum());
-    if let Some(summary) = finished::find(config, &inputs)? {
+    if let Some(summary) = finished::find(config, &inputs, progress)? {
         return Ok(summary);
     }
     let draft = Draft::resume(&config.output)?;
@@ -232,10 +233,10 @@ pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) ->
 }
 
 fn merge_parts(parts: &[PathBuf], config: &PrepConfig, progress: &Status) -> Result<Summary> {
-    if let Some(summary) = alone::copy(parts, config)? {
+    if let Some(summary) = alone::copy(parts, config, progress)? {
         return Ok(summary);
     }
-    let whole = Whole::open(parts)?;
+    let whole = Whole::open(parts, progress)?;
     let config = as_merged(config, &whole.config);
     let facts = whole.facts.iter();
     let inputs: Vec<Input> =

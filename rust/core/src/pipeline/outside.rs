@@ -27,7 +27,7 @@ pub trait OutsideRules: Sync {
 ///
 /// # Errors
 /// `InvalidValue` if only one of the two speaks of rules.
-pub(super) fn check(config: &PrepConfig, rules: Option<&dyn OutsideRules>) -> Result<()> {
+pub(crate) fn check(config: &PrepConfig, rules: Option<&dyn OutsideRules>) -> Result<()> {
     if config.python_rule.is_empty() == rules.is_none() {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Share;
+use super::{Progress, Share};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
 use crate::ledger::Counts;
@@ -48,13 +48,13 @@ pub(super) struct Part {
 
 impl Part {
     /// Reads the part's manifest and verifies every file.
-    pub(super) fn open(folder: &Path) -> Result<Self> {
-        Self::of(folder, &Manifest::read(folder, FORMAT)?)
+    pub(super) fn open(folder: &Path, progress: &dyn Progress) -> Result<Self> {
+        Self::of(folder, &Manifest::read(folder, FORMAT)?, progress)
     }
 
     /// The same of a folder with this manifest, a part or all of a run.
-    pub(super) fn of(folder: &Path, manifest: &Manifest) -> Result<Self> {
-        manifest.verify(folder)?;
+    pub(super) fn of(folder: &Path, manifest: &Manifest, progress: &dyn Progress) -> Result<Self> {
+        manifest.verify_until(folder, &|| progress.is_stopped())?;
         let damaged = |error: serde_json::Error| Error::Integrity {
             path: folder.join(crate::manifest::FILE_NAME),
             expected: "the configuration and the inputs of a run".to_owned(),

@@ -6,9 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-
-use memchr::{memchr, memrchr};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
@@ -123,26 +121,28 @@ impl<'p> Probe<'p> {
         places.take_while(|at| *at < before + bytes).map(|at| at - before).collect()
     }
 
-    /// Whole lines from the first that begins at or after the place.
+    /// The lines that begin in as many bytes behind the place as a block has, the last one whole too: were it cut,
+    /// long lines would be missed more often than short ones. If none begins there, the first that does.
     fn block_at(&self, input: &Input, at: u64) -> Result<Block> {
         let failed = |source| Error::Io { action: "read", path: input.path.clone(), source };
         let mut file = File::open(&input.path).map_err(failed)?;
         file.seek(SeekFrom::Start(at)).map_err(failed)?;
-        let mut bytes = Vec::new();
-        let mut most = self.block_bytes;
-        // A line longer than a block is read to its end, or to the limit for lines.
-        loop {
-            let read = (&mut file).take(most).read_to_end(&mut bytes).map_err(failed)?;
-            let is_ended = (read as u64) < most;
-            let start = if at == 0 { Some(0) } else { memchr(b'\n', &bytes).map(|feed| feed + 1) };
-            let end = if is_ended { Some(bytes.len()) } else { memrchr(b'\n', &bytes).map(|feed| feed + 1) };
-            let lines = start.zip(end).filter(|(start, end)| start < end);
-            if lines.is_some() || is_ended || bytes.len() > self.config.max_line_bytes {
-                let (start, end) = lines.unwrap_or((0, 0));
-                return Ok(Block { bytes: bytes[start..end].to_vec(), first_line: 1, ..Block::default() });
+        let (mut lines, mut bytes) = (BufReader::with_capacity(64 << 10, file), Vec::new());
+        let cut = if at == 0 { 0 } else { self.read_line(&mut lines, &mut bytes).map_err(failed)? };
+        let is_whole = at == 0 || bytes.ends_with(b"\n");
+        bytes.clear();
+        while is_whole && (bytes.is_empty() || (cut + bytes.len()) as u64 <= self.block_bytes) {
+            let read = self.read_line(&mut lines, &mut bytes).map_err(failed)?;
+            if read == 0 || bytes.last() != Some(&b'\n') {
+                break;
             }
-            most = bytes.len() as u64;
         }
+        Ok(Block { bytes, first_line: 1, ..Block::default() })
+    }
+
+    /// Appends a line with its end, or as much of it as shows that it is too long; gives the bytes read.
+    fn read_line(&self, lines: &mut impl BufRead, bytes: &mut Vec<u8>) -> std::io::Result<usize> {
+        lines.take(self.config.max_line_bytes as u64 + 2).read_until(b'\n', bytes)
     }
 
     /// Shows `take` blocks from the beginning on; gives the bytes of text in the file, if all is like what was read.

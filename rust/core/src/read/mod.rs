@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::ledger::Counts;
+use crate::stoppable::Stoppable;
 
 pub use charset::{decode, Decoded};
 pub use html::{extract, Page};
@@ -160,11 +161,10 @@ pub struct FileFacts {
 /// BLAKE3 of a file's content in hexadecimal.
 ///
 /// # Errors
-/// `Io` if the file cannot be read.
-pub(crate) fn blake3_file(path: &Path) -> Result<String> {
-    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+/// `Io` if the file cannot be read; `Interrupted` once somebody asks to stop.
+pub(crate) fn blake3_file(path: &Path, is_stopped: &dyn Fn() -> bool) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file).map_err(Error::io("read", path))?;
+    Stoppable::open(path, is_stopped)?.read_by(|file| hasher.update_reader(file).map(drop))?;
     Ok(hasher.finalize().to_string())
 }
 

@@ -39,7 +39,8 @@ pub(super) fn check_text(path: &Path, format: &str, schema: &Schema, text_field:
     let columns = schema.fields();
     let Some(column) = columns.iter().find(|column| column.name() == text_field) else {
         let names: Vec<&str> = columns.iter().map(|column| column.name().as_str()).collect();
-        return Err(invalid_file(path, &expected, &format!("columns {}", names.join(", "))));
+        let found = format!("columns {}: set `text_field` to the one that holds the text", names.join(", "));
+        return Err(invalid_file(path, &expected, &found));
     };
     if holds_text(column.data_type()) {
         return Ok(());

@@ -136,6 +136,7 @@ pub(super) fn ends_in_name(text: &str, end: usize) -> bool {
         let start = word.as_ptr() as usize - text.as_ptr() as usize;
         let last = before(text, start, 1); // of `10.1016/j.cell.2008`, a full stop
         let inside = last.is_ascii_alphabetic() || matches!(last, b'.' | b'/' | b'-' | b'_' | b'@');
-        is_one_of(word, NAMES) && !inside
+        // Digits between are the beginning of this number, as the 999 of a pseudonym: `call +999-…`.
+        start + word.len() == end && is_one_of(word, NAMES) && !inside
     })
 }

@@ -161,7 +161,8 @@ impl WarcReader {
             let wanted = left.min(BLOCK_BYTES as u64) as usize;
             let bytes = self.window.fill(wanted)?;
             let bytes = &bytes[..bytes.len().min(wanted)];
-            if let Some(at) = find_mark(bytes).filter(|at| ends_empty_line(&bytes[..*at])) {
+            let next = find_marks(bytes).find(|at| ends_empty_line(&bytes[..*at]));
+            if let Some(at) = next {
                 self.window.pass(at);
                 return Ok(true);
             }
@@ -267,9 +268,14 @@ impl Decode for Records {
 /// Longest line that can begin with a mark: `\nWARC/1.1`.
 const MARK_LINE_BYTES: usize = 16;
 
-/// Where the next record begins: at a mark that begins a line and is followed by a digit.
+/// Where the next record begins.
 fn find_mark(bytes: &[u8]) -> Option<usize> {
-    memchr::memmem::find_iter(bytes, MARK).find(|at| {
+    find_marks(bytes).next()
+}
+
+/// Where records may begin: at marks that begin a line and are followed by a digit.
+fn find_marks(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    memchr::memmem::find_iter(bytes, MARK).filter(|at| {
         let begins_line = *at > 0 && bytes[at - 1] == b'\n';
         begins_line && bytes.get(at + MARK.len()).is_none_or(u8::is_ascii_digit)
     })
