@@ -24,9 +24,11 @@ impl<'s> Stoppable<'s> {
     /// # Errors
     /// `Interrupted`, or `Io`.
     pub(crate) fn read_by<T>(mut self, take: impl FnOnce(&mut Self) -> io::Result<T>) -> Result<T> {
-        take(&mut self).map_err(|source| match (self.is_stopped)() {
-            true => Error::Interrupted,
-            false => Error::Io { action: "read", path: self.path, source },
+        take(&mut self).map_err(|source| {
+            if (self.is_stopped)() {
+                return Error::Interrupted;
+            }
+            Error::Io { action: "read", path: self.path, source }
         })
     }
 }
