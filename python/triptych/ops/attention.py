@@ -87,18 +87,17 @@ def attention(
         cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
     checks.integers("cu_seqlens", cu_seqlens, "(documents + 1,)")
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
-    drawn = dropout > 0.0 and name in ("rust", "triton")
-    seed = attention_seed(q) if drawn else None
     if name == "cpu" and _is_compiled(q):
         return _traced(q, k, v, cu_seqlens, rules)
     if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
-    if name == "rust":
-        return rust_attention.attention(q, k, v, cu_seqlens, rules, seed)
     if name == "flash_attn":
         return libraries.flash_attn(q, k, v, cu_seqlens, rules)
     if name == "varlen":
         return libraries.varlen(q, k, v, cu_seqlens, rules)
+    seed = attention_seed(q) if dropout > 0.0 else None
+    if name == "rust":
+        return rust_attention.attention(q, k, v, cu_seqlens, rules, seed)
     output: Tensor = kernel("attention", name)(
         q,
         k,
