@@ -139,16 +139,15 @@ def _target(settings: PretrainConfig, model: ModelConfig) -> Point:
     stages = tuple(
         dataclasses.replace(stage, exit=None) for stage in _measured(settings.stages)
     )
-    settings = dataclasses.replace(
-        settings,
-        output=output,
-        stage=stages,
-        tokens=None,
-        batch_tokens=None,
-        learning_rate=None,
-        ladder=None,
-    )
+    settings = _by_stages(settings, output=output, stage=stages, ladder=None)
     return _counted(TARGET, settings, model)
+
+
+def _by_stages(settings: PretrainConfig, **changes: Any) -> PretrainConfig:
+    """Settings whose stages say themselves how long, how large and how fast they are."""
+    return dataclasses.replace(
+        settings, tokens=None, batch_tokens=None, learning_rate=None, **changes
+    )
 
 
 def _point(
@@ -167,14 +166,11 @@ def _point(
     length = tokens / target.tokens
     stages = [_stage(stage, whole.seq_len, length, **ratios) for stage in whole.stages]
     name = f"{size}-{duration:g}"
-    settings = dataclasses.replace(
+    settings = _by_stages(
         whole,
         output=str(Path(whole.output).parent / "points" / name),
         model=shape,
         stage=tuple(stages),
-        tokens=None,
-        batch_tokens=None,
-        learning_rate=None,
         keep_checkpoints=1,
         keep_every_steps=None,
     )
