@@ -300,6 +300,24 @@ def test_activations_are_those_that_a_whole_model_keeps():
     assert found.of(tokens) == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.filterwarnings("error")
+def test_selective_keeps_the_products_and_attention_of_a_layer():
+    import torch
+
+    from tiny import tiny_model
+    from triptych.planner.memory import kept_by_layer
+    from triptych.train.precision import Precision
+
+    model = tiny_model(num_hidden_layers=1).config
+    width, inner, kv = model.hidden_size, model.intermediate_size, 2 * 8
+    products = (width + 2 * kv) + width + 2 * inner + width  # qkv, o, gate and up, down
+    attention = width + model.num_attention_heads  # and the log-sum-exp of each head
+    precision = Precision.choose("fp32", torch.device("cpu"))
+    found = kept_by_layer(model, 0, 512, "selective", precision)
+    expected = 4 * (width + products + attention)
+    assert found.a_token == pytest.approx(expected, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -52,10 +52,14 @@ def _selective(layer: Callable[..., Tensor], *arguments: Any) -> Tensor:
 
 
 def _policy(_context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:
-    name = str(getattr(operator, "_opname", operator))
-    kept = name in _KEPT or "attention" in name
     save, again = CheckpointPolicy.MUST_SAVE, CheckpointPolicy.PREFER_RECOMPUTE
-    return save if kept else again
+    return save if kept_by_selective(operator) else again
+
+
+def kept_by_selective(operator: Any) -> bool:
+    """Whether `selective` keeps what an operator returned, beside a layer's input."""
+    name = str(getattr(operator, "_opname", operator))
+    return name in _KEPT or "attention" in name
 
 
 _CALLS: dict[str, LayerCall] = {

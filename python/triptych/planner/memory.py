@@ -10,16 +10,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from triptych.commands.pretrain import PretrainConfig
 from triptych.curriculum import StageConfig
 from triptych.model.attention import Rotary, Tables
 from triptych.model.config import ModelConfig
-from triptych.model.recompute import layer_call
+from triptych.model.recompute import kept_by_selective, layer_call
 from triptych.model.transformer import Layer
 from triptych.ops.chunked import CHUNK_TOKENS
 from triptych.train.compiling import LEAST_STEPS
@@ -256,13 +261,43 @@ def kept_by_layer(
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda y: y)
     # Two documents, the shorter one first: attention takes them longest first.
     ends = torch.tensor([0, tokens // 4, tokens], dtype=torch.int32)
-    with hooks, precision.autocast():
+    with _seen(pack, recompute), precision.autocast():
         layer_call(recompute)(layer, x, tables, ends)
     # Autocast's copies of weights are there once, however many tokens.
     copies = [y for y in kept.values() if y.dim() == 2 and frozenset(y.shape) in shapes]
     fixed = sum(y.untyped_storage().nbytes() for y in copies)
     every = sum(y.untyped_storage().nbytes() for y in kept.values())
     return Kept((every - fixed) / tokens, fixed)
+
+
+@contextlib.contextmanager
+def _seen(pack: Callable[[Tensor], Tensor], recompute: str) -> Iterator[None]:
+    """Shows `pack` all that is kept for the backward pass.
+
+    What `selective` keeps it keeps outside the graph: hooks of saved tensors do not see
+    it (and torch 2.15 warns that they will), so the operators' results are looked at.
+    """
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda y: y)
+    results = _Results(pack) if recompute == "selective" else contextlib.nullcontext()
+    with warnings.catch_warnings(), hooks, results:
+        warnings.filterwarnings("ignore", "A saved_tensors_hooks", FutureWarning)
+        yield
+
+
+class _Results(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's hook
+    """Shows `pack` the results of the operators that `selective` keeps."""
+
+    def __init__(self, pack: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.pack = pack
+
+    def __torch_dispatch__(
+        self, func: Any, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Computes as if the mode were not there."""
+        results = func(*args, **(kwargs or {}))
+        if kept_by_selective(func):
+            tree_map_only(Tensor, self.pack, results)
+        return results
