@@ -103,9 +103,12 @@ fn body(findings: &Findings) -> String {
 }
 
 fn span_line(span: &PiiSpan) -> String {
-    let PiiSpan { kind, bytes, line, num_chars, masked, action, replacement } = span;
+    let PiiSpan { kind, round, bytes, line, num_chars, masked, action, replacement } = span;
     let fate = replacement.as_ref().map_or("stays".to_owned(), |text| format!("becomes `{text}`"));
-    let place = format!("line {line}, bytes {}..{}", bytes.start, bytes.end);
+    let mut place = format!("line {line}, bytes {}..{}", bytes.start, bytes.end);
+    if *round > 1 {
+        let _ = write!(place, " of round {round}");
+    }
     format!("  {place:<30}{kind:<8}{masked} ({num_chars} characters)  {action}: {fate}\n")
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::pii::{self, Kind, Policy, Span};
+use crate::pii::{self, Kind, KindCounts, Policy, Span};
 use crate::profile::Pii;
 use crate::text::count_chars;
 
@@ -13,7 +13,7 @@ use crate::text::count_chars;
 pub struct PiiVerdict {
     /// `off`, `seed` (the four patterns) or `policy`.
     pub by: &'static str,
-    /// What was found in the text as it was read, in order.
+    /// What was found, round by round, in order.
     pub spans: Vec<PiiSpan>,
     /// The kind for which the document is rejected, as `pii_email`.
     pub reason: Option<String>,
@@ -24,9 +24,12 @@ pub struct PiiVerdict {
 pub struct PiiSpan {
     /// Its kind, as `email`.
     pub kind: &'static str,
-    /// Its bytes in the text.
+    /// 1 in the text as it was read; from 2 on in what the round before made of it, as a replacement can
+    /// make another match possible.
+    pub round: usize,
+    /// Its bytes in the text of its round.
     pub bytes: Range<usize>,
-    /// Its line in the text, from 1.
+    /// Its line in that text, from 1.
     pub line: usize,
     /// Its length in code points.
     pub num_chars: usize,
@@ -38,21 +41,28 @@ pub struct PiiSpan {
     pub replacement: Option<String>,
 }
 
-/// Finds what the profile would, in the text as it was read.
+/// Finds what the profile does, in the text as it was read and in what replacements make of it.
 pub(super) fn find(pii: &Pii, text: &str, reason: Option<&str>) -> PiiVerdict {
     let (by, spans) = match pii {
         Pii::Leave => ("off", Vec::new()),
         Pii::Seed => {
             let placeholder = |span: &Span| ("placeholder".to_owned(), Some(span.kind.tag().to_owned()));
-            ("seed", tell(text, &pii::find_pii(text), placeholder))
+            ("seed", tell(1, text, &pii::find_pii(text), placeholder))
         }
-        Pii::Policy(policy) => {
-            let mut scratch = pii::Scratch::default();
-            let found = policy.find(text, &mut scratch);
-            ("policy", tell(text, found, |span| dealt_with(policy, text, span)))
-        }
+        Pii::Policy(policy) => ("policy", every_round(policy, text)),
     };
     PiiVerdict { by, spans, reason: reason.map(str::to_owned) }
+}
+
+fn every_round(policy: &Policy, text: &str) -> Vec<PiiSpan> {
+    let (mut spans, mut round) = (Vec::new(), 0);
+    // What rejects the text is told like the rest.
+    let _ =
+        policy.apply_told(text, &mut pii::Scratch::default(), &mut KindCounts::default(), |text, found| {
+            round += 1;
+            spans.extend(tell(round, text, found, |span| dealt_with(policy, text, span)));
+        });
+    spans
 }
 
 fn dealt_with(policy: &Policy, text: &str, span: &Span) -> (String, Option<String>) {
@@ -60,7 +70,12 @@ fn dealt_with(policy: &Policy, text: &str, span: &Span) -> (String, Option<Strin
     (action.as_str().unwrap_or_default().to_owned(), policy.replacement(text, span))
 }
 
-fn tell(text: &str, found: &[Span], action: impl Fn(&Span) -> (String, Option<String>)) -> Vec<PiiSpan> {
+fn tell(
+    round: usize,
+    text: &str,
+    found: &[Span],
+    action: impl Fn(&Span) -> (String, Option<String>),
+) -> Vec<PiiSpan> {
     let (mut line, mut counted) = (1, 0);
     let tell = |span: &Span| {
         line += memchr::memchr_iter(b'\n', &text.as_bytes()[counted..span.start]).count();
@@ -69,6 +84,7 @@ fn tell(text: &str, found: &[Span], action: impl Fn(&Span) -> (String, Option<St
         let (action, replacement) = action(span);
         PiiSpan {
             kind: Kind::name(span.kind),
+            round,
             bytes: span.start..span.end,
             line,
             num_chars: count_chars(value),
@@ -105,5 +121,17 @@ mod tests {
         assert_eq!(told, [("email", 2, "a*************g"), ("card", 3, "4*****************1")]);
         assert_eq!(verdict.spans[0].replacement.as_deref(), Some("[EMAIL]"));
         assert!(!serde_json::to_string(&verdict).unwrap().contains("example"));
+    }
+    #[test]
+    fn what_a_replacement_makes_possible_is_told_with_its_round() {
+        let text = "see ann@example.org078-05-1120 now";
+        let policy = Policy::new(&PolicyConfig::all(Action::Placeholder)).unwrap();
+        let mut counts = KindCounts::default();
+        let cleaned = policy.apply(text, &mut pii::Scratch::default(), &mut counts).unwrap();
+        assert_eq!(cleaned, "see [EMAIL][SSN] now");
+        let verdict = find(&Pii::Policy(policy.clone().into()), text, None);
+        let told: Vec<_> =
+            verdict.spans.iter().map(|span| (span.round, span.kind, span.bytes.clone())).collect();
+        assert_eq!(told, [(1, "email", 4..19), (2, "ssn", 11..22)]);
     }
 }

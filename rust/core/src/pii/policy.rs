@@ -108,7 +108,21 @@ impl Policy {
         scratch: &mut Scratch,
         counts: &mut KindCounts,
     ) -> std::result::Result<Cow<'t, str>, Kind> {
-        self.find(text, scratch);
+        self.apply_told(text, scratch, counts, |_, _| ())
+    }
+
+    /// As [`Policy::apply`]; `tell` hears the text of each round and the matches in it, before it is rewritten.
+    ///
+    /// # Errors
+    /// As of [`Policy::apply`]; the round of that kind is told too.
+    pub fn apply_told<'t>(
+        &self,
+        text: &'t str,
+        scratch: &mut Scratch,
+        counts: &mut KindCounts,
+        mut tell: impl FnMut(&str, &[Span]),
+    ) -> std::result::Result<Cow<'t, str>, Kind> {
+        tell(text, self.find(text, scratch));
         self.account(&scratch.taken, counts)?;
         if !scratch.taken.iter().any(|span| self.action(span.kind).rewrites()) {
             return Ok(Cow::Borrowed(text));
@@ -119,6 +133,7 @@ impl Policy {
             if scratch.taken.is_empty() {
                 break;
             }
+            tell(&rewritten, &scratch.taken);
             self.account(&scratch.taken, counts)?;
             rewritten = self.rewrite(&rewritten, scratch);
         }
