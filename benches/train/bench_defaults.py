@@ -32,6 +32,7 @@ SIZES = {
     "1m": ("1m", 400_000),
     "1m, long": ("1m", 4_000_000),
     "3m": ("3m", 800_000),
+    "10m": ("10m", 1_600_000),
 }
 FACTORS = (0.5, 1.0, 2.0, 4.0)
 BIGRAM: Settings = {"tie_word_embeddings": False, "start": "bigram"}

@@ -30,6 +30,7 @@ from triptych.train.bigram_start import (
     start_from_bigrams,
 )
 from triptych.train.metrics import EvaluationLog
+from triptych.train.parallel import ParallelConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -332,3 +333,22 @@ print("torch._dynamo" in sys.modules)
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("processes", "grid", "message"),
+    [
+        ("2", {"shard": 3}, r"the 2 processes .* = 3; the nearest for 2"),
+        ("3", {}, r"divides the 4 rows of a step, found 3; the nearest are 2, 4"),
+    ],
+)
+def test_processes_that_cannot_train_are_refused_before_anything_is_counted(
+    processes, grid, message, settings, monkeypatch, caplog
+):
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    monkeypatch.setenv("RANK", "0")
+    found = dataclasses.replace(settings, parallel=ParallelConfig(**grid))
+    caplog.set_level("INFO")
+    with pytest.raises(ConfigError, match=message):
+        pretrain(found)
+    assert "counting" not in caplog.text

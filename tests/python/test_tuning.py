@@ -1,5 +1,6 @@
 """Fine-tuning and alignment by their commands: what they read, and what they refuse."""
 
+import dataclasses
 import json
 import math
 import re
@@ -25,6 +26,7 @@ from triptych.errors import ConfigError
 from triptych.evaluate import bits_per_byte, text_bytes, token_loss
 from triptych.language_model import load_model
 from triptych.train.metrics import read_metrics
+from triptych.train.parallel import ParallelConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -233,6 +235,20 @@ def test_another_process_finds_what_the_first_one_rendered(
     assert sft.shards(paths, str(tmp_path / "run"), tokenizer) == folder
     assert sft.plan(chats(paths))["sources"]  # each plans in a folder of its own
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("verb", [sft.sft, dpo.dpo])
+def test_a_grid_of_other_processes_is_refused_before_anything_is_rendered(
+    chats, pairs, written, verb, tmp_path, monkeypatch
+):
+    make, record = {sft.sft: (chats, CHAT), dpo.dpo: (pairs, PAIR)}[verb]
+    settings = dataclasses.replace(
+        make(written(record)), parallel=ParallelConfig(shard=3)
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"the 2 processes .* = 3; the nearest for 2"):
+        verb(settings)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from triptych.commands.training import (
     Watch,
     check_data,
     require_fixed,
+    require_processes,
     require_run_folder,
     train,
 )
@@ -99,6 +100,7 @@ def dpo(settings: DpoConfig, watch: Watch | None = None) -> TrainResult:
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
     require_run_folder(settings.output, "dpo")
+    require_processes(settings.parallel)
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

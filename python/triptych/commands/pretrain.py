@@ -19,6 +19,7 @@ from triptych.commands.training import (
     RUN_FILE,
     ModelShape,
     Watch,
+    require_processes,
     require_run_folder,
     train,
 )
@@ -304,6 +305,7 @@ def begin(settings: PretrainConfig, data: OrderedRows, model: Transformer) -> No
     """Gives a model that is not trained yet the start that its settings name."""
     if _checkpoints(settings):
         return
+    require_processes(settings.parallel, data)
     if not is_first_process():  # which sends its weights to all, before the first step
         return
     if settings.mup_base_width is not None:

@@ -19,6 +19,7 @@ from triptych.commands.training import (
     Schedule,
     Watch,
     require_fixed,
+    require_processes,
     require_run_folder,
     steps_for,
     train,
@@ -77,6 +78,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
         IntegrityError: if a shard or checkpoint is not as its manifest says.
     """
     require_run_folder(settings.output, "sft")
+    require_processes(settings.parallel)
     use_threads(settings.threads)
     opened = load_model(settings.model, settings.device)
     with joined():

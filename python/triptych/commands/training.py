@@ -24,7 +24,7 @@ from triptych.train import Objective, TrainConfig, TrainResult, trainer_for
 from triptych.train.checkpoint import steps_in
 from triptych.train.metrics import EVALUATIONS
 from triptych.train.parallel import ParallelConfig
-from triptych.train.ranks import is_first_process, joined, num_processes
+from triptych.train.ranks import Ranks, is_first_process, joined, num_processes
 from triptych.train.router_balance import balanced
 
 logger = logging.getLogger("triptych.train")
@@ -325,6 +325,23 @@ def require_run_folder(output: str, command: str) -> None:
         f"output: expected a new folder, or that of a run of `triptych {command}`, found "
         f"`{output}`, {found}; choose another folder"
     )
+
+
+def require_processes(
+    parallel: ParallelConfig, data: OrderedRows | None = None
+) -> None:
+    """Refuses processes that do not go with the grid, or with the rows of each step.
+
+    The trainer does too, but after what takes time: rendering, a start from counts.
+
+    Raises:
+        ConfigError: naming the nearest numbers.
+    """
+    size = num_processes()
+    parallel.shape(size)
+    if data is not None and parallel.elastic is None:
+        rows = {data.rows_per_step(step) for step in range(data.num_steps)}
+        Ranks(size=size, readers=parallel.readers).require_shares(rows)
 
 
 def _other_command(folder: Path, command: str) -> str | None:
