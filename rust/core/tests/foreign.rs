@@ -157,6 +157,38 @@ fn what_is_exported_to_megatron_comes_back_the_same() {
 }
 
 #[test]
+fn an_export_is_written_over_itself_and_over_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path().join("out");
+    let (bin, idx) = (dir.path().join("out.bin"), dir.path().join("out.idx"));
+    let export = |name: &str, ids: &[u32]| {
+        let folder = dir.path().join(name);
+        write_token_shards(&[("d".to_owned(), "s".to_owned(), ids.to_vec(), None)], tokenizer(), &folder, 1)
+            .unwrap();
+        export_megatron(&TokenShards::open(&folder).unwrap(), &prefix, false, &mut |_| {})
+    };
+    export("a", &[7, 8, 9]).unwrap();
+    let written = (fs::read(&bin).unwrap(), fs::read(&idx).unwrap());
+    fs::remove_file(&bin).unwrap(); // as if killed between the two names
+    export("again", &[7, 8, 9]).unwrap();
+    assert_eq!((fs::read(&bin).unwrap(), fs::read(&idx).unwrap()), written);
+    for (foreign, content) in
+        [(&bin, None), (&idx, Some(&b"someone's"[..])), (&idx, Some(&[&written.1, &b"x"[..]].concat()[..]))]
+    {
+        fs::write(foreign, content.unwrap_or(b"someone's")).unwrap();
+        if content.is_none() {
+            fs::remove_file(&idx).unwrap();
+        }
+        let before = fs::read(foreign).unwrap();
+        let error = export("again", &[7, 8, 9]).unwrap_err().to_string();
+        assert!(error.contains("remove it, or choose another prefix"), "{error}");
+        assert_eq!(fs::read(foreign).unwrap(), before);
+    }
+    fs::write(&idx, &written.1).unwrap();
+    assert!(export("longer", &[7, 8, 9, 10]).is_err());
+}
+
+#[test]
 fn megatron_gets_neither_pairs_nor_a_mask_unless_it_is_to_be_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let export = |name: &str, mask: Option<Vec<u8>>, unit: u64, drops_mask: bool| {

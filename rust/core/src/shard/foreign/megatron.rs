@@ -7,7 +7,7 @@
 //! Source: `megatron/core/datasets/indexed_dataset.py` of Megatron-LM at 00caa53a.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -247,7 +247,7 @@ pub struct ExportPlan {
 ///
 /// # Errors
 /// `InvalidValue` for shards that Megatron's format cannot hold: pairs, a supervision mask (unless
-/// `drops_mask`), or a document of 2^31 tokens.
+/// `drops_mask`), or a document of 2^31 tokens; for files under these names that are no export of theirs.
 pub fn plan_export(shards: &TokenShards, prefix: &Path, drops_mask: bool) -> Result<ExportPlan> {
     let content = shards.content();
     let refuse = |expected: &str, found: String| {
@@ -265,14 +265,51 @@ pub fn plan_export(shards: &TokenShards, prefix: &Path, drops_mask: bool) -> Res
     }
     let id_type = id_type(content.vocab_size as usize);
     let documents = content.num_documents;
-    Ok(ExportPlan {
+    let plan = ExportPlan {
         bin: with_ending(prefix, ".bin"),
         idx: with_ending(prefix, ".idx"),
         dtype: id_type.name(),
         documents,
         tokens: content.num_tokens,
         bytes: content.num_tokens * id_type.bytes() as u64 + HEADER_BYTES + documents * 20 + 8,
+    };
+    require_own(shards, &plan)?;
+    Ok(plan)
+}
+
+/// Refuses to write over what is not an earlier export of the same shards.
+fn require_own(shards: &TokenShards, plan: &ExportPlan) -> Result<()> {
+    let taken = [&plan.bin, &plan.idx].into_iter().find(|path| path.symlink_metadata().is_ok());
+    let Some(taken) = taken.filter(|_| !is_own(shards, plan)) else { return Ok(()) };
+    Err(Error::InvalidValue {
+        what: "output".to_owned(),
+        expected: "a prefix of which there are no files, or those of an export of the same shards".to_owned(),
+        found: format!("`{}`; remove it, or choose another prefix", taken.display()),
     })
+}
+
+/// Whether the index that is there says of every document what an export of `shards` would.
+fn is_own(shards: &TokenShards, plan: &ExportPlan) -> bool {
+    let Ok(file) = File::open(&plan.idx) else { return false };
+    let mut there = Same(BufReader::new(file));
+    write_index(shards, &mut there).is_ok() && there.0.fill_buf().is_ok_and(<[u8]>::is_empty)
+}
+
+/// Takes what the file that it reads holds, and nothing else.
+struct Same(BufReader<File>);
+
+impl Write for Same {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let there = self.0.fill_buf()?;
+        let both = there.len().min(bytes.len());
+        let same = there[..both] == bytes[..both];
+        self.0.consume(both);
+        Ok(if same { both } else { 0 }) // 0 is an error to whoever has something to write
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The type that Megatron itself chooses for a vocabulary.
@@ -285,7 +322,7 @@ fn id_type(vocab_size: usize) -> IdType {
 }
 
 /// Writes token shards as `PREFIX.bin` and `PREFIX.idx`, a sequence a document; hashes of the shards are
-/// checked first, and the index gets its name last.
+/// checked first, and the ids get their name last.
 ///
 /// # Errors
 /// As [`plan_export`], and `Integrity` for shards that are not as their manifest says.
@@ -304,9 +341,8 @@ pub fn export_megatron(
     let idx = NewFile::create(&plan.idx)?;
     let bin = write_ids(shards, bin, progress)?;
     let idx = idx.fill(|file| write_index(shards, file))?;
-    let _ = std::fs::remove_file(&plan.idx); // an older one must not stand beside ids that it is not of
+    idx.rename()?; // first: by it an export that was killed here is known for one of these shards
     bin.rename()?;
-    idx.rename()?;
     Ok(plan)
 }
 
