@@ -64,6 +64,7 @@ impl TrainTokenizer {
             pattern: self.pattern.clone(),
             weights: self.weights()?,
         };
+        config.check()?; // before a folder is made for it
         let corpus = Corpus::open(&self.input)?;
         let heldout = if self.heldout.is_empty() { None } else { Some(Corpus::open(&self.heldout)?) };
         let path = target(&self.output);

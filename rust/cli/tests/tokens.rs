@@ -55,6 +55,15 @@ fn of_a_documents_folder_the_shards_alone_are_tokenized() {
 }
 
 #[test]
+fn a_vocabulary_of_a_size_that_cannot_be_leaves_nothing_behind() {
+    let dir = prepared();
+    let options = ["train-tokenizer", "--input", "a.jsonl", "--output", "new/folder", "--vocab-size", "5"];
+    let (status, _, stderr) = run(dir.path(), &options);
+    assert!(status == 2 && stderr.contains("vocab_size: expected 263"), "{status} {stderr}");
+    assert!(!dir.path().join("new").exists());
+}
+
+#[test]
 fn tokenizing_a_folder_without_a_document_says_so() {
     let dir = prepared();
     fs::write(dir.path().join("b.jsonl"), json!({"text": "too short"}).to_string()).unwrap();

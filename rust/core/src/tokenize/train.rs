@@ -67,7 +67,11 @@ impl TrainConfig {
         tokens
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses what nothing can be trained with, as training does.
+    ///
+    /// # Errors
+    /// `InvalidValue`, naming the field.
+    pub fn check(&self) -> Result<()> {
         let least = 256 + self.special_tokens().len();
         if !(least..=MAX_VOCAB_SIZE).contains(&self.vocab_size) {
             let range = format!("{least} (256 bytes and the special tokens) to {MAX_VOCAB_SIZE}");
