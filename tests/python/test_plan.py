@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from small_shards import alike, write_sources
 from triptych import config
-from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
 from triptych.commands.pretrain import PretrainConfig, order
 from triptych.errors import ConfigError
@@ -35,11 +35,7 @@ PROBE = Probe(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("plan")
-    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    documents = [(f"{i}", "web", list(range(7, 30 + i % 9)), None) for i in range(60)]
-    write_token_shards(documents, tokenizer, str(folder / "web"), 1)
+    folder = write_sources(tmp_path_factory.mktemp("plan"), web=alike())
     stages = [
         'stage = "short"\nlearning_rate = 0.01\nbatch_size = 4\nsteps = 3',
         'stage = "long"\nlearning_rate = 0.01\nbatch_size = 8\nsteps = 5\nseq_len = 64',
