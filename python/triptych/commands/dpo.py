@@ -46,10 +46,15 @@ class DpoConfig(TrainingSettings):
         preferences: JSONL files of `prompt`, `chosen`, `rejected`, or one shard folder.
         beta: strength of the pull to the reference (TRL and the paper: 0.1).
         label_smoothing: share of pairs assumed labelled wrongly (cDPO).
+        epochs: times each pair is read.
+        batch_size: rows a step.
         seq_len: most tokens of a pair, both replies with their prompts; longer pairs
             are left out and counted.
         learning_rate: its peak (TRL: 1e-6 for billions of parameters; small models
             take more).
+        schedule: how the rate goes on from its peak: `constant`, `linear`, `cosine` or `wsd`.
+        warmup_fraction: share of the steps in which the rate rises.
+        min_lr_ratio: rate at the end, as a share of its peak.
     """
 
     model: str

@@ -35,9 +35,12 @@ class SftConfig(TrainingSettings):
         conversations: JSONL files of `messages`, or one token shard folder.
         epochs: times each conversation is read.
         batch_size: rows a step.
+        seq_len: tokens of a row.
         learning_rate: its peak (Llama 3, sec. 4.1, takes 1e-5 at 405B; small models
             take more).
+        schedule: how the rate goes on from its peak: `constant`, `linear`, `cosine` or `wsd`.
         warmup_fraction: share of the steps in which the rate rises.
+        min_lr_ratio: rate at the end, as a share of its peak.
     """
 
     model: str
