@@ -95,7 +95,8 @@ def test_a_run_in_fp32_takes_the_peak_of_fp32(settings):
 def test_a_slot_costs_six_a_parameter_and_half_the_square_of_attention(settings):
     model = settings.model.model_config(_tokenizer(settings))
     attention = flops_per_slot(model, 64) - 6 * model.num_matmul_parameters()
-    full = model.flops_per_token(64) - 6 * model.num_matmul_parameters()
+    width = model.num_attention_heads * model.head_dim
+    full = 12 * model.num_hidden_layers * width * 64
     assert attention == pytest.approx(full * 65 / 128)
 
 

@@ -325,18 +325,6 @@ class ModelConfig:
         mlp = 2 * self.intermediate_size + self.hidden_size
         return self.attention_bias * attention + self.mlp_bias * mlp
 
-    def flops_per_token(self, seq_len: int) -> int:
-        """Training FLOPs a token, forward and backward (Chowdhery et al. 2022, app. B).
-
-        6 for each matrix parameter, and 12 * heads * head_dim * keys a layer for
-        attention: the PaLM convention, which does not halve for causality. Keys are
-        `seq_len`, or the window of a layer where that is smaller.
-        """
-        windows = map(self.window, range(self.num_hidden_layers))
-        keys = sum(min(seq_len, window or seq_len) for window in windows)
-        attention = 12 * self.num_attention_heads * self.head_dim * keys
-        return 6 * self.num_matmul_parameters() + attention
-
 
 DEFAULTS: Mapping[str, Any] = {
     field.name: field.default
