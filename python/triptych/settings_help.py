@@ -49,8 +49,12 @@ def describe(kind: type, prefix: str = "", base: Any = None) -> Iterator[Setting
 
 
 def documented(kind: type) -> dict[str, str]:
-    """What the `Attributes` of a class and of its bases say, by name."""
-    texts: dict[str, str] = {}
+    """What the `Attributes` of a class and of its bases say, by name.
+
+    A class that is `described_by` another has its texts where it says nothing itself.
+    """
+    other = getattr(kind, "described_by", None)
+    texts = documented(other) if other else {}
     for base in reversed(kind.__mro__):
         section = inspect.cleandoc(base.__dict__.get("__doc__") or "")
         _, _, section = section.partition("Attributes:\n")

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from test_curriculum_run import ids_of
-from triptych._core import train_tokenizer, write_token_shards
+from small_shards import varied, write_sources
 from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, pretrain
 from triptych.commands.training import ModelShape, Watch
@@ -26,12 +25,7 @@ RAMP = BatchRamp(first=2, steps=6)
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ramp")
-    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    for number, name in enumerate(["web", "code"]):
-        documents = [(f"{name}-{i}", name, ids_of(i, number), None) for i in range(90)]
-        write_token_shards(documents, tokenizer, str(folder / name), 1)
-    return folder
+    return write_sources(folder, web=varied(90), code=varied(90, source=1))
 
 
 def stage(name="grows", **changes):

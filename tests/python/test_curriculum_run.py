@@ -1,7 +1,6 @@
 """A run over a curriculum: ramps, exits, skipped windows, and its accounts."""
 
 import dataclasses
-import itertools
 import json
 import shutil
 import subprocess
@@ -10,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from small_shards import varied, write_sources
 from triptych import CURRICULUM, config
-from triptych._core import train_tokenizer, write_token_shards
-from triptych.cli import main
 from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, plan, pretrain
-from triptych.commands.replay import replay
 from triptych.commands.training import ModelShape, Watch
-from triptych.curriculum import ExitCondition, StageConfig, scaled_curriculum
+from triptych.curriculum import ExitCondition, StageConfig
 from triptych.errors import ConfigError, IntegrityError
 from triptych.train.early_exit import ExitWatch
 from triptych.train.incidents import IncidentLog
@@ -33,19 +30,10 @@ def stage(name, steps=None, **changes):
     return StageConfig(**{**table, **changes})
 
 
-def ids_of(document, source):
-    return [7 + (document * 31 + t + source) % 200 for t in range(5 + document % 23)]
-
-
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    for number, name in enumerate(["web", "code", "held"]):
-        documents = [(f"{name}-{i}", name, ids_of(i, number), None) for i in range(60)]
-        write_token_shards(documents, tokenizer, str(folder / name), 1)
-    return folder
+    named = {name: varied(60, i) for i, name in enumerate(["web", "code", "held"])}
+    return write_sources(tmp_path_factory.mktemp("run"), **named)
 
 
 @pytest.fixture
@@ -326,51 +314,6 @@ def test_skipped_windows_change_nothing_before_them_and_are_in_the_account(setti
     assert found["data_step"] == 15
 
 
-DURATIONS = [
-    ({"steps": 10, "batch_size": 8}, (10, 8)),
-    ({"tokens": 10_000, "batch_size": 8}, (5, 8)),
-    ({"tokens": 10_000, "batch_tokens": 1024}, (10, 4)),
-    ({"data_fraction": 0.5, "batch_tokens": 1024}, (49, 4)),
-]
-
-
-@pytest.mark.parametrize(("table", "expected"), DURATIONS)
-def test_durations_and_batches_in_tokens_become_steps_and_rows(table, expected):
-    resolved = StageConfig(stage="x", learning_rate=1.0, **table).resolved(256, 100_000)
-    assert (resolved.num_steps, resolved.rows_per_step) == expected
-
-
-FAULTY = [
-    ({"batch_size": 1}, "duration: expected one of `steps` or `tokens`, found neither"),
-    ({"steps": 1, "tokens": 5, "batch_size": 1}, "found `steps` and `tokens`"),
-    ({"steps": 1}, "batch: expected one of `batch_size` or `batch_tokens`"),
-    ({"steps": 3, "batch_size": 1, "ramp_steps": 4}, r"in \[0, steps = 3\], found 4"),
-    ({"steps": 3, "batch_tokens": 100}, "batch_tokens: expected >= seq_len = 256"),
-    ({"data_fraction": 0.1, "batch_size": 1}, "`data_fraction` of"),
-]
-
-
-@pytest.mark.parametrize(("table", "message"), FAULTY)
-def test_a_stage_without_one_length_and_one_batch_is_refused(table, message):
-    with pytest.raises(ConfigError, match=message):
-        StageConfig(stage="x", learning_rate=1.0, **table).resolved(256)
-
-
-def test_the_founding_curriculum_is_scaled_to_the_tokens_of_a_run():
-    stages = scaled_curriculum(
-        tokens=1_000_000, batch_tokens=4096, learning_rate=1e-3, seq_len=512
-    )
-    steps = [stage.num_steps for stage in stages]
-    assert steps == [98, 74, 49, 25]
-    assert [stage.rows_per_step for stage in stages] == [8] * 4
-    rates = [stage.learning_rate for stage in stages]
-    founding = [stage.learning_rate for stage in CURRICULUM]
-    assert rates == pytest.approx([rate / founding[0] * 1e-3 for rate in founding])
-    for stage, after in itertools.pairwise(stages):
-        end = stage.learning_rate * stage.floor_ratio
-        assert end == pytest.approx(after.learning_rate)
-
-
 def test_a_run_without_stages_takes_the_founding_four_at_its_size(settings):
     scaled = dataclasses.replace(
         settings, stage=(), tokens=4096, batch_tokens=128, learning_rate=1e-2
@@ -393,63 +336,6 @@ def test_what_scales_the_founding_four_is_refused_beside_stages_of_its_own(
     share = StageConfig(stage="x", learning_rate=1.0, batch_size=4, data_fraction=1.0)
     shared = dataclasses.replace(settings, stage=(share,), tokens=1280)
     assert [stage.num_steps for stage in shared.stages] == [10]
-
-
-def test_a_run_whose_settings_are_no_json_is_not_replayed_and_says_which(settings):
-    pretrain(dataclasses.replace(settings, checkpoint_every_steps=5))
-    (Path(settings.output) / "run.json").write_text("{")
-    with pytest.raises(IntegrityError, match=r"run\.json` is damaged: expected a JSON"):
-        replay(settings.output, 10)
-
-
-def test_a_run_is_replayed_from_a_checkpoint_to_the_next_with_the_same_bytes(
-    settings, tmp_path, capsys
-):
-    pretrain(settings)  # it keeps steps 5, 6 (a stage ends), 10 and 14
-    run = str(tmp_path / "run")
-    assert main(["verify", run, "--resume-at", "6"]) == 0
-    assert "steps 7 to 10 again: the same bytes" in capsys.readouterr().out
-    assert replay(run, 10)["to_step"] == 14
-    with pytest.raises(ConfigError, match=r"behind it \(5, 6, 10\), found 7"):
-        replay(run, 7)
-
-
-def test_a_replay_tells_a_run_that_was_trained_otherwise(settings, tmp_path):
-    pretrain(settings)
-    run = tmp_path / "run"
-    pretrain(dataclasses.replace(settings, output=str(tmp_path / "other"), seed=1))
-    foreign = tmp_path / "other" / "checkpoints" / "step-00000010"
-    shutil.rmtree(run / "checkpoints" / "step-00000010")
-    shutil.copytree(foreign, run / "checkpoints" / "step-00000010")
-    assert "model.safetensors" in replay(run, 6)["differing"]
-    assert main(["verify", str(run), "--resume-at", "6"]) == 4
-
-
-def test_steps_before_a_window_that_was_left_out_later_are_replayed_without_it(
-    settings,
-):
-    pretrain(settings)
-    pretrain(dataclasses.replace(settings, skip=((8, 9),)))
-    for step in (5, 6):
-        assert replay(settings.output, step)["differing"] == []
-
-
-def test_a_replay_up_to_a_damaged_checkpoint_names_its_file(settings):
-    pretrain(settings)
-    weights = Path(settings.output) / "checkpoints" / "step-00000010/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(IntegrityError, match=r"model\.safetensors` is damaged"):
-        replay(settings.output, 6)
-
-
-def test_steps_of_several_processes_are_not_judged_by_one(settings, tmp_path):
-    pretrain(settings)
-    log = tmp_path / "run" / "metrics.jsonl"
-    log.write_text(log.read_text().replace('"processes": 1', '"processes": 2'))
-    with pytest.raises(
-        ConfigError, match="as trained steps 7 to 10, which are 2, found 1"
-    ):
-        replay(tmp_path / "run", 6)
 
 
 def test_an_evaluation_set_called_all_is_refused(settings):

@@ -22,6 +22,7 @@ from triptych.model import ModelConfig, Transformer
 from triptych.model.families import FAMILIES
 from triptych.model.huggingface import load_model, read_weights
 from triptych.train import PretrainObjective
+from triptych.train.measures import document_flops
 
 transformers = pytest.importorskip("transformers")
 transformers.logging.set_verbosity_error()
@@ -380,7 +381,8 @@ def test_flops_count_the_chosen_experts_and_the_keys_of_a_window():
     layer = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 3 * 32 * 48 + 32 * 5
     matrices = 3 * layer + 97 * 32
     assert config.num_matmul_parameters() == matrices
-    assert config.flops_per_token(64) == 6 * matrices + 3 * 12 * 4 * 8 * 6
+    pairs = 6 * 7 // 2 + 58 * 6  # of 64 tokens, each of which sees 6 at most
+    assert document_flops(config, [64]) == 6 * matrices * 64 + 3 * 12 * 4 * 8 * pairs
 
 
 REFUSED = [

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from small_shards import alike, write_sources
 from triptych import Tokenizer, config
-from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
 from triptych.commands.ladder import _finite_ends, compare, ladder
 from triptych.commands.pretrain import PretrainConfig
@@ -48,13 +48,7 @@ min_lr_ratio = 0.1
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ladder")
-    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    for name, first in (("web", 0), ("heldout", 1000)):
-        documents = [
-            (f"{first + i}", "web", list(range(7, 30 + i % 9)), None) for i in range(60)
-        ]
-        write_token_shards(documents, tokenizer, str(folder / name), 1)
+    write_sources(folder, web=alike(), heldout=alike())
     lines = [
         f'output = "{folder / "run"}"',
         f'tokenizer = "{folder / "tokenizer.json"}"',

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from small_shards import alike, write_sources
 from triptych import config
-from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
 from triptych.commands.pretrain import PretrainConfig, order
 from triptych.errors import ConfigError
@@ -35,11 +35,7 @@ PROBE = Probe(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("plan")
-    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    documents = [(f"{i}", "web", list(range(7, 30 + i % 9)), None) for i in range(60)]
-    write_token_shards(documents, tokenizer, str(folder / "web"), 1)
+    folder = write_sources(tmp_path_factory.mktemp("plan"), web=alike())
     stages = [
         'stage = "short"\nlearning_rate = 0.01\nbatch_size = 4\nsteps = 3',
         'stage = "long"\nlearning_rate = 0.01\nbatch_size = 8\nsteps = 5\nseq_len = 64',
@@ -99,7 +95,8 @@ def test_a_run_in_fp32_takes_the_peak_of_fp32(settings):
 def test_a_slot_costs_six_a_parameter_and_half_the_square_of_attention(settings):
     model = settings.model.model_config(_tokenizer(settings))
     attention = flops_per_slot(model, 64) - 6 * model.num_matmul_parameters()
-    full = model.flops_per_token(64) - 6 * model.num_matmul_parameters()
+    width = model.num_attention_heads * model.head_dim
+    full = 12 * model.num_hidden_layers * width * 64
     assert attention == pytest.approx(full * 65 / 128)
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import rank_worker
+from small_shards import alike, write_sources
 from tiny import TinyData, tiny_model, tiny_train_config
-from triptych._core import train_tokenizer, write_token_shards
 from triptych.device import local_device
 from triptych.errors import ConfigError
 from triptych.model.huggingface import load_model
@@ -170,10 +170,7 @@ def test_sums_of_a_process_without_any_are_no_sums():
 
 def write_run(folder, *lines):
     """A configuration of three steps over a few documents; returns its path."""
-    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    documents = [(f"{i}", "web", list(range(7, 30 + i % 9)), None) for i in range(60)]
-    write_token_shards(documents, tokenizer, str(folder / "web"), 1)
+    write_sources(folder, web=alike())
     settings = {
         "output": str(folder / "run"),
         "tokenizer": str(folder / "tokenizer.json"),

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 
+from small_shards import write_sources
 from tiny import TinyData, same_weights, tiny_model, tiny_train_config
-from triptych._core import train_tokenizer, write_token_shards
 from triptych.curriculum import StageConfig
 from triptych.data import OrderedRows
 from triptych.errors import ConfigError
@@ -55,14 +55,8 @@ def holds(document, call, batch):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokens") / "web"
-    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
-    documents = [
-        (f"web-{i}", "web", [7 + (i * 13 + t) % 80 for t in range(16)], None)
-        for i in range(200)
-    ]
-    write_token_shards(documents, tokenizer, str(folder), 1)
-    return folder
+    documents = [[7 + (i * 13 + t) % 80 for t in range(16)] for i in range(200)]
+    return write_sources(tmp_path_factory.mktemp("tokens"), web=documents) / "web"
 
 
 @pytest.fixture

@@ -91,13 +91,16 @@ def test_no_command_defines_a_shared_setting_again_but_for_its_default(kind):
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_help_lists_every_key(verb, capsys):
+def test_help_lists_every_key_and_says_what_it_is(verb, capsys):
     with pytest.raises(SystemExit):
         cli.main([verb, "--help"])
     text = capsys.readouterr().out
     for setting in describe(COMMANDS[verb]):
         assert f"\n  {setting.key}" in text
     assert "\n  optimizer.beta2 = 0.95\n" in text
+    assert [
+        setting.key for setting in describe(COMMANDS[verb]) if not setting.text
+    ] == []
     assert "\n  spike_sigmas = 6.0\n      a loss or gradient norm" in text
 
 

@@ -29,7 +29,14 @@ HELP = """\
 
 @dataclass(frozen=True, kw_only=True)
 class ChatConfig:
-    """With whom to talk and how; see `Sampling` for the sampling settings."""
+    """With whom to talk and how; `Sampling` has the five settings not said here.
+
+    Attributes:
+        model: run, checkpoint or Hugging Face folder.
+        system: a message before the first one; None for none.
+        threads: CPU threads; None takes all cores.
+        device: `auto` is a GPU that torch finds, else the CPU; `cpu` or `cuda`.
+    """
 
     model: str
     system: str | None = None

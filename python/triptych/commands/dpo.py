@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 from triptych import config
 from triptych._core import Tokenizer
 from triptych.commands.settings import TrainingSettings, check_stage, train_config
-from triptych.commands.sft import rendered, require_room, single_stage
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     Schedule,
@@ -23,8 +20,9 @@ from triptych.commands.training import (
     require_run_folder,
     train,
 )
+from triptych.commands.tuning import planned, require_room, rows_of, shards_of
 from triptych.conversation import read_preferences, write_preferences
-from triptych.data import OrderedRows, require_rendered
+from triptych.data import OrderedRows
 from triptych.errors import ConfigError
 from triptych.language_model import LanguageModel, load_model, use_threads
 from triptych.train import (
@@ -49,10 +47,15 @@ class DpoConfig(TrainingSettings):
         preferences: JSONL files of `prompt`, `chosen`, `rejected`, or one shard folder.
         beta: strength of the pull to the reference (TRL and the paper: 0.1).
         label_smoothing: share of pairs assumed labelled wrongly (cDPO).
+        epochs: times each pair is read.
+        batch_size: rows a step.
         seq_len: most tokens of a pair, both replies with their prompts; longer pairs
             are left out and counted.
         learning_rate: its peak (TRL: 1e-6 for billions of parameters; small models
             take more).
+        schedule: how the rate goes on from its peak: `constant`, `linear`, `cosine` or `wsd`.
+        warmup_fraction: share of the steps in which the rate rises.
+        min_lr_ratio: rate at the end, as a share of its peak.
     """
 
     model: str
@@ -148,20 +151,16 @@ def _reference(
 def order(settings: DpoConfig, tokenizer: Tokenizer) -> OrderedRows:
     """The rows of every step; preferences are rendered into the run first."""
     folder = shards(settings.preferences, settings.output, tokenizer)
-    stage = single_stage("dpo", settings, folder)
-    return OrderedRows(
-        {"data": folder}, [stage], seed=settings.seed, seq_len=settings.seq_len
-    )
+    return rows_of("dpo", settings, folder)
 
 
 def shards(paths: tuple[str, ...], output: str, tokenizer: Tokenizer) -> Path:
     """The token shard folder that `paths` name or, as files, are rendered into."""
-    if len(paths) == 1 and Path(paths[0]).is_dir():
-        require_rendered(paths[0], documents_per_unit=2)
-        return Path(paths[0])
-    return rendered(
-        Path(output),
+    return shards_of(
+        paths,
+        output,
         lambda folder: write_preferences(read_preferences(paths), tokenizer, folder),
+        documents_per_unit=2,
     )
 
 
@@ -173,6 +172,4 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(settings: DpoConfig) -> dict[str, Any]:
     """Rows, fill and pairs left out, as the run would read them; its folder stays."""
-    with tempfile.TemporaryDirectory() as scratch:
-        elsewhere = dataclasses.replace(settings, output=scratch)
-        return order(elsewhere, load_model(settings.model).tokenizer).report()
+    return planned(settings, order)

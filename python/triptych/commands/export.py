@@ -16,7 +16,12 @@ from triptych.train.checkpoint import STATE
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Which model to write, and where."""
+    """Which model to write, and where.
+
+    Attributes:
+        model: run or checkpoint folder.
+        output: folder to write.
+    """
 
     model: str
     output: str

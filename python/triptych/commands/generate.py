@@ -13,7 +13,7 @@ from triptych.language_model import load_model, use_threads
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """What to complete and how; see `Sampling` for the last four.
+    """What to complete and how; `Sampling` has the five settings not said here.
 
     Attributes:
         model: run, checkpoint or Hugging Face folder.

@@ -14,7 +14,12 @@ from triptych.model.verification import transformers_model, verify_logits
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
-    """Which Hugging Face folder to read, and where to write the artefact."""
+    """Which Hugging Face folder to read, and where to write the artefact.
+
+    Attributes:
+        folder: holds `config.json` and weights in safetensors.
+        output: folder to write.
+    """
 
     folder: str
     output: str

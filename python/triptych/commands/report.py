@@ -15,7 +15,11 @@ from triptych.reporting import Section, Table, curve, page, read_metrics
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Which run to report on."""
+    """Which run to report on.
+
+    Attributes:
+        folder: of a training run, or of a demo.
+    """
 
     folder: str
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -44,6 +44,15 @@ class RopeScaling:
         factor: how many times longer.
         original_max_position_embeddings: tokens before; None for the model's
             `max_position_embeddings`.
+        low_freq_factor: of `llama3`: pairs that turn fewer times than this within the
+            original length are stretched whole.
+        high_freq_factor: pairs that turn more often than this are left as they are.
+        beta_fast: of `yarn`, as `high_freq_factor`; None for 32.
+        beta_slow: of `yarn`, as `low_freq_factor`; None for 1.
+        attention_factor: multiplies cosines and sines; None for 0.1 ln(factor) + 1.
+        mscale: with `mscale_all_dim`, DeepSeek's way to say that factor.
+        mscale_all_dim: see `mscale`.
+        truncate: the ramp begins and ends at whole pairs; None for true.
     """
 
     rope_type: Literal["linear", "llama3", "yarn"]
@@ -100,7 +109,8 @@ _ROPE_KEYS: dict[str, tuple[set[str], set[str]]] = {
 class ModelShape:
     """The shape of a model; names as in `config.json`, the rest follows the tokenizer.
 
-    What is None is left to its family, see docs/models.md.
+    What is None is left to its family, see docs/models.md. What is not said here is as in
+    `ModelConfig`.
 
     Attributes:
         size: `10m`, `100m`, ... or `d7` for a depth of 7: sets the next four, which
@@ -110,12 +120,15 @@ class ModelShape:
             2020 keeps the parameters of a plain 4x layer so).
         head_dim: None for `hidden_size / num_attention_heads`.
         max_position_embeddings: most tokens read together.
+        qk_norm: queries and keys are normalized before they turn.
         model_type: family; None for Qwen3 or, without `qk_norm`, Llama.
         scale_residual_init: projections that write to the residual start smaller, by
             the root of twice the layers.
         start: `random`, or `bigram` for embeddings and an output matrix that know from
             counts which token follows which; it needs `tie_word_embeddings = false`.
     """
+
+    described_by: ClassVar[type] = ModelConfig
 
     hidden_size: int | None = None
     num_hidden_layers: int | None = None

@@ -60,8 +60,23 @@ class ModelConfig:
     their default, which changes nothing.
 
     Attributes:
+        vocab_size: ids, rows of the embeddings.
+        hidden_size: width of what goes from layer to layer.
+        intermediate_size: width inside a feed-forward layer.
+        num_hidden_layers: layers.
+        num_attention_heads: heads of queries in a layer.
+        num_key_value_heads: heads of keys and values, each shared by as many of queries.
+        head_dim: numbers of a head.
+        model_type: family, as in `config.json`.
+        hidden_act: activation of the gate in a feed-forward layer.
+        max_position_embeddings: most tokens read together.
+        rope_theta: base of the frequencies of rotary positions.
         rope_scaling: how frequencies are stretched, as `ops.rotary_frequencies` takes
             it; None for plain ones.
+        rms_norm_eps: added to the mean square of a norm.
+        tie_word_embeddings: the output matrix is that of the embeddings.
+        attention_bias: projections of attention add a bias.
+        mlp_bias: projections of feed-forward layers add one.
         rope_local_base_freq: base of the frequencies of layers with a window; None
             for `rope_theta` there too.
         sliding_window: keys that a layer of `sliding_attention` sees, its own
@@ -74,11 +89,16 @@ class ModelConfig:
         attn_logit_softcapping: scores become cap * tanh(score / cap).
         final_logit_softcapping: logits likewise.
         num_experts: of a sparse layer; None where all layers are dense.
+        num_experts_per_tok: experts that a token goes to.
         moe_intermediate_size: width of an expert; None for `intermediate_size`.
         norm_topk_prob: weights of the chosen experts are made to sum to 1.
         decoder_sparse_step: every so many-th layer is sparse.
         mlp_only_layers: layers, from 0, that are dense all the same.
         router_aux_loss_coef: of the loss that balances experts in training.
+        initializer_range: standard deviation of first weights.
+        bos_token_id: opens a text; None for none. The next two likewise.
+        eos_token_id: closes it.
+        pad_token_id: fills it up.
     """
 
     vocab_size: int
@@ -304,18 +324,6 @@ class ModelConfig:
             attention += self.hidden_size
         mlp = 2 * self.intermediate_size + self.hidden_size
         return self.attention_bias * attention + self.mlp_bias * mlp
-
-    def flops_per_token(self, seq_len: int) -> int:
-        """Training FLOPs a token, forward and backward (Chowdhery et al. 2022, app. B).
-
-        6 for each matrix parameter, and 12 * heads * head_dim * keys a layer for
-        attention: the PaLM convention, which does not halve for causality. Keys are
-        `seq_len`, or the window of a layer where that is smaller.
-        """
-        windows = map(self.window, range(self.num_hidden_layers))
-        keys = sum(min(seq_len, window or seq_len) for window in windows)
-        attention = 12 * self.num_attention_heads * self.head_dim * keys
-        return 6 * self.num_matmul_parameters() + attention
 
 
 DEFAULTS: Mapping[str, Any] = {

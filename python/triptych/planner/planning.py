@@ -18,7 +18,7 @@ from triptych.model.config import ModelConfig
 from triptych.planner.advice import Run, by_law, hyperparameters, warnings
 from triptych.planner.memory import libraries_here, memory_by_part
 from triptych.planner.probe import Probe
-from triptych.train.measures import PEAK_TFLOPS, attended_pairs
+from triptych.train.measures import PEAK_TFLOPS, document_flops
 from triptych.train.precision import Precision
 
 # Llama 3, section 3.3.4: 466 interruptions in 54 days of 16,384 GPUs.
@@ -161,10 +161,7 @@ def parameters_by_part(model: ModelConfig) -> dict[str, int]:
 
 def flops_per_slot(model: ModelConfig, seq_len: int) -> float:
     """Operations of a slot of a row that one document fills: the most there can be."""
-    windows = (model.window(layer) for layer in range(model.num_hidden_layers))
-    pairs = sum(attended_pairs([seq_len], window) for window in windows)
-    width = model.num_attention_heads * model.head_dim
-    return 6.0 * model.num_matmul_parameters() + 12.0 * width * pairs / seq_len
+    return document_flops(model, [seq_len]) / seq_len
 
 
 def _stage(

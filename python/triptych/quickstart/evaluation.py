@@ -28,7 +28,6 @@ from triptych.recipes import SOURCES
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample"
 SEQ_LEN = 256  # as in pre-training
-MAX_PAIR_TOKENS = 1024  # pairs longer than a training row are not measured either
 
 
 class Evaluations:

@@ -60,15 +60,22 @@ def attended_pairs(lengths: Iterable[int], window: int | None) -> int:
 
 def step_flops(config: ModelConfig, batches: Iterable[Batch]) -> int:
     """Operations of a forward and a backward pass over packed rows."""
+    lengths = (batch.cu_seqlens.diff().tolist() for batch in batches)
+    return sum(document_flops(config, row) for row in lengths)
+
+
+def document_flops(config: ModelConfig, lengths: Sequence[int]) -> int:
+    """Operations of a forward and a backward pass over documents of these lengths.
+
+    6 a token for each parameter of a matrix product and 12 a number of the heads for
+    each pair of query and key that is looked at (Chowdhery et al. 2022, appendix B,
+    which counts all pairs).
+    """
     windows = [config.window(layer) for layer in range(config.num_hidden_layers)]
+    pairs = {window: attended_pairs(lengths, window) for window in set(windows)}
     width = config.num_attention_heads * config.head_dim
-    total = 0
-    for batch in batches:
-        lengths = batch.cu_seqlens.diff().tolist()
-        pairs = {window: attended_pairs(lengths, window) for window in set(windows)}
-        attention = 12 * width * sum(pairs[window] for window in windows)
-        total += 6 * config.num_matmul_parameters() * batch.num_tokens + attention
-    return total
+    attention = 12 * width * sum(pairs[window] for window in windows)
+    return 6 * config.num_matmul_parameters() * sum(lengths) + attention
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:

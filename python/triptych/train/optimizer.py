@@ -34,6 +34,10 @@ class OptimizerConfig:
         embedding_lr_ratio: rate of the embeddings, tied or not, as a share of the
             stage's; None for `other_lr_ratio` under Muon and 1 under AdamW.
         head_lr_ratio: likewise of an output matrix of its own.
+        beta1: share of AdamW's old mean of gradients in the new one, in [0, 1).
+        beta2: likewise of the mean of their squares.
+        eps: added to the root of that, above 0.
+        weight_decay: share of a matrix that a step at a rate of 1 would take off.
         state_bits: of a number of AdamW's moments: 32, or 8 through torchao.
     """
 

@@ -17,6 +17,15 @@ from triptych.train.schedule import StageSchedule
 from triptych.train.tracking import TrackingConfig
 
 FLOAT32_MAX = 3.4028234663852886e38
+# Counts below these would train, save or keep nothing.
+LEAST = {
+    "micro_batch_rows": 1,
+    "checkpoint_every_steps": 1,
+    "keep_checkpoints": 1,
+    "keep_every_steps": 1,
+    "max_bad_steps": 1,
+    "max_rewinds": 0,
+}
 
 Metrics = dict[str, Any]
 CompileChoice = Literal["auto", True, False]
@@ -81,34 +90,34 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require_finite(self)
+        self._check_stages()
+        self._check_numbers()
+        self._check_pairs()
+        self._check_rates()
+
+    def _check_stages(self) -> None:
         if not self.stages:
             raise ConfigError("stages: expected at least one, found none")
         if self.exits and len(self.exits) != len(self.stages):
             expected, found = len(self.stages), len(self.exits)
             raise ConfigError(f"exits: expected {expected}, one a stage, found {found}")
-        for name in (
-            "micro_batch_rows",
-            "checkpoint_every_steps",
-            "keep_checkpoints",
-            "max_bad_steps",
-        ):
-            if getattr(self, name) < 1:
-                value = getattr(self, name)
-                raise ConfigError(f"{name}: expected at least 1, found {value!r}")
-        if self.keep_every_steps is not None and self.keep_every_steps < 1:
-            found = self.keep_every_steps
-            raise ConfigError(f"keep_every_steps: expected at least 1, found {found!r}")
-        if self.compile not in ("auto", True, False):
-            raise ConfigError(
-                f"compile: expected `auto`, True or False, found {self.compile!r}"
-            )
+
+    def _check_numbers(self) -> None:
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name}: expected at least {least}, found {value!r}")
         for name in ("clip_norm", "spike_sigmas"):
             value = getattr(self, name)
             if value is not None and value <= 0.0:
                 raise ConfigError(f"{name}: expected above 0, found {value!r}")
-        if self.max_rewinds < 0:
-            found = self.max_rewinds
-            raise ConfigError(f"max_rewinds: expected at least 0, found {found!r}")
+        if self.compile not in ("auto", True, False):
+            raise ConfigError(
+                f"compile: expected `auto`, True or False, found {self.compile!r}"
+            )
+
+    def _check_pairs(self) -> None:
+        """Settings that are good alone and not beside others."""
         if self.max_rewinds and self.parallel.elastic is not None:
             raise ConfigError(
                 "max_rewinds: expected 0 with `parallel.elastic`, found "
@@ -120,8 +129,6 @@ class TrainConfig:
                 "`parallel.tensor`, found 8: numbers that share a scale would tie a "
                 "checkpoint to its grid"
             )
-
-        self._check_rates()
 
     def _check_rates(self) -> None:
         """An update is computed in float32, which has no larger number."""

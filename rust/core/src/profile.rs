@@ -3,13 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use crate::dedup::{hash_ngrams, NgramIndex, Verdict};
+use crate::dedup::hash_ngrams;
 use crate::error::{Error, Result};
 use crate::funnel::{self, Gauge, Size, Step};
 use crate::language::{self, LanguageFilter};
-use crate::ledger::Counts;
 use crate::pii::{self, remove_pii, KindCounts, Policy};
 use crate::quality::{Bound, Chain, Measure, PhraseList, Reason, SeedRules, Workspace};
 use crate::text::Views;
@@ -71,15 +68,6 @@ impl Scratch {
     pub(crate) fn gauge(&mut self) -> &mut Gauge {
         &mut self.work.gauge
     }
-}
-
-/// What became of one text of a batch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Fate<'t> {
-    /// Kept, as cleaned.
-    Kept(Cow<'t, str>),
-    /// Rejected or a duplicate.
-    Dropped,
 }
 
 impl Pii {
@@ -225,33 +213,5 @@ impl Profile {
     /// The funnel of what was prepared since this was last asked.
     pub(crate) fn take_funnel(&self, scratch: &mut Scratch) -> Vec<Step> {
         scratch.work.gauge.take(&self.step_names())
-    }
-
-    /// Prepares texts in order, in memory; one fate a text, and the counts.
-    pub fn prepare_all<'t>(&self, texts: &'t [String]) -> (Vec<Fate<'t>>, Counts) {
-        let (mut scratch, mut ngrams, mut index) = (Scratch::default(), Vec::new(), NgramIndex::default());
-        let mut counts = Counts { read: texts.len() as u64, ..Counts::default() };
-        let (mut kept, mut repeated) = (Size::default(), Size::default());
-        let prepare = |text: &'t String| {
-            ngrams.clear();
-            counts.bytes_read += text.len() as u64;
-            match self.prepare(text, &mut scratch, &mut ngrams) {
-                Err(reason) => counts.reject(reason.name(), 1),
-                Ok(_) if matches!(index.judge(&ngrams), Ok(Verdict::Duplicate)) => {
-                    repeated.add(scratch.work.gauge.document());
-                }
-                Ok(text) => {
-                    kept.add(scratch.work.gauge.document());
-                    return Fate::Kept(text);
-                }
-            }
-            Fate::Dropped
-        };
-        let fates = texts.iter().map(prepare).collect();
-        counts.count_pii(&scratch.take_pii_counts());
-        counts.funnel = self.take_funnel(&mut scratch);
-        counts.keep(kept);
-        counts.repeat(repeated);
-        (fates, counts)
     }
 }

@@ -3,8 +3,9 @@
 //! [`remove_pii`] is the four patterns of the `seed` profile, as they are. [`Policy`] is
 //! everything beyond: ten kinds, found in one pass from what is rare in prose (an `@`, a
 //! digit, a colon, the prefix of a key) and proved by checksums, ranges and numbering
-//! plans, each with an action of its own. To add a kind: a line in [`KINDS`], a file
-//! with its finder, and a line where `find.rs` dispatches.
+//! plans, each with an action of its own. To add a kind: a row of [`KINDS`], its key in
+//! [`PolicyConfig`], a file with its finder, and a line where `find.rs` dispatches; the
+//! compiler asks for its mask and its pseudonym.
 
 mod action;
 mod bytes;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::batch::Batch;
+use super::batch::{Batch, Candidate};
 use super::flow;
 use super::journal::{self, Journal};
 use super::list::List;
@@ -18,7 +18,7 @@ use crate::draft::Draft;
 use crate::error::{Error, Result};
 use crate::funnel::Step;
 use crate::inspect::{Histograms, Sampling};
-use crate::ledger::Ledger;
+use crate::ledger::{Counts, Ledger};
 use crate::read::FileFacts;
 use crate::write::{self, ShardWriter};
 
@@ -113,31 +113,7 @@ impl<'d> Sink<'d> {
         self.watch.see(batch, &self.journal.files[batch.file].file)?;
         let mut counts = batch.counts.clone();
         counts.reopen(); // what a part counted as kept is decided here
-        let mut own = Step::named(outside::STEP);
-        let mut reasons = outside::reasons(self.rules, batch)?.into_iter();
-        for document in batch.documents() {
-            if let Some(reason) = reasons.next().flatten() {
-                counts.reject(&reason, 1);
-                own.reject(&reason, document.size);
-                continue;
-            }
-            own.left.add(document.size);
-            let verdict = self.index.as_mut().map(|index| index.judge(document.ngrams)).transpose()?;
-            if verdict == Some(Verdict::Duplicate) {
-                counts.repeat(document.size);
-                self.samples.take_line(
-                    document.line,
-                    &self.journal.files[batch.file].file,
-                    &mut self.journal.samples,
-                );
-            } else {
-                counts.keep(document.size);
-                self.writer.write(document.line, document.size.bytes)?;
-            }
-        }
-        if self.rules.is_some() {
-            counts.ask_outside(own);
-        }
+        self.judge(batch, &mut counts)?;
         for sample in &batch.samples {
             self.samples.take(sample.clone(), &mut self.journal.samples);
         }
@@ -150,8 +126,44 @@ impl<'d> Sink<'d> {
         self.end_block(batch)
     }
 
+    /// Asks the rules from outside, then deduplication, of each document, and writes what is kept.
+    fn judge(&mut self, batch: &Batch, counts: &mut Counts) -> Result<()> {
+        let mut own = Step::named(outside::STEP);
+        let mut reasons = outside::reasons(self.rules, batch)?.into_iter();
+        for document in batch.documents() {
+            if let Some(reason) = reasons.next().flatten() {
+                counts.reject(&reason, 1);
+                own.reject(&reason, document.size);
+            } else {
+                own.left.add(document.size);
+                self.write_unless_repeated(batch.file, &document, counts)?;
+            }
+        }
+        if self.rules.is_some() {
+            counts.ask_outside(own);
+        }
+        Ok(())
+    }
+
+    fn write_unless_repeated(
+        &mut self,
+        file: usize,
+        document: &Candidate<'_>,
+        counts: &mut Counts,
+    ) -> Result<()> {
+        let verdict = self.index.as_mut().map(|index| index.judge(document.ngrams)).transpose()?;
+        if verdict == Some(Verdict::Duplicate) {
+            counts.repeat(document.size);
+            let file = &self.journal.files[file].file;
+            self.samples.take_line(document.line, file, &mut self.journal.samples);
+            return Ok(());
+        }
+        counts.keep(document.size);
+        self.writer.write(document.line, document.size.bytes)
+    }
+
     /// Adds the batch to the quarantine and, in a part, to the list of blocks.
-    fn list(&mut self, batch: &Batch, counts: &crate::ledger::Counts) -> Result<()> {
+    fn list(&mut self, batch: &Batch, counts: &Counts) -> Result<()> {
         let file = &self.journal.files[batch.file].file;
         for bad in &batch.bad {
             let entry = json!({"file": file, "line": bad.line, "byte": bad.byte, "reason": bad.reason});

@@ -19,6 +19,7 @@ mod load;
 mod merges;
 mod metaspace;
 mod normalize;
+mod render;
 mod share;
 mod special;
 mod split;
