@@ -17,6 +17,7 @@ from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, plan, pretrain
 from triptych.commands.replay import replay
 from triptych.commands.training import ModelShape, Watch
+from triptych.commands.verify import VerifyConfig, verify
 from triptych.curriculum import ExitCondition, StageConfig, scaled_curriculum
 from triptych.errors import ConfigError, IntegrityError
 from triptych.train.early_exit import ExitWatch
@@ -409,7 +410,8 @@ def test_a_run_is_replayed_from_a_checkpoint_to_the_next_with_the_same_bytes(
     run = str(tmp_path / "run")
     assert main(["verify", run, "--resume-at", "6"]) == 0
     assert "steps 7 to 10 again: the same bytes" in capsys.readouterr().out
-    assert replay(run, 10)["to_step"] == 14
+    found = verify(VerifyConfig(folder=run, resume_at=10))
+    assert found["replay"] == {"from_step": 10, "to_step": 14, "differing": []}
     with pytest.raises(ConfigError, match=r"behind it \(5, 6, 10\), found 7"):
         replay(run, 7)
 
