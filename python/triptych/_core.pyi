@@ -44,6 +44,7 @@ __all__ = [
     "tokenize_documents",
     "train_tokenizer",
     "turn",
+    "usable_cores",
     "verify_token_shards",
     "write_token_shards",
 ]
@@ -108,6 +109,9 @@ def main(args: list[str]) -> int:
         The exit status: 0 good, 1 failed, 2 usage, 3 too many bad records,
         4 integrity, 5 resources, 75 interrupted, 130 Ctrl-C.
     """
+
+def usable_cores() -> int:
+    """Cores that this process may use, by its affinity and a container's quota."""
 
 def provoke_panic(message: str) -> None:
     """Panics in the engine, so that a test sees what becomes of it: an `InternalError`."""

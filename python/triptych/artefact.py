@@ -189,7 +189,7 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
             f"no input at `{folder}`: expected a finished folder of format "
             f"`{format}`, with a `{FILE_NAME}`"
         ) from None
-    except PermissionError:
+    except (PermissionError, IntegrityError):
         raise
     except OSError as error:
         expected = f"a manifest of format `{format}`"

@@ -10,7 +10,6 @@ import argparse
 import difflib
 import importlib
 import importlib.metadata
-import io
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
+from triptych import streams
 from triptych.verbs import VERBS
 
 
@@ -29,8 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments without the program's name; the process' own by default.
     """
-    _speak_in_any_locale()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    streams.open_all()
+    streams.speak_in_any_locale()
+    with streams.unfailing_errors():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
     if arguments[:1] == ["--version"]:
         print(f"triptych {importlib.metadata.version('triptych')}")
         return 0
@@ -42,18 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     return _guarded(lambda: _run(options), debug=options.debug)
-
-
-def _speak_in_any_locale() -> None:
-    r"""What a terminal's encoding has no letter for is shown as `\xe9`, and no error.
-
-    What comes in and is no text is kept, as of arguments, for whoever reads it to name.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def _prep(arguments: list[str]) -> int:
@@ -119,7 +112,7 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
     try:
         return work()
     except BrokenPipeError:  # the reader of our output, `head` say, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.silence(sys.stdout)
         return 0
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)

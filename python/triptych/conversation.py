@@ -162,7 +162,8 @@ def read_conversations(paths: Iterable[str | Path]) -> Iterator[Conversation]:
     """Reads `{"id", "messages": [{"role", "content"}…]}`, one JSON object a line.
 
     Raises:
-        InputError: naming file and line of the first record that is not one.
+        InputError: naming file and line of the first record that is not one, or the
+            first file without any.
     """
     yield from _read(paths, _conversation)
 
@@ -171,7 +172,8 @@ def read_preferences(paths: Iterable[str | Path]) -> Iterator[Preference]:
     """Reads `{"id", "prompt", "chosen", "rejected"}`, lists of messages, one a line.
 
     Raises:
-        InputError: naming file and line of the first record that is not one.
+        InputError: naming file and line of the first record that is not one, or the
+            first file without any.
     """
     yield from _read(paths, _preference)
 
@@ -182,10 +184,14 @@ def _read(
     from triptych.documents import read_records
 
     for path in paths:
+        number = 0
         for number, record in read_records(path):
             with placed(path, number):
                 made = made_of(record, f"{path}:{number}")
             yield made
+        if not number:
+            with placed(path):
+                raise InputError(f"{path}: expected at least one record, found none")
 
 
 def _conversation(record: dict[str, Any], where: str) -> Conversation:

@@ -81,8 +81,8 @@ def code(error: BaseException) -> str:
 
 
 @contextmanager
-def placed(file: str | Path, line: int) -> Iterator[None]:
-    """Gives the `InputError` of a line its place, as those of the engine have it."""
+def placed(file: str | Path, line: int | None = None) -> Iterator[None]:
+    """Gives an `InputError` its place, as those of the engine have it; None is the file."""
     try:
         yield
     except InputError as error:

@@ -103,6 +103,15 @@ def test_a_damaged_checkpoint_names_file_expected_and_found(run, name, damage, m
         load_model(newest(run))
 
 
+def test_a_manifest_that_was_changed_is_said_to_be_damaged_once(run):
+    with open(newest(run) / "manifest.json", "a") as file:
+        file.write(" ")
+    with pytest.raises(IntegrityError, match=r"as `.*manifest\.sha256` says") as found:
+        verify(newest(run), CHECKPOINT_FORMAT)
+    assert str(found.value).count("is damaged") == 1
+    assert "IntegrityError" not in str(found.value)
+
+
 @pytest.mark.parametrize("name", [*FILES, "manifest.sha256"])
 def test_a_checkpoint_without_one_of_its_files_names_it(run, name):
     (newest(run) / name).unlink()
@@ -310,7 +319,7 @@ def test_a_manifest_of_another_format_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="expected a finished folder"):
         read_manifest(tmp_path, "test/1")
     (tmp_path / "out" / "manifest.json").write_text('{"format": "test/1"')
-    with pytest.raises(IntegrityError, match="expected a manifest of format `test/1`"):
+    with pytest.raises(IntegrityError, match=r"manifest\.json` is damaged: expected"):
         read_manifest(tmp_path / "out", "test/1")
 
 

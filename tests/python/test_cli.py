@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -203,6 +205,59 @@ def test_a_reader_that_leaves_early_is_no_error(model_folder):
         command, shell=True, capture_output=True, text=True, check=False
     )
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("report nowhere 2>/dev/full", 2),
+        ("report nowhere 2>&-", 2),
+        ("report nowhere >&- 2>&- <&-", 2),
+        ("doctor 2>/dev/full", 0),
+        ("prep verify nowhere 2>/dev/full", 2),
+        ("prep run --input {input} --output {output} 2>/dev/full", 0),
+        ("prep train-tokenizer --input {input} --output {output} 2>/dev/full", 0),
+        ("prep train-tokenizer --input {input} --output {output} >/dev/full", 1),
+    ],
+)
+def test_the_status_of_a_command_that_nobody_hears_is_that_of_its_work(
+    command, status, tmp_path
+):
+    (tmp_path / "in.txt").write_text("one latte, please " * 200)
+    places = {"input": tmp_path / "in.txt", "output": tmp_path / "out"}
+    command = f"{sys.executable} -m triptych {command.format(**places)}"
+    assert subprocess.run(command, shell=True, check=False).returncode == status
+
+
+def test_steps_are_done_where_their_terminal_was_closed():
+    script = """
+from triptych import cli
+from triptych.commands.shell import StepProgress
+def work(options):
+    with StepProgress("pretrain", total=2) as progress:
+        input()  # until the terminal is closed
+        for step in (1, 2):
+            progress.last = 0.0
+            progress.step({"step": step, "loss": 1.0})
+    open(3, "w").write("both steps")
+    return 0
+cli._run = work
+raise SystemExit(cli.main(["doctor"]))
+"""
+    terminal, end = pty.openpty()
+    done, writes = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import os; os.dup2({writes}, 3)\n{script}"],
+        stdin=subprocess.PIPE,
+        stderr=end,
+        pass_fds=[writes],
+    )
+    os.close(end)
+    os.close(writes)
+    os.read(terminal, 1)
+    os.close(terminal)
+    process.communicate(b"\n")
+    assert (process.returncode, os.read(done, 100)) == (0, b"both steps")
 
 
 def test_a_terminal_without_the_letters_of_a_text_is_no_error(capsys, monkeypatch):

@@ -145,6 +145,14 @@ BAD_CONVERSATIONS = [
 ]
 
 
+@pytest.mark.parametrize("read", [read_conversations, read_preferences])
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_a_file_without_records_is_named_also_beside_others(tmp_path, read, content):
+    (tmp_path / "none.jsonl").write_text(content)
+    with pytest.raises(InputError, match=r"none\.jsonl: expected at least one record"):
+        list(read([tmp_path / "none.jsonl"]))
+
+
 @pytest.mark.parametrize(("record", "message"), BAD_CONVERSATIONS)
 def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, record, message):
     path = tmp_path / "chat.jsonl"

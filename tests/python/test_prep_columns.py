@@ -254,3 +254,39 @@ def test_a_page_of_many_lines_behind_wide_spaces_takes_no_longer_than_its_length
     path.write_text(f"<p>{chr(0x3000) * lines}" + "<br>a" * lines)  # took minutes
     records, _ = prepared(path)
     assert records[0]["text"].count("a") == lines
+
+
+FEW_FILES = """
+import os, resource, sys
+from triptych import prep
+
+table, folder = sys.argv[1:]
+taken = max(map(int, os.listdir("/proc/self/fd"))) + 1
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+for more in range(1, 16):
+    config = prep.PrepConfig(
+        input=(table,), output=f"{folder}/{more}", profile="clean", max_bad=1.0, threads=2
+    )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken + more, hard))
+    try:
+        total = prep.run(config)["ledger"]["total"]
+        print("read", total["kept"], total["quarantined"])
+    except (OSError, ValueError) as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+"""
+
+
+def test_rows_that_the_system_refused_to_read_are_not_quarantined(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": [f"row {i}" for i in range(50)]}), path)
+    found = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(path), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = found.stdout.splitlines()
+    refusals = [line for line in lines if "Too many open files" in line]
+    assert 1 < len(refusals) < len(lines) == 15
+    assert set(lines) - set(refusals) == {"read 50 0"}

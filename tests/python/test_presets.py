@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,41 @@ def test_a_tokenizer_without_a_pad_makes_a_model_without_one(tokenizer, model_ty
     assert config.pad_token_id is None
     assert config.to_hf_dict()["pad_token_id"] is None
     assert (config.bos_token_id, config.eos_token_id) == (1, 2)
+
+
+def test_the_first_weights_are_those_of_the_seed_whatever_another_thread_draws(
+    tokenizer,
+):
+    shape = ModelShape(hidden_size=64, num_hidden_layers=4, num_attention_heads=2)
+    torch.manual_seed(3)
+    model = Transformer(shape.model_config(tokenizer))
+    expected = {name: x.clone() for name, x in model.state_dict().items()}
+    before = torch.random.get_rng_state()
+    assert _same(shape.build(tokenizer, seed=3).state_dict(), expected)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+    with _another_run_beside():
+        for _ in range(20):
+            assert _same(shape.build(tokenizer, seed=3).state_dict(), expected)
+
+
+@contextmanager
+def _another_run_beside():
+    """A thread that begins torch's generator anew again and again, as steps do."""
+    over = threading.Event()
+
+    def draw():
+        while not over.is_set():
+            torch.manual_seed(0)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _same(found, expected):
+    return all(torch.equal(found[name], tensor) for name, tensor in expected.items())

@@ -11,6 +11,7 @@ from triptych.cli import main
 from triptych.commands.pretrain import PretrainConfig, pretrain
 from triptych.commands.replay import replay
 from triptych.commands.training import ModelShape
+from triptych.commands.verify import VerifyConfig, verify
 from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError, IntegrityError
 
@@ -58,7 +59,8 @@ def test_a_run_is_replayed_from_a_checkpoint_to_the_next_with_the_same_bytes(
     run = str(tmp_path / "run")
     assert main(["verify", run, "--resume-at", "6"]) == 0
     assert "steps 7 to 10 again: the same bytes" in capsys.readouterr().out
-    assert replay(run, 10)["to_step"] == 14
+    found = verify(VerifyConfig(folder=run, resume_at=10))
+    assert found["replay"] == {"from_step": 10, "to_step": 14, "differing": []}
     with pytest.raises(ConfigError, match=r"behind it \(5, 6, 10\), found 7"):
         replay(run, 7)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -250,3 +253,18 @@ NUMBERS = [(kind, name) for kind in GIVEN for name in numbers_of(kind)]
 def test_a_setting_that_is_no_number_is_refused_at_birth(kind, name, value):
     with pytest.raises(ConfigError, match=rf"{name}: expected .*found {value}"):
         kind(**{**GIVEN[kind], name: value})
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_a_process_that_may_use_one_core_computes_by_one_thread():
+    script = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from triptych import doctor
+from triptych.language_model import use_threads
+print(doctor()["cores"], use_threads(None))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "1 1\n"

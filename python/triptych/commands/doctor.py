@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 from dataclasses import dataclass
 from typing import Any
+
+from triptych import _core
 
 PACKAGES = (
     "torch",
@@ -33,7 +34,7 @@ def doctor(config: DoctorConfig | None = None) -> dict[str, Any]:
         "triptych": importlib.metadata.version("triptych"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": _core.usable_cores(),
         "free_disk_gib": round(shutil.disk_usage(".").free / 2**30, 1),
         "packages": {name: _version(name) for name in PACKAGES},
         **_torch(),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from triptych import artefact, config
 from triptych._core import Tokenizer
@@ -182,11 +183,10 @@ class ModelShape:
             )
 
     def build(self, tokenizer: Tokenizer, *, seed: int) -> Transformer:
-        """A new model with weights drawn from `seed`."""
-        torch.manual_seed(seed)
-        return Transformer(
-            self.model_config(tokenizer), scale_residual=self.scale_residual_init
-        )
+        """A new model with weights drawn from `seed`, whatever other threads draw."""
+        shape = self.model_config(tokenizer)
+        with _DrawingFrom(torch.Generator().manual_seed(seed)):
+            return Transformer(shape, scale_residual=self.scale_residual_init)
 
     def recipe(self, tokens: int | None) -> dict[str, int | float]:
         """`tokens`, `batch_tokens` and `learning_rate` of the size; none without one."""
@@ -223,6 +223,31 @@ class ModelShape:
         return ModelConfig.from_dict(
             {"vocab_size": tokenizer.vocab_size, **shape, **markers}
         )
+
+
+class _DrawingFrom(TorchFunctionMode):
+    """What this thread draws comes from a generator of its own.
+
+    The modules of torch draw from the process's, which another run beside this one
+    begins anew at each of its steps.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Calls `func`, with the generator where it may be given one."""
+        given = dict(kwargs or {})
+        if "generator" in given:  # all of torch.nn.init that draw come with it
+            given["generator"] = self.generator
+        return func(*args, **given)
 
 
 def _pad_id(tokenizer: Tokenizer) -> int | None:

@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,49 @@ _CHECKPOINT = re.compile(r"(abandoned-)?step-[0-9]+")
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
-    """Which folder to check, with everything below it."""
+    """Which folder to check, with everything below it.
+
+    Attributes:
+        resume_at: step of a checkpoint from which the pre-training run in the folder is
+            run again, to the next one that it kept.
+    """
 
     folder: str
+    resume_at: int | None = None
 
 
-def verify(config: VerifyConfig) -> dict[str, str]:
+def verify(
+    config: VerifyConfig, watch: Callable[[Mapping[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Checks sizes and hashes; the value of each artefact is `good` or what is wrong.
 
+    With `resume_at`, and where all are good, there is also `replay`: `from_step`,
+    `to_step` and `differing`, names of files whose bytes the steps run again do not give.
+
+    Args:
+        config: the folder, and where its run is to be resumed.
+        watch: told the metrics of each step that is run again.
+
     Raises:
-        ConfigError: if there is no manifest anywhere.
+        ConfigError: if there is no manifest anywhere, no run to resume, or no checkpoint
+            of `resume_at` with one behind it.
     """
     found = sorted(_artefacts(Path(config.folder)))
     if not found:
         raise ConfigError(
             f"no manifest under `{config.folder}`: expected a run or an artefact"
         )
-    return {str(folder): _state(folder) for folder in found}
+    states: dict[str, Any] = {str(folder): _state(folder) for folder in found}
+    if config.resume_at is not None and _all_good(states):
+        # Here, since hashes alone need no torch.
+        from triptych.commands.replay import replay
+
+        states["replay"] = replay(config.folder, config.resume_at, watch)
+    return states
+
+
+def _all_good(states: Mapping[str, Any]) -> bool:
+    return all(state == "good" for state in states.values())
 
 
 def _artefacts(root: Path) -> Iterator[Path]:
@@ -77,13 +103,13 @@ def _state(folder: Path) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """The command's door from the shell; status 4 if anything is damaged."""
-    states = verify(VerifyConfig(folder=options.folder))
-    good = all(state == "good" for state in states.values())
-    found: dict[str, Any] = dict(states)
-    speaks = True
-    if good and options.resume_at is not None:
-        found["replay"], speaks = _replay(options.folder, options.resume_at)
-        good = not found["replay"]["differing"]
+    config = VerifyConfig(folder=options.folder, resume_at=options.resume_at)
+    found, speaks = (
+        (verify(config), True) if config.resume_at is None else _replay(config)
+    )
+    replayed = found.get("replay", {"differing": []})
+    states = {name: state for name, state in found.items() if state is not replayed}
+    good = _all_good(states) and not replayed["differing"]
     if not speaks:
         return 0 if good else 4
     if options.json:
@@ -94,15 +120,13 @@ def run(options: argparse.Namespace) -> int:
     return 0 if good else 4
 
 
-def _replay(folder: str, step: int) -> tuple[dict[str, Any], bool]:
-    """What a replay finds, and whether this process is the one that says it."""
-    # Here, since hashes alone need no torch.
-    from triptych.commands.replay import replay
+def _replay(config: VerifyConfig) -> tuple[dict[str, Any], bool]:
+    """What is found with steps shown, and whether this process is the one that says it."""
     from triptych.commands.shell import StepProgress
     from triptych.train.ranks import is_first_process
 
     with StepProgress("replay") as progress:
-        return replay(folder, step, progress.step), is_first_process()
+        return verify(config, progress.step), is_first_process()
 
 
 def _said(state: str | dict[str, Any]) -> str:

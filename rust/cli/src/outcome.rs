@@ -1,6 +1,7 @@
 //! How a command ends: what it prints, and its exit status.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use triptych_core::Error;
@@ -8,11 +9,17 @@ use triptych_core::Error;
 /// Finished, with more bad records than allowed.
 pub(crate) const TOO_MANY_BAD: u8 = 3;
 
+/// Tells whoever sits there. Where nobody can hear it, as when a terminal was closed or a disk is full, work
+/// goes on, which `eprint` would end by a panic.
+pub(crate) fn tell(text: impl Display) {
+    let _ = write!(io::stderr().lock(), "{text}");
+}
+
 /// Prints the error with its hint and gives its exit status.
 pub(crate) fn failed(error: &Error) -> u8 {
-    eprintln!("error[{}] {}", error.code(), shown(&error.to_string()));
+    tell(format_args!("error[{}] {}\n", error.code(), shown(&error.to_string())));
     if let Some(hint) = error.hint() {
-        eprintln!("hint: {}", shown(&hint));
+        tell(format_args!("hint: {}\n", shown(&hint)));
     }
     error.exit_status()
 }
@@ -34,7 +41,7 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
 pub(crate) fn print_line(line: &str, status: u8) -> u8 {
     match writeln!(io::stdout().lock(), "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("error[io] cannot write to standard output: {error}");
+            tell(format_args!("error[io] cannot write to standard output: {error}\n"));
             1
         }
         _ => status,

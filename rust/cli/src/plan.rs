@@ -9,7 +9,7 @@ use triptych_core::pipeline::{self, Estimate, SAMPLE_BYTES};
 use triptych_core::{read, Result};
 
 use crate::options::Options;
-use crate::outcome::{print_line, shown};
+use crate::outcome::{print_line, shown, tell};
 
 /// Checks the configuration and the paths, judges a sample, and shows all three.
 pub(crate) fn dry_run(config: &PrepConfig, options: &Options) -> Result<u8> {
@@ -27,10 +27,10 @@ pub(crate) fn dry_run(config: &PrepConfig, options: &Options) -> Result<u8> {
     let plan = json!({"config": config, "files": files, "estimate": estimate, "seconds": seconds});
     if !options.json {
         let told = estimate.as_ref().map_or_else(String::new, |estimate| table(estimate, threads));
-        eprint!("{}", shown(&told));
+        tell(shown(&told));
     }
     if let Some(warning) = read::passed_over(&config.input) {
-        eprintln!("warning: {}", shown(&warning));
+        tell(format_args!("warning: {}\n", shown(&warning)));
     }
     Ok(print_line(&format!("{plan:#}"), 0))
 }

@@ -5,7 +5,7 @@ use triptych_core::config::PrepConfig;
 use triptych_core::pipeline::{self, Summary, QUARANTINE_NAME};
 
 use crate::options::Options;
-use crate::outcome::{failed, print_line, shown, TOO_MANY_BAD};
+use crate::outcome::{failed, print_line, shown, tell, TOO_MANY_BAD};
 use crate::plan;
 use crate::progress::Bar;
 use crate::signals::Signals;
@@ -27,22 +27,22 @@ pub(crate) fn run(options: &Options, profile: Option<&str>) -> u8 {
 pub(crate) fn report(config: &PrepConfig, summary: &Summary, as_json: bool) -> u8 {
     let status = if summary.bad_fraction > config.max_bad { TOO_MANY_BAD } else { 0 };
     if !as_json {
-        eprint!("{}", shown(&table(summary)));
+        tell(shown(&table(summary)));
     }
     if let Some(warning) = &summary.warning {
-        eprintln!("warning: {}", shown(warning));
+        tell(format_args!("warning: {}\n", shown(warning)));
     }
     if status == TOO_MANY_BAD {
         let (bad, read) = (summary.ledger.total.quarantined, summary.ledger.total.read);
         let list = summary.output.join(QUARANTINE_NAME);
-        eprintln!(
-            "error[input] {bad} of {read} records are bad: expected at most a share of {}",
+        tell(format_args!(
+            "error[input] {bad} of {read} records are bad: expected at most a share of {}\n",
             config.max_bad
-        );
-        eprintln!(
-            "hint: `{}` names each; the good documents are written",
+        ));
+        tell(format_args!(
+            "hint: `{}` names each; the good documents are written\n",
             shown(&list.display().to_string())
-        );
+        ));
     }
     if as_json {
         return print_line(&json!(summary).to_string(), status);

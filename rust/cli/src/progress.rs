@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use triptych_core::pipeline::{Meter, Phase, Progress};
 
+use crate::outcome::tell;
 use crate::signals::Signals;
 
 /// How often a log hears of a run.
@@ -105,7 +106,7 @@ impl State {
 
     fn print_sometimes(&mut self) {
         if self.last_line.elapsed() >= LINE_EVERY {
-            eprintln!("{}", line(&self.meter));
+            tell(line(&self.meter) + "\n");
             self.last_line = Instant::now();
         }
     }
@@ -151,16 +152,16 @@ impl Ticker {
         }
         self.last_line = Instant::now();
         if self.is_terminal {
-            eprint!("\r{}\x1b[K", line());
+            tell(format_args!("\r{}\x1b[K", line()));
         } else {
-            eprintln!("{}", line());
+            tell(line() + "\n");
         }
     }
 
     /// Clears the line.
     pub(crate) fn end(self) {
         if self.is_terminal {
-            eprint!("\r\x1b[K");
+            tell("\r\x1b[K");
         }
     }
 }

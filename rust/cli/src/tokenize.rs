@@ -7,6 +7,7 @@ use triptych_core::tokenize::{tokenize_measured, Progress, Tokenizer};
 use triptych_core::{Error, Result};
 
 use crate::fertility::table;
+use crate::outcome::{print_line, tell};
 use crate::progress::Ticker;
 
 /// Encode documents into a folder of token shards.
@@ -36,11 +37,10 @@ pub struct Tokenize {
 impl Tokenize {
     /// Runs the command and returns its exit status.
     pub fn run(self) -> Result<u8> {
-        with_threads(self.threads, || self.tokenize())?;
-        Ok(0)
+        with_threads(self.threads, || self.tokenize())
     }
 
-    fn tokenize(&self) -> Result<()> {
+    fn tokenize(&self) -> Result<u8> {
         let tokenizer = Tokenizer::from_file(&self.tokenizer)?;
         let mut ticker = Ticker::new();
         let told = &mut |done: Progress| {
@@ -54,23 +54,17 @@ impl Tokenize {
         if self.json {
             let mut told = json!(manifest);
             told["fertility"] = json!(fertility);
-            println!("{told}");
-            return Ok(());
+            return Ok(print_line(&told.to_string(), 0));
         }
-        eprint!("{}", table(&fertility));
+        tell(table(&fertility));
         let count = |key: &str| manifest.content[key].as_u64().unwrap_or_default();
-        println!(
-            "{}: {} documents, {} tokens",
-            self.output.display(),
-            count("num_documents"),
-            count("num_tokens")
-        );
-        Ok(())
+        let (documents, tokens) = (count("num_documents"), count("num_tokens"));
+        Ok(print_line(&format!("{}: {documents} documents, {tokens} tokens", self.output.display()), 0))
     }
 }
 
 /// Runs `work` on a pool of `threads`, or on the global pool of one thread a core.
-pub fn with_threads(threads: Option<usize>, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+pub fn with_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let Some(threads) = threads else { return work() };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| Error::Resource {

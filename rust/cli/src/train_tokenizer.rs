@@ -8,6 +8,7 @@ use triptych_core::tokenize::{measure_fertility, train_weighted, Corpus, Fertili
 use triptych_core::{Error, Result};
 
 use crate::fertility::table;
+use crate::outcome::{print_line, tell};
 use crate::progress::Ticker;
 
 /// Train a byte-level BPE tokenizer and write it as `tokenizer.json`.
@@ -53,11 +54,10 @@ pub struct TrainTokenizer {
 impl TrainTokenizer {
     /// Runs the command and returns its exit status.
     pub fn run(self) -> Result<u8> {
-        crate::tokenize::with_threads(self.threads, || self.train())?;
-        Ok(0)
+        crate::tokenize::with_threads(self.threads, || self.train())
     }
 
-    fn train(&self) -> Result<()> {
+    fn train(&self) -> Result<u8> {
         let config = TrainConfig {
             vocab_size: self.vocab_size,
             extra_special_tokens: self.special_token.clone(),
@@ -81,8 +81,7 @@ impl TrainTokenizer {
         } else {
             Some(self.measure(heldout.as_ref().unwrap_or(&corpus), &tokenizer)?)
         };
-        self.tell(&path, &tokenizer, fertility.as_ref());
-        Ok(())
+        Ok(self.tell(&path, &tokenizer, fertility.as_ref()))
     }
 
     fn weights(&self) -> Result<BTreeMap<String, f64>> {
@@ -110,17 +109,16 @@ impl TrainTokenizer {
         Ok(fertility)
     }
 
-    fn tell(&self, path: &Path, tokenizer: &Tokenizer, fertility: Option<&Fertility>) {
+    fn tell(&self, path: &Path, tokenizer: &Tokenizer, fertility: Option<&Fertility>) -> u8 {
         let (entries, sha256) = (tokenizer.vocab_size(), tokenizer.sha256());
         if self.json {
             let told = json!({"path": path, "vocab_size": entries, "sha256": sha256, "fertility": fertility});
-            println!("{told}");
-            return;
+            return print_line(&told.to_string(), 0);
         }
         if let Some(fertility) = fertility {
-            eprint!("{}", table(fertility));
+            tell(table(fertility));
         }
-        println!("{}: {entries} entries", path.display());
+        print_line(&format!("{}: {entries} entries", path.display()), 0)
     }
 }
 

@@ -71,6 +71,12 @@ mod _core {
         super::border::detached_across(py, || PyResult::Ok(triptych_cli::run(args)))
     }
 
+    /// The cores that this process may use: by its affinity and by what a container gives it.
+    #[pyfunction]
+    fn usable_cores() -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+
     /// Panics, for the test of what becomes of that.
     #[pyfunction]
     fn provoke_panic(py: Python<'_>, message: String) -> PyResult<()> {

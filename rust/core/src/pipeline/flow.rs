@@ -60,6 +60,7 @@ fn flow_here(source: &mut dyn Units, preparer: &Preparer, sink: &mut Sink) -> Re
     while let Some(mut unit) = source.next_unit()? {
         loop {
             let is_large = hand.prepare(&mut unit, preparer, &mut batch, &turns);
+            unit.block.refused.take().map_or(Ok(()), Err)?;
             sink.take(&batch)?;
             if is_large {
                 batch = Batch::default();
@@ -224,6 +225,7 @@ impl Belt {
     /// again, and those after it wait.
     fn write(&mut self, source: &mut dyn Units, sink: &mut Sink) -> Result<()> {
         while let Some(mut job) = self.in_flight.front_mut().and_then(Option::take) {
+            job.unit.block.refused.take().map_or(Ok(()), Err)?;
             sink.take(&job.batch)?;
             if job.is_large {
                 job.batch = Batch::default();

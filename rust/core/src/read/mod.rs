@@ -134,6 +134,8 @@ pub struct Block {
     /// Records that by their kind are no documents (requests of a WARC, say), by kind. Each takes a number,
     /// as an empty line does.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// What the disk refused while its lines were decoded: the run ends with it, and no record is bad by it.
+    pub refused: Option<Error>,
 }
 
 /// Where a record could not be read, and why. Never its text.

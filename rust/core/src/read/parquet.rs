@@ -5,7 +5,7 @@
 //! the ranges that it lies in, and one large row group keeps all threads busy.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::arrow::arrow_reader::{
@@ -63,6 +63,7 @@ pub(super) fn open(path: &Path, text_field: &str, limits: Limits) -> Result<Box<
     let metadata = match rows::guarded(|| load(&mut pages)) {
         Ok(metadata) => metadata,
         Err(reason) => {
+            rows::refused(path, &reason).map_or(Ok(()), Err)?;
             let reason = format!("not Parquet, or damaged: {}", rows::sentence(&reason));
             return Ok(Box::new(LostFile::new(path, reason)));
         }
@@ -172,9 +173,11 @@ impl ParquetReader {
             Piece::Range(count) => {
                 let num_bytes = num_bytes(self.meta(), count);
                 let (file, metadata) = (self.file.open_again()?, self.metadata.clone());
+                let path = self.file.path.clone();
                 let (group, first, batches) = (self.group, self.given, None);
                 self.given += count;
                 let range = Range {
+                    path,
                     file,
                     metadata,
                     batches,
@@ -240,6 +243,7 @@ impl Reading for ParquetReader {
                 Ok(Some(piece)) => return self.unit(piece).map(Some),
                 Ok(None) => self.next_group(),
                 Err(reason) => {
+                    rows::refused(&self.file.path, &reason).map_or(Ok(()), Err)?;
                     let reason =
                         located(&reason, &mut self.pages, self.metadata.metadata().row_group(self.group));
                     return self.lost_rows(&damaged(&reason)).map(Some);
@@ -291,6 +295,7 @@ impl Batches {
 
 /// Rows of a group that are not decoded yet.
 struct Range {
+    path: PathBuf,
     file: File,
     metadata: ArrowReaderMetadata,
     /// `None` before the first row is asked for.
@@ -334,6 +339,7 @@ impl Decode for Range {
         block.first_line = self.first_row;
         while self.count > 0 && block.bytes.len() < FULL_BYTES {
             if let Err(reason) = rows::guarded(|| self.append(block)) {
+                block.refused = rows::refused(&self.path, &reason);
                 let group = self.metadata.metadata().row_group(self.group);
                 let reason = damaged(&located(&reason, &mut self.file, group));
                 block.bad.extend(rows::lost(self.first_row, self.count, &reason));

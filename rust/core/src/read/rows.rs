@@ -1,5 +1,6 @@
 //! Rows of Arrow columns as lines of JSON, for Parquet and Arrow alike.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::row_size::json_bytes;
 use super::unit::Decode;
 use super::values::Values;
 use super::{invalid_file, BadRecord, Block, Unit, BLOCK_BYTES};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guard;
 
 /// Rows turned into JSON at once: at 4 kB a row, about a block.
@@ -188,6 +189,14 @@ fn write_json(batch: &RecordBatch, bytes: &mut Vec<u8>) -> std::result::Result<(
     let builder = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Values));
     let mut writer = builder.build::<_, LineDelimited>(bytes);
     writer.write(batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())
+}
+
+/// What the operating system refused, if that is why a foreign decoder gave up: the data may be whole.
+pub(super) fn refused(path: &Path, reason: &str) -> Option<Error> {
+    let (_, code) = reason.rsplit_once("(os error ")?;
+    let source = io::Error::from_raw_os_error(code.strip_suffix(')')?.parse().ok()?);
+    let is_said = reason.ends_with(&source.to_string());
+    is_said.then(|| Error::Io { action: "read", path: path.to_owned(), source })
 }
 
 /// What a foreign decoder said, on one line and no longer than a line should be.

@@ -103,6 +103,7 @@ impl Reader {
             self.open = unit;
         }
         self.open.decode(&mut self.spare);
+        self.open.block.refused.take().map_or(Ok(()), Err)?;
         let Block { file, number, content, .. } = self.open.block;
         let next = Block { file, number, content, ..Block::default() };
         Ok(Some(std::mem::replace(&mut self.open.block, next)))
