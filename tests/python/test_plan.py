@@ -83,6 +83,11 @@ def test_named_hardware_takes_its_peak_times_the_share_and_costs_its_hours(setti
     assert two.totals["seconds"] == pytest.approx(one.totals["seconds"] / 2)
     assert two.totals["price"] == pytest.approx(one.totals["price"])
     assert one.totals["price"] == pytest.approx(3.0 * one.totals["seconds"] / 3600)
+    assert sum(stage["price"] for stage in two.stages) == pytest.approx(
+        two.totals["price"]
+    )
+    unpriced = plan_run(settings, Machine(name="H100"))
+    assert {x["price"] for x in (*unpriced.stages, unpriced.totals)} == {None}
     with pytest.raises(ConfigError, match=r"expected one of `B200`, .*found `H900`"):
         Machine(name="H900")
 

@@ -72,8 +72,9 @@ class Plan:
 
     Attributes:
         parameters: by part.
-        stages: steps, slots, operations and seconds of each.
-        totals: the same of all, with the price where there is one.
+        stages: steps, slots, operations, seconds and price of each; None for what is
+            not known.
+        totals: the same of all.
         memory: MiB by part and in `all`, see `plan.memory`.
         measured: of the first steps here; None if nothing was run.
         checkpoint_seconds: best time between checkpoints (Young 1974); None likewise.
@@ -106,6 +107,7 @@ def plan_run(
             if machine is None
             else machine.seconds(stage["flops"], settings.precision)
         )
+        stage["price"] = _price(stage["seconds"], machine)
     run = _run(model, settings, report)
     return Plan(
         parameters=parameters_by_part(model),
@@ -201,9 +203,15 @@ def _totals(
     totals: dict[str, float | None] = {k: sum(s[k] for s in stages) for k in keys}
     known = [s["seconds"] for s in stages if s["seconds"] is not None]
     totals["seconds"] = sum(known) if known else None
-    if machine is not None and machine.price is not None:
-        totals["price"] = machine.price * machine.devices * sum(known) / 3600.0
+    totals["price"] = _price(totals["seconds"], machine)
     return totals
+
+
+def _price(seconds: float | None, machine: Machine | None) -> float | None:
+    """Of so long on all devices of a machine; None where it was not said."""
+    if seconds is None or machine is None or machine.price is None:
+        return None
+    return machine.price * machine.devices * seconds / 3600.0
 
 
 def _interval(probe: Probe | None, devices: int) -> float | None:
