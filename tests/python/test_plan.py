@@ -123,6 +123,23 @@ def test_every_law_spends_the_work_of_the_run_at_its_optimum():
     assert by_law(run).keys() == LAWS.keys()
 
 
+def test_experts_that_a_token_does_not_go_to_are_no_work_for_the_laws(settings):
+    def found(**experts):
+        shape = dataclasses.replace(
+            settings.model, model_type="qwen3_moe", moe_intermediate_size=48, **experts
+        )
+        return plan_run(dataclasses.replace(settings, model=shape))
+
+    two, of_many = (found(num_experts=n, num_experts_per_tok=2) for n in (2, 64))
+    routers = 2 * 62 * 16  # a router has a row for each expert
+    assert of_many.parameters["all"] > 10 * two.parameters["all"]
+    for name, law in of_many.laws.items():
+        work = law["optimal_parameters"] * law["optimal_tokens"]
+        least = two.laws[name]["optimal_parameters"] * two.laws[name]["optimal_tokens"]
+        ratio = 1 + routers / two.parameters["all"]
+        assert work / least == pytest.approx(ratio), name
+
+
 def test_repeated_text_is_worth_less_to_the_law_that_was_fitted_to_it():
     def penalty(unique_tokens):
         run = Run(int(1e9), int(0.9e9), int(2e10), unique_tokens, 1 << 19, 3e-4, {})

@@ -22,7 +22,8 @@ class Run:
     """A run as the laws see it: counts, and the peak of its rate.
 
     Attributes:
-        parameters: all, embeddings too.
+        parameters: all that a token meets, embeddings too; of experts those that it
+            goes to, as its work is with them. The laws were fitted to models without.
         matrix_parameters: of matrix products inside layers, which Step Law counts.
         tokens: of all stages.
         unique_tokens: those of them that are read for the first time.

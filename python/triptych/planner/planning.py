@@ -242,7 +242,7 @@ def _run(
     seq_lens = [stage.seq_len or settings.seq_len for stage in stages]
     head = model.vocab_size * model.hidden_size
     return Run(
-        parameters=model.num_parameters(),
+        parameters=model.num_active_parameters(),
         matrix_parameters=model.num_matmul_parameters() - head,
         tokens=sum(read.values()),
         unique_tokens=sum(
