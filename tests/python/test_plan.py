@@ -186,6 +186,28 @@ def test_what_is_far_from_the_papers_is_a_warning(change, words):
     assert (found == []) if words is None else any(words in x for x in found)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "changes", "rate"),
+    [
+        ({"name": "adamw"}, {}, 0.01),
+        ({"name": "adamw", "matrix_lr_ratio": 0.5}, {}, 0.005),
+        ({"name": "muon"}, {}, 0.01),
+        ({"name": "muon", "lr_convention": "spectral"}, {}, None),
+        ({"name": "adamw"}, {"mup_base_width": 4}, 0.0025),  # the width is 16
+        ({"name": "muon"}, {"mup_base_width": 4}, 0.005),
+    ],
+)
+def test_the_rate_that_is_compared_with_papers_is_one_that_they_could_mean(
+    settings, optimizer, changes, rate
+):
+    shape = dataclasses.replace(settings.model, tie_word_embeddings=False)
+    own = OptimizerConfig(**optimizer)
+    run = dataclasses.replace(settings, model=shape, optimizer=own, **changes)
+    found = _run(shape.model_config(_tokenizer(run)), run, None)
+    assert found.learning_rate == pytest.approx(rate)
+    assert not [x for x in warnings(found) if rate is None and "learning_rate" in x]
+
+
 def test_the_critical_batch_is_that_of_the_paper():
     # 151M parameters at 20 tokens each: about 1,000 rows of 512 (figure 1).
     assert critical_batch_tokens(3_020_000_000) == pytest.approx(990 * 512, rel=0.02)

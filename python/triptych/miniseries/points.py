@@ -253,7 +253,7 @@ def _law(model: ModelConfig, tokens: float) -> dict[str, float]:
         tokens=round(tokens),
         unique_tokens=round(tokens),
         batch_tokens=0,
-        learning_rate=0.0,
+        learning_rate=None,
         epochs={},
     )
     found = hyperparameters(run)["step_law2025"]

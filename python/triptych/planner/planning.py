@@ -19,6 +19,7 @@ from triptych.planner.advice import Run, by_law, hyperparameters, warnings
 from triptych.planner.memory import libraries_here, memory_by_part
 from triptych.planner.probe import Probe
 from triptych.train.measures import PEAK_TFLOPS, attended_pairs
+from triptych.train.mup import narrow_rates
 from triptych.train.precision import Precision
 
 # Llama 3, section 3.3.4: 466 interruptions in 54 days of 16,384 GPUs.
@@ -252,6 +253,21 @@ def _run(
             stage.rows_per_step * length
             for stage, length in zip(stages, seq_lens, strict=True)
         ),
-        learning_rate=max(stage.learning_rate for stage in stages),
+        learning_rate=_rate_of_matrices(model, settings),
         epochs=epochs,
     )
+
+
+def _rate_of_matrices(model: ModelConfig, settings: PretrainConfig) -> float | None:
+    """What the papers' rates are to be compared with.
+
+    Under muP a stage has the rate of the base width. Muon's `spectral` rates are of
+    updates of another size, of which none of the papers speaks.
+    """
+    rates = settings.optimizer
+    if rates.name == "muon" and rates.lr_convention == "spectral":
+        return None
+    if settings.mup_base_width is not None:
+        rates = narrow_rates(rates, model.hidden_size, settings.mup_base_width)
+    highest = max(stage.learning_rate for stage in settings.stages)
+    return highest * rates.matrix_lr_ratio
