@@ -25,6 +25,7 @@ from triptych.miniseries.running import HeldOut, train_point
 from triptych.miniseries.shapes import SHARES, default_sizes
 from triptych.model.presets import preset
 from triptych.planner.planning import flops_per_slot
+from triptych.train import TrackingConfig
 from triptych.train.metrics import EvaluationLog
 from triptych.train.ranks import alone, is_first_process
 
@@ -376,8 +377,16 @@ def test_a_finished_run_of_other_settings_is_refused(settings, tmp_path):
         ConfigError, match=r"found another `seed`.*choose another `output`"
     ):
         train_point(other)
-    (slower, *_), _ = plan_points(dataclasses.replace(settings, threads=2))
-    assert train_point(slower) == train_point(point)
+    bits = train_point(point)
+    for free in (
+        {"threads": 2},
+        {"micro_batch_rows": 1},
+        {"recompute": "full"},
+        {"tensorboard": False},
+        {"tracking": TrackingConfig(project="other")},
+    ):
+        (again, *_), _ = plan_points(dataclasses.replace(settings, **free))
+        assert train_point(again) == bits, free
 
 
 def test_a_run_that_ended_without_a_loss_is_named(settings, tmp_path):

@@ -33,8 +33,19 @@ Moved: TypeAlias = Callable[[Trained, Trained], dict[str, float]]
 TARGET = "target"
 DURATION_SHARES = (0.5, 1.0, 2.0)
 MIN_WARMUP_STEPS = 10  # as in `curriculum.scaled_curriculum`
-# What a run may be told otherwise when it goes on: none changes the result.
-FREE = ("output", "threads", "device", "checkpoint_every_steps", "async_checkpoints")
+# What a run may be told otherwise when it goes on, as where memory did not suffice: none
+# changes the result beyond rounding.
+FREE = (
+    "output",
+    "threads",
+    "device",
+    "checkpoint_every_steps",
+    "async_checkpoints",
+    "micro_batch_rows",
+    "recompute",
+    "tensorboard",
+    "tracking",
+)
 
 
 @dataclass(frozen=True)
