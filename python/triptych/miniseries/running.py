@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from triptych._core import Tokenizer
-from triptych.commands.pretrain import PretrainConfig, pretrain
+from triptych.commands.pretrain import PretrainConfig, order, pretrain
 from triptych.commands.training import RUN_FILE, Watch
 from triptych.data import TokenShards, stored_batches
 from triptych.errors import ConfigError, InputError
 from triptych.evaluate import EVAL_BATCH_TOKENS, text_bytes
 from triptych.miniseries.points import FREE, Point
+from triptych.train import checkpoint
+from triptych.train.batch import data_fingerprint
+from triptych.train.identity import DATA
 from triptych.train.metrics import EvaluationLog
 
 StepWatch = Callable[[Mapping[str, Any]], None]
@@ -83,9 +86,11 @@ def train_point(point: Point, on_step: StepWatch | None = None) -> float:
 
     Raises:
         Interrupted: SIGTERM came; the same call goes on.
+        ConfigError: the run that stands was trained on other rows.
     """
     found = bits_of(point)
     if found is not None:
+        _require_same_rows(point)
         return found
     pretrain(point.settings, Watch(on_step=on_step))
     found = bits_of(point)
@@ -95,6 +100,21 @@ def train_point(point: Point, on_step: StepWatch | None = None) -> float:
             "ended elsewhere: its data may be too short"
         )
     return found
+
+
+def _require_same_rows(point: Point) -> None:
+    """Refuses a run whose shards were made anew since, if it still has its checkpoint."""
+    folder = Path(point.settings.output)
+    last = folder / "checkpoints" / f"step-{point.steps:08d}"
+    if not last.is_dir():
+        return
+    rows = data_fingerprint(order(point.settings))
+    if checkpoint.read_state(last).run.get(DATA) != rows:
+        raise ConfigError(
+            f"`{folder}`: expected the rows of this ladder's run `{point.name}`, found "
+            "that it was trained on other rows, as where shards were made anew: remove "
+            "the folder to train it again, or choose another `output`"
+        )
 
 
 def _require_same(path: Path, point: Point) -> None:
