@@ -23,6 +23,7 @@ from triptych.errors import ConfigError
 from triptych.planner.memory import largest_stage, micro_batch
 from triptych.train.metrics import LOG, read_metrics
 from triptych.train.parallel import ParallelConfig
+from triptych.train.tracking import TrackingConfig
 
 PROBE_STEPS = 4  # the first one warms up; the median of the others counts
 # Moments are made at the end of the first; beside the second they are there.
@@ -57,7 +58,7 @@ def measure(settings: PretrainConfig, steps: int = PROBE_STEPS) -> Probe:
     """
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "run"
-        settings = _without_evaluation(settings, str(output))
+        settings = _alone(settings, str(output))
         largest = _largest(settings)
         settings = settings if largest is None else _before(largest, settings)
         before = 0 if largest is None else LARGEST_STEPS
@@ -75,7 +76,8 @@ def measure(settings: PretrainConfig, steps: int = PROBE_STEPS) -> Probe:
         return _read(output, before, float(done.stdout.split()[-1]))
 
 
-def _without_evaluation(settings: PretrainConfig, output: str) -> PretrainConfig:
+def _alone(settings: PretrainConfig, output: str) -> PretrainConfig:
+    """In one process, which reads no evaluation sets and tells no tracker."""
     stages = tuple(dataclasses.replace(s, evaluation=None) for s in settings.stage)
     model = dataclasses.replace(settings.model, start="random")  # as fast, sooner there
     return dataclasses.replace(
@@ -85,6 +87,7 @@ def _without_evaluation(settings: PretrainConfig, output: str) -> PretrainConfig
         evaluation={},
         model=model,
         parallel=ParallelConfig(),  # one process runs it
+        tracking=TrackingConfig(),
     )
 
 
