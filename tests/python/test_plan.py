@@ -9,6 +9,7 @@ from triptych import config
 from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
 from triptych.commands.pretrain import PretrainConfig, order
+from triptych.curriculum import BatchRamp
 from triptych.errors import ConfigError
 from triptych.planner import Machine, plan_run
 from triptych.planner.advice import (
@@ -240,6 +241,24 @@ def test_memory_is_measured_of_the_stage_that_takes_most_and_time_of_the_first(
     found, of_first = (measure(run, steps=3) for run in (whole, alone))
     assert found.memory_mib > of_first.memory_mib + 20
     assert found.tokens_per_second * found.step_seconds < 4 * 32 * 1.1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": 1}, {"batch_size": 8, "batch_ramp": BatchRamp(first=4, steps=1)}],
+    ids=["one step", "a batch that grows"],
+)
+def test_time_is_of_the_first_batch_however_few_its_steps(settings, changes):
+    short, long = settings.stage
+    first = dataclasses.replace(short, **changes)
+    found = measure(dataclasses.replace(settings, stage=(first, long)), steps=4)
+    assert found.tokens_per_second * found.step_seconds < 4 * 32 * 1.1
+
+
+def test_a_stage_may_have_any_name_beside_the_steps_that_are_measured(settings):
+    short, long = settings.stage
+    stages = (short, dataclasses.replace(long, stage="largest"))
+    assert measure(dataclasses.replace(settings, stage=stages), steps=2).memory_mib
 
 
 def test_the_command_prints_the_plan_and_writes_nothing(folder, capsys):
