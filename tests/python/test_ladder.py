@@ -15,6 +15,7 @@ import pytest
 from triptych import Tokenizer, config
 from triptych._core import train_tokenizer, write_token_shards
 from triptych.cli import main
+from triptych.commands import ladder as ladder_command
 from triptych.commands.ladder import _finite_ends, compare, ladder
 from triptych.commands.pretrain import PretrainConfig
 from triptych.curriculum import BatchRamp
@@ -25,7 +26,9 @@ from triptych.miniseries.points import plan_points
 from triptych.miniseries.running import HeldOut, train_point
 from triptych.miniseries.shapes import SHARES, default_sizes
 from triptych.model.presets import preset
+from triptych.planner import plan_run
 from triptych.planner.planning import flops_per_slot
+from triptych.planner.probe import Probe
 from triptych.train import TrackingConfig
 from triptych.train.metrics import EvaluationLog
 from triptych.train.ranks import alone, is_first_process
@@ -433,6 +436,22 @@ def test_a_dry_run_says_work_and_time_and_writes_nothing(folder, tmp_path, capsy
     assert "target" in shown
     assert not (tmp_path / "none").exists()
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_time_of_a_dry_run_goes_by_operations_and_not_by_steps(settings, monkeypatch):
+    first, second = settings.stage
+    longer = dataclasses.replace(second, batch_size=16, seq_len=128)
+    settings = dataclasses.replace(settings, stage=(first, longer))
+    probe = Probe(1.0, 1.0, 1.0, 1.0, 1.0)  # a second for a step of the first stage
+    monkeypatch.setattr(ladder_command, "measure", lambda _: probe)
+    for row, point in zip(
+        ladder_command.dry_run(settings)["points"],
+        plan_points(settings)[0],
+        strict=True,
+    ):
+        expected = plan_run(point.settings, probe=probe).totals["seconds"]
+        assert row["seconds"] == pytest.approx(expected, rel=0.01)
+        assert row["seconds"] > 2 * point.steps
 
 
 def test_the_drawing_escapes_names_and_shows_curves_points_and_interval():

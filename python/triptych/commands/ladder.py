@@ -25,6 +25,7 @@ from triptych.miniseries.drawing import ladder_page, ladder_svg, sentence
 from triptych.miniseries.fit import LadderFit, fit_law
 from triptych.miniseries.points import Point, plan_points, warnings
 from triptych.miniseries.running import HeldOut, train_point
+from triptych.planner.planning import seconds_here
 from triptych.planner.probe import measure
 from triptych.train.health import finite
 from triptych.train.ranks import alone, is_first_process, num_processes
@@ -193,10 +194,10 @@ def dry_run(settings: PretrainConfig, *, measured: bool = True) -> dict[str, Any
     for point in [*points, target]:
         if measured and point.parameters not in rates:
             probe = measure(point.settings)
-            rates[point.parameters] = probe.step_seconds * point.steps / point.flops
+            seconds = seconds_here(point.settings, probe)
+            rates[point.parameters] = seconds / point.flops
         rate = rates.get(point.parameters)
-        seconds = None if rate is None else rate * point.flops
-        rows.append({**summary(point), "seconds": seconds})
+        rows.append({**summary(point), "seconds": rate and rate * point.flops})
     known = [row["seconds"] for row in rows[:-1] if row["seconds"] is not None]
     return {
         "points": rows[:-1],

@@ -197,6 +197,13 @@ def _seconds(
     return float(stage["flops"] * probe.step_seconds / measured)
 
 
+def seconds_here(settings: PretrainConfig, probe: Probe) -> float:
+    """All stages of a run of which the first steps were measured."""
+    model = settings.model.model_config(Tokenizer.from_file(settings.tokenizer))
+    stages = [_stage(model, stage, settings) for stage in settings.stages]
+    return sum(_seconds(stage, stages[0], probe) or 0.0 for stage in stages)
+
+
 def _totals(
     stages: list[dict[str, Any]], machine: Machine | None
 ) -> dict[str, float | None]:
