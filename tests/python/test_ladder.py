@@ -255,7 +255,11 @@ def test_what_cannot_be_a_ladder_is_refused(settings, change, words):
 
 
 def test_the_table_takes_each_duration_once_and_above_zero(folder):
-    for text, words in (("[1, 1]", "each once"), ("[0]", "numbers > 0")):
+    for text, words in (
+        ("[1, 1]", "each once"),
+        ("[0.1, 0.10000001]", "each once, found 0.1, 0.1"),
+        ("[0]", "numbers > 0"),
+    ):
         with pytest.raises(ConfigError, match=words):
             config.load(
                 PretrainConfig, folder / "run.toml", [f"ladder.durations={text}"]

@@ -20,10 +20,11 @@ from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.shell import Output, StepProgress
 from triptych.commands.stopping import TerminationNotice
 from triptych.commands.training import require_fixed, require_one_process
+from triptych.errors import ConfigError
 from triptych.miniseries.division import divide, wait_for
 from triptych.miniseries.drawing import ladder_page, ladder_svg, sentence
 from triptych.miniseries.fit import LadderFit, fit_law
-from triptych.miniseries.points import Point, plan_points, warnings
+from triptych.miniseries.points import Point, plan_points, too_few, warnings
 from triptych.miniseries.running import HeldOut, train_point
 from triptych.planner.planning import seconds_here
 from triptych.planner.probe import measure
@@ -61,6 +62,8 @@ def ladder(
     require_fixed(settings.parallel, "ladder")
     folder = Path(settings.output) / "ladder"
     points, target = plan_points(dataclasses.replace(settings, output=str(folder)))
+    if too_few(points):
+        raise ConfigError(too_few(points))
     with alone() as (number, count):
         bits = _train_all(points, number, count, progress)
         held_out = HeldOut(settings)

@@ -1,0 +1,43 @@
+"""What no law could be fitted to is refused before anything is trained."""
+
+import dataclasses
+
+import pytest
+
+from test_ladder import folder, settings  # noqa: F401 - fixtures
+from triptych.commands.ladder import dry_run, ladder
+from triptych.errors import ConfigError
+from triptych.miniseries.points import plan_points
+
+
+@pytest.mark.parametrize(
+    ("sizes", "durations", "words"),
+    [
+        (("4x1", "8x1"), (0.1, 0.2), "at least 7 runs .* found 4: name more sizes"),
+        (("4x1", "8x1", "8x2"), (0.1, 0.2), "at least 7 runs .* found 6"),
+        (("4x1", "8x1"), (0.1, 0.2, 0.4, 0.8), "3 different parameters.* found 2"),
+    ],
+)
+def test_too_few_runs_for_a_law_are_refused_before_the_first_is_trained(
+    settings,  # noqa: F811
+    tmp_path,
+    sizes,
+    durations,
+    words,
+):
+    table = dataclasses.replace(settings.ladder, sizes=sizes, durations=durations)
+    settings = dataclasses.replace(settings, ladder=table, output=str(tmp_path / "run"))
+    with pytest.raises(ConfigError, match=words):
+        ladder(settings)
+    assert not (tmp_path / "run").exists()
+    shown = dry_run(settings, measured=False)["warnings"]
+    assert any("ladder: expected" in sentence for sentence in shown)
+
+
+def test_the_same_run_by_two_names_is_refused(settings):  # noqa: F811
+    shape = dataclasses.replace(
+        settings.model, hidden_size=128, num_hidden_layers=3, intermediate_size=None
+    )
+    table = dataclasses.replace(settings.ladder, sizes=("64x1", "d1", "128x2"))
+    with pytest.raises(ConfigError, match=r"found `64x1-0\.1` and `d1-0\.1`"):
+        plan_points(dataclasses.replace(settings, model=shape, ladder=table))
