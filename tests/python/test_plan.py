@@ -342,6 +342,14 @@ def test_memory_is_that_of_one_process_of_the_grid(settings):
         planned(tensor=64)
 
 
+@pytest.mark.parametrize(("devices", "warned"), [(1, True), (2, False), (6, False)])
+def test_devices_that_cannot_be_the_grid_are_warned_of(settings, devices, warned):
+    several = dataclasses.replace(settings, parallel=ParallelConfig(shard=2))
+    found = plan_run(several, Machine(name="H100", devices=devices)).warnings
+    assert any("parallel: expected" in x for x in found) is warned
+    assert not any("devices" in x for x in plan_run(several).warnings)
+
+
 def test_steps_are_measured_in_one_process_whatever_the_grid(settings):
     several = dataclasses.replace(settings, parallel=ParallelConfig(shard=2))
     assert measure(several, steps=2).memory_mib > 100

@@ -119,8 +119,25 @@ def plan_run(
         checkpoint_seconds=_interval(probe, 1 if machine is None else machine.devices),
         laws=by_law(run),
         hyperparameters=hyperparameters(run),
-        warnings=[*warnings(run), *([] if report else [_WITHOUT_DATA])],
+        warnings=[
+            *warnings(run),
+            *_unlike_the_grid(settings, machine),
+            *([] if report else [_WITHOUT_DATA]),
+        ],
     )
+
+
+def _unlike_the_grid(settings: PretrainConfig, machine: Machine | None) -> list[str]:
+    """A sentence where the run would be refused on so many devices."""
+    if machine is None:
+        return []
+    try:
+        settings.parallel.shape(machine.devices)
+    except ConfigError as error:
+        return [
+            f"devices: time and price are of {machine.devices}, memory is not: {error}"
+        ]
+    return []
 
 
 _WITHOUT_DATA = (
