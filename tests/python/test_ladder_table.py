@@ -1,6 +1,8 @@
 """What no law could be fitted to is refused before anything is trained."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from test_ladder import folder, settings  # noqa: F401 - fixtures
 from triptych.commands.ladder import dry_run, ladder
 from triptych.errors import ConfigError
 from triptych.miniseries.points import plan_points
+from triptych.miniseries.running import require_same_text
 
 
 @pytest.mark.parametrize(
@@ -41,3 +44,22 @@ def test_the_same_run_by_two_names_is_refused(settings):  # noqa: F811
     table = dataclasses.replace(settings.ladder, sizes=("64x1", "d1", "128x2"))
     with pytest.raises(ConfigError, match=r"found `64x1-0\.1` and `d1-0\.1`"):
         plan_points(dataclasses.replace(settings, model=shape, ladder=table))
+
+
+def test_runs_that_were_measured_on_other_held_out_text_are_refused(
+    settings,  # noqa: F811
+    tmp_path,
+):
+    held = tmp_path / "held"
+    shutil.copytree(settings.evaluation["web"], held)
+    settings = dataclasses.replace(settings, evaluation={"web": str(held)})
+    for _ in range(2):
+        require_same_text(tmp_path / "ladder", settings)
+    shutil.rmtree(held)
+    shutil.copytree(settings.sources["web"], held)
+    with pytest.raises(ConfigError, match=r"evaluation\.web: .*made anew: choose"):
+        require_same_text(tmp_path / "ladder", settings)
+    run = dataclasses.replace(settings, output=str(tmp_path))
+    with pytest.raises(ConfigError, match="made anew"):
+        ladder(run)
+    assert not Path(run.output, "ladder", "points").exists()

@@ -25,7 +25,7 @@ from triptych.miniseries.division import divide, wait_for
 from triptych.miniseries.drawing import ladder_page, ladder_svg, sentence
 from triptych.miniseries.fit import LadderFit, fit_law
 from triptych.miniseries.points import Point, plan_points, too_few, warnings
-from triptych.miniseries.running import HeldOut, train_point
+from triptych.miniseries.running import HeldOut, require_same_text, train_point
 from triptych.planner.planning import seconds_here
 from triptych.planner.probe import measure
 from triptych.train.health import finite
@@ -65,6 +65,8 @@ def ladder(
     if too_few(points):
         raise ConfigError(too_few(points))
     with alone() as (number, count):
+        if number == 0:
+            require_same_text(folder, settings)
         bits = _train_all(points, number, count, progress)
         held_out = HeldOut(settings)
         result = _predict(points, target, bits, held_out)
