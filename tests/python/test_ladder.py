@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -395,21 +394,6 @@ def test_a_finished_run_of_other_settings_is_refused(settings, tmp_path):
     ):
         (again, *_), _ = plan_points(dataclasses.replace(settings, **free))
         assert train_point(again) == bits, free
-
-
-def test_a_finished_run_of_other_shards_at_the_same_path_is_refused(folder, tmp_path):
-    web = tmp_path / "web"
-    shutil.copytree(folder / "web", web)
-    settings = config.load(PretrainConfig, folder / "run.toml", [f"sources.web={web}"])
-    settings = dataclasses.replace(settings, output=str(tmp_path / "run"))
-    (point, *_), _ = plan_points(settings)
-    bits = train_point(point)
-    assert train_point(point) == bits
-    shutil.rmtree(web)
-    documents = [(f"{i}", "web", [*range(8, 31 + i % 9)], None) for i in range(60)]
-    write_token_shards(documents, tokenizer_of(settings), str(web), 1)  # as many tokens
-    with pytest.raises(ConfigError, match=f"run `{point.name}`.* other rows.*remove"):
-        train_point(plan_points(settings)[0][0])
 
 
 def test_a_run_that_ended_without_a_loss_is_named(settings, tmp_path):

@@ -1,4 +1,4 @@
-"""What no law could be fitted to is refused before anything is trained."""
+"""What no law could be fitted to, or what its runs were not of, is refused."""
 
 import dataclasses
 import shutil
@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from test_ladder import folder, settings  # noqa: F401 - fixtures
+from test_ladder import folder, settings, tokenizer_of  # noqa: F401 - fixtures
+from triptych import config
+from triptych._core import write_token_shards
 from triptych.commands.ladder import dry_run, ladder
+from triptych.commands.pretrain import PretrainConfig
 from triptych.errors import ConfigError
 from triptych.miniseries.points import plan_points
-from triptych.miniseries.running import require_same_text
+from triptych.miniseries.running import require_same_text, train_point
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,21 @@ def test_runs_that_were_measured_on_other_held_out_text_are_refused(
     with pytest.raises(ConfigError, match="made anew"):
         ladder(run)
     assert not Path(run.output, "ladder", "points").exists()
+
+
+def test_a_finished_run_of_other_shards_at_the_same_path_is_refused(
+    folder,  # noqa: F811
+    tmp_path,
+):
+    web = tmp_path / "web"
+    shutil.copytree(folder / "web", web)
+    own = config.load(PretrainConfig, folder / "run.toml", [f"sources.web={web}"])
+    own = dataclasses.replace(own, output=str(tmp_path / "run"))
+    (point, *_), _ = plan_points(own)
+    bits = train_point(point)
+    assert train_point(point) == bits
+    shutil.rmtree(web)
+    documents = [(f"{i}", "web", [*range(8, 31 + i % 9)], None) for i in range(60)]
+    write_token_shards(documents, tokenizer_of(own), str(web), 1)  # as many tokens
+    with pytest.raises(ConfigError, match=f"run `{point.name}`.* other rows.*remove"):
+        train_point(plan_points(own)[0][0])
