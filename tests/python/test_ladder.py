@@ -14,6 +14,7 @@ import pytest
 from small_shards import alike, write_sources
 from triptych import Tokenizer, config
 from triptych.cli import main
+from triptych.commands import ladder as ladder_command
 from triptych.commands.ladder import _finite_ends, compare, ladder
 from triptych.commands.pretrain import PretrainConfig
 from triptych.curriculum import BatchRamp
@@ -24,7 +25,10 @@ from triptych.miniseries.points import plan_points
 from triptych.miniseries.running import HeldOut, train_point
 from triptych.miniseries.shapes import SHARES, default_sizes
 from triptych.model.presets import preset
+from triptych.planner import plan_run
 from triptych.planner.planning import flops_per_slot
+from triptych.planner.probe import Probe
+from triptych.train import TrackingConfig
 from triptych.train.metrics import EvaluationLog
 from triptych.train.ranks import alone, is_first_process
 
@@ -244,7 +248,11 @@ def test_what_cannot_be_a_ladder_is_refused(settings, change, words):
 
 
 def test_the_table_takes_each_duration_once_and_above_zero(folder):
-    for text, words in (("[1, 1]", "each once"), ("[0]", "numbers > 0")):
+    for text, words in (
+        ("[1, 1]", "each once"),
+        ("[0.1, 0.10000001]", "each once, found 0.1, 0.1"),
+        ("[0]", "numbers > 0"),
+    ):
         with pytest.raises(ConfigError, match=words):
             config.load(
                 PretrainConfig, folder / "run.toml", [f"ladder.durations={text}"]
@@ -370,8 +378,16 @@ def test_a_finished_run_of_other_settings_is_refused(settings, tmp_path):
         ConfigError, match=r"found another `seed`.*choose another `output`"
     ):
         train_point(other)
-    (slower, *_), _ = plan_points(dataclasses.replace(settings, threads=2))
-    assert train_point(slower) == train_point(point)
+    bits = train_point(point)
+    for free in (
+        {"threads": 2},
+        {"micro_batch_rows": 1},
+        {"recompute": "full"},
+        {"tensorboard": False},
+        {"tracking": TrackingConfig(project="other")},
+    ):
+        (again, *_), _ = plan_points(dataclasses.replace(settings, **free))
+        assert train_point(again) == bits, free
 
 
 def test_a_run_that_ended_without_a_loss_is_named(settings, tmp_path):
@@ -402,6 +418,22 @@ def test_a_dry_run_says_work_and_time_and_writes_nothing(folder, tmp_path, capsy
     assert "target" in shown
     assert not (tmp_path / "none").exists()
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_time_of_a_dry_run_goes_by_operations_and_not_by_steps(settings, monkeypatch):
+    first, second = settings.stage
+    longer = dataclasses.replace(second, batch_size=16, seq_len=128)
+    settings = dataclasses.replace(settings, stage=(first, longer))
+    probe = Probe(1.0, 1.0, 1.0, 1.0, 1.0)  # a second for a step of the first stage
+    monkeypatch.setattr(ladder_command, "measure", lambda _: probe)
+    for row, point in zip(
+        ladder_command.dry_run(settings)["points"],
+        plan_points(settings)[0],
+        strict=True,
+    ):
+        expected = plan_run(point.settings, probe=probe).totals["seconds"]
+        assert row["seconds"] == pytest.approx(expected, rel=0.01)
+        assert row["seconds"] > 2 * point.steps
 
 
 def test_the_drawing_escapes_names_and_shows_curves_points_and_interval():

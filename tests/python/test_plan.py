@@ -9,6 +9,7 @@ from small_shards import alike, write_sources
 from triptych import config
 from triptych.cli import main
 from triptych.commands.pretrain import PretrainConfig, order
+from triptych.curriculum import BatchRamp
 from triptych.errors import ConfigError
 from triptych.planner import Machine, plan_run
 from triptych.planner.advice import (
@@ -79,6 +80,11 @@ def test_named_hardware_takes_its_peak_times_the_share_and_costs_its_hours(setti
     assert two.totals["seconds"] == pytest.approx(one.totals["seconds"] / 2)
     assert two.totals["price"] == pytest.approx(one.totals["price"])
     assert one.totals["price"] == pytest.approx(3.0 * one.totals["seconds"] / 3600)
+    assert sum(stage["price"] for stage in two.stages) == pytest.approx(
+        two.totals["price"]
+    )
+    unpriced = plan_run(settings, Machine(name="H100"))
+    assert {x["price"] for x in (*unpriced.stages, unpriced.totals)} == {None}
     with pytest.raises(ConfigError, match=r"expected one of `B200`, .*found `H900`"):
         Machine(name="H900")
 
@@ -113,6 +119,23 @@ def test_every_law_spends_the_work_of_the_run_at_its_optimum():
         assert work == pytest.approx(run.parameters * run.tokens)
         assert law["loss"] == law["loss_with_repetition"]
     assert by_law(run).keys() == LAWS.keys()
+
+
+def test_experts_that_a_token_does_not_go_to_are_no_work_for_the_laws(settings):
+    def found(**experts):
+        shape = dataclasses.replace(
+            settings.model, model_type="qwen3_moe", moe_intermediate_size=48, **experts
+        )
+        return plan_run(dataclasses.replace(settings, model=shape))
+
+    two, of_many = (found(num_experts=n, num_experts_per_tok=2) for n in (2, 64))
+    routers = 2 * 62 * 16  # a router has a row for each expert
+    assert of_many.parameters["all"] > 10 * two.parameters["all"]
+    for name, law in of_many.laws.items():
+        work = law["optimal_parameters"] * law["optimal_tokens"]
+        least = two.laws[name]["optimal_parameters"] * two.laws[name]["optimal_tokens"]
+        ratio = 1 + routers / two.parameters["all"]
+        assert work / least == pytest.approx(ratio), name
 
 
 def test_repeated_text_is_worth_less_to_the_law_that_was_fitted_to_it():
@@ -161,6 +184,28 @@ def test_what_is_far_from_the_papers_is_a_warning(change, words):
     assert (found == []) if words is None else any(words in x for x in found)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "changes", "rate"),
+    [
+        ({"name": "adamw"}, {}, 0.01),
+        ({"name": "adamw", "matrix_lr_ratio": 0.5}, {}, 0.005),
+        ({"name": "muon"}, {}, 0.01),
+        ({"name": "muon", "lr_convention": "spectral"}, {}, None),
+        ({"name": "adamw"}, {"mup_base_width": 4}, 0.0025),  # the width is 16
+        ({"name": "muon"}, {"mup_base_width": 4}, 0.005),
+    ],
+)
+def test_the_rate_that_is_compared_with_papers_is_one_that_they_could_mean(
+    settings, optimizer, changes, rate
+):
+    shape = dataclasses.replace(settings.model, tie_word_embeddings=False)
+    own = OptimizerConfig(**optimizer)
+    run = dataclasses.replace(settings, model=shape, optimizer=own, **changes)
+    found = _run(shape.model_config(_tokenizer(run)), run, None)
+    assert found.learning_rate == pytest.approx(rate)
+    assert not [x for x in warnings(found) if rate is None and "learning_rate" in x]
+
+
 def test_the_critical_batch_is_that_of_the_paper():
     # 151M parameters at 20 tokens each: about 1,000 rows of 512 (figure 1).
     assert critical_batch_tokens(3_020_000_000) == pytest.approx(990 * 512, rel=0.02)
@@ -193,6 +238,24 @@ def test_memory_is_measured_of_the_stage_that_takes_most_and_time_of_the_first(
     found, of_first = (measure(run, steps=3) for run in (whole, alone))
     assert found.memory_mib > of_first.memory_mib + 20
     assert found.tokens_per_second * found.step_seconds < 4 * 32 * 1.1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": 1}, {"batch_size": 8, "batch_ramp": BatchRamp(first=4, steps=1)}],
+    ids=["one step", "a batch that grows"],
+)
+def test_time_is_of_the_first_batch_however_few_its_steps(settings, changes):
+    short, long = settings.stage
+    first = dataclasses.replace(short, **changes)
+    found = measure(dataclasses.replace(settings, stage=(first, long)), steps=4)
+    assert found.tokens_per_second * found.step_seconds < 4 * 32 * 1.1
+
+
+def test_a_stage_may_have_any_name_beside_the_steps_that_are_measured(settings):
+    short, long = settings.stage
+    stages = (short, dataclasses.replace(long, stage="largest"))
+    assert measure(dataclasses.replace(settings, stage=stages), steps=2).memory_mib
 
 
 def test_the_command_prints_the_plan_and_writes_nothing(folder, capsys):
@@ -274,6 +337,14 @@ def test_memory_is_that_of_one_process_of_the_grid(settings):
     assert tokens["activations"] == pytest.approx(whole["activations"] / 2, rel=0.1)
     with pytest.raises(ConfigError, match="divides num_attention_heads"):
         planned(tensor=64)
+
+
+@pytest.mark.parametrize(("devices", "warned"), [(1, True), (2, False), (6, False)])
+def test_devices_that_cannot_be_the_grid_are_warned_of(settings, devices, warned):
+    several = dataclasses.replace(settings, parallel=ParallelConfig(shard=2))
+    found = plan_run(several, Machine(name="H100", devices=devices)).warnings
+    assert any("parallel: expected" in x for x in found) is warned
+    assert not any("devices" in x for x in plan_run(several).warnings)
 
 
 def test_steps_are_measured_in_one_process_whatever_the_grid(settings):

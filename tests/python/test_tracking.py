@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 
@@ -9,8 +10,14 @@ import pytest
 
 from test_trainer import Killed, kill_after, train
 from triptych import cli, config
+from triptych._core import train_tokenizer, write_token_shards
+from triptych.commands.pretrain import PretrainConfig, pretrain
+from triptych.commands.replay import replay
 from triptych.commands.sft import SftConfig
+from triptych.commands.training import ModelShape
+from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
+from triptych.planner.probe import measure
 from triptych.train import TrackingConfig
 from triptych.train.metrics import read_metrics
 
@@ -120,6 +127,43 @@ def test_another_tracker_does_not_make_it_another_run(tmp_path, fakes):
     train(tmp_path, tracking=BOTH)
     _, result = train(tmp_path, tracking=TrackingConfig())
     assert result.step == 10
+
+
+@pytest.fixture
+def pretraining(tmp_path):
+    tokenizer = train_tokenizer(None, ["some words to learn"] * 3, 300)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    documents = [(f"{i}", "web", [*range(7, 30 + i % 9)], None) for i in range(60)]
+    write_token_shards(documents, tokenizer, str(tmp_path / "web"), 1)
+    return PretrainConfig(
+        output=str(tmp_path / "run"),
+        tokenizer=str(tmp_path / "tokenizer.json"),
+        sources={"web": str(tmp_path / "web")},
+        model=ModelShape(hidden_size=16, num_hidden_layers=1, num_attention_heads=2),
+        stage=(StageConfig(stage="one", learning_rate=0.01, batch_size=2, steps=4),),
+        seq_len=32,
+        threads=1,
+        checkpoint_every_steps=2,
+        tracking=BOTH,
+    )
+
+
+def test_steps_that_are_run_again_to_be_compared_are_no_run_there(pretraining, fakes):
+    pretrain(pretraining)
+    assert replay(pretraining.output, 2)["differing"] == []
+    assert [len(module.runs) for module in fakes.values()] == [1, 1]
+
+
+def test_steps_that_are_run_for_a_plan_are_no_run_there(
+    pretraining, tmp_path, monkeypatch
+):
+    asked = tmp_path / "asked"
+    text = f"def init(**_):\n    open({str(asked)!r}, 'w')\n    raise OSError\n"
+    (tmp_path / "trackio.py").write_text(text)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    monkeypatch.setenv("PYTHONPATH", path)  # it is a process of its own
+    measure(pretraining, steps=1)
+    assert not asked.exists()
 
 
 def test_the_option_is_the_setting():

@@ -20,11 +20,13 @@ from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.shell import Output, StepProgress
 from triptych.commands.stopping import TerminationNotice
 from triptych.commands.training import require_fixed, require_one_process
+from triptych.errors import ConfigError
 from triptych.miniseries.division import divide, wait_for
 from triptych.miniseries.drawing import ladder_page, ladder_svg, sentence
 from triptych.miniseries.fit import LadderFit, fit_law
-from triptych.miniseries.points import Point, plan_points, warnings
-from triptych.miniseries.running import HeldOut, train_point
+from triptych.miniseries.points import Point, plan_points, too_few, warnings
+from triptych.miniseries.running import HeldOut, require_same_text, train_point
+from triptych.planner.planning import seconds_here
 from triptych.planner.probe import measure
 from triptych.train.health import finite
 from triptych.train.ranks import alone, is_first_process, num_processes
@@ -60,7 +62,11 @@ def ladder(
     require_fixed(settings.parallel, "ladder")
     folder = Path(settings.output) / "ladder"
     points, target = plan_points(dataclasses.replace(settings, output=str(folder)))
+    if too_few(points):
+        raise ConfigError(too_few(points))
     with alone() as (number, count):
+        if number == 0:
+            require_same_text(folder, settings)
         bits = _train_all(points, number, count, progress)
         held_out = HeldOut(settings)
         result = _predict(points, target, bits, held_out)
@@ -193,10 +199,10 @@ def dry_run(settings: PretrainConfig, *, measured: bool = True) -> dict[str, Any
     for point in [*points, target]:
         if measured and point.parameters not in rates:
             probe = measure(point.settings)
-            rates[point.parameters] = probe.step_seconds * point.steps / point.flops
+            seconds = seconds_here(point.settings, probe)
+            rates[point.parameters] = seconds / point.flops
         rate = rates.get(point.parameters)
-        seconds = None if rate is None else rate * point.flops
-        rows.append({**summary(point), "seconds": seconds})
+        rows.append({**summary(point), "seconds": rate and rate * point.flops})
     known = [row["seconds"] for row in rows[:-1] if row["seconds"] is not None]
     return {
         "points": rows[:-1],

@@ -97,7 +97,7 @@ def _stages(plan: Plan) -> Table:
     table = Table("stage", "steps", "slots", "operations", "time", "price")
     totals = {"name": "all", **plan.totals}
     for stage in [*plan.stages, totals]:
-        price = stage.get("price")
+        price = stage["price"]
         table.add_row(
             stage["name"],
             f"{stage['steps']:,}",

@@ -23,6 +23,7 @@ from triptych.model.huggingface import CHECKPOINT_FORMAT
 from triptych.train import checkpoint
 from triptych.train.metrics import read_metrics
 from triptych.train.ranks import Ranks, joined, num_processes
+from triptych.train.tracking import TrackingConfig
 
 
 def replay(
@@ -104,6 +105,7 @@ def _settings(run: Path, end: Path) -> PretrainConfig:
         evaluation={},
         keep_checkpoints=1_000_000,
         parallel=fixed,
+        tracking=TrackingConfig(),
     )
 
 

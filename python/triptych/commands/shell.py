@@ -26,6 +26,7 @@ from triptych.train.ranks import is_first_process
 from triptych.train.stepping import NOTHING
 
 LINE_SECONDS = 10.0  # in a pipe: one line now and then, not one a step
+NARROW_COLUMNS = 80  # title, bar, steps, times and loss want as many
 
 
 def finish(
@@ -66,7 +67,8 @@ class Output(Console):
 class StepProgress:
     """A bar on a terminal; elsewhere a line every ten seconds, on standard error.
 
-    Without `bar`, for processes that share a terminal, lines there too.
+    Without `bar`, for processes that share a terminal, lines there too; and on one that
+    cannot move its cursor (`TERM=dumb`), which would show a bar at the very end.
     """
 
     def __init__(
@@ -74,7 +76,8 @@ class StepProgress:
     ) -> None:
         self.title, self.total = title, total
         self.bar = step_bar()
-        self.terminal = bar and sys.stderr.isatty()
+        dumb = self.bar.console.is_dumb_terminal
+        self.terminal = bar and sys.stderr.isatty() and not dumb
         self.task = (
             self.bar.add_task(title, total=total, loss="") if self.terminal else None
         )
@@ -109,13 +112,15 @@ class StepProgress:
 
 
 def step_bar() -> Progress:
-    """A progress bar that shows steps, elapsed and remaining time, and the loss."""
-    return Progress(
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-        console=Console(stderr=True),
-    )
+    """A progress bar that shows steps, elapsed and remaining time, and the loss.
+
+    In a narrow terminal steps and loss alone, or there would be neither.
+    """
+    console = Console(stderr=True)
+    steps, loss = MofNCompleteColumn(), TextColumn("{task.fields[loss]}")
+    if console.width < NARROW_COLUMNS:
+        title = TextColumn("{task.description}")
+        return Progress(title, steps, loss, console=console)
+    times = TimeElapsedColumn(), TimeRemainingColumn()
+    title = TextColumn("{task.description:<24}")
+    return Progress(title, BarColumn(), steps, *times, loss, console=console)

@@ -221,12 +221,19 @@ def fit_law(
     )
 
 
-def _checked(points: Array, losses: Array) -> Array:
-    """The logarithms of the losses, once the table can be fitted."""
-    if len(losses) < MIN_POINTS:
+def require_table(points: Array) -> None:
+    """Refuses a table that no law can be fitted to, whatever its losses will be.
+
+    Args:
+        points: (n, 2) parameters and tokens.
+
+    Raises:
+        InputError: too few runs, sizes or durations, or numbers that are no counts.
+    """
+    if len(points) < MIN_POINTS:
         raise InputError(
             f"ladder: expected at least {MIN_POINTS} runs to fit {UNKNOWNS} constants "
-            f"and their noise, found {len(losses)}"
+            f"and their noise, found {len(points)}"
         )
     for name, values in (("parameters", points[:, 0]), ("tokens", points[:, 1])):
         _check_positive(name, values)
@@ -236,6 +243,11 @@ def _checked(points: Array, losses: Array) -> Array:
                 f"ladder: expected runs of at least 3 different {name}, to tell an "
                 f"exponent from a constant, found {distinct}"
             )
+
+
+def _checked(points: Array, losses: Array) -> Array:
+    """The logarithms of the losses, once the table can be fitted."""
+    require_table(points)
     _check_positive("losses", losses)
     logs: Array = np.log(losses)
     return logs

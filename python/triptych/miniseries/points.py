@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from triptych import config
 from triptych._core import Tokenizer
 from triptych.commands.pretrain import PretrainConfig, order
 from triptych.curriculum import BatchRamp, StageConfig
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, InputError
+from triptych.miniseries.fit import require_table
 from triptych.miniseries.shapes import default_sizes, shape_of
 from triptych.miniseries.table import LadderTable
 from triptych.model import ModelConfig
@@ -33,8 +37,19 @@ Moved: TypeAlias = Callable[[Trained, Trained], dict[str, float]]
 TARGET = "target"
 DURATION_SHARES = (0.5, 1.0, 2.0)
 MIN_WARMUP_STEPS = 10  # as in `curriculum.scaled_curriculum`
-# What a run may be told otherwise when it goes on: none changes the result.
-FREE = ("output", "threads", "device", "checkpoint_every_steps", "async_checkpoints")
+# What a run may be told otherwise when it goes on, as where memory did not suffice: none
+# changes the result beyond rounding.
+FREE = (
+    "output",
+    "threads",
+    "device",
+    "checkpoint_every_steps",
+    "async_checkpoints",
+    "micro_batch_rows",
+    "recompute",
+    "tensorboard",
+    "tracking",
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +118,36 @@ def plan_points(settings: PretrainConfig) -> tuple[list[Point], Point]:
         _point(size, duration, target, model, tokenizer, moved)
         for size, duration in itertools.product(sizes, durations)
     ]
+    _require_distinct(points)
     return sorted(points, key=lambda point: point.flops), target
+
+
+def _require_distinct(points: list[Point]) -> None:
+    """Refuses a run that is there twice, which the fit would take for one without noise."""
+    seen: dict[str, str] = {}
+    for point in points:
+        other = seen.setdefault(_what_is_trained(point), point.name)
+        if other != point.name:
+            raise ConfigError(
+                f"ladder: expected every run once, found `{other}` and `{point.name}`, "
+                "which are the same model trained as long"
+            )
+
+
+def _what_is_trained(point: Point) -> str:
+    mapping = point.identity()
+    shape = {**mapping["model"], "size": None}
+    return json.dumps({**mapping, "model": shape}, sort_keys=True, default=str)
+
+
+def too_few(points: list[Point]) -> str:
+    """Why no law could be fitted to these runs, as a sentence; empty where one could."""
+    table = np.array([[point.parameters, point.tokens] for point in points], float)
+    try:
+        require_table(table)
+    except InputError as error:
+        return f"{error}: name more sizes or durations under [ladder]"
+    return ""
 
 
 def _recipe(settings: PretrainConfig, table: LadderTable) -> str:
@@ -125,6 +169,7 @@ def warnings(points: list[Point], target: Point) -> list[str]:
         for point in [*points, target]
         if point.epochs > MAX_EPOCHS
     ]
+    found += [sentence] if (sentence := too_few(points)) else []
     largest = max(point.parameters for point in points)
     if largest >= target.parameters:
         found.append(
@@ -253,7 +298,7 @@ def _law(model: ModelConfig, tokens: float) -> dict[str, float]:
         tokens=round(tokens),
         unique_tokens=round(tokens),
         batch_tokens=0,
-        learning_rate=0.0,
+        learning_rate=None,
         epochs={},
     )
     found = hyperparameters(run)["step_law2025"]

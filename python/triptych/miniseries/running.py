@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -10,15 +11,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from triptych import artefact
 from triptych._core import Tokenizer
-from triptych.commands.pretrain import PretrainConfig, pretrain
+from triptych.commands.pretrain import PretrainConfig, order, pretrain
 from triptych.commands.training import RUN_FILE, Watch
 from triptych.data import TokenShards, stored_batches
 from triptych.errors import ConfigError, InputError
 from triptych.evaluate import EVAL_BATCH_TOKENS, text_bytes
 from triptych.miniseries.points import FREE, Point
+from triptych.tokens import local_shards
+from triptych.train import checkpoint
+from triptych.train.batch import data_fingerprint
+from triptych.train.identity import DATA
 from triptych.train.metrics import EvaluationLog
 
+HELD_OUT = "held-out.json"  # in the ladder's folder: of each set its manifest's hash
 StepWatch = Callable[[Mapping[str, Any]], None]
 
 
@@ -83,9 +90,11 @@ def train_point(point: Point, on_step: StepWatch | None = None) -> float:
 
     Raises:
         Interrupted: SIGTERM came; the same call goes on.
+        ConfigError: the run that stands was trained on other rows.
     """
     found = bits_of(point)
     if found is not None:
+        _require_same_rows(point)
         return found
     pretrain(point.settings, Watch(on_step=on_step))
     found = bits_of(point)
@@ -95,6 +104,50 @@ def train_point(point: Point, on_step: StepWatch | None = None) -> float:
             "ended elsewhere: its data may be too short"
         )
     return found
+
+
+def require_same_text(folder: Path, settings: PretrainConfig) -> None:
+    """Refuses a ladder whose finished runs were measured on other held-out text.
+
+    What it was stands in a file of the ladder's folder, which the first call writes.
+
+    Raises:
+        ConfigError: naming the sets that were made anew.
+    """
+    path = folder / HELD_OUT
+    own = {name: _manifest_of(sets) for name, sets in settings.evaluation.items()}
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        artefact.write_text(path, json.dumps(own, indent=2) + "\n")
+        return
+    known = artefact.read_json(path)
+    other = sorted(name for name in own if known.get(name, own[name]) != own[name])
+    if other:
+        raise ConfigError(
+            f"evaluation.{other[0]}: expected the text that the runs in `{folder}` were "
+            f"measured on, found that `{settings.evaluation[other[0]]}` was made anew: "
+            "choose another `output`, or remove the folder to train them again"
+        )
+
+
+def _manifest_of(folder: str) -> str:
+    manifest = Path(local_shards(folder)) / artefact.FILE_NAME
+    return hashlib.sha256(manifest.read_bytes()).hexdigest()
+
+
+def _require_same_rows(point: Point) -> None:
+    """Refuses a run whose shards were made anew since, if it still has its checkpoint."""
+    folder = Path(point.settings.output)
+    last = folder / "checkpoints" / f"step-{point.steps:08d}"
+    if not last.is_dir():
+        return
+    rows = data_fingerprint(order(point.settings))
+    if checkpoint.read_state(last).run.get(DATA) != rows:
+        raise ConfigError(
+            f"`{folder}`: expected the rows of this ladder's run `{point.name}`, found "
+            "that it was trained on other rows, as where shards were made anew: remove "
+            "the folder to train it again, or choose another `output`"
+        )
 
 
 def _require_same(path: Path, point: Point) -> None:

@@ -31,10 +31,12 @@ class LadderTable:
 
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""
-        for name, values in (("sizes", self.sizes), ("durations", self.durations)):
+        # As folders of runs are named.
+        durations = tuple(f"{value:g}" for value in self.durations)
+        for name, values in (("sizes", self.sizes), ("durations", durations)):
             if len(set(values)) != len(values):
                 raise ConfigError(
-                    f"{name}: expected each once, found {', '.join(map(str, values))}"
+                    f"{name}: expected each once, found {', '.join(values)}"
                 )
         for value in self.durations:
             if not (math.isfinite(value) and value > 0):

@@ -303,7 +303,14 @@ class ModelConfig:
 
     def num_parameters(self) -> int:
         """All trainable numbers; tied embeddings count once."""
-        matrices = self._num_matrix_parameters(self.num_experts or 0)
+        return self._num_with(self.num_experts or 0)
+
+    def num_active_parameters(self) -> int:
+        """Those of them that a token meets: of a layer's experts the ones it goes to."""
+        return self._num_with(self.num_experts_per_tok or 0)
+
+    def _num_with(self, experts: int) -> int:
+        matrices = self._num_matrix_parameters(experts)
         embeddings = self.vocab_size * self.hidden_size
         tables = embeddings if self.tie_word_embeddings else 2 * embeddings
         vectors = self.num_hidden_layers * (self._num_norms() + self._num_biases())

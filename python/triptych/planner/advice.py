@@ -22,12 +22,14 @@ class Run:
     """A run as the laws see it: counts, and the peak of its rate.
 
     Attributes:
-        parameters: all, embeddings too.
+        parameters: all that a token meets, embeddings too; of experts those that it
+            goes to, as its work is with them. The laws were fitted to models without.
         matrix_parameters: of matrix products inside layers, which Step Law counts.
         tokens: of all stages.
         unique_tokens: those of them that are read for the first time.
         batch_tokens: the largest batch.
-        learning_rate: the highest.
+        learning_rate: the highest that AdamW has, or an update of its size, for the
+            matrices inside layers; None for one of another size.
         epochs: passes over each source.
     """
 
@@ -36,7 +38,7 @@ class Run:
     tokens: int
     unique_tokens: int
     batch_tokens: int
-    learning_rate: float
+    learning_rate: float | None
     epochs: Mapping[str, float]
 
 
@@ -125,10 +127,10 @@ def warnings(run: Run) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def _outside(name: str, value: float, advised: list[float]) -> str:
+def _outside(name: str, value: float | None, advised: list[float]) -> str:
     """A sentence where a value is far outside what is advised."""
     low, high = min(advised), max(advised)
-    if low / FAR_FACTOR <= value <= high * FAR_FACTOR:
+    if value is None or low / FAR_FACTOR <= value <= high * FAR_FACTOR:
         return ""
     side = "below" if value < low else "above"
     return (

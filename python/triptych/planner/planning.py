@@ -19,6 +19,7 @@ from triptych.planner.advice import Run, by_law, hyperparameters, warnings
 from triptych.planner.memory import libraries_here, memory_by_part
 from triptych.planner.probe import Probe
 from triptych.train.measures import PEAK_TFLOPS, document_flops
+from triptych.train.mup import narrow_rates
 from triptych.train.precision import Precision
 
 # Llama 3, section 3.3.4: 466 interruptions in 54 days of 16,384 GPUs.
@@ -72,8 +73,9 @@ class Plan:
 
     Attributes:
         parameters: by part.
-        stages: steps, slots, operations and seconds of each.
-        totals: the same of all, with the price where there is one.
+        stages: steps, slots, operations, seconds and price of each; None for what is
+            not known.
+        totals: the same of all.
         memory: MiB by part and in `all`, see `plan.memory`.
         measured: of the first steps here; None if nothing was run.
         checkpoint_seconds: best time between checkpoints (Young 1974); None likewise.
@@ -106,6 +108,7 @@ def plan_run(
             if machine is None
             else machine.seconds(stage["flops"], settings.precision)
         )
+        stage["price"] = _price(stage["seconds"], machine)
     run = _run(model, settings, report)
     return Plan(
         parameters=parameters_by_part(model),
@@ -116,8 +119,25 @@ def plan_run(
         checkpoint_seconds=_interval(probe, 1 if machine is None else machine.devices),
         laws=by_law(run),
         hyperparameters=hyperparameters(run),
-        warnings=[*warnings(run), *([] if report else [_WITHOUT_DATA])],
+        warnings=[
+            *warnings(run),
+            *_unlike_the_grid(settings, machine),
+            *([] if report else [_WITHOUT_DATA]),
+        ],
     )
+
+
+def _unlike_the_grid(settings: PretrainConfig, machine: Machine | None) -> list[str]:
+    """A sentence where the run would be refused on so many devices."""
+    if machine is None:
+        return []
+    try:
+        settings.parallel.shape(machine.devices)
+    except ConfigError as error:
+        return [
+            f"devices: time and price are of {machine.devices}, memory is not: {error}"
+        ]
+    return []
 
 
 _WITHOUT_DATA = (
@@ -191,6 +211,13 @@ def _seconds(
     return float(stage["flops"] * probe.step_seconds / measured)
 
 
+def seconds_here(settings: PretrainConfig, probe: Probe) -> float:
+    """All stages of a run of which the first steps were measured."""
+    model = settings.model.model_config(Tokenizer.from_file(settings.tokenizer))
+    stages = [_stage(model, stage, settings) for stage in settings.stages]
+    return sum(_seconds(stage, stages[0], probe) or 0.0 for stage in stages)
+
+
 def _totals(
     stages: list[dict[str, Any]], machine: Machine | None
 ) -> dict[str, float | None]:
@@ -198,9 +225,15 @@ def _totals(
     totals: dict[str, float | None] = {k: sum(s[k] for s in stages) for k in keys}
     known = [s["seconds"] for s in stages if s["seconds"] is not None]
     totals["seconds"] = sum(known) if known else None
-    if machine is not None and machine.price is not None:
-        totals["price"] = machine.price * machine.devices * sum(known) / 3600.0
+    totals["price"] = _price(totals["seconds"], machine)
     return totals
+
+
+def _price(seconds: float | None, machine: Machine | None) -> float | None:
+    """Of so long on all devices of a machine; None where it was not said."""
+    if seconds is None or machine is None or machine.price is None:
+        return None
+    return machine.price * machine.devices * seconds / 3600.0
 
 
 def _interval(probe: Probe | None, devices: int) -> float | None:
@@ -231,7 +264,7 @@ def _run(
     seq_lens = [stage.seq_len or settings.seq_len for stage in stages]
     head = model.vocab_size * model.hidden_size
     return Run(
-        parameters=model.num_parameters(),
+        parameters=model.num_active_parameters(),
         matrix_parameters=model.num_matmul_parameters() - head,
         tokens=sum(read.values()),
         unique_tokens=sum(
@@ -241,6 +274,21 @@ def _run(
             stage.rows_per_step * length
             for stage, length in zip(stages, seq_lens, strict=True)
         ),
-        learning_rate=max(stage.learning_rate for stage in stages),
+        learning_rate=_rate_of_matrices(model, settings),
         epochs=epochs,
     )
+
+
+def _rate_of_matrices(model: ModelConfig, settings: PretrainConfig) -> float | None:
+    """What the papers' rates are to be compared with.
+
+    Under muP a stage has the rate of the base width. Muon's `spectral` rates are of
+    updates of another size, of which none of the papers speaks.
+    """
+    rates = settings.optimizer
+    if rates.name == "muon" and rates.lr_convention == "spectral":
+        return None
+    if settings.mup_base_width is not None:
+        rates = narrow_rates(rates, model.hidden_size, settings.mup_base_width)
+    highest = max(stage.learning_rate for stage in settings.stages)
+    return highest * rates.matrix_lr_ratio

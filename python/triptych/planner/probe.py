@@ -23,6 +23,7 @@ from triptych.errors import ConfigError
 from triptych.planner.memory import largest_stage, micro_batch
 from triptych.train.metrics import LOG, read_metrics
 from triptych.train.parallel import ParallelConfig
+from triptych.train.tracking import TrackingConfig
 
 PROBE_STEPS = 4  # the first one warms up; the median of the others counts
 # Moments are made at the end of the first; beside the second they are there.
@@ -57,9 +58,11 @@ def measure(settings: PretrainConfig, steps: int = PROBE_STEPS) -> Probe:
     """
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "run"
-        settings = _without_evaluation(settings, str(output))
+        settings = _alone(settings, str(output))
         largest = _largest(settings)
-        settings = settings if largest is None else _before(largest, settings)
+        settings = _steady(settings, steps)
+        if largest is not None:
+            settings = _of_stages(settings, (largest, *settings.stages))
         before = 0 if largest is None else LARGEST_STEPS
         request = {"settings": config.to_mapping(settings), "steps": before + steps}
         done = subprocess.run(
@@ -75,7 +78,8 @@ def measure(settings: PretrainConfig, steps: int = PROBE_STEPS) -> Probe:
         return _read(output, before, float(done.stdout.split()[-1]))
 
 
-def _without_evaluation(settings: PretrainConfig, output: str) -> PretrainConfig:
+def _alone(settings: PretrainConfig, output: str) -> PretrainConfig:
+    """In one process, which reads no evaluation sets and tells no tracker."""
     stages = tuple(dataclasses.replace(s, evaluation=None) for s in settings.stage)
     model = dataclasses.replace(settings.model, start="random")  # as fast, sooner there
     return dataclasses.replace(
@@ -85,6 +89,7 @@ def _without_evaluation(settings: PretrainConfig, output: str) -> PretrainConfig
         evaluation={},
         model=model,
         parallel=ParallelConfig(),  # one process runs it
+        tracking=TrackingConfig(),
     )
 
 
@@ -95,24 +100,45 @@ def _largest(settings: PretrainConfig) -> StageConfig | None:
     size, stage = largest_stage(settings)
     if micro_batch(settings, rows, first.seq_len or settings.seq_len) == size:
         return None
+    # Longer than each of theirs, as every stage of a run has a name of its own.
+    name = " and ".join(["before", *(other.name for other in settings.stages)])
+    return _constant(stage, stage=name, steps=LARGEST_STEPS)
+
+
+def _steady(settings: PretrainConfig, steps: int) -> PretrainConfig:
+    """The run, of whose first batch there are as many steps as are measured.
+
+    Else a batch that soon grows, or another stage, would pass for the first one.
+    """
+    first, *others = settings.stages
+    there, rows = first.batches()[0]
+    if there >= steps:
+        return settings
+    longer = _constant(first, stage=first.name, steps=steps, batch_size=rows)
+    return _of_stages(settings, (longer, *others))
+
+
+def _constant(like: StageConfig, **changes: Any) -> StageConfig:
+    """The stage, of as many steps as it is told, that are all alike."""
     return dataclasses.replace(
-        stage,
-        stage="largest",
-        steps=LARGEST_STEPS,
+        like,
         tokens=None,
         data_fraction=None,
         batch_ramp=None,
         warmup_steps=0,
         ramp_steps=0,
         exit=None,
+        **changes,
     )
 
 
-def _before(stage: StageConfig, settings: PretrainConfig) -> PretrainConfig:
-    """The same run behind a stage, which counts for no limit of passes."""
+def _of_stages(
+    settings: PretrainConfig, stages: tuple[StageConfig, ...]
+) -> PretrainConfig:
+    """The same run over other stages, which count for no limit of passes."""
     return dataclasses.replace(
         settings,
-        stage=(stage, *settings.stages),
+        stage=stages,
         tokens=None,
         batch_tokens=None,
         learning_rate=None,
