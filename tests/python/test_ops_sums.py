@@ -41,3 +41,16 @@ def test_a_head_that_threads_share_has_the_bits_that_one_gives(dtype, window):
             assert all(map(torch.equal, results(attend, q, k, v, sinks), wanted))
     finally:
         torch.set_num_threads(threads)
+
+
+def test_sums_over_many_words_keep_the_digits_of_float32():
+    hidden, weight = numbers(3, 8, seed=1), numbers(131_072, 8, seed=2)
+    targets = torch.tensor([0, 5, 131_071])
+    found = ops.linear_statistics(hidden, weight, targets)
+    logits = (hidden @ weight.T).double()  # the same products, so sums alone differ
+    shares = logits.softmax(1)
+    # A share is e to the power of its log-probability: 1e-5 of the sum is 1e-5 of it.
+    wanted = shares.gather(1, targets[:, None])[:, 0].log()
+    torch.testing.assert_close(found.logps.double(), wanted, rtol=0.0, atol=2e-6)
+    entropies = -(shares * shares.log()).sum(1)
+    torch.testing.assert_close(found.entropy.double(), entropies, rtol=1e-6, atol=0.0)
