@@ -106,7 +106,8 @@ impl Problem {
         if !self.pairs_fit() {
             return Some("pairs: expected two places in order within each document, or none".to_owned());
         }
-        let of = |heads: usize| self.num_tokens() * heads * self.head_dim;
+        // Saturated: a product that ran over might be what there is.
+        let of = |heads: usize| self.num_tokens().saturating_mul(heads).saturating_mul(self.head_dim);
         let expected = [of(self.heads), of(self.kv_heads), of(self.kv_heads)];
         (lens != expected).then(|| format!("elements: expected {expected:?}, found {lens:?}"))
     }

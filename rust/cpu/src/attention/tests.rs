@@ -337,6 +337,8 @@ fn what_does_not_fit_is_a_sentence() {
     let mut wrong = problem(&[4], 1, 2, 16);
     assert_eq!(wrong.obstacle([128, 128, 128]), None);
     assert!(wrong.obstacle([128, 128, 127]).is_some_and(|why| why.starts_with("elements")));
+    let endless = problem(&[1 << 60], 1, 16, 16); // 2^68 elements, of which 64 bits hold none
+    assert!(endless.obstacle([0; 3]).is_some_and(|why| why.starts_with("elements")));
     wrong.heads = 3;
     assert!(wrong.obstacle([128, 128, 128]).is_some_and(|why| why.starts_with("heads")));
     wrong = problem(&[4], 1, 2, 24);
