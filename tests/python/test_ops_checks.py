@@ -49,6 +49,14 @@ def test_no_key_heads_are_refused():
         ops.attention(QUERY, KEY[:, :0], KEY[:, :0])
 
 
+def test_heads_of_no_elements_are_refused():
+    query, cache = QUERY[..., :0], torch.ones(6, 5, 2, 0)
+    with pytest.raises(ValueError, match="head_dim of at least 1, found 0"):
+        ops.attention(query, KEY[..., :0], KEY[..., :0])
+    with pytest.raises(ValueError, match="head_dim of at least 1, found 0"):
+        ops.decode_attention(query, cache, cache, torch.ones(6, dtype=torch.int32))
+
+
 @pytest.mark.parametrize(
     ("costs", "message"),
     [

@@ -81,6 +81,8 @@ def explicit(q, k, v, bounds, causal, window, scale):
         ([200, 70], 6, 2, 80, True, 50),
         ([97], 3, 1, 128, False, None),
         ([65, 300], 2, 1, 256, True, 65),
+        ([1, 16, 17, 15, 0, 2, 1], 2, 1, 48, True, None),
+        ([600, 16], 1, 1, 32, False, None),
     ],
 )
 def test_attention_and_its_gradients_are_those_of_float64(

@@ -223,6 +223,8 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
             f"kv_heads, head_dim), found {tuple(q.shape)}, {tuple(k.shape)} and "
             f"{tuple(v.shape)}"
         )
+    if q.shape[2] == 0:
+        raise ValueError("attention: expected a head_dim of at least 1, found 0")
     if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
         raise ValueError(
             f"attention: expected kv_heads to divide heads ({q.shape[1]}), found "

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
+
+from triptych.ops.once import once_differentiable
 
 # Of x, cosines, sines and the sign of the angle.
 Turned = Callable[[Tensor, Tensor, Tensor, float], Tensor]

@@ -230,6 +230,8 @@ def _check(q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
             f"page_size, kv_heads, head_dim) and lengths (B,), found {tuple(q.shape)}, "
             f"{tuple(keys.shape)}, {tuple(values.shape)} and {tuple(lengths.shape)}"
         )
+    if q.shape[2] == 0:
+        raise ValueError("decode_attention: expected a head_dim of at least 1, found 0")
     if keys.shape[2] == 0 or q.shape[1] % keys.shape[2]:
         raise ValueError(
             f"decode_attention: expected kv_heads to divide heads ({q.shape[1]}), found "

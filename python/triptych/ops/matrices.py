@@ -13,7 +13,7 @@ from contextvars import ContextVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from triptych import _core
 from triptych.ops.accumulation import Accumulation, current
@@ -25,6 +25,7 @@ from triptych.ops.arrays import (
     is_autocast,
 )
 from triptych.ops.choice import implementation
+from triptych.ops.once import once_differentiable
 
 # As of rust/cpu/src/few.rs.
 MOST_FEW_ROWS = 8

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from triptych import _core
 from triptych.ops import checks
 from triptych.ops.arrays import LANES, array, autocast_dtype, dtype_obstacle
 from triptych.ops.libraries import Rules
+from triptych.ops.once import once_differentiable
 from triptych.ops.pairs import within_documents
 
 MAX_HEAD_DIM = 256

@@ -10,11 +10,12 @@ from typing import Any
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from triptych import _core
 from triptych.ops import cpu_layers
 from triptych.ops.arrays import LANES, array, dtype_obstacle
+from triptych.ops.once import once_differentiable
 
 
 class _Context(FunctionCtx):

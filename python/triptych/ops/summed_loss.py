@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from triptych import _core
 from triptych.ops.accumulation import current
@@ -17,6 +16,7 @@ from triptych.ops.chunked import (
     counted_rows,
     pick,
 )
+from triptych.ops.once import once_differentiable
 
 
 def summed_loss(

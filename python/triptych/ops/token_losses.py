@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from triptych import _core
 from triptych.ops.accumulation import current
@@ -23,6 +22,7 @@ from triptych.ops.chunked import (
     pick,
     place,
 )
+from triptych.ops.once import once_differentiable
 
 
 class TokenStatistics(NamedTuple):

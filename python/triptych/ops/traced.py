@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from triptych.ops.accumulation import apart
+from triptych.ops.once import once_differentiable
 
 Outputs = Tensor | tuple[Tensor, ...]
 

@@ -29,7 +29,7 @@ impl<'a, W: Copy> Left<'a, W> {
 
 /// Rows of a tile held in registers. With 4 vectors a row that is 16 sums of the 32 registers of AVX-512 and NEON,
 /// with 2 vectors 8 of AVX2's 16.
-const TILE_ROWS: usize = 4;
+pub const TILE_ROWS: usize = 4;
 
 /// `sums (rows, columns) += left (rows, words) · right (words, columns)`.
 ///

@@ -4,10 +4,14 @@
 //! dS = P (dP - D), dQ = scale dS K, dK = scale dSᵀ Q (Dao 2023, algorithm 2). With dropout, whose factors Z are
 //! 0 or 1 over the share kept, dV = (Z P)ᵀ dO and dP = Z (dO Vᵀ).
 
+use std::ops::Range;
+
+use super::join::{clear, HeadSums, Joiner, Sums};
 use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
 use super::problem::{own, Inputs, Problem, Unit};
+use super::share::{Task, Tasks};
 use super::tile::{products, scores, steepness, Place, Tile};
-use super::BLOCK;
+use super::{BLOCK, SMALL_BLOCK};
 use crate::element::{Element, Kernel};
 use crate::product::{multiply_add, Left};
 use crate::team::{on_threads, Parts, Queue};
@@ -61,12 +65,17 @@ pub fn backward<E: Element>(
     let with_totals = !gradients.totals.is_empty();
     let (q, k, v) = (Parts::of(gradients.q), Parts::of(gradients.k), Parts::of(gradients.v));
     let totals = Parts::of(gradients.totals);
-    let units = problem.units();
-    let queue = Queue::new(units.len());
-    let (k_heads, v_heads) = (Parts::of(k_heads), Parts::of(v_heads));
+    let tasks = problem.tasks(problem.head_dim + usize::from(with_totals), num_threads);
+    let mut kept = vec![0.0; tasks.num_kept];
+    let (k_heads, v_heads, kept) = (Parts::of(k_heads), Parts::of(v_heads), Parts::of(&mut kept));
     let pass =
-        Backward { problem, inputs, given, q, k, v, totals, with_totals, k_heads, v_heads, units, queue };
-    on_threads(num_threads, || E::with_vectors(Worker(&pass)));
+        Backward { problem, inputs, given, q, k, v, totals, with_totals, k_heads, v_heads, kept, tasks };
+    let queue = Queue::new(pass.tasks.all.len());
+    on_threads(num_threads, || E::with_vectors(Worker(&pass, &queue)));
+    if !pass.tasks.joints.is_empty() {
+        let joints = Queue::new(pass.tasks.joints.len());
+        on_threads(num_threads, || E::with_vectors(Joiner(&pass, &joints)));
+    }
     if grouped > 0 {
         let tokens = Queue::new(problem.num_tokens());
         on_threads(num_threads, || E::with_vectors(HeadSums(&pass, &tokens)));
@@ -74,31 +83,32 @@ pub fn backward<E: Element>(
 }
 
 /// What the threads share.
-struct Backward<'a, E> {
-    problem: &'a Problem,
+pub(super) struct Backward<'a, E> {
+    pub problem: &'a Problem,
     inputs: Inputs<'a, E>,
     given: Given<'a, E>,
-    q: Parts<'a, E>,
-    k: Parts<'a, E>,
-    v: Parts<'a, E>,
+    pub q: Parts<'a, E>,
+    pub k: Parts<'a, E>,
+    pub v: Parts<'a, E>,
     totals: Parts<'a, f32>,
-    with_totals: bool,
+    pub with_totals: bool,
     /// (tokens, heads, `head_dim`): of keys as each head of queries sees them, where several share one.
-    k_heads: Parts<'a, f32>,
-    v_heads: Parts<'a, f32>,
-    units: Vec<Unit>,
-    queue: Queue,
+    pub k_heads: Parts<'a, f32>,
+    pub v_heads: Parts<'a, f32>,
+    /// Sums over queries of heads that are cut.
+    pub kept: Parts<'a, f32>,
+    pub tasks: Tasks,
 }
 
 /// One thread's share.
-struct Worker<'a, E>(&'a Backward<'a, E>);
+struct Worker<'a, E>(&'a Backward<'a, E>, &'a Queue);
 
 impl<E: Copy> Kernel<E> for Worker<'_, E> {
     #[inline(always)]
     fn compute<V: Vector<Element = E>>(self) {
         let mut room = Room::<V>::new(self.0.problem.head_dim);
-        while let Some(index) = self.0.queue.draw() {
-            self.0.unit(&self.0.units[index], &mut room);
+        while let Some(index) = self.1.draw() {
+            self.0.task(&self.0.tasks.all[index], &mut room);
         }
     }
 }
@@ -112,18 +122,20 @@ struct Room<V: Vector> {
     value_columns: Blocks<V::Word>,
     upstream_rows: Blocks<V::Word>,
     upstream_groups: Blocks<V::Word>,
-    /// `log_sums` and D of each row; 0 of rows that fill a block up.
+    /// Blocks of queries that see keys of the task at hand.
+    queries: Range<usize>,
+    /// `log_sums` and D of each of their rows; 0 of rows that fill a block up.
     log_sums: Vec<f32>,
     inner: Vec<f32>,
-    /// P · dP of each row, so far.
-    totals: Vec<f32>,
     weights: Box<Tile>,
     slopes: Box<Tile>,
     kept: Box<Tile>,
     weight_groups: Vec<V::Word>,
     slope_groups: Vec<V::Word>,
     slope_rows: Vec<V::Word>,
-    q: Vec<f32>,
+    /// Of the segment, and of all segments so far where a head has several.
+    of_segment: Sums,
+    of_head: Sums,
     k: Vec<f32>,
     v: Vec<f32>,
 }
@@ -140,84 +152,123 @@ impl<V: Vector> Room<V> {
             value_columns: Blocks::new(),
             upstream_rows: Blocks::new(),
             upstream_groups: Blocks::new(),
+            queries: 0..0,
             log_sums: Vec::new(),
             inner: Vec::new(),
-            totals: Vec::new(),
             weights: tile(),
             slopes: tile(),
             kept: tile(),
             weight_groups: words(),
             slope_groups: words(),
             slope_rows: words(),
-            q: Vec::new(),
+            of_segment: Sums::default(),
+            of_head: Sums::default(),
             k: vec![0.0; BLOCK * head_dim],
             v: vec![0.0; BLOCK * head_dim],
         }
     }
 
     #[inline(always)]
-    fn restart(&mut self, len: usize, head_dim: usize) {
-        let rows = len.next_multiple_of(BLOCK);
-        for (numbers, num) in [
-            (&mut self.q, rows * head_dim),
-            (&mut self.log_sums, rows),
-            (&mut self.inner, rows),
-            (&mut self.totals, rows),
-        ] {
-            numbers.clear();
-            numbers.resize(num, 0.0);
-        }
+    fn restart<const SIDE: usize>(&mut self, queries: Range<usize>) {
+        let rows = queries.len() * SIDE;
+        self.queries = queries;
+        clear(&mut self.log_sums, rows);
+        clear(&mut self.inner, rows);
     }
 }
 
 impl<E: Copy> Backward<'_, E> {
     #[inline(always)]
-    fn unit<V: Vector<Element = E>>(&self, unit: &Unit, room: &mut Room<V>) {
-        let (len, dim) = (unit.tokens.len(), self.problem.head_dim);
-        room.restart(len, dim);
-        self.pack(unit, room);
-        self.rows(unit, room);
-        let (mask, num_blocks) = (&unit.mask, unit.mask.num_blocks());
-        for key_block in 0..num_blocks {
-            room.k.fill(0.0);
-            room.v.fill(0.0);
-            for block in 0..num_blocks {
-                if mask.sees_any(block, key_block) {
-                    self.tile(unit.head, Place { mask, block, key_block }, room);
-                }
-            }
-            self.write_keys(unit, key_block, room);
+    fn task<V: Vector<Element = E>>(&self, task: &Task, room: &mut Room<V>) {
+        if task.unit.tokens.len() <= SMALL_BLOCK {
+            self.pack::<V, SMALL_BLOCK>(&task.unit, &(0..1), room);
+            self.segment::<V, SMALL_BLOCK>(&task.unit, &(0..1), room);
+            self.write_queries::<V>(&task.unit, 0, &room.of_segment);
+        } else {
+            self.segments(task, room);
         }
-        self.write_queries(unit, room);
     }
 
     #[inline(always)]
-    fn pack<V: Vector<Element = E>>(&self, unit: &Unit, room: &mut Room<V>) {
-        let (p, len, dim) = (self.problem, unit.tokens.len(), self.problem.head_dim);
-        let kv_head = p.kv_head(unit.head);
-        let queries = p.rows(self.inputs.q, unit, unit.head, p.heads);
-        let keys = p.rows(self.inputs.k, unit, kv_head, p.kv_heads);
-        let values = p.rows(self.inputs.v, unit, kv_head, p.kv_heads);
-        let upstream = p.rows(self.given.upstream, unit, unit.head, p.heads);
-        as_rows::<V>(&mut room.query_rows, queries, len, dim);
-        as_row_groups::<V>(&mut room.query_groups, queries, len, dim);
-        as_columns::<V>(&mut room.key_columns, keys, len, dim);
-        as_row_groups::<V>(&mut room.key_groups, keys, len, dim);
-        as_columns::<V>(&mut room.value_columns, values, len, dim);
-        as_rows::<V>(&mut room.upstream_rows, upstream, len, dim);
-        as_row_groups::<V>(&mut room.upstream_groups, upstream, len, dim);
+    fn segments<V: Vector<Element = E>>(&self, task: &Task, room: &mut Room<V>) {
+        let (unit, segments) = (&task.unit, &self.tasks.segments[task.segments.clone()]);
+        let all = segments[0].start..segments[segments.len() - 1].end;
+        self.pack::<V, BLOCK>(unit, &all, room);
+        if let Some(mut start) = task.kept_at {
+            for segment in segments {
+                self.segment::<V, BLOCK>(unit, segment, room);
+                start += self.keep(start, &room.of_segment);
+            }
+        } else if segments.len() == 1 {
+            self.segment::<V, BLOCK>(unit, &all, room);
+            self.write_queries::<V>(unit, 0, &room.of_segment);
+        } else {
+            room.of_head.restart::<BLOCK>(room.queries.clone(), self.problem.head_dim);
+            for segment in segments {
+                self.segment::<V, BLOCK>(unit, segment, room);
+                room.of_head.add::<V>(&room.of_segment, self.problem.head_dim);
+            }
+            self.write_queries::<V>(unit, 0, &room.of_head);
+        }
+    }
+
+    /// Some blocks of keys, and what all queries that see any of them get from these.
+    #[inline(always)]
+    fn segment<V: Vector<Element = E>, const SIDE: usize>(
+        &self,
+        unit: &Unit,
+        key_blocks: &Range<usize>,
+        room: &mut Room<V>,
+    ) {
+        let mask = &unit.mask;
+        room.of_segment.restart::<SIDE>(mask.queries_of(key_blocks), self.problem.head_dim);
+        for key_block in key_blocks.clone() {
+            room.k.fill(0.0);
+            room.v.fill(0.0);
+            for block in mask.queries_of(&(key_block..key_block + 1)) {
+                if mask.sees_any(block, key_block) {
+                    self.tile::<V, SIDE>(unit.head, Place { mask, block, key_block }, room);
+                }
+            }
+            self.write_keys::<V, SIDE>(unit, key_block, room);
+        }
+    }
+
+    #[inline(always)]
+    fn pack<V: Vector<Element = E>, const SIDE: usize>(
+        &self,
+        unit: &Unit,
+        key_blocks: &Range<usize>,
+        room: &mut Room<V>,
+    ) {
+        let p = self.problem;
+        let (head, kv_head) = ((unit.head, p.heads), (p.kv_head(unit.head), p.kv_heads));
+        room.restart::<SIDE>(unit.mask.queries_of(key_blocks));
+        let queries = p.span(self.inputs.q, unit, head, &room.queries);
+        let upstream = p.span(self.given.upstream, unit, head, &room.queries);
+        let keys = p.span(self.inputs.k, unit, kv_head, key_blocks);
+        let values = p.span(self.inputs.v, unit, kv_head, key_blocks);
+        as_rows::<V, SIDE>(&mut room.query_rows, queries.clone());
+        as_row_groups::<V, SIDE>(&mut room.query_groups, queries);
+        as_columns::<V, SIDE>(&mut room.key_columns, keys.clone());
+        as_row_groups::<V, SIDE>(&mut room.key_groups, keys);
+        as_columns::<V, SIDE>(&mut room.value_columns, values);
+        as_rows::<V, SIDE>(&mut room.upstream_rows, upstream.clone());
+        as_row_groups::<V, SIDE>(&mut room.upstream_groups, upstream);
+        self.rows::<V, SIDE>(unit, room);
     }
 
     /// What each row of scores needs beside its products.
     #[inline(always)]
-    fn rows<V: Vector<Element = E>>(&self, unit: &Unit, room: &mut Room<V>) {
-        let (p, len) = (self.problem, unit.tokens.len());
-        let start = unit.head * p.num_tokens() + unit.tokens.start;
+    fn rows<V: Vector<Element = E>, const SIDE: usize>(&self, unit: &Unit, room: &mut Room<V>) {
+        let (p, first) = (self.problem, room.queries.start * SIDE);
+        let len = unit.tokens.len().min(room.queries.end * SIDE) - first;
+        let start = unit.head * p.num_tokens() + unit.tokens.start + first;
         room.log_sums[..len].copy_from_slice(&self.given.log_sums[start..start + len]);
         let mixed = p.rows(self.given.mixed, unit, unit.head, p.heads);
         let upstream = p.rows(self.given.upstream, unit, unit.head, p.heads);
         for (i, inner) in room.inner[..len].iter_mut().enumerate() {
-            let (a, b) = (mixed.get(i), upstream.get(i));
+            let (a, b) = (mixed.get(first + i), upstream.get(first + i));
             let mut sum = V::splat(0.0);
             for c in (0..p.head_dim).step_by(V::LANES) {
                 sum = V::fma(V::widen(&a[c..]), V::widen(&b[c..]), sum);
@@ -227,35 +278,49 @@ impl<E: Copy> Backward<'_, E> {
     }
 
     #[inline(always)]
-    fn tile<V: Vector<Element = E>>(&self, head: usize, place: Place, room: &mut Room<V>) {
+    fn tile<V: Vector<Element = E>, const SIDE: usize>(&self, head: usize, place: Place, room: &mut Room<V>) {
         let (p, dim) = (self.problem, self.problem.head_dim);
         let Place { block, key_block, .. } = place;
-        scores::<V>(&mut room.weights, p, place, room.query_rows.get(block), room.key_columns.get(key_block));
-        products::<V>(&mut room.slopes, room.upstream_rows.get(block), room.value_columns.get(key_block));
+        let (rows, keys) = (place.rows::<SIDE>(), place.keys::<SIDE>());
+        let groups = rows / V::PER_WORD * dim;
+        let queries = &room.query_rows.get(block)[..groups];
+        let upstream = &room.upstream_rows.get(block)[..groups];
+        scores::<V, SIDE>(&mut room.weights, p, place, queries, room.key_columns.get(key_block));
+        let slopes_of = &mut room.slopes[..rows * SIDE];
+        products::<V, SIDE>(slopes_of, upstream, room.value_columns.get(key_block));
         if let Some(dropout) = p.dropout {
-            dropout.factors(&mut room.kept, head, place);
-            multiply::<V>(&mut room.slopes, &room.kept);
+            dropout.factors::<SIDE>(&mut room.kept, head, place);
+            multiply::<V>(slopes_of, &room.kept[..]);
         }
-        for group in 0..BLOCK / V::PER_WORD {
+        let first = (block - room.queries.start) * SIDE;
+        let summed = (block - room.of_segment.blocks.start) * SIDE;
+        for group in 0..rows / V::PER_WORD {
             if self.with_totals {
-                add_totals(group, block * BLOCK, p, room);
+                add_totals::<V, SIDE>(group, [first, summed], p, room);
             }
-            slopes(group, block * BLOCK, p, room);
+            slopes::<V, SIDE>(group, first, p, room);
         }
-        let transposed = Left::columns(&room.weight_groups, BLOCK);
-        multiply_add::<V>(&mut room.v, transposed, room.upstream_groups.get(block), dim);
-        let transposed = Left::columns(&room.slope_groups, BLOCK);
-        multiply_add::<V>(&mut room.k, transposed, room.query_groups.get(block), dim);
-        let rows = Left::rows(&room.slope_rows, BLOCK / V::PER_WORD);
-        let q = &mut room.q[block * BLOCK * dim..][..BLOCK * dim];
-        multiply_add::<V>(q, rows, room.key_groups.get(key_block), dim);
+        let transposed = Left::columns(&room.weight_groups, SIDE);
+        let upstream = &room.upstream_groups.get(block)[..groups];
+        multiply_add::<V>(&mut room.v[..keys * dim], transposed, upstream, dim);
+        let transposed = Left::columns(&room.slope_groups, SIDE);
+        let queries = &room.query_groups.get(block)[..groups];
+        multiply_add::<V>(&mut room.k[..keys * dim], transposed, queries, dim);
+        let slope_rows = Left::rows(&room.slope_rows, SIDE / V::PER_WORD);
+        let q = &mut room.of_segment.q[summed * dim..][..rows * dim];
+        multiply_add::<V>(q, slope_rows, &room.key_groups.get(key_block)[..keys / V::PER_WORD * dim], dim);
     }
 
     #[inline(always)]
-    fn write_keys<V: Vector<Element = E>>(&self, unit: &Unit, key_block: usize, room: &Room<V>) {
-        let (p, first) = (self.problem, key_block * BLOCK);
+    fn write_keys<V: Vector<Element = E>, const SIDE: usize>(
+        &self,
+        unit: &Unit,
+        key_block: usize,
+        room: &Room<V>,
+    ) {
+        let (p, first) = (self.problem, key_block * SIDE);
         let scale = V::splat(p.scale);
-        for i in 0..BLOCK.min(unit.tokens.len() - first) {
+        for i in 0..SIDE.min(unit.tokens.len() - first) {
             let token = unit.tokens.start + first + i;
             let at = p.at(token, unit.head, p.heads);
             let (k, v) = (&room.k[i * p.head_dim..][..p.head_dim], &room.v[i * p.head_dim..][..p.head_dim]);
@@ -269,32 +334,47 @@ impl<E: Copy> Backward<'_, E> {
         }
     }
 
+    /// Writes what is summed up for a unit's queries from one on.
     #[inline(always)]
-    fn write_queries<V: Vector<Element = E>>(&self, unit: &Unit, room: &Room<V>) {
-        let p = self.problem;
-        for (row, token) in room.q.chunks_exact(p.head_dim).zip(unit.tokens.clone()) {
+    pub fn write_queries<V: Vector<Element = E>>(&self, unit: &Unit, first: usize, sums: &Sums) {
+        let (p, tokens) = (self.problem, unit.tokens.start + first..unit.tokens.end);
+        for (row, token) in sums.q.chunks_exact(p.head_dim).zip(tokens.clone()) {
             let to = own(&self.q, p.at(token, unit.head, p.heads), p.head_dim);
             narrow_row::<V>(row, V::splat(p.scale), to);
         }
         if self.with_totals {
-            let (first, len) = (unit.head * p.num_tokens() + unit.tokens.start, unit.tokens.len());
-            own(&self.totals, first, len).copy_from_slice(&room.totals[..len]);
+            let len = tokens.len().min(sums.totals.len());
+            let to = own(&self.totals, unit.head * p.num_tokens() + tokens.start, len);
+            to.copy_from_slice(&sums.totals[..len]);
         }
+    }
+
+    /// Keeps the sums of a segment, and says how many numbers they are.
+    fn keep(&self, start: usize, sums: &Sums) -> usize {
+        let (q, totals) = (&sums.q[..], if self.with_totals { &sums.totals[..] } else { &[] });
+        own(&self.kept, start, q.len()).copy_from_slice(q);
+        own(&self.kept, start + q.len(), totals.len()).copy_from_slice(totals);
+        q.len() + totals.len()
     }
 }
 
 /// Adds weights times their gradients to the totals of a group of rows; apart from `slopes`, so that this is as
 /// fast as it was where there are no sinks.
 #[inline(always)]
-fn add_totals<V: Vector>(group: usize, first: usize, problem: &Problem, room: &mut Room<V>) {
+fn add_totals<V: Vector, const SIDE: usize>(
+    group: usize,
+    [first, summed]: [usize; 2],
+    problem: &Problem,
+    room: &mut Room<V>,
+) {
     let scale = V::splat(problem.exponent_scale());
     for row in group * V::PER_WORD..(group + 1) * V::PER_WORD {
         let (log_sum, mut sum) = (V::splat(-room.log_sums[first + row]), V::splat(0.0));
-        for at in (row * BLOCK..(row + 1) * BLOCK).step_by(V::LANES) {
+        for at in (row * SIDE..(row + 1) * SIDE).step_by(V::LANES) {
             let weights = V::exp2(V::fma(V::load(&room.weights[at..]), scale, log_sum));
             sum = V::fma(weights, V::load(&room.slopes[at..]), sum);
         }
-        room.totals[first + row] += V::sum(sum);
+        room.of_segment.totals[summed + row] += V::sum(sum);
     }
 }
 
@@ -302,14 +382,14 @@ fn add_totals<V: Vector>(group: usize, first: usize, problem: &Problem, room: &m
 ///
 /// Closures would not be inlined here, and be compiled without the vectors' features.
 #[inline(always)]
-fn slopes<V: Vector>(group: usize, first: usize, problem: &Problem, room: &mut Room<V>) {
+fn slopes<V: Vector, const SIDE: usize>(group: usize, first: usize, problem: &Problem, room: &mut Room<V>) {
     let scale = V::splat(problem.exponent_scale());
-    for c in (0..BLOCK).step_by(V::LANES) {
+    for c in (0..SIDE).step_by(V::LANES) {
         let mut weights = [V::splat(0.0); MOST_PER_WORD];
         let mut slopes = weights;
         for part in 0..V::PER_WORD {
             let row = group * V::PER_WORD + part;
-            let (at, row) = (row * BLOCK + c, first + row);
+            let (at, row) = (row * SIDE + c, first + row);
             let scores = V::load(&room.weights[at..]);
             weights[part] = V::exp2(V::fma(scores, scale, V::splat(-room.log_sums[row])));
             let slope = V::sub(V::load(&room.slopes[at..]), V::splat(room.inner[row]));
@@ -321,17 +401,17 @@ fn slopes<V: Vector>(group: usize, first: usize, problem: &Problem, room: &mut R
         }
         if problem.dropout.is_some() {
             for (part, weights) in weights.iter_mut().enumerate().take(V::PER_WORD) {
-                let at = (group * V::PER_WORD + part) * BLOCK + c;
+                let at = (group * V::PER_WORD + part) * SIDE + c;
                 *weights = V::mul(*weights, V::load(&room.kept[at..]));
             }
         }
-        V::words_of_rows(weights, &mut room.weight_groups[group * BLOCK + c..]);
-        V::words_of_rows(slopes, &mut room.slope_groups[group * BLOCK + c..]);
+        V::words_of_rows(weights, &mut room.weight_groups[group * SIDE + c..]);
+        V::words_of_rows(slopes, &mut room.slope_groups[group * SIDE + c..]);
     }
 }
 
 #[inline(always)]
-fn multiply<V: Vector>(tile: &mut Tile, factors: &Tile) {
+fn multiply<V: Vector>(tile: &mut [f32], factors: &[f32]) {
     for (numbers, factors) in tile.chunks_exact_mut(V::LANES).zip(factors.chunks_exact(V::LANES)) {
         V::store(V::mul(V::load(numbers), V::load(factors)), numbers);
     }
@@ -341,40 +421,5 @@ fn multiply<V: Vector>(tile: &mut Tile, factors: &Tile) {
 fn narrow_row<V: Vector>(row: &[f32], factor: V::Floats, to: &mut [V::Element]) {
     for (numbers, to) in row.chunks_exact(V::LANES).zip(to.chunks_exact_mut(V::LANES)) {
         V::narrow(V::mul(V::load(numbers), factor), to);
-    }
-}
-
-/// Adds up, token by token, what the heads of queries that share a head of keys gave.
-struct HeadSums<'a, E>(&'a Backward<'a, E>, &'a Queue);
-
-impl<E: Copy> Kernel<E> for HeadSums<'_, E> {
-    #[inline(always)]
-    fn compute<V: Vector<Element = E>>(self) {
-        let p = self.0.problem;
-        while let Some(token) = self.1.draw() {
-            for kv_head in 0..p.kv_heads {
-                self.head::<V>(token, kv_head);
-            }
-        }
-    }
-}
-
-impl<E: Copy> HeadSums<'_, E> {
-    #[inline(always)]
-    fn head<V: Vector<Element = E>>(&self, token: usize, kv_head: usize) {
-        let (pass, p) = (self.0, self.0.problem);
-        let group = p.heads / p.kv_heads;
-        let from = p.at(token, kv_head * group, p.heads);
-        let at = p.at(token, kv_head, p.kv_heads);
-        for (heads, to, factor) in [(&pass.k_heads, &pass.k, p.scale), (&pass.v_heads, &pass.v, 1.0)] {
-            let (heads, to) = (own(heads, from, group * p.head_dim), own(to, at, p.head_dim));
-            for c in (0..p.head_dim).step_by(V::LANES) {
-                let mut sum = V::splat(0.0);
-                for head in heads.chunks_exact(p.head_dim) {
-                    sum = V::add(sum, V::load(&head[c..]));
-                }
-                V::narrow(V::mul(sum, V::splat(factor)), &mut to[c..]);
-            }
-        }
     }
 }

@@ -68,7 +68,7 @@ impl Decoding {
         let whole = self.head_dim > 0 && self.head_dim.is_multiple_of(32);
         let sinks_fit = self.sinks.is_empty() || self.sinks.len() == self.heads;
         let counts = self.lengths.iter().all(|len| *len > 0) && self.window != Some(0);
-        let fits = queries == self.lengths.len() * self.heads * self.head_dim;
+        let fits = self.lengths.len().saturating_mul(self.heads).saturating_mul(self.head_dim) == queries;
         let held = stored.iter().all(|x| x.holds(self));
         (!(grouped && whole && sinks_fit && counts && fits && held)).then(|| {
             format!("{queries} numbers of queries for {self:?}, strides {:?}", stored.map(|x| x.strides))

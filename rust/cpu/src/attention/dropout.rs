@@ -35,13 +35,14 @@ impl Dropout {
 
     /// Writes what each weight of a tile is multiplied by.
     #[inline(always)]
-    pub(super) fn factors(&self, tile: &mut Tile, head: usize, place: Place) {
-        for (i, row) in tile.chunks_exact_mut(BLOCK).enumerate() {
-            self.factors_of(row, head, place.block * BLOCK + i, place.key_block);
+    pub(super) fn factors<const SIDE: usize>(&self, tile: &mut Tile, head: usize, place: Place) {
+        let rows = tile.chunks_exact_mut(SIDE).take(place.rows::<SIDE>());
+        for (i, row) in rows.enumerate() {
+            self.factors_of(row, head, place.block * SIDE + i, place.key_block);
         }
     }
 
-    /// Of one query and a block of keys: 0, or 1 over the share kept.
+    /// Of one query and a block of keys, or the first of them: 0, or 1 over the share kept.
     #[inline(always)]
     pub(super) fn factors_of(&self, row: &mut [f32], head: usize, query: usize, key_block: usize) {
         let factor = NUMBERS as f32 / (NUMBERS - self.threshold) as f32;

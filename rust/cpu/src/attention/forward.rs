@@ -2,8 +2,9 @@
 
 use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
 use super::problem::{own, Inputs, Problem, Unit};
+use super::share::Share;
 use super::tile::{scores, Place, Tile};
-use super::{BLOCK, NOTHING_SEEN};
+use super::{BLOCK, NOTHING_SEEN, SMALL_BLOCK};
 use crate::element::{Element, Kernel};
 use crate::product::{multiply_add, Left};
 use crate::team::{on_threads, Parts, Queue};
@@ -22,7 +23,7 @@ pub struct Output<'a, E> {
 /// # Panics
 /// `Problem::obstacle` names something.
 pub fn forward<E: Element>(problem: &Problem, inputs: Inputs<E>, output: Output<E>, num_threads: usize) {
-    let pass = Forward::new(problem, inputs, output);
+    let pass = Forward::new(problem, inputs, output, num_threads);
     on_threads(num_threads, || E::with_vectors(Worker(&pass)));
 }
 
@@ -32,7 +33,7 @@ pub(super) struct Forward<'a, E> {
     inputs: Inputs<'a, E>,
     mixed: Parts<'a, E>,
     log_sums: Parts<'a, f32>,
-    units: Vec<Unit>,
+    shares: Vec<Share>,
     queue: Queue,
 }
 
@@ -44,7 +45,7 @@ impl<E> Kernel<E> for Worker<'_, E> {
     fn compute<V: Vector<Element = E>>(self) {
         let mut room = Room::<V>::new(self.0.problem.head_dim);
         while let Some(index) = self.0.queue.draw() {
-            self.0.unit(&self.0.units[index], &mut room);
+            self.0.share(&self.0.shares[index], &mut room);
         }
     }
 }
@@ -89,53 +90,69 @@ impl<V: Vector> Room<V> {
 }
 
 impl<'a, E> Forward<'a, E> {
-    pub(super) fn new(problem: &'a Problem, inputs: Inputs<'a, E>, output: Output<'a, E>) -> Self {
+    pub(super) fn new(
+        problem: &'a Problem,
+        inputs: Inputs<'a, E>,
+        output: Output<'a, E>,
+        num_threads: usize,
+    ) -> Self {
         let (num, rows) = (inputs.q.len(), problem.num_tokens() * problem.heads);
         assert!(output.mixed.len() == num && output.log_sums.len() == rows, "an output of another shape");
-        let units = problem.units();
-        let queue = Queue::new(units.len());
+        let shares = problem.shares(num_threads);
+        let queue = Queue::new(shares.len());
         let (mixed, log_sums) = (Parts::of(output.mixed), Parts::of(output.log_sums));
-        Self { problem, inputs, mixed, log_sums, units, queue }
+        Self { problem, inputs, mixed, log_sums, shares, queue }
     }
 
     #[inline(always)]
-    fn unit<V: Vector<Element = E>>(&self, unit: &Unit, room: &mut Room<V>) {
-        let (p, len, dim) = (self.problem, unit.tokens.len(), self.problem.head_dim);
-        let kv_head = p.kv_head(unit.head);
-        as_rows::<V>(&mut room.queries, p.rows(self.inputs.q, unit, unit.head, p.heads), len, dim);
-        as_columns::<V>(&mut room.keys, p.rows(self.inputs.k, unit, kv_head, p.kv_heads), len, dim);
-        as_row_groups::<V>(&mut room.values, p.rows(self.inputs.v, unit, kv_head, p.kv_heads), len, dim);
-        let (mask, num_blocks) = (&unit.mask, unit.mask.num_blocks());
-        for block in 0..num_blocks {
+    fn share<V: Vector<Element = E>>(&self, share: &Share, room: &mut Room<V>) {
+        if share.unit.tokens.len() <= SMALL_BLOCK {
+            self.blocks::<V, SMALL_BLOCK>(share, room);
+        } else {
+            self.blocks::<V, BLOCK>(share, room);
+        }
+    }
+
+    #[inline(always)]
+    fn blocks<V: Vector<Element = E>, const SIDE: usize>(&self, share: &Share, room: &mut Room<V>) {
+        let (p, Share { unit, blocks }) = (self.problem, share);
+        let (head, kv_head) = ((unit.head, p.heads), (p.kv_head(unit.head), p.kv_heads));
+        let (mask, key_blocks) = (&unit.mask, unit.mask.keys_of(blocks));
+        as_rows::<V, SIDE>(&mut room.queries, p.span(self.inputs.q, unit, head, blocks));
+        as_columns::<V, SIDE>(&mut room.keys, p.span(self.inputs.k, unit, kv_head, &key_blocks));
+        as_row_groups::<V, SIDE>(&mut room.values, p.span(self.inputs.v, unit, kv_head, &key_blocks));
+        for block in blocks.clone() {
             room.restart(p.sinks.get(unit.head));
-            for key_block in 0..num_blocks {
+            for key_block in mask.keys_of(&(block..block + 1)) {
                 if mask.sees_any(block, key_block) {
-                    self.tile(unit.head, Place { mask, block, key_block }, room);
+                    self.tile::<V, SIDE>(unit.head, Place { mask, block, key_block }, room);
                 }
             }
-            self.write(unit, block, room);
+            self.write::<V, SIDE>(unit, block, room);
         }
     }
 
     #[inline(always)]
-    fn tile<V: Vector<Element = E>>(&self, head: usize, place: Place, room: &mut Room<V>) {
+    fn tile<V: Vector<Element = E>, const SIDE: usize>(&self, head: usize, place: Place, room: &mut Room<V>) {
         let (queries, keys) = (room.queries.get(place.block), room.keys.get(place.key_block));
-        scores::<V>(&mut room.tile, self.problem, place, queries, keys);
+        let (rows, dim) = (place.rows::<SIDE>(), self.problem.head_dim);
+        scores::<V, SIDE>(&mut room.tile, self.problem, place, &queries[..rows / V::PER_WORD * dim], keys);
         let scale = self.problem.exponent_scale();
         if let Some(dropout) = self.problem.dropout {
-            dropout.factors(&mut room.kept, head, place);
+            dropout.factors::<SIDE>(&mut room.kept, head, place);
         }
-        for i in 0..BLOCK {
-            soften(i, scale, self.problem.dropout.is_some(), room);
+        for i in 0..rows {
+            soften::<V, SIDE>(i, scale, self.problem.dropout.is_some(), room);
         }
-        let weights = Left::rows(&room.weights, BLOCK / V::PER_WORD);
-        multiply_add::<V>(&mut room.mixed, weights, room.values.get(place.key_block), self.problem.head_dim);
+        let weights = Left::rows(&room.weights, SIDE / V::PER_WORD);
+        let values = &room.values.get(place.key_block)[..place.keys::<SIDE>() / V::PER_WORD * dim];
+        multiply_add::<V>(&mut room.mixed[..rows * dim], weights, values, dim);
     }
 
     #[inline(always)]
-    fn write<V: Vector<Element = E>>(&self, unit: &Unit, block: usize, room: &Room<V>) {
-        let (p, first) = (self.problem, block * BLOCK);
-        for i in 0..BLOCK.min(unit.tokens.len() - first) {
+    fn write<V: Vector<Element = E>, const SIDE: usize>(&self, unit: &Unit, block: usize, room: &Room<V>) {
+        let (p, first) = (self.problem, block * SIDE);
+        for i in 0..SIDE.min(unit.tokens.len() - first) {
             let token = unit.tokens.start + first + i;
             let row = &room.mixed[i * p.head_dim..][..p.head_dim];
             let share = V::splat(1.0 / room.sums[i]);
@@ -152,10 +169,10 @@ impl<'a, E> Forward<'a, E> {
 /// Turns row `i` of scores into weights, and what the row has summed so far to the new maximum. A weight that is
 /// dropped counts in the sum of the row.
 #[inline(always)]
-fn soften<V: Vector>(i: usize, scale: f32, drops: bool, room: &mut Room<V>) {
-    let row = &room.tile[i * BLOCK..][..BLOCK];
+fn soften<V: Vector, const SIDE: usize>(i: usize, scale: f32, drops: bool, room: &mut Room<V>) {
+    let row = &room.tile[i * SIDE..][..SIDE];
     let mut greatest = V::load(row);
-    for c in (V::LANES..BLOCK).step_by(V::LANES) {
+    for c in (V::LANES..SIDE).step_by(V::LANES) {
         greatest = V::max(greatest, V::load(&row[c..]));
     }
     let before = room.maxima[i];
@@ -165,13 +182,13 @@ fn soften<V: Vector>(i: usize, scale: f32, drops: bool, room: &mut Room<V>) {
         room.maxima[i] = maximum;
     }
     let (factor, shift) = (V::splat(scale), V::splat(-maximum));
-    let row = &room.tile[i * BLOCK..][..BLOCK];
-    let words = &mut room.weights[i * (BLOCK / V::PER_WORD)..][..BLOCK / V::PER_WORD];
+    let row = &room.tile[i * SIDE..][..SIDE];
+    let words = &mut room.weights[i * (SIDE / V::PER_WORD)..][..SIDE / V::PER_WORD];
     let mut sum = V::splat(0.0);
-    for c in (0..BLOCK).step_by(V::LANES) {
+    for c in (0..SIDE).step_by(V::LANES) {
         let weight = V::exp2(V::fma(V::load(&row[c..]), factor, shift));
         sum = V::add(sum, weight);
-        let weight = if drops { V::mul(weight, V::load(&room.kept[i * BLOCK + c..])) } else { weight };
+        let weight = if drops { V::mul(weight, V::load(&room.kept[i * SIDE + c..])) } else { weight };
         V::words_of_row(weight, &mut words[c / V::PER_WORD..]);
     }
     room.sums[i] += V::sum(sum);

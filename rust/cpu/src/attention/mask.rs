@@ -23,6 +23,19 @@ impl Mask {
         self.len.div_ceil(BLOCK)
     }
 
+    /// Blocks of keys of which queries of some blocks see any.
+    pub fn keys_of(&self, blocks: &Range<usize>) -> Range<usize> {
+        let start = self.seen(blocks.start * BLOCK).start / BLOCK;
+        start..if self.causal { blocks.end } else { self.num_blocks() }
+    }
+
+    /// Blocks of queries that see any of the keys of some blocks.
+    pub fn queries_of(&self, key_blocks: &Range<usize>) -> Range<usize> {
+        let reach = self.window.map(|window| (key_blocks.end * BLOCK - 1).saturating_add(window));
+        let end = reach.map_or(self.num_blocks(), |reach| reach.div_ceil(BLOCK).min(self.num_blocks()));
+        (if self.causal { key_blocks.start } else { 0 })..end
+    }
+
     /// Keys that query `i` sees, but for those of `hidden`.
     #[inline(always)]
     pub fn seen(&self, i: usize) -> Range<usize> {

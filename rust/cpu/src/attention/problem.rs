@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::dropout::Dropout;
 use super::mask::Mask;
-use super::packed::MOST_HEAD_DIM;
+use super::packed::{Span, MOST_HEAD_DIM};
 use crate::team::Parts;
 use crate::vector::LOG2_E;
 
@@ -106,7 +106,8 @@ impl Problem {
         if !self.pairs_fit() {
             return Some("pairs: expected two places in order within each document, or none".to_owned());
         }
-        let of = |heads: usize| self.num_tokens() * heads * self.head_dim;
+        // Saturated: a product that ran over might be what there is.
+        let of = |heads: usize| self.num_tokens().saturating_mul(heads).saturating_mul(self.head_dim);
         let expected = [of(self.heads), of(self.kv_heads), of(self.kv_heads)];
         (lens != expected).then(|| format!("elements: expected {expected:?}, found {lens:?}"))
     }
@@ -116,19 +117,6 @@ impl Problem {
         let num = self.boundaries.len() - 1;
         (self.pairs.is_empty() || self.pairs.len() == num)
             && documents.all(|(edges, pair)| pair[0] <= pair[1] && pair[1] <= edges[1] - edges[0])
-    }
-
-    /// Every head of every document, longest documents first: threads end together.
-    pub(super) fn units(&self) -> Vec<Unit> {
-        let edges = self.boundaries.windows(2).map(|edges| edges[0]..edges[1]).enumerate();
-        let mut documents: Vec<(usize, Range<usize>)> =
-            edges.filter(|(_, tokens)| !tokens.is_empty()).collect();
-        documents.sort_by_key(|(_, tokens)| std::cmp::Reverse(tokens.len()));
-        let of_heads = |(document, tokens): (usize, Range<usize>)| {
-            let mask = self.mask(document, tokens.len());
-            (0..self.heads).map(move |head| Unit { tokens: tokens.clone(), mask: mask.clone(), head })
-        };
-        documents.into_iter().flat_map(of_heads).collect()
     }
 
     /// Who sees whom in a document of `len` tokens.
@@ -154,6 +142,18 @@ impl Problem {
     /// Where a head of a token begins among elements of `heads`.
     pub(super) fn at(&self, token: usize, head: usize, heads: usize) -> usize {
         (token * heads + head) * self.head_dim
+    }
+
+    /// Some blocks of the rows of one head of `heads` in a unit's document.
+    pub(super) fn span<'a, E>(
+        &self,
+        elements: &'a [E],
+        unit: &Unit,
+        (head, heads): (usize, usize),
+        blocks: &Range<usize>,
+    ) -> Span<'a, E> {
+        let rows = self.rows(elements, unit, head, heads);
+        Span { rows, len: unit.tokens.len(), blocks: blocks.clone(), head_dim: self.head_dim }
     }
 
     /// Rows of one head of `heads` in a unit's document.

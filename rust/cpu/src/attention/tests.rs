@@ -294,10 +294,51 @@ fn a_document_has_the_same_bits_wherever_it_is_packed() {
 }
 
 #[test]
+fn threads_that_share_a_head_change_no_bit() {
+    for (lens, window, causal) in [
+        (&[1400, 90][..], None, true),
+        (&[1100], Some(300), true),
+        (&[1600], Some(64), true),
+        (&[1030], None, false),
+    ] {
+        let mut problem = problem(lens, 1, 1, 16);
+        (problem.causal, problem.window) = (causal, window);
+        problem.sinks = vec![0.5];
+        problem.dropout = Dropout::new(0.1, 7);
+        let (float32, bf16) = (Case::<f32>::new(problem.clone()), Case::<u16>::new(problem));
+        let by_one = (float32.computed(1), bf16.computed(1));
+        for num_threads in [2, 3, 16] {
+            assert_eq!((float32.computed(num_threads), bf16.computed(num_threads)), by_one, "{num_threads}");
+        }
+    }
+}
+
+#[test]
+fn a_head_is_cut_where_a_thread_would_have_nothing_to_do_and_nowhere_else() {
+    for (lens, heads, num_threads, shares, tasks) in [
+        (&[4096][..], 1, 1, 1, 1),
+        (&[4096], 1, 2, 4, 4),
+        (&[4096], 1, 16, 16, 8),
+        (&[4096], 3, 2, 6, 6),
+        (&[4096], 8, 2, 8, 8),
+        (&[100], 1, 16, 1, 1),
+        (&[64; 40], 1, 16, 40, 40),
+        (&[4096, 64, 64], 1, 2, 6, 6),
+        (&[], 1, 2, 0, 0),
+    ] {
+        let problem = problem(lens, 1, heads, 16);
+        let found = (problem.shares(num_threads).len(), problem.tasks(16, num_threads).all.len());
+        assert_eq!(found, (shares, tasks), "{lens:?}, {heads} heads, {num_threads} threads");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_a_sentence() {
     let mut wrong = problem(&[4], 1, 2, 16);
     assert_eq!(wrong.obstacle([128, 128, 128]), None);
     assert!(wrong.obstacle([128, 128, 127]).is_some_and(|why| why.starts_with("elements")));
+    let endless = problem(&[1 << 60], 1, 16, 16); // 2^68 elements, of which 64 bits hold none
+    assert!(endless.obstacle([0; 3]).is_some_and(|why| why.starts_with("elements")));
     wrong.heads = 3;
     assert!(wrong.obstacle([128, 128, 128]).is_some_and(|why| why.starts_with("heads")));
     wrong = problem(&[4], 1, 2, 24);
@@ -320,7 +361,7 @@ fn mixed_by<V: Vector<Element = f32>>(case: &Case<f32>) -> Vec<f32> {
     let p = &case.problem;
     let (mut mixed, mut log_sums) = (vec![0.0; case.q.len()], vec![0.0; p.num_tokens() * p.heads]);
     let output = Output { mixed: &mut mixed, log_sums: &mut log_sums };
-    run::<V>(Worker(&Forward::new(p, case.inputs(), output)));
+    run::<V>(Worker(&Forward::new(p, case.inputs(), output, 1)));
     mixed
 }
 

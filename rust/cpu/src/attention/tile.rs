@@ -3,10 +3,10 @@
 use super::mask::Mask;
 use super::problem::Problem;
 use super::BLOCK;
-use crate::product::{multiply_add, Left};
+use crate::product::{multiply_add, Left, TILE_ROWS};
 use crate::vector::{tanh, Vector};
 
-/// (queries, keys) of a block each.
+/// (queries, keys) of a block each; of small blocks what comes first.
 pub(super) type Tile = [f32; BLOCK * BLOCK];
 
 /// Where a tile is: its block of queries and of keys, in a document of that mask.
@@ -17,34 +17,58 @@ pub(super) struct Place<'a> {
     pub key_block: usize,
 }
 
-/// Products of rows and columns, in place of what `tile` held.
+impl Place<'_> {
+    /// Rows of the block of queries that are computed: those there are, in whole steps of a product.
+    #[inline(always)]
+    pub fn rows<const SIDE: usize>(self) -> usize {
+        rows_of::<SIDE>(self.mask.len, self.block)
+    }
+
+    /// The same of the block of keys.
+    #[inline(always)]
+    pub fn keys<const SIDE: usize>(self) -> usize {
+        rows_of::<SIDE>(self.mask.len, self.key_block)
+    }
+}
+
 #[inline(always)]
-pub(super) fn products<V: Vector>(tile: &mut Tile, rows: &[V::Word], columns: &[V::Word]) {
+fn rows_of<const SIDE: usize>(len: usize, block: usize) -> usize {
+    (len - block * SIDE).min(SIDE).next_multiple_of(TILE_ROWS)
+}
+
+/// Products of rows and columns, in place of what the rows of `tile` held.
+#[inline(always)]
+pub(super) fn products<V: Vector, const SIDE: usize>(
+    tile: &mut [f32],
+    rows: &[V::Word],
+    columns: &[V::Word],
+) {
     tile.fill(0.0);
-    let width = rows.len() / BLOCK;
-    multiply_add::<V>(tile, Left::rows(rows, width), columns, BLOCK);
+    let width = columns.len() / SIDE;
+    multiply_add::<V>(tile, Left::rows(rows, width), columns, SIDE);
 }
 
 /// Products of queries and keys, capped if they are to be, those hidden by the mask being minus infinity.
 #[inline(always)]
-pub(super) fn scores<V: Vector>(
+pub(super) fn scores<V: Vector, const SIDE: usize>(
     tile: &mut Tile,
     problem: &Problem,
     place: Place,
     queries: &[V::Word],
     keys: &[V::Word],
 ) {
-    products::<V>(tile, queries, keys);
+    let tile = &mut tile[..place.rows::<SIDE>() * SIDE];
+    products::<V, SIDE>(tile, queries, keys);
     if let Some(softcap) = problem.softcap {
         cap::<V>(tile, problem.scale, softcap);
     }
     if !place.mask.sees_all(place.block, place.key_block) {
-        hide(tile, place);
+        hide::<SIDE>(tile, place);
     }
 }
 
 #[inline(always)]
-fn cap<V: Vector>(tile: &mut Tile, scale: f32, softcap: f32) {
+fn cap<V: Vector>(tile: &mut [f32], scale: f32, softcap: f32) {
     let (factor, softcap) = (V::splat(scale / softcap), V::splat(softcap));
     for scores in tile.chunks_exact_mut(V::LANES) {
         let share = tanh::<V>(V::mul(V::load(scores), factor));
@@ -60,11 +84,11 @@ pub(super) fn steepness<V: Vector>(scores: V::Floats, softcap: f32) -> V::Floats
 }
 
 #[inline(always)]
-fn hide(tile: &mut Tile, place: Place) {
-    let first_key = place.key_block * BLOCK;
-    let within = |key: usize| key.saturating_sub(first_key).min(BLOCK);
-    for (i, row) in tile.chunks_exact_mut(BLOCK).enumerate() {
-        let i = place.block * BLOCK + i;
+fn hide<const SIDE: usize>(tile: &mut [f32], place: Place) {
+    let first_key = place.key_block * SIDE;
+    let within = |key: usize| key.saturating_sub(first_key).min(SIDE);
+    for (i, row) in tile.chunks_exact_mut(SIDE).enumerate() {
+        let i = place.block * SIDE + i;
         let (seen, hidden) = (place.mask.seen(i), place.mask.hidden(i));
         let (start, end) = (within(seen.start), within(seen.end));
         row[..start].fill(f32::NEG_INFINITY);

@@ -1,0 +1,56 @@
+"""Sums of the engine's kernels for CPUs: shared among threads, and over many numbers."""
+
+import pytest
+import torch
+
+from triptych import _core, ops
+
+pytestmark = pytest.mark.skipif(
+    not _core.cpu_has_vectors(), reason="the processor has no vectors"
+)
+
+
+def numbers(*shape, seed, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).to(dtype)
+
+
+def results(function, *inputs):
+    """What it gives, and gradients for an upstream that is the same each time."""
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    output = function(*inputs)
+    upstream = numbers(*output.shape, seed=9).to(output.dtype)
+    return output.detach(), *torch.autograd.grad(output, inputs, upstream)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 200])
+def test_a_head_that_threads_share_has_the_bits_that_one_gives(dtype, window):
+    q, k, v = (numbers(1100, 1, 16, seed=i, dtype=dtype) for i in range(3))
+    sinks = numbers(1, seed=4)
+
+    def attend(q, k, v, sinks):
+        return ops.attention(q, k, v, window=window, sinks=sinks)
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        wanted = results(attend, q, k, v, sinks)
+        for num in (2, 5):
+            torch.set_num_threads(num)
+            assert all(map(torch.equal, results(attend, q, k, v, sinks), wanted))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_sums_over_many_words_keep_the_digits_of_float32():
+    hidden, weight = numbers(3, 8, seed=1), numbers(131_072, 8, seed=2)
+    targets = torch.tensor([0, 5, 131_071])
+    found = ops.linear_statistics(hidden, weight, targets)
+    logits = (hidden @ weight.T).double()  # the same products, so sums alone differ
+    shares = logits.softmax(1)
+    # A share is e to the power of its log-probability: 1e-5 of the sum is 1e-5 of it.
+    wanted = shares.gather(1, targets[:, None])[:, 0].log()
+    torch.testing.assert_close(found.logps.double(), wanted, rtol=0.0, atol=2e-6)
+    entropies = -(shares * shares.log()).sum(1)
+    torch.testing.assert_close(found.entropy.double(), entropies, rtol=1e-6, atol=0.0)
