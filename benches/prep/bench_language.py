@@ -1,7 +1,7 @@
 # ruff: noqa: E501 - programs and tables
 """Language identification, beside the peers, on documents of 0.5, 1, 4 and 20 KB.
 
-    python benches/prep/bench_language.py [--identify PROGRAM] [--whatlang PROGRAM] [--peer-python PYTHON]
+    python benches/prep/bench_language.py [--identify PROGRAM] [--peer-python PYTHON]
 
 `cargo build --release --example identify` makes the program. Documents are sentences
 of the Open Source Guides in `tests/cases` (26 languages), joined up to their length,
