@@ -229,6 +229,26 @@ def test_the_status_of_a_command_that_nobody_hears_is_that_of_its_work(
     assert subprocess.run(command, shell=True, check=False).returncode == status
 
 
+def test_a_tokenizer_is_no_folder_in_the_place_of_a_file(tmp_path):
+    taken = tmp_path / "words.txt"
+    taken.write_text("one latte, please " * 200)
+    for output in (taken, taken / "tokenizer.json"):
+        told = run("prep", "train-tokenizer", "--input", str(taken), "--output", output)
+        assert told.returncode == 2
+        assert "ends in `.json`, or a folder, found the file `" in told.stderr
+        assert str(taken) in told.stderr
+
+
+def test_a_name_that_no_file_can_have_is_a_fault_of_the_configuration(tmp_path):
+    (tmp_path / "in.txt").write_text("one latte, please " * 200)
+    settings = tmp_path / "prep.toml"
+    settings.write_text(
+        f'input = ["{tmp_path / "in.txt"}"]\noutput = "{tmp_path}/a\\u0000b"\n'
+    )
+    told = run("prep", "run", "--config", str(settings))
+    assert (told.returncode, told.stderr[:14]) == (2, "error[config] ")
+
+
 def test_steps_are_done_where_their_terminal_was_closed():
     script = """
 from triptych import cli
