@@ -280,6 +280,30 @@ raise SystemExit(cli.main(["doctor"]))
     assert (process.returncode, os.read(done, 100)) == (0, b"both steps")
 
 
+def test_a_disk_that_is_full_for_events_of_tensorboard_is_one_sentence(tmp_path):
+    script = f"""
+import pathlib, resource
+from triptych import cli
+from triptych.train.metrics import MetricsLog
+def work(options):
+    log = MetricsLog(pathlib.Path({str(tmp_path)!r}), 0, tensorboard=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.RLIM_INFINITY))
+    for step in range(10):
+        log.write({{"step": step, **{{f"n{{i}}": 1.0 for i in range(20)}}}})
+    log.close()
+cli._run = work
+raise SystemExit(cli.main(["doctor"]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    told = (
+        f"error[resource] `{tmp_path / 'tensorboard'}`: expected to write it, found: "
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (5, 1)
+    assert ended.stderr.startswith(told)
+
+
 def test_a_terminal_without_the_letters_of_a_text_is_no_error(capsys, monkeypatch):
     poor = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr("sys.stdout", poor)
