@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from triptych import cli
 from triptych.commands.shell import Output
+from triptych.errors import ConfigError
 
 
 def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -237,6 +239,21 @@ def test_a_tokenizer_is_no_folder_in_the_place_of_a_file(tmp_path):
         assert told.returncode == 2
         assert "ends in `.json`, or a folder, found the file `" in told.stderr
         assert str(taken) in told.stderr
+
+
+@pytest.mark.parametrize("below", [".", "run", "runs/new"])
+def test_a_file_where_the_folder_of_a_demo_or_a_run_is_to_be_is_named(tmp_path, below):
+    from triptych.commands.training import require_run_folder
+
+    taken = tmp_path / "words.txt"
+    taken.touch()
+    told = (
+        f"output: expected a folder, or a place for a new one, found `{taken}`, a file"
+    )
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        require_run_folder(str(taken / below), "pretrain")
+    demo = run("demo", "--output", str(taken / below))
+    assert (demo.returncode, told in demo.stderr) == (2, True)
 
 
 def test_a_name_that_no_file_can_have_is_a_fault_of_the_configuration(tmp_path):
