@@ -109,6 +109,8 @@ def _import(module: str) -> Any:
 
 def _guarded(work: Callable[[], int], *, debug: bool) -> int:
     """Runs `work`; what it raises becomes a line on stderr and an exit status."""
+    if not debug:
+        threading.excepthook = _quiet_where_told
     try:
         return work()
     except BrokenPipeError:  # the reader of our output, `head` say, has had enough
@@ -121,6 +123,15 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
         if debug:
             raise
         return _explain(error)
+
+
+def _quiet_where_told(ended: threading.ExceptHookArgs) -> None:
+    """Of a full disk TensorBoard's thread tells whoever waits for it, who says it once."""
+    from triptych.errors import EXHAUSTED
+
+    error = ended.exc_value
+    if not (isinstance(error, OSError) and error.errno in EXHAUSTED):
+        threading.__excepthook__(ended)
 
 
 def _explain(error: Exception) -> int:

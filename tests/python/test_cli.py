@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from triptych import cli
 from triptych.commands.shell import Output
+from triptych.errors import ConfigError
 
 
 def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -229,6 +231,41 @@ def test_the_status_of_a_command_that_nobody_hears_is_that_of_its_work(
     assert subprocess.run(command, shell=True, check=False).returncode == status
 
 
+def test_a_tokenizer_is_no_folder_in_the_place_of_a_file(tmp_path):
+    taken = tmp_path / "words.txt"
+    taken.write_text("one latte, please " * 200)
+    for output in (taken, taken / "tokenizer.json"):
+        told = run("prep", "train-tokenizer", "--input", str(taken), "--output", output)
+        assert told.returncode == 2
+        assert "ends in `.json`, or a folder, found the file `" in told.stderr
+        assert str(taken) in told.stderr
+
+
+@pytest.mark.parametrize("below", [".", "run", "runs/new"])
+def test_a_file_where_the_folder_of_a_demo_or_a_run_is_to_be_is_named(tmp_path, below):
+    from triptych.commands.training import require_run_folder
+
+    taken = tmp_path / "words.txt"
+    taken.touch()
+    told = (
+        f"output: expected a folder, or a place for a new one, found `{taken}`, a file"
+    )
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        require_run_folder(str(taken / below), "pretrain")
+    demo = run("demo", "--output", str(taken / below))
+    assert (demo.returncode, told in demo.stderr) == (2, True)
+
+
+def test_a_name_that_no_file_can_have_is_a_fault_of_the_configuration(tmp_path):
+    (tmp_path / "in.txt").write_text("one latte, please " * 200)
+    settings = tmp_path / "prep.toml"
+    settings.write_text(
+        f'input = ["{tmp_path / "in.txt"}"]\noutput = "{tmp_path}/a\\u0000b"\n'
+    )
+    told = run("prep", "run", "--config", str(settings))
+    assert (told.returncode, told.stderr[:14]) == (2, "error[config] ")
+
+
 def test_steps_are_done_where_their_terminal_was_closed():
     script = """
 from triptych import cli
@@ -258,6 +295,30 @@ raise SystemExit(cli.main(["doctor"]))
     os.close(terminal)
     process.communicate(b"\n")
     assert (process.returncode, os.read(done, 100)) == (0, b"both steps")
+
+
+def test_a_disk_that_is_full_for_events_of_tensorboard_is_one_sentence(tmp_path):
+    script = f"""
+import pathlib, resource
+from triptych import cli
+from triptych.train.metrics import MetricsLog
+def work(options):
+    log = MetricsLog(pathlib.Path({str(tmp_path)!r}), 0, tensorboard=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.RLIM_INFINITY))
+    for step in range(10):
+        log.write({{"step": step, **{{f"n{{i}}": 1.0 for i in range(20)}}}})
+    log.close()
+cli._run = work
+raise SystemExit(cli.main(["doctor"]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    told = (
+        f"error[resource] `{tmp_path / 'tensorboard'}`: expected to write it, found: "
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (5, 1)
+    assert ended.stderr.startswith(told)
 
 
 def test_a_terminal_without_the_letters_of_a_text_is_no_error(capsys, monkeypatch):

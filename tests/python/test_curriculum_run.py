@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from small_shards import varied, write_sources
-from triptych import CURRICULUM, config
+from triptych import CURRICULUM, config, train_tokenizer
 from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, plan, pretrain
 from triptych.commands.training import ModelShape, Watch
 from triptych.curriculum import ExitCondition, StageConfig
 from triptych.errors import ConfigError, IntegrityError
+from triptych.model.families import family_named
 from triptych.train.early_exit import ExitWatch
 from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import EvaluationLog, read_metrics
@@ -78,6 +79,22 @@ def test_a_plan_says_whether_its_model_can_be_made(settings):
     heads = dataclasses.replace(settings.model, num_attention_heads=7)
     with pytest.raises(ConfigError, match="hidden_size"):
         plan(dataclasses.replace(settings, model=heads))
+
+
+def test_a_family_that_transformers_splits_its_own_way_asks_for_a_tokenizer_of_it(
+    settings, sources, tmp_path
+):
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    assert family_named("qwen2").split == PRETOKENIZE_REGEX
+    shape = dataclasses.replace(SHAPE, model_type="qwen2")
+    wrong = dataclasses.replace(settings, model=shape)
+    for begin in (plan, pretrain):
+        with pytest.raises(ConfigError, match=r"model_type: .*`--pattern qwen2`"):
+            begin(wrong)
+    tokenizer = tmp_path / "tokenizer.json"
+    train_tokenizer(["some words to learn"] * 3, 300, pattern="qwen2").save(tokenizer)
+    assert plan(dataclasses.replace(wrong, tokenizer=str(tokenizer)))
 
 
 def test_a_run_that_was_stopped_reads_the_same_ids_in_the_same_order(settings):

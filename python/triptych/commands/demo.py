@@ -27,7 +27,7 @@ from triptych.commands.export import ExportConfig, export
 from triptych.commands.pretrain import pretrain
 from triptych.commands.sft import sft
 from triptych.commands.shell import StepProgress
-from triptych.commands.training import Watch
+from triptych.commands.training import Watch, require_no_file_at
 from triptych.conversation import (
     read_conversations,
     read_preferences,
@@ -117,6 +117,7 @@ class _Demo:
                     f"{found}: name another --output, or the same settings to continue"
                 )
             return
+        require_no_file_at(self.output)
         if self.output.is_dir() and any(self.output.iterdir()):
             raise ConfigError(f"`{self.output}`: expected an empty folder or a demo's")
         self.output.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,11 @@ from triptych.commands.plan import duration
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.shell import Output, StepProgress
 from triptych.commands.stopping import TerminationNotice
-from triptych.commands.training import require_fixed, require_one_process
+from triptych.commands.training import (
+    require_fixed,
+    require_no_file_at,
+    require_one_process,
+)
 from triptych.errors import ConfigError
 from triptych.miniseries.division import divide, wait_for
 from triptych.miniseries.drawing import ladder_page, ladder_svg, sentence
@@ -61,6 +65,7 @@ def ladder(
     """
     require_fixed(settings.parallel, "ladder")
     folder = Path(settings.output) / "ladder"
+    require_no_file_at(folder)
     points, target = plan_points(dataclasses.replace(settings, output=str(folder)))
     if too_few(points):
         raise ConfigError(too_few(points))

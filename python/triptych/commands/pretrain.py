@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from triptych.evaluate import ALL, NO_SOURCE, bits_per_byte
 from triptych.language_model import use_threads
 from triptych.miniseries.table import LadderTable
 from triptych.model import Transformer
+from triptych.model.families import family_named
 from triptych.train import (
     OptimizerConfig,
     PretrainObjective,
@@ -253,6 +255,7 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
     require_run_folder(settings.output, "pretrain")
     use_threads(settings.threads)
     tokenizer = Tokenizer.from_file(settings.tokenizer)
+    _check_split(settings, tokenizer)
     watch = with_evaluation(settings, tokenizer, watch or Watch())
     data = order(settings)
     model = settings.model.build(tokenizer, seed=settings.seed)
@@ -268,6 +271,20 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
         resolved=settings,
         watch=watch,
     )
+
+
+def _check_split(settings: PretrainConfig, tokenizer: Tokenizer) -> None:
+    """Refuses a run that begins whose model transformers would feed other ids."""
+    named = settings.model.model_type
+    split = None if named is None else family_named(named).split
+    if split is None or _checkpoints(settings):
+        return
+    if json.dumps(split) not in json.dumps(json.loads(tokenizer.to_str())):
+        raise ConfigError(
+            f"model.model_type: expected another than `{named}`, or a tokenizer trained "
+            f"with `--pattern {named}`, by which transformers splits the text of all "
+            f"these models, found `{settings.tokenizer}`, which splits it otherwise"
+        )
 
 
 def _train_config(settings: PretrainConfig, width: int) -> TrainConfig:
@@ -381,5 +398,7 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(settings: PretrainConfig) -> dict[str, Any]:
     """Rows, fill and cuts of the run, whose model can be made."""
-    settings.model.model_config(Tokenizer.from_file(settings.tokenizer))
+    tokenizer = Tokenizer.from_file(settings.tokenizer)
+    _check_split(settings, tokenizer)
+    settings.model.model_config(tokenizer)
     return order(settings).report()

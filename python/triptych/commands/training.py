@@ -340,6 +340,20 @@ def _write_json(path: Path, values: Any, *, by_several: bool) -> None:
 _OWN_KEYS = {"pretrain": "sources", "sft": "conversations", "dpo": "preferences"}
 
 
+def require_no_file_at(folder: Path) -> None:
+    """Refuses a folder in whose place, or in one that it would lie in, there is a file.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(
+                f"output: expected a folder, or a place for a new one, found "
+                f"`{place}`, a file; choose another folder"
+            )
+
+
 def require_run_folder(output: str, command: str) -> None:
     """Refuses what is no folder for a run: a file, an artefact, or another command's run.
 
@@ -350,10 +364,9 @@ def require_run_folder(output: str, command: str) -> None:
         ConfigError: naming what is there.
     """
     folder = Path(output)
+    require_no_file_at(folder)
     other = _other_command(folder, command)
-    if folder.exists() and not folder.is_dir():
-        found = "a file"
-    elif (folder / artefact.FILE_NAME).exists():
+    if (folder / artefact.FILE_NAME).exists():
         found = f"an artefact, with a `{artefact.FILE_NAME}`"
     elif other is not None:
         found = f"a run of `triptych {other}`"

@@ -19,6 +19,8 @@ from triptych.ops import rotary_frequencies
 ACTIVATIONS = ("silu", "swish", "gelu", "gelu_pytorch_tanh", "gelu_new", "relu")
 FULL, SLIDING = "full_attention", "sliding_attention"
 
+MOST_LAYERS = 10_000
+
 REQUIRED = (
     "vocab_size",
     "hidden_size",
@@ -27,6 +29,22 @@ REQUIRED = (
     "num_attention_heads",
 )
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+# Ten times the largest that published models have, so that no slip of a digit asks for
+# tables of any length: of vocabularies that of XLM-V, of widths those of MT-NLG 530B, of
+# layers the 1,000 of DeepNet, of heads the 128 of Llama 3 405B, of experts the 2,048 of
+# Switch, of contexts the 100 million of LTM-2.
+_MOST = {
+    "vocab_size": 10_000_000,
+    "hidden_size": 250_000,
+    "intermediate_size": 1_000_000,
+    "num_hidden_layers": MOST_LAYERS,
+    "num_attention_heads": 2_000,
+    "num_key_value_heads": 2_000,
+    "head_dim": 8_000,
+    "max_position_embeddings": 1_000_000_000,
+    "num_experts": 20_000,
+    "moe_intermediate_size": 1_000_000,
+}
 _COUNTS = (
     *REQUIRED,
     "num_key_value_heads",
@@ -146,6 +164,11 @@ class ModelConfig:
             _check_optional(self, name, is_count, "an integer above 0 or null")
         for name in _OPTIONAL_POSITIVE:
             _check_optional(self, name, _is_positive, "a number above 0 or null")
+        for name, most in _MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise ConfigError(
+                    f"{name}: expected at most {most}, found {getattr(self, name)}"
+                )
         router = self.router_aux_loss_coef
         _check(
             "router_aux_loss_coef", router, _is_at_least_zero, "a number of at least 0"

@@ -14,6 +14,7 @@ from triptych.errors import ConfigError
 from triptych.model.config import (
     DEFAULTS,
     FULL,
+    MOST_LAYERS,
     REQUIRED,
     SLIDING,
     TOKEN_IDS,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("triptych.model")
 
-MOST_LAYERS = 10_000  # so that a file cannot ask for lists of any length
 
 # Keys that change nothing this model computes: bookkeeping, and settings of generation
 # that transformers 4 kept here.

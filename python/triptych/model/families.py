@@ -54,6 +54,8 @@ class Family:
             names (`typed`), or of none.
         window_switch: a window holds only if `use_sliding_window` is true.
         experts: names in a sparse layer; None where all layers are dense.
+        split: expression by which transformers 5 splits the text of all its models,
+            whatever their `tokenizer.json` has; None where it takes that.
     """
 
     model_type: str
@@ -70,6 +72,7 @@ class Family:
     windows: Literal["all", "typed"] | None = None
     window_switch: bool = False
     experts: ExpertNames | None = None
+    split: str | None = None
 
     @property
     def activation_key(self) -> str:
@@ -136,6 +139,8 @@ _ROWS = (
         output_bias=False,
         windows="typed",
         window_switch=True,
+        split=r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     ),
     Family(
         model_type="qwen3",

@@ -62,7 +62,8 @@ class MetricsLog:
         if self._trackers is not None:
             self._trackers.close()
         if self._board is not None:
-            self._board.close()
+            with named(self.folder / BOARD):
+                self._board.close()
 
 
 class EvaluationLog:

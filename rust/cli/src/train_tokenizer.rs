@@ -136,16 +136,24 @@ fn target(output: &Path) -> PathBuf {
     }
 }
 
+fn not_writable(expected: &str, found: &str, path: &Path) -> Error {
+    Error::InvalidValue {
+        what: "`--output`".to_owned(),
+        expected: expected.to_owned(),
+        found: format!("the {found} `{}`", path.display()),
+    }
+}
+
 /// Refuses an output that cannot be written before anything is learnt, not when all is.
 fn try_to_write(path: &Path) -> Result<()> {
     if path.is_dir() {
-        return Err(Error::InvalidValue {
-            what: "`--output`".to_owned(),
-            expected: "a file, or a folder whose name does not end in `.json`".to_owned(),
-            found: format!("the folder `{}`", path.display()),
-        });
+        let expected = "a file, or a folder whose name does not end in `.json`";
+        return Err(not_writable(expected, "folder", path));
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        if folder.is_file() {
+            return Err(not_writable("a name that ends in `.json`, or a folder", "file", folder));
+        }
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     }
     let temporary = path.with_extension("json.tmp");

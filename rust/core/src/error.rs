@@ -214,6 +214,7 @@ impl Error {
         match self {
             Self::NoInput { .. } | Self::UnknownName { .. } | Self::InvalidValue { .. } => 2,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => 2,
+            Self::Io { source, .. } if is_no_name(source) => 2,
             Self::Io { source, .. } if is_exhaustion(source) => 5,
             Self::Integrity { .. } | Self::NotConserved { .. } => 4,
             Self::Resource { .. } => 5,
@@ -253,6 +254,11 @@ fn told(faults: &[Error]) -> String {
         None => fault.to_string(),
     };
     faults.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether no file can have such a name, as one with a NUL: refused before the system was asked.
+fn is_no_name(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none()
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
