@@ -10,7 +10,7 @@ use super::join::{clear, HeadSums, Joiner, Sums};
 use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
 use super::problem::{own, Inputs, Problem, Unit};
 use super::share::{Task, Tasks};
-use super::tile::{products, scores, steepness, Place, Tile};
+use super::tile::{exponents, products, scores, steepness, Place, Tile};
 use super::{BLOCK, SMALL_BLOCK};
 use crate::element::{Element, Kernel};
 use crate::product::{multiply_add, Left};
@@ -367,11 +367,11 @@ fn add_totals<V: Vector, const SIDE: usize>(
     problem: &Problem,
     room: &mut Room<V>,
 ) {
-    let scale = V::splat(problem.exponent_scale());
+    let scale = problem.exponent_scale();
     for row in group * V::PER_WORD..(group + 1) * V::PER_WORD {
-        let (log_sum, mut sum) = (V::splat(-room.log_sums[first + row]), V::splat(0.0));
+        let (log_sum, mut sum) = (room.log_sums[first + row], V::splat(0.0));
         for at in (row * SIDE..(row + 1) * SIDE).step_by(V::LANES) {
-            let weights = V::exp2(V::fma(V::load(&room.weights[at..]), scale, log_sum));
+            let weights = V::exp2(exponents::<V>(V::load(&room.weights[at..]), scale, log_sum));
             sum = V::fma(weights, V::load(&room.slopes[at..]), sum);
         }
         room.of_segment.totals[summed + row] += V::sum(sum);
@@ -383,7 +383,7 @@ fn add_totals<V: Vector, const SIDE: usize>(
 /// Closures would not be inlined here, and be compiled without the vectors' features.
 #[inline(always)]
 fn slopes<V: Vector, const SIDE: usize>(group: usize, first: usize, problem: &Problem, room: &mut Room<V>) {
-    let scale = V::splat(problem.exponent_scale());
+    let scale = problem.exponent_scale();
     for c in (0..SIDE).step_by(V::LANES) {
         let mut weights = [V::splat(0.0); MOST_PER_WORD];
         let mut slopes = weights;
@@ -391,7 +391,7 @@ fn slopes<V: Vector, const SIDE: usize>(group: usize, first: usize, problem: &Pr
             let row = group * V::PER_WORD + part;
             let (at, row) = (row * SIDE + c, first + row);
             let scores = V::load(&room.weights[at..]);
-            weights[part] = V::exp2(V::fma(scores, scale, V::splat(-room.log_sums[row])));
+            weights[part] = V::exp2(exponents::<V>(scores, scale, room.log_sums[row]));
             let slope = V::sub(V::load(&room.slopes[at..]), V::splat(room.inner[row]));
             slopes[part] = V::mul(weights[part], slope);
             if let Some(softcap) = problem.softcap {

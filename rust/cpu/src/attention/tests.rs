@@ -273,6 +273,26 @@ fn large_scores_neither_overflow_nor_hide_what_is_seen() {
     Case::<f32>::new(problem).check(100.0);
 }
 
+/// By its norm, how far what was computed is off.
+fn relative(found: &[f64], wanted: &[f64]) -> f64 {
+    let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut found.iter().zip(wanted).map(|(x, y)| x - y)) / norm(&mut wanted.iter().copied())
+}
+
+#[test]
+fn scores_of_any_size_pass_on_what_is_seen_and_the_gradient_of_it() {
+    for scale in [1e4, 1e6, 1e10, 1e13, 1e32] {
+        let mut problem = problem(&[130, 1, 40], 1, 1, 16);
+        problem.scale = scale;
+        let case = Case::<f32>::new(problem);
+        let (computed, expected) = (case.computed(1), case.expected());
+        for which in [0, 3] {
+            let off = relative(&computed[which], &expected[which]);
+            assert!(off < 1e-4, "{which} off by {off} at a scale of {scale}");
+        }
+    }
+}
+
 #[test]
 fn a_document_has_the_same_bits_wherever_it_is_packed() {
     let dim = 2 * 32;

@@ -67,6 +67,21 @@ pub(super) fn scores<V: Vector, const SIDE: usize>(
     }
 }
 
+/// From here on half of a unit in the last place of an exponent may change a power by more than 3e-4.
+const LARGE_EXPONENT: f32 = 8192.0;
+
+/// Scores as exponents of 2 below that of `most`, which was rounded. Where a fused product kept what was
+/// rounded off, the greatest of large scores would be up to half a unit off 0: of 1e10 that is 512, and its
+/// power infinite or none. Rounded alike, it is 0.
+#[inline(always)]
+pub(super) fn exponents<V: Vector>(scores: V::Floats, scale: f32, most: f32) -> V::Floats {
+    if most.abs() > LARGE_EXPONENT {
+        V::sub(V::mul(scores, V::splat(scale)), V::splat(most))
+    } else {
+        V::fma(scores, V::splat(scale), V::splat(-most))
+    }
+}
+
 #[inline(always)]
 fn cap<V: Vector>(tile: &mut [f32], scale: f32, softcap: f32) {
     let (factor, softcap) = (V::splat(scale / softcap), V::splat(softcap));
