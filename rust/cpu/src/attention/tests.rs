@@ -294,6 +294,39 @@ fn scores_of_any_size_pass_on_what_is_seen_and_the_gradient_of_it() {
 }
 
 #[test]
+fn a_query_that_sees_one_key_moves_neither() {
+    for (lens, window, softcap) in
+        [(&[1; 9][..], None, None), (&[100], Some(1), None), (&[1, 1], None, Some(2.0))]
+    {
+        let mut problem = problem(lens, 2, 1, 64);
+        (problem.window, problem.softcap) = (window, softcap);
+        for scale in [0.3, 300.0] {
+            problem.scale = scale;
+            let (float32, bf16) = (Case::<f32>::new(problem.clone()), Case::<u16>::new(problem.clone()));
+            for [_, q, k, ..] in [float32.computed(1), bf16.computed(1)] {
+                assert!(q.iter().chain(&k).all(|x| *x == 0.0), "{problem:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_few_keys_are_rounded_once() {
+    for (lens, window, sinks) in
+        [(&[300][..], Some(2), 0), (&[1; 40], None, 2), (&[2; 20], None, 0), (&[64; 3], None, 0)]
+    {
+        let mut problem = problem(lens, 1, 2, 64);
+        (problem.window, problem.sinks) = (window, vec![0.5, -1.0][..sinks].to_vec());
+        let case = Case::<u16>::new(problem);
+        let (computed, expected) = (case.computed(1), case.expected());
+        for which in [1, 2] {
+            let off = relative(&computed[which], &expected[which]);
+            assert!(off < 3e-3, "{which} off by {off} of {:?}", case.problem);
+        }
+    }
+}
+
+#[test]
 fn a_document_has_the_same_bits_wherever_it_is_packed() {
     let dim = 2 * 32;
     let alone = Case::<f32>::new(problem(&[100], 1, 2, 32));

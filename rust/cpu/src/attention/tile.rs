@@ -29,6 +29,13 @@ impl Place<'_> {
     pub fn keys<const SIDE: usize>(self) -> usize {
         rows_of::<SIDE>(self.mask.len, self.key_block)
     }
+
+    /// Which key of the block is the first that row `i` sees, if it sees none outside.
+    #[inline(always)]
+    pub fn first_of_all_seen<const SIDE: usize>(self, i: usize) -> Option<usize> {
+        let (seen, first) = (self.mask.seen(self.block * SIDE + i), self.key_block * SIDE);
+        (first <= seen.start && seen.end <= first + SIDE).then(|| seen.start - first)
+    }
 }
 
 #[inline(always)]
