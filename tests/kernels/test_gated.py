@@ -153,5 +153,5 @@ def test_the_gradient_of_a_gradient_is_an_error_and_not_zeros():
     gate.requires_grad_()
     total = swiglu(gate, up).square().sum()
     (slope,) = torch.autograd.grad(total, gate, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="none of its own"):
         slope.sum().backward()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from triptych.ops.once import once_differentiable
+from triptych_kernels.once import once_differentiable
 
 # Of x, cosines, sines and the sign of the angle.
 Turned = Callable[[Tensor, Tensor, Tensor, float], Tensor]

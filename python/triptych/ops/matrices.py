@@ -25,7 +25,7 @@ from triptych.ops.arrays import (
     is_autocast,
 )
 from triptych.ops.choice import implementation
-from triptych.ops.once import once_differentiable
+from triptych_kernels.once import once_differentiable
 
 # As of rust/cpu/src/few.rs.
 MOST_FEW_ROWS = 8

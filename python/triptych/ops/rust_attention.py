@@ -16,8 +16,8 @@ from triptych import _core
 from triptych.ops import checks
 from triptych.ops.arrays import LANES, array, autocast_dtype, dtype_obstacle
 from triptych.ops.libraries import Rules
-from triptych.ops.once import once_differentiable
 from triptych.ops.pairs import within_documents
+from triptych_kernels.once import once_differentiable
 
 MAX_HEAD_DIM = 256
 

@@ -15,7 +15,7 @@ from torch.autograd.function import FunctionCtx
 from triptych import _core
 from triptych.ops import cpu_layers
 from triptych.ops.arrays import LANES, array, dtype_obstacle
-from triptych.ops.once import once_differentiable
+from triptych_kernels.once import once_differentiable
 
 
 class _Context(FunctionCtx):

@@ -16,7 +16,7 @@ from triptych.ops.chunked import (
     counted_rows,
     pick,
 )
-from triptych.ops.once import once_differentiable
+from triptych_kernels.once import once_differentiable
 
 
 def summed_loss(

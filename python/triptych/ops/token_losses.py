@@ -22,7 +22,7 @@ from triptych.ops.chunked import (
     pick,
     place,
 )
-from triptych.ops.once import once_differentiable
+from triptych_kernels.once import once_differentiable
 
 
 class TokenStatistics(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from triptych.ops.accumulation import apart
-from triptych.ops.once import once_differentiable
+from triptych_kernels.once import once_differentiable
 
 Outputs = Tensor | tuple[Tensor, ...]
 

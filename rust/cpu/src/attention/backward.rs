@@ -1,7 +1,8 @@
 //! Backward pass: scores again, then five products a tile.
 //!
 //! With weights P = softmax(S), D = dO · O summed over a row: dV = Pᵀ dO, dP = dO Vᵀ,
-//! dS = P (dP - D), dQ = scale dS K, dK = scale dSᵀ Q (Dao 2023, algorithm 2). With dropout, whose factors Z are
+//! dS = P (dP - D), dQ = scale dS K, dK = scale dSᵀ Q (Dao 2023, algorithm 2). Of a row whose keys are all in one
+//! tile, D is P · dP, which the rounding of O is no part of: of few keys it would be most of what is left. With dropout, whose factors Z are
 //! 0 or 1 over the share kept, dV = (Z P)ᵀ dO and dP = Z (dO Vᵀ).
 
 use std::ops::Range;
@@ -10,12 +11,12 @@ use super::join::{clear, HeadSums, Joiner, Sums};
 use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
 use super::problem::{own, Inputs, Problem, Unit};
 use super::share::{Task, Tasks};
-use super::tile::{products, scores, steepness, Place, Tile};
+use super::tile::{exponents, products, scores, steepness, Place, Tile};
 use super::{BLOCK, SMALL_BLOCK};
 use crate::element::{Element, Kernel};
 use crate::product::{multiply_add, Left};
 use crate::team::{on_threads, Parts, Queue};
-use crate::vector::{Vector, MOST_PER_WORD};
+use crate::vector::{Vector, LOG2_E, MOST_PER_WORD};
 
 /// What the forward pass gave, and the gradient of it.
 #[derive(Clone, Copy)]
@@ -294,6 +295,12 @@ impl<E: Copy> Backward<'_, E> {
         }
         let first = (block - room.queries.start) * SIDE;
         let summed = (block - room.of_segment.blocks.start) * SIDE;
+        for row in 0..rows {
+            if let Some(key) = place.first_of_all_seen::<SIDE>(row) {
+                let (scale, sink) = (p.exponent_scale(), p.sinks.get(head));
+                room.inner[first + row] = inner::<V, SIDE>([row, key], first, scale, sink, room);
+            }
+        }
         for group in 0..rows / V::PER_WORD {
             if self.with_totals {
                 add_totals::<V, SIDE>(group, [first, summed], p, room);
@@ -358,6 +365,27 @@ impl<E: Copy> Backward<'_, E> {
     }
 }
 
+/// D of a row all of whose keys are in the tile, of which it sees one first. Differences from what that one gets are
+/// what is summed, so that D of a row that sees no other is exact.
+#[inline(always)]
+fn inner<V: Vector, const SIDE: usize>(
+    [row, key]: [usize; 2],
+    first: usize,
+    scale: f32,
+    sink: Option<&f32>,
+    room: &Room<V>,
+) -> f32 {
+    let (log_sum, one) = (room.log_sums[first + row], room.slopes[row * SIDE + key]);
+    let (mut sum, mut total) = (V::splat(0.0), V::splat(0.0));
+    for at in (row * SIDE..(row + 1) * SIDE).step_by(V::LANES) {
+        let weights = V::exp2(exponents::<V>(V::load(&room.weights[at..]), scale, log_sum));
+        total = V::add(total, weights);
+        sum = V::fma(weights, V::sub(V::load(&room.slopes[at..]), V::splat(one)), sum);
+    }
+    let sink = sink.map_or(0.0, |sink| (sink * LOG2_E - log_sum).exp2());
+    one + (V::sum(sum) - sink * one) / (V::sum(total) + sink)
+}
+
 /// Adds weights times their gradients to the totals of a group of rows; apart from `slopes`, so that this is as
 /// fast as it was where there are no sinks.
 #[inline(always)]
@@ -367,11 +395,11 @@ fn add_totals<V: Vector, const SIDE: usize>(
     problem: &Problem,
     room: &mut Room<V>,
 ) {
-    let scale = V::splat(problem.exponent_scale());
+    let scale = problem.exponent_scale();
     for row in group * V::PER_WORD..(group + 1) * V::PER_WORD {
-        let (log_sum, mut sum) = (V::splat(-room.log_sums[first + row]), V::splat(0.0));
+        let (log_sum, mut sum) = (room.log_sums[first + row], V::splat(0.0));
         for at in (row * SIDE..(row + 1) * SIDE).step_by(V::LANES) {
-            let weights = V::exp2(V::fma(V::load(&room.weights[at..]), scale, log_sum));
+            let weights = V::exp2(exponents::<V>(V::load(&room.weights[at..]), scale, log_sum));
             sum = V::fma(weights, V::load(&room.slopes[at..]), sum);
         }
         room.of_segment.totals[summed + row] += V::sum(sum);
@@ -383,7 +411,7 @@ fn add_totals<V: Vector, const SIDE: usize>(
 /// Closures would not be inlined here, and be compiled without the vectors' features.
 #[inline(always)]
 fn slopes<V: Vector, const SIDE: usize>(group: usize, first: usize, problem: &Problem, room: &mut Room<V>) {
-    let scale = V::splat(problem.exponent_scale());
+    let scale = problem.exponent_scale();
     for c in (0..SIDE).step_by(V::LANES) {
         let mut weights = [V::splat(0.0); MOST_PER_WORD];
         let mut slopes = weights;
@@ -391,7 +419,7 @@ fn slopes<V: Vector, const SIDE: usize>(group: usize, first: usize, problem: &Pr
             let row = group * V::PER_WORD + part;
             let (at, row) = (row * SIDE + c, first + row);
             let scores = V::load(&room.weights[at..]);
-            weights[part] = V::exp2(V::fma(scores, scale, V::splat(-room.log_sums[row])));
+            weights[part] = V::exp2(exponents::<V>(scores, scale, room.log_sums[row]));
             let slope = V::sub(V::load(&room.slopes[at..]), V::splat(room.inner[row]));
             slopes[part] = V::mul(weights[part], slope);
             if let Some(softcap) = problem.softcap {

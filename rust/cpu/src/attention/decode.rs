@@ -1,7 +1,8 @@
 //! One new token of each sequence against the keys and values that are stored of it.
 //!
 //! A unit of work is one head of keys of one sequence, with all heads of queries that read it: every key
-//! and value is read once. Sums are float32, in one order.
+//! and value is read once. Where many slots are seen it is cut into parts, which may be any threads'; their number
+//! alone decides where. Sums are float32, in one order, the parts' in theirs.
 
 use std::ops::Range;
 
@@ -9,6 +10,9 @@ use super::{BLOCK, NOTHING_SEEN};
 use crate::element::{Element, Kernel};
 use crate::team::{on_threads, Parts, Queue};
 use crate::vector::{tanh, Vector, LOG2_E};
+
+/// Slots of a part at most.
+const PART: usize = 16 * BLOCK;
 
 /// Stored keys, or values: (sequences, slots, heads, `head_dim`) in memory of any order but within a head.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +84,21 @@ impl Decoding {
         let len = self.lengths[sequence];
         self.window.map_or(0, |window| len.saturating_sub(window))..len
     }
+
+    /// Heads of keys of each sequence, in parts.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let of_sequence = |sequence| {
+            let seen = self.seen(sequence);
+            let (blocks, num) = (seen.len().div_ceil(BLOCK), seen.len().div_ceil(PART));
+            let cut = move |part| seen.end.min(seen.start + blocks * part / num * BLOCK);
+            let of_head = move |kv_head| {
+                let cut = cut.clone();
+                (0..num).map(move |part| Part { sequence, kv_head, slots: cut(part)..cut(part + 1), num })
+            };
+            (0..self.kv_heads).flat_map(of_head)
+        };
+        (0..self.lengths.len()).flat_map(of_sequence).collect()
+    }
 }
 
 /// Writes softmax(scale q kᵀ) v for queries `q` (sequences, heads, `head_dim`), shaped like them.
@@ -98,9 +117,26 @@ pub fn decode<E: Element>(
         decoding.obstacle(q.len(), [keys, values]).is_none() && q.len() == mixed.len(),
         "of another shape"
     );
-    let units = Queue::new(decoding.lengths.len() * decoding.kv_heads);
-    let pass = Pass { decoding, q, keys, values, mixed: Parts::of(mixed), units };
-    on_threads(num_threads, || E::with_vectors(Worker(&pass)));
+    let parts = decoding.parts();
+    let is_cut = parts.iter().any(|part| part.num > 1);
+    let group = decoding.heads / decoding.kv_heads;
+    let mut kept = vec![0.0; if is_cut { parts.len() * group * (decoding.head_dim + 2) } else { 0 }];
+    let (mixed, kept, queue) = (Parts::of(mixed), Parts::of(&mut kept), Queue::new(parts.len()));
+    let pass = Pass { decoding, q, keys, values, mixed, parts, kept };
+    on_threads(num_threads, || E::with_vectors(Worker(&pass, &queue)));
+    if is_cut {
+        let queue = Queue::new(pass.parts.len());
+        on_threads(num_threads, || E::with_vectors(Joiner(&pass, &queue)));
+    }
+}
+
+/// Some of the slots, or all, of one head of keys of one sequence.
+pub(super) struct Part {
+    sequence: usize,
+    kv_head: usize,
+    slots: Range<usize>,
+    /// Parts of this head, which are one behind the other.
+    num: usize,
 }
 
 struct Pass<'a, E> {
@@ -109,11 +145,16 @@ struct Pass<'a, E> {
     keys: Stored<'a, E>,
     values: Stored<'a, E>,
     mixed: Parts<'a, E>,
-    units: Queue,
+    parts: Vec<Part>,
+    /// (parts, group, `head_dim` + 2): sums, maximum and weight of heads that are cut.
+    kept: Parts<'a, f32>,
 }
 
 /// One thread's share.
-struct Worker<'a, E>(&'a Pass<'a, E>);
+struct Worker<'a, E>(&'a Pass<'a, E>, &'a Queue);
+
+/// The same of what is left to do for heads that are cut: their parts are added up.
+struct Joiner<'a, E>(&'a Pass<'a, E>, &'a Queue);
 
 /// What one head of queries has seen so far.
 struct Row<'a, E> {
@@ -126,34 +167,82 @@ struct Row<'a, E> {
 impl<E: Element> Kernel<E> for Worker<'_, E> {
     #[inline(always)]
     fn compute<V: Vector<Element = E>>(self) {
-        let kv_heads = self.0.decoding.kv_heads;
-        while let Some(unit) = self.0.units.draw() {
-            self.0.unit::<V>(unit / kv_heads, unit % kv_heads);
+        while let Some(index) = self.1.draw() {
+            self.0.part::<V>(index);
+        }
+    }
+}
+
+impl<E: Element> Kernel<E> for Joiner<'_, E> {
+    #[inline(always)]
+    fn compute<V: Vector<Element = E>>(self) {
+        while let Some(index) = self.1.draw() {
+            let part = &self.0.parts[index];
+            let is_first = part.slots.start == self.0.decoding.seen(part.sequence).start;
+            if part.num > 1 && is_first {
+                self.0.join::<V>(index);
+            }
         }
     }
 }
 
 impl<E: Element> Pass<'_, E> {
-    #[inline(always)]
-    fn unit<V: Vector<Element = E>>(&self, sequence: usize, kv_head: usize) {
+    /// Heads of queries that read the keys of a part.
+    fn heads(&self, part: &Part) -> Range<usize> {
         let group = self.decoding.heads / self.decoding.kv_heads;
-        let mut rows: Vec<Row<E>> =
-            (kv_head * group..(kv_head + 1) * group).map(|head| self.row(sequence, head)).collect();
-        let seen = self.decoding.seen(sequence);
-        for first in seen.clone().step_by(BLOCK) {
-            let slots = first..seen.end.min(first + BLOCK);
+        part.kv_head * group..(part.kv_head + 1) * group
+    }
+
+    #[inline(always)]
+    fn part<V: Vector<Element = E>>(&self, index: usize) {
+        let part = &self.parts[index];
+        let (sequence, slots) = (part.sequence, &part.slots);
+        let is_first = slots.start == self.decoding.seen(sequence).start;
+        let mut rows: Vec<Row<E>> = self.heads(part).map(|head| self.row(sequence, head, is_first)).collect();
+        for first in slots.clone().step_by(BLOCK) {
+            let slots = first..slots.end.min(first + BLOCK);
             for row in &mut rows {
-                self.block::<V>(row, sequence, kv_head, slots.clone());
+                self.block::<V>(row, sequence, part.kv_head, slots.clone());
             }
         }
-        for (i, row) in rows.iter().enumerate() {
-            self.write::<V>(row, sequence, kv_head * group + i);
+        for (i, (row, head)) in rows.iter().zip(self.heads(part)).enumerate() {
+            if part.num == 1 {
+                self.write::<V>(row, sequence, head);
+            } else {
+                let (sums, ends) = self.kept(index, i).split_at_mut(row.sums.len());
+                sums.copy_from_slice(&row.sums);
+                ends.copy_from_slice(&[row.maximum, row.weight]);
+            }
         }
     }
 
-    fn row(&self, sequence: usize, head: usize) -> Row<'_, E> {
+    /// Adds up the parts of a head, of which this is the first.
+    #[inline(always)]
+    fn join<V: Vector<Element = E>>(&self, first: usize) {
+        let part = &self.parts[first];
+        for (i, head) in self.heads(part).enumerate() {
+            let mut row = self.row(part.sequence, head, false);
+            for index in first..first + part.num {
+                row.add::<V>(self.kept(index, i));
+            }
+            self.write::<V>(&row, part.sequence, head);
+        }
+    }
+
+    /// What part `index` keeps of the head of queries that is number `i` of its group.
+    #[allow(unsafe_code)]
+    #[allow(clippy::mut_from_ref)]
+    fn kept(&self, index: usize, i: usize) -> &mut [f32] {
+        let (group, len) = (self.decoding.heads / self.decoding.kv_heads, self.decoding.head_dim + 2);
+        // Sound: a part is drawn once, and its head's first part once more when all are done.
+        unsafe { self.kept.part((index * group + i) * len, len) }
+    }
+
+    /// A head that has seen nothing yet, or its sink alone.
+    fn row(&self, sequence: usize, head: usize, with_sink: bool) -> Row<'_, E> {
         let dim = self.decoding.head_dim;
-        let exponent = self.decoding.sinks.get(head).map_or(f32::NEG_INFINITY, |sink| sink * LOG2_E);
+        let sink = self.decoding.sinks.get(head).filter(|_| with_sink);
+        let exponent = sink.map_or(f32::NEG_INFINITY, |sink| sink * LOG2_E);
         let maximum = exponent.max(NOTHING_SEEN);
         let query = &self.q[(sequence * self.decoding.heads + head) * dim..][..dim];
         Row { query, sums: vec![0.0; dim], maximum, weight: (exponent - maximum).exp2() }
@@ -215,6 +304,19 @@ impl Decoding {
 }
 
 impl<E> Row<'_, E> {
+    /// Adds sums, maximum and weight of what follows.
+    #[inline(always)]
+    fn add<V: Vector>(&mut self, kept: &[f32]) {
+        let (sums, ends) = kept.split_at(self.sums.len());
+        let maximum = self.maximum.max(ends[0]);
+        let [before, added] = [self.maximum, ends[0]].map(|x| V::exp2(V::splat(x - maximum)));
+        self.maximum = maximum;
+        self.weight = self.weight * V::greatest(before) + ends[1] * V::greatest(added);
+        for (to, from) in self.sums.chunks_exact_mut(V::LANES).zip(sums.chunks_exact(V::LANES)) {
+            V::store(V::fma(V::load(from), added, V::mul(V::load(to), before)), to);
+        }
+    }
+
     /// Exponents become weights, and what was summed so far turns to the new maximum.
     #[inline(always)]
     fn soften<V: Vector>(&mut self, exponents: &mut [f32; BLOCK]) {

@@ -110,6 +110,36 @@ fn a_new_token_is_the_last_query_of_its_document() {
 }
 
 #[test]
+fn a_long_document_is_shared_by_threads_which_change_no_bit() {
+    let lengths = [2500, 1, 1100];
+    let total = lengths.iter().sum::<usize>();
+    let inputs =
+        [(HEADS, 1), (KV_HEADS, 2), (KV_HEADS, 3)].map(|(heads, seed)| numbers(total * heads * DIM, seed));
+    for (window, sinks, parts) in
+        [(None, vec![], 2 * 6), (Some(1300), vec![0.5, -1.0, 9.0, 0.0], 2 * 5), (Some(1024), vec![], 2 * 3)]
+    {
+        let rules = Decoding { window, sinks, ..rules(&lengths) };
+        assert_eq!(rules.parts().len(), parts);
+        let [k, v] = [1, 2].map(|i| cached(&inputs[i], &lengths, 2500));
+        let strides = [KV_HEADS * 2500 * DIM, DIM, 2500 * DIM];
+        let stored = [&k, &v].map(|numbers| Stored { numbers: &numbers[..], strides });
+        let row = |end: usize| inputs[0][(end - 1) * HEADS * DIM..end * HEADS * DIM].to_vec();
+        let q: Vec<f32> = [2500, 2501, 3601].into_iter().flat_map(row).collect();
+        let by = |num_threads| {
+            let mut mixed = vec![0.0; q.len()];
+            decode(&rules, &q, stored[0], stored[1], &mut mixed, num_threads);
+            mixed
+        };
+        for (found, wanted) in by(1).iter().zip(whole(&rules, &inputs)) {
+            assert!((found - wanted).abs() < 3e-6, "{found} for {wanted} of {rules:?}");
+        }
+        for num_threads in [2, 5] {
+            assert_eq!(by(num_threads), by(1), "{num_threads} threads");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_stored_is_not_read() {
     let numbers = numbers(2 * 4 * DIM, 1);
     let stored =

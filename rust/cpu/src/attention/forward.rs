@@ -3,7 +3,7 @@
 use super::packed::{as_columns, as_row_groups, as_rows, Blocks};
 use super::problem::{own, Inputs, Problem, Unit};
 use super::share::Share;
-use super::tile::{scores, Place, Tile};
+use super::tile::{exponents, scores, Place, Tile};
 use super::{BLOCK, NOTHING_SEEN, SMALL_BLOCK};
 use crate::element::{Element, Kernel};
 use crate::product::{multiply_add, Left};
@@ -181,12 +181,11 @@ fn soften<V: Vector, const SIDE: usize>(i: usize, scale: f32, drops: bool, room:
         rescale::<V>(i, before - maximum, room);
         room.maxima[i] = maximum;
     }
-    let (factor, shift) = (V::splat(scale), V::splat(-maximum));
     let row = &room.tile[i * SIDE..][..SIDE];
     let words = &mut room.weights[i * (SIDE / V::PER_WORD)..][..SIDE / V::PER_WORD];
     let mut sum = V::splat(0.0);
     for c in (0..SIDE).step_by(V::LANES) {
-        let weight = V::exp2(V::fma(V::load(&row[c..]), factor, shift));
+        let weight = V::exp2(exponents::<V>(V::load(&row[c..]), scale, maximum));
         sum = V::add(sum, weight);
         let weight = if drops { V::mul(weight, V::load(&room.kept[i * SIDE + c..])) } else { weight };
         V::words_of_row(weight, &mut words[c / V::PER_WORD..]);

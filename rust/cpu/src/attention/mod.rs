@@ -36,5 +36,5 @@ const BLOCK: usize = 64;
 /// The same of a document that has no more: a tile of 64 would be filled up to 4,096 scores for a single one.
 const SMALL_BLOCK: usize = 16;
 
-/// Less than any score: the maximum of a row that has seen nothing yet.
-const NOTHING_SEEN: f32 = -1e30;
+/// No score is less: the maximum of a row that has seen nothing yet.
+const NOTHING_SEEN: f32 = f32::MIN;

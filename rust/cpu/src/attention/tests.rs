@@ -273,6 +273,59 @@ fn large_scores_neither_overflow_nor_hide_what_is_seen() {
     Case::<f32>::new(problem).check(100.0);
 }
 
+/// By its norm, how far what was computed is off.
+fn relative(found: &[f64], wanted: &[f64]) -> f64 {
+    let norm = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut found.iter().zip(wanted).map(|(x, y)| x - y)) / norm(&mut wanted.iter().copied())
+}
+
+#[test]
+fn scores_of_any_size_pass_on_what_is_seen_and_the_gradient_of_it() {
+    for scale in [1e4, 1e6, 1e10, 1e13, 1e32] {
+        let mut problem = problem(&[130, 1, 40], 1, 1, 16);
+        problem.scale = scale;
+        let case = Case::<f32>::new(problem);
+        let (computed, expected) = (case.computed(1), case.expected());
+        for which in [0, 3] {
+            let off = relative(&computed[which], &expected[which]);
+            assert!(off < 1e-4, "{which} off by {off} at a scale of {scale}");
+        }
+    }
+}
+
+#[test]
+fn a_query_that_sees_one_key_moves_neither() {
+    for (lens, window, softcap) in
+        [(&[1; 9][..], None, None), (&[100], Some(1), None), (&[1, 1], None, Some(2.0))]
+    {
+        let mut problem = problem(lens, 2, 1, 64);
+        (problem.window, problem.softcap) = (window, softcap);
+        for scale in [0.3, 300.0] {
+            problem.scale = scale;
+            let (float32, bf16) = (Case::<f32>::new(problem.clone()), Case::<u16>::new(problem.clone()));
+            for [_, q, k, ..] in [float32.computed(1), bf16.computed(1)] {
+                assert!(q.iter().chain(&k).all(|x| *x == 0.0), "{problem:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_few_keys_are_rounded_once() {
+    for (lens, window, sinks) in
+        [(&[300][..], Some(2), 0), (&[1; 40], None, 2), (&[2; 20], None, 0), (&[64; 3], None, 0)]
+    {
+        let mut problem = problem(lens, 1, 2, 64);
+        (problem.window, problem.sinks) = (window, vec![0.5, -1.0][..sinks].to_vec());
+        let case = Case::<u16>::new(problem);
+        let (computed, expected) = (case.computed(1), case.expected());
+        for which in [1, 2] {
+            let off = relative(&computed[which], &expected[which]);
+            assert!(off < 3e-3, "{which} off by {off} of {:?}", case.problem);
+        }
+    }
+}
+
 #[test]
 fn a_document_has_the_same_bits_wherever_it_is_packed() {
     let dim = 2 * 32;

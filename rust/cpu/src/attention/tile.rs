@@ -29,6 +29,13 @@ impl Place<'_> {
     pub fn keys<const SIDE: usize>(self) -> usize {
         rows_of::<SIDE>(self.mask.len, self.key_block)
     }
+
+    /// Which key of the block is the first that row `i` sees, if it sees none outside.
+    #[inline(always)]
+    pub fn first_of_all_seen<const SIDE: usize>(self, i: usize) -> Option<usize> {
+        let (seen, first) = (self.mask.seen(self.block * SIDE + i), self.key_block * SIDE);
+        (first <= seen.start && seen.end <= first + SIDE).then(|| seen.start - first)
+    }
 }
 
 #[inline(always)]
@@ -64,6 +71,21 @@ pub(super) fn scores<V: Vector, const SIDE: usize>(
     }
     if !place.mask.sees_all(place.block, place.key_block) {
         hide::<SIDE>(tile, place);
+    }
+}
+
+/// From here on half of a unit in the last place of an exponent may change a power by more than 3e-4.
+const LARGE_EXPONENT: f32 = 8192.0;
+
+/// Scores as exponents of 2 below that of `most`, which was rounded. Where a fused product kept what was
+/// rounded off, the greatest of large scores would be up to half a unit off 0: of 1e10 that is 512, and its
+/// power infinite or none. Rounded alike, it is 0.
+#[inline(always)]
+pub(super) fn exponents<V: Vector>(scores: V::Floats, scale: f32, most: f32) -> V::Floats {
+    if most.abs() > LARGE_EXPONENT {
+        V::sub(V::mul(scores, V::splat(scale)), V::splat(most))
+    } else {
+        V::fma(scores, V::splat(scale), V::splat(-most))
     }
 }
 

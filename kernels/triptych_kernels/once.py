@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _REFUSAL = (
-    b"an operator of triptych.ops has a gradient, but that has none of its own: a penalty "
+    b"this operator has a gradient, but that has none of its own: a penalty "
     b"on gradients needs operators of plain PyTorch"
 )
 

@@ -1,0 +1,33 @@
+"""A gradient of a kernel that has none of its own is not differentiated unsaid."""
+
+import pytest
+import torch
+
+import triptych_kernels as kernels
+
+HIDDEN = torch.linspace(-2.0, 2.0, 64).view(4, 16)
+WEIGHT, TARGETS = torch.linspace(-1.0, 1.0, 7 * 16).view(7, 16), torch.arange(4)
+OPERATORS = {
+    "attention": lambda x: kernels.attention(x[:, None], x[:, None], x[:, None]),
+    "linear_logprobs": lambda x: kernels.linear_logprobs(x, WEIGHT.to(x), _targets(x)),
+    "rms_norm": lambda x: kernels.rms_norm(x, torch.ones_like(x[0])),
+    "summed_cross_entropy": lambda x: kernels.summed_cross_entropy(
+        x, WEIGHT.to(x), _targets(x)
+    ),
+    "swiglu": lambda x: kernels.swiglu(x, x + 1.0),
+}
+
+
+def _targets(x):
+    return TARGETS.to(x.device)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_penalty_on_gradients_is_an_error(name):
+    """Below a plain sum too, whose gradient from above requires none."""
+    x = HIDDEN.to(torch.empty(0).device).requires_grad_()
+    total = OPERATORS[name](x).sum()
+    (slope,) = torch.autograd.grad(total, x, create_graph=True)
+    assert slope.isfinite().all()
+    with pytest.raises(RuntimeError, match="none of its own"):
+        (total + slope.square().sum()).backward()
