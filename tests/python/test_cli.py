@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,14 @@ raise SystemExit(cli.main({verb!r}))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr[: len(said) or None]) == (status, said)
+
+
+def test_verify_takes_a_folder_of_any_name(model_folder, tmp_path):
+    """What `--resume-at` finds is told by the name `replay`."""
+    shutil.copytree(model_folder, tmp_path / "replay")
+    command = [sys.executable, "-m", "triptych", "verify", "replay"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "replay: good\n")
 
 
 def test_verify_names_the_damaged_file(model_folder):
