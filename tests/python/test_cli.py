@@ -176,6 +176,21 @@ raise SystemExit(cli.main({verb!r}))
     assert (ended.returncode, ended.stderr[: len(said) or None]) == (status, said)
 
 
+@pytest.mark.parametrize("nobody", ["/dev/full", None])
+def test_a_stopped_command_has_its_status_where_nobody_hears_it(nobody):
+    code = """
+import os, signal
+from triptych import cli
+cli._import = lambda module: os.kill(os.getpid(), signal.SIGTERM)
+raise SystemExit(cli.main(["pretrain"]))
+"""
+    reads, writes = os.pipe()
+    os.close(reads)  # to a pipe that nobody reads any more
+    end = writes if nobody is None else os.open(nobody, os.O_WRONLY)
+    ended = subprocess.run([sys.executable, "-c", code], stderr=end, check=False)
+    assert ended.returncode == 75
+
+
 def test_verify_takes_a_folder_of_any_name(model_folder, tmp_path):
     """What `--resume-at` finds is told by the name `replay`."""
     shutil.copytree(model_folder, tmp_path / "replay")
