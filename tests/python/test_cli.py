@@ -284,6 +284,27 @@ raise SystemExit(cli.main(["doctor"]))
     assert (process.returncode, os.read(done, 100)) == (0, b"both steps")
 
 
+class Gone:
+    """What stands for a terminal whose other side has left, as of a shell in Python."""
+
+    def write(self, text):
+        raise OSError("the other side has left")
+
+    def flush(self):
+        self.write("")
+
+
+class GoneWithoutNumber(Gone):
+    def fileno(self):
+        raise io.UnsupportedOperation("fileno")
+
+
+@pytest.mark.parametrize("kind", [Gone, GoneWithoutNumber])
+def test_an_error_that_an_object_does_not_take_is_told_by_the_status(kind, monkeypatch):
+    monkeypatch.setattr("sys.stderr", kind())
+    assert cli.main(["report", "nowhere"]) == 2
+
+
 def test_a_terminal_without_the_letters_of_a_text_is_no_error(capsys, monkeypatch):
     poor = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr("sys.stdout", poor)
