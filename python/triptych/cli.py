@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any
 
@@ -89,7 +89,10 @@ def _heeding_sigterm() -> Iterator[None]:
 
 def _terminate(_: int, __: FrameType | None) -> None:
     """Ends at once: an exception aborts torch's import, and a kill costs nothing here."""
-    os.write(2, b"error[interrupted] stopped: run the same command again to go on\n")
+    with suppress(OSError):  # where nobody hears it, the status says so
+        os.write(
+            2, b"error[interrupted] stopped: run the same command again to go on\n"
+        )
     os._exit(75)
 
 

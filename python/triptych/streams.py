@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from typing import Any, TextIO, cast
 
 
@@ -53,7 +53,8 @@ class _Unfailing:
         try:
             yield
         except OSError:
-            silence(self._stream)
+            with suppress(AttributeError, OSError):  # a stream without a descriptor
+                silence(self._stream)
 
 
 def silence(stream: TextIO) -> None:

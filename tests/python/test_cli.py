@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,29 @@ raise SystemExit(cli.main({verb!r}))
     assert (ended.returncode, ended.stderr[: len(said) or None]) == (status, said)
 
 
+@pytest.mark.parametrize("nobody", ["/dev/full", None])
+def test_a_stopped_command_has_its_status_where_nobody_hears_it(nobody):
+    code = """
+import os, signal
+from triptych import cli
+cli._import = lambda module: os.kill(os.getpid(), signal.SIGTERM)
+raise SystemExit(cli.main(["pretrain"]))
+"""
+    reads, writes = os.pipe()
+    os.close(reads)  # to a pipe that nobody reads any more
+    end = writes if nobody is None else os.open(nobody, os.O_WRONLY)
+    ended = subprocess.run([sys.executable, "-c", code], stderr=end, check=False)
+    assert ended.returncode == 75
+
+
+def test_verify_takes_a_folder_of_any_name(model_folder, tmp_path):
+    """What `--resume-at` finds is told by the name `replay`."""
+    shutil.copytree(model_folder, tmp_path / "replay")
+    command = [sys.executable, "-m", "triptych", "verify", "replay"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "replay: good\n")
+
+
 def test_verify_names_the_damaged_file(model_folder):
     assert run("verify", str(model_folder)).returncode == 0
     path = model_folder / "model.safetensors"
@@ -319,6 +343,27 @@ raise SystemExit(cli.main(["doctor"]))
     )
     assert (ended.returncode, ended.stderr.count("\n")) == (5, 1)
     assert ended.stderr.startswith(told)
+
+
+class Gone:
+    """What stands for a terminal whose other side has left, as of a shell in Python."""
+
+    def write(self, text):
+        raise OSError("the other side has left")
+
+    def flush(self):
+        self.write("")
+
+
+class GoneWithoutNumber(Gone):
+    def fileno(self):
+        raise io.UnsupportedOperation("fileno")
+
+
+@pytest.mark.parametrize("kind", [Gone, GoneWithoutNumber])
+def test_an_error_that_an_object_does_not_take_is_told_by_the_status(kind, monkeypatch):
+    monkeypatch.setattr("sys.stderr", kind())
+    assert cli.main(["report", "nowhere"]) == 2
 
 
 def test_a_terminal_without_the_letters_of_a_text_is_no_error(capsys, monkeypatch):

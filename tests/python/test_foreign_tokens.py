@@ -50,6 +50,19 @@ def shards_of(folder):
     return [ids[start:end].tolist() for start, end in spans]
 
 
+def test_an_export_of_other_documents_as_long_is_not_written_over(tokenizer, tmp_path):
+    """Their indexes are the same, as wherever documents are cut to one length."""
+    for name, first in (("one", 7), ("other", 8)):
+        rows = [("0", "s", [first, 9, 10], None)]
+        write_token_shards(rows, tokenizer, tmp_path / name, 1)
+    prefix = tmp_path / "set"
+    for _ in range(2):
+        export_tokens(tmp_path / "one", prefix)
+    with pytest.raises(ConfigError, match="remove it, or choose another prefix"):
+        export_tokens(tmp_path / "other", prefix)
+    assert read_megatron(prefix)[0] == [[[7, 9, 10]]]
+
+
 def test_an_export_reads_as_megatron_reads_it_and_imports_again(tokenizer, tmp_path):
     shards, prefix = tmp_path / "shards", tmp_path / "set.v1"
     rows = [(str(n), "s", ids, None) for n, ids in enumerate(DOCUMENTS)]

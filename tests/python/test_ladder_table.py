@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from triptych.commands.pretrain import PretrainConfig
 from triptych.errors import ConfigError
 from triptych.miniseries.points import plan_points
 from triptych.miniseries.running import require_same_text, train_point
+from triptych.train.metrics import EvaluationLog
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,8 @@ def test_runs_that_were_measured_on_other_held_out_text_are_refused(
     settings = dataclasses.replace(settings, evaluation={"web": str(held)})
     for _ in range(2):
         require_same_text(tmp_path / "ladder", settings)
+    measured = EvaluationLog(tmp_path / "ladder" / "points" / "4x1-0.1")
+    measured.write({"step": 0, "bits_per_byte": {}})
     shutil.rmtree(held)
     shutil.copytree(settings.sources["web"], held)
     with pytest.raises(ConfigError, match=r"evaluation\.web: .*made anew: choose"):
@@ -65,7 +67,20 @@ def test_runs_that_were_measured_on_other_held_out_text_are_refused(
     run = dataclasses.replace(settings, output=str(tmp_path))
     with pytest.raises(ConfigError, match="made anew"):
         ladder(run)
-    assert not Path(run.output, "ladder", "points").exists()
+
+
+def test_held_out_text_that_nothing_was_measured_on_may_be_made_anew(
+    settings,  # noqa: F811
+    tmp_path,
+):
+    """As where the first run of the ladder was refused."""
+    texts = settings.evaluation["web"], settings.sources["web"]
+    held = tmp_path / "held"
+    settings = dataclasses.replace(settings, evaluation={"web": str(held)})
+    for text in texts:
+        shutil.copytree(text, held)
+        require_same_text(tmp_path / "ladder", settings)
+        shutil.rmtree(held)
 
 
 def test_a_finished_run_of_other_shards_at_the_same_path_is_refused(

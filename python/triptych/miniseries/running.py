@@ -18,12 +18,12 @@ from triptych.commands.training import RUN_FILE, Watch
 from triptych.data import TokenShards, stored_batches
 from triptych.errors import ConfigError, InputError
 from triptych.evaluate import EVAL_BATCH_TOKENS, text_bytes
-from triptych.miniseries.points import FREE, Point
+from triptych.miniseries.points import FREE, TARGET, Point
 from triptych.tokens import local_shards
 from triptych.train import checkpoint
 from triptych.train.batch import data_fingerprint
 from triptych.train.identity import DATA
-from triptych.train.metrics import EvaluationLog
+from triptych.train.metrics import EVALUATIONS, EvaluationLog
 
 HELD_OUT = "held-out.json"  # in the ladder's folder: of each set its manifest's hash
 StepWatch = Callable[[Mapping[str, Any]], None]
@@ -107,16 +107,16 @@ def train_point(point: Point, on_step: StepWatch | None = None) -> float:
 
 
 def require_same_text(folder: Path, settings: PretrainConfig) -> None:
-    """Refuses a ladder whose finished runs were measured on other held-out text.
+    """Refuses a ladder whose runs were measured on other held-out text.
 
-    What it was stands in a file of the ladder's folder, which the first call writes.
+    What it was stands in a file of the ladder's folder, written as long as none was.
 
     Raises:
         ConfigError: naming the sets that were made anew.
     """
     path = folder / HELD_OUT
     own = {name: _manifest_of(sets) for name, sets in settings.evaluation.items()}
-    if not path.is_file():
+    if not path.is_file() or not _any_measured(folder):
         folder.mkdir(parents=True, exist_ok=True)
         artefact.write_text(path, json.dumps(own, indent=2) + "\n")
         return
@@ -128,6 +128,11 @@ def require_same_text(folder: Path, settings: PretrainConfig) -> None:
             f"measured on, found that `{settings.evaluation[other[0]]}` was made anew: "
             "choose another `output`, or remove the folder to train them again"
         )
+
+
+def _any_measured(folder: Path) -> bool:
+    runs = [*folder.glob("points/*"), folder / TARGET]
+    return any((run / EVALUATIONS).is_file() for run in runs)
 
 
 def _manifest_of(folder: str) -> str:

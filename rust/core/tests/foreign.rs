@@ -186,6 +186,12 @@ fn an_export_is_written_over_itself_and_over_nothing_else() {
     }
     fs::write(&idx, &written.1).unwrap();
     assert!(export("longer", &[7, 8, 9, 10]).is_err());
+    fs::write(&bin, &written.0).unwrap();
+    for (name, ids) in [("last", [7, 8, 10]), ("first", [6, 8, 9])] {
+        assert!(export(name, &ids).is_err()); // as long, so that the index is the same
+    }
+    export("same", &[7, 8, 9]).unwrap();
+    assert_eq!((fs::read(&bin).unwrap(), fs::read(&idx).unwrap()), written);
 }
 
 #[test]

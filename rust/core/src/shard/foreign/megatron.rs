@@ -288,15 +288,33 @@ fn require_own(shards: &TokenShards, plan: &ExportPlan) -> Result<()> {
     })
 }
 
-/// Whether the index that is there says of every document what an export of `shards` would.
+/// Whether what is there says of every document, and of every id, what an export of `shards` would.
 fn is_own(shards: &TokenShards, plan: &ExportPlan) -> bool {
-    let Ok(file) = File::open(&plan.idx) else { return false };
-    let mut there = Same(BufReader::new(file));
-    write_index(shards, &mut there).is_ok() && there.0.fill_buf().is_ok_and(<[u8]>::is_empty)
+    let Ok(index) = File::open(&plan.idx) else { return false };
+    let mut there = Same(BufReader::new(index));
+    write_index(shards, &mut there).is_ok() && there.is_at_end() && has_own_ids(shards, &plan.bin)
+}
+
+/// The same of the ids alone: documents of one length have the index of any others. An export that was killed
+/// may have left none.
+fn has_own_ids(shards: &TokenShards, bin: &Path) -> bool {
+    let file = match File::open(bin) {
+        Ok(file) => file,
+        Err(error) => return error.kind() == std::io::ErrorKind::NotFound,
+    };
+    let mut there = Same(BufReader::with_capacity(1 << 20, file));
+    let all = scan_bytes(shards, &mut |bytes, _| there.write_all(bytes).map_err(Error::io("read", bin)));
+    all.is_ok() && there.is_at_end()
 }
 
 /// Takes what the file that it reads holds, and nothing else.
 struct Same(BufReader<File>);
+
+impl Same {
+    fn is_at_end(&mut self) -> bool {
+        self.0.fill_buf().is_ok_and(<[u8]>::is_empty)
+    }
+}
 
 impl Write for Same {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -352,8 +370,21 @@ fn write_ids(
     progress: &mut dyn FnMut(CopyProgress),
 ) -> Result<NewFile> {
     let content = shards.content();
-    let id_type = id_type(content.vocab_size as usize);
     let mut done = CopyProgress { total_tokens: content.num_tokens, ..CopyProgress::default() };
+    scan_bytes(shards, &mut |bytes, num_ids| {
+        file.file.write_all(bytes).map_err(Error::io("write", &file.temporary))?;
+        done.tokens += num_ids;
+        progress(done);
+        Ok(())
+    })?;
+    done.documents = content.num_documents;
+    progress(done);
+    file.fill(|_| Ok(()))
+}
+
+/// Gives all ids in order as the bytes of an export, some at a time, and how many they are.
+fn scan_bytes(shards: &TokenShards, take: &mut dyn FnMut(&[u8], u64) -> Result<()>) -> Result<()> {
+    let id_type = id_type(shards.content().vocab_size as usize);
     let mut bytes = Vec::new();
     shards.scan(&mut |ids| {
         bytes.clear();
@@ -361,14 +392,8 @@ fn write_ids(
             IdType::U16 => bytes.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes())),
             _ => bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes())), // i32 and u32 agree below 2^31
         }
-        file.file.write_all(&bytes).map_err(Error::io("write", &file.temporary))?;
-        done.tokens += ids.len() as u64;
-        progress(done);
-        Ok(())
-    })?;
-    done.documents = content.num_documents;
-    progress(done);
-    file.fill(|_| Ok(()))
+        take(&bytes, ids.len() as u64)
+    })
 }
 
 fn write_index(shards: &TokenShards, file: &mut impl Write) -> std::io::Result<()> {
