@@ -7,13 +7,15 @@ size and SHA-256 of every file, and renamed. Whoever reads it checks that list f
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,7 +80,7 @@ class Draft:
     def __init__(self, target: Path | str) -> None:
         self.target = _linked(Path(target))
         self.folder = self.folder_of(self.target)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _clear(self.folder)
         self.folder.mkdir(parents=True)
 
     def __enter__(self) -> Draft:
@@ -136,7 +138,7 @@ class Draft:
 
     def _rename(self) -> None:
         old = _doomed(self.target)
-        shutil.rmtree(old, ignore_errors=True)
+        _clear(old)
         if self.target.exists():
             self.target.rename(old)
         self.folder.rename(self.target)
@@ -150,11 +152,24 @@ def _linked(target: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Removes an artefact: its name goes first, so that it is never there in part."""
+    """Removes an artefact: its name goes first, so that it is never there in part.
+
+    Of a link, as to a larger disk, only itself goes: what it leads to is somebody's own.
+    """
     doomed = _doomed(folder)
-    shutil.rmtree(doomed, ignore_errors=True)
+    _clear(doomed)
     folder.rename(doomed)
-    shutil.rmtree(doomed)
+    if doomed.is_symlink():
+        doomed.unlink()
+    else:
+        shutil.rmtree(doomed)
+
+
+def _clear(leftover: Path) -> None:
+    """Removes what a killed run left by a temporary name, never what a link leads to."""
+    if leftover.is_symlink():
+        leftover.unlink()
+    shutil.rmtree(leftover, ignore_errors=True)
 
 
 def clear_drafts(folder: Path) -> None:
@@ -179,9 +194,9 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     """
     path = Path(folder) / FILE_NAME
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         _check_sum(path, content)
-        values = json.loads(content)
+        values = _parsed(content)
         files = {name: FileEntry(**entry) for name, entry in values["files"].items()}
         manifest = Manifest(**{**values, "files": files})
     except (FileNotFoundError, NotADirectoryError):
@@ -197,6 +212,7 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         expected = f"a manifest of format `{format}`"
         raise damaged(path, expected, repr(error)) from error
+    _require_own(path, manifest.files)
     if manifest.format != format and format.startswith(_ENGINE):
         raise ConfigError(  # as the engine says it: the name of another folder was given
             f"folder `{folder}`: expected format `{format}`, found `{manifest.format}`"
@@ -209,12 +225,21 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     return manifest
 
 
+def _require_own(path: Path, names: Iterable[str]) -> None:
+    """Refuses names that would lead out of the manifest's folder."""
+    for name in names:
+        if name in ("", "..") or "\0" in name or Path(name).name != name:
+            raise damaged(path, "names of files of its folder", f"`{name}`")
+
+
 def _check_sum(path: Path, content: bytes) -> None:
     """Checks a manifest against the sum beside it; what the engine writes has none."""
     sums = path.with_name(SUM_NAME)
-    if sums.exists() and sums.read_bytes() != (line := _sum_line(content)).encode():
-        found = sums.read_bytes().decode("ascii", "backslashreplace").strip()
-        raise damaged(path, f"`{found}`, as `{sums}` says", f"`{line.strip()}`")
+    if sums.exists() and (told := read_regular(sums)) != _sum_line(content).encode():
+        line, found = _sum_line(content), told.decode("ascii", "backslashreplace")
+        raise damaged(
+            path, f"`{found.strip():.100}`, as `{sums}` says", f"`{line.strip()}`"
+        )
 
 
 def _sum_line(content: bytes) -> str:
@@ -278,8 +303,10 @@ def write_text(path: Path, text: str, *, by_several: bool = False) -> None:
     """
     own = f"-{uuid.uuid4().hex}" if by_several else ""
     draft = path.with_name(f".tmp-{path.name}{own}")
-    with named(path):
-        draft.write_text(text, encoding="utf-8")
+    draft.unlink(missing_ok=True)
+    # Only a new file: by a link that somebody put there another one would be written.
+    with named(path), open(draft, "x", encoding="utf-8") as file:
+        file.write(text)
     draft.replace(path)
 
 
@@ -301,10 +328,30 @@ def named(path: Path) -> Iterator[None]:
         raise
 
 
+def read_regular(path: Path) -> bytes:
+    """The content of a file; a pipe or a device, which may never end, is none.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    return path.read_bytes()
+
+
+def _parsed(text: bytes) -> Any:
+    """JSON; what is nested too deeply to be read is a `ValueError` like all that is none."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nesting that is too deep") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; anything else is an `IntegrityError`."""
+    content = read_regular(path)
     try:
-        values = json.loads(path.read_bytes())
+        values = _parsed(content)
     except ValueError as error:
         raise damaged(path, "a JSON object", str(error)) from error
     if not isinstance(values, dict):
@@ -320,14 +367,14 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = read_regular(path).splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
     return [_object(path, number, line) for number, line in enumerate(whole, start=1)]
 
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(line)
+        values = _parsed(line)
     except ValueError as error:
         raise damaged(f"{path}:{number}", "a JSON object", str(error)) from error
     if not isinstance(values, dict):
@@ -350,16 +397,18 @@ def sync_file(path: Path) -> FileEntry:
 
 def _verify_file(path: Path, entry: FileEntry) -> None:
     try:
-        size = path.stat().st_size
-        if size != entry.bytes:
-            raise damaged(path, f"{entry.bytes} bytes", f"{size} bytes")
-        found = sha256_file(path)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise damaged(path, f"{entry.bytes} bytes", "no regular file")
+        if found.st_size != entry.bytes:
+            raise damaged(path, f"{entry.bytes} bytes", f"{found.st_size} bytes")
+        sha256 = sha256_file(path)
     except PermissionError:
         raise
     except OSError as error:  # of a bad sector too
         raise damaged(path, f"{entry.bytes} bytes", str(error)) from error
-    if found != entry.sha256:
-        raise damaged(path, f"SHA-256 {entry.sha256}", f"SHA-256 {found}")
+    if sha256 != entry.sha256:
+        raise damaged(path, f"SHA-256 {entry.sha256}", f"SHA-256 {sha256}")
 
 
 def _sync(path: Path) -> None:

@@ -140,16 +140,16 @@ def _quiet_where_told(ended: threading.ExceptHookArgs) -> None:
 def _explain(error: Exception) -> int:
     """Prints what is wrong and what to do, a line each."""
     from triptych import errors
-    from triptych.errors import code, exit_status
+    from triptych.errors import code, exit_status, shown
 
     known = errors.InternalError, errors.Interrupted, errors.TrainingDiverged
     expected = isinstance(error, (ValueError, OSError, *known))
     name = "" if expected else f"{type(error).__name__}: "
     hint = getattr(error, "hint", None) if expected else "add --debug for the traceback"
     message = str(error).removesuffix(f" (hint: {hint})")
-    print(f"error[{code(error)}] {name}{message}", file=sys.stderr)
+    print(f"error[{code(error)}] {name}{shown(message)}", file=sys.stderr)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        print(f"hint: {shown(hint)}", file=sys.stderr)
     return exit_status(error)
 
 

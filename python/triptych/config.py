@@ -111,6 +111,9 @@ def _read(path: Path) -> str:
 def _parse(text: str, path: str | Path | None) -> dict[str, Any]:
     try:
         table: dict[str, Any] = tomllib.loads(text)
+    except RecursionError:
+        found = "nesting that is too deep"
+        raise _at(ConfigError(f"`{path}` is not TOML: found {found}"), path) from None
     except tomllib.TOMLDecodeError as error:
         line = getattr(error, "lineno", None)  # from Python 3.14 on
         raise _at(ConfigError(f"`{path}` is not TOML: {error}"), path, line) from None
@@ -142,7 +145,7 @@ def _apply(table: dict[str, Any], override: str) -> str:
 def _scalar(raw: str) -> Any:
     try:
         return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return raw
 
 

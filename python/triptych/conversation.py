@@ -223,7 +223,7 @@ def _messages(record: dict[str, Any], key: str, where: str) -> list[Message]:
     value = record.get(key)
     if not isinstance(value, list) or not value:
         raise InputError(
-            f"{where}: `{key}`: expected a list of messages, found {value!r:.60}"
+            f"{where}: `{key}`: expected a list of messages, found {_told(value)}"
         )
     _refuse_unread(record, _UNREAD_OF_RECORDS, where)
     return [_message(item, f"{where}: `{key}[{i}]`") for i, item in enumerate(value)]
@@ -231,16 +231,35 @@ def _messages(record: dict[str, Any], key: str, where: str) -> list[Message]:
 
 def _message(item: Any, where: str) -> Message:
     if not isinstance(item, dict):
-        raise InputError(f"{where}: expected an object, found {item!r:.40}")
+        raise InputError(f"{where}: expected an object, found {_told(item)}")
     role, content = item.get("role"), item.get("content")
     if role not in ROLES:
         raise InputError(
-            f"{where}: expected a `role` of {', '.join(ROLES)}, found {role!r:.40}"
+            f"{where}: expected a `role` of {', '.join(ROLES)}, found {_told_role(role)}"
         )
     _refuse_unread(item, _UNREAD_OF_MESSAGES, where)
     if not isinstance(content, str):
-        raise InputError(f"{where}: expected a string `content`, found {content!r:.40}")
+        raise InputError(
+            f"{where}: expected a string `content`, found {_told(content)}"
+        )
     return {"role": role, "content": _text(content, where)}
+
+
+_KINDS = {str: "a text", list: "a list", dict: "an object", type(None): "none"}
+
+
+def _told(value: Any) -> str:
+    """What a value is, not what it says: no message may tell somebody's personal data."""
+    kind = _KINDS.get(type(value))
+    if kind is not None:
+        return kind
+    return str(value) if abs(value) < 1000 else "a number"
+
+
+def _told_role(role: Any) -> str:
+    """The same; a role of one word is no name of anybody, and helps to mend the file."""
+    is_word = isinstance(role, str) and len(role) <= 24 and role.isidentifier()
+    return repr(role) if is_word else _told(role)
 
 
 # What other formats keep beside the words. Without it something else would be learnt: an
@@ -267,7 +286,7 @@ def _refuse_weighed(item: Mapping[str, Any], where: str) -> None:
         if item.get(name) not in (None, 1):
             raise InputError(
                 f"{where}: `{name}`: expected 1, as every turn of the assistant is "
-                f"learnt, found {item[name]!r:.40}: leave out the key to learn the turn, "
+                f"learnt, found {_told(item[name])}: leave out the key to learn the turn, "
                 "or else the turn"
             )
 

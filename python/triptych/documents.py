@@ -18,6 +18,7 @@ import pyarrow as pa
 from triptych.errors import ConfigError, InputError, placed
 
 COMPRESSION = {".zst": "zstd", ".gz": "gzip"}
+MAX_LINE_BYTES = 128 << 20  # a line is held whole; the longest books are 10 MB
 MAX_TEXT_BYTES = 4 << 30  # of one decompressed file: a bomb stops here, memory does not
 
 
@@ -47,7 +48,7 @@ def _decoded(line: bytes, where: str) -> str:
 
 def _byte_lines(path: Path) -> Iterator[bytes]:
     parts: list[bytes] = []  # of a line that goes on, joined once however long it is
-    read = 0
+    read, number, length = 0, 1, 0
     for block in _blocks(path):
         read += len(block)
         if read > MAX_TEXT_BYTES:
@@ -56,9 +57,14 @@ def _byte_lines(path: Path) -> Iterator[bytes]:
             )
         head, *others = block.split(b"\n")
         parts.append(head)
+        length += len(head)
+        if length > MAX_LINE_BYTES:
+            raise InputError(
+                f"{path}:{number}: expected a line of at most {MAX_LINE_BYTES} bytes"
+            )
         for line in others:
             yield b"".join(parts)
-            parts = [line]
+            parts, number, length = [line], number + 1, len(line)
     yield b"".join(parts)
 
 

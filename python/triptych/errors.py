@@ -9,6 +9,7 @@ fault of triptych itself is `InternalError`. Each has `file`, `line` (from 1), `
 from __future__ import annotations
 
 import errno
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = [
     "code",
     "exit_status",
     "placed",
+    "shown",
 ]
 
 
@@ -94,6 +96,27 @@ def escaped(error: UnicodeEncodeError) -> str:
     """The characters that are no text, the first few, as escapes that any terminal shows."""
     found = error.object[error.start : error.end].encode("ascii", "backslashreplace")
     return f"{found.decode():.24}"
+
+
+# Marks that turn text around, behind which a name can look like another one.
+_TURNING = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+
+
+def shown(text: object) -> str:
+    r"""A text with what a terminal would obey, as foreign names may hold, as `\x1b`."""
+    return "".join(c if _is_plain(c) else _escape(c) for c in str(text))
+
+
+def _is_plain(char: str) -> bool:
+    return char in "\n\t" or not (
+        unicodedata.category(char) == "Cc" or char in _TURNING
+    )
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 # What a system says where there is no more room: on the disk, for a user, in a file.

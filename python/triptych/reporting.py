@@ -7,12 +7,13 @@ escaped, and a content security policy forbids the rest.
 from __future__ import annotations
 
 import html
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from triptych.artefact import damaged, read_json_lines
 
 WIDTH, HEIGHT, MARGIN = 720, 240, 48
 COLORS = ("#1f6f8b", "#c8553d", "#588157", "#7b5ea7", "#8d6e63", "#333333")
@@ -143,10 +144,8 @@ class _Scale:
 
     def __init__(self, points: Sequence[tuple[float, float]]) -> None:
         xs, ys = zip(*points, strict=True)
-        self.x0: float = min(xs)
-        self.x1: float = max(*xs, self.x0 + 1e-9)
-        self.y0: float = min(ys)
-        self.y1: float = max(*ys, self.y0 + 1e-9)
+        self.x0, self.x1 = _band(xs)
+        self.y0, self.y1 = _band(ys)
 
     def x(self, value: float) -> float:
         share = (value - self.x0) / (self.x1 - self.x0)
@@ -177,6 +176,12 @@ class _Scale:
         )
 
 
+def _band(values: Sequence[float]) -> tuple[float, float]:
+    """The least and the largest, apart also where all are one number of any size."""
+    low = min(values)
+    return low, max(*values, low + 1e-9, math.nextafter(low, math.inf))
+
+
 def _curve(curve: Series, index: int, scale: _Scale) -> str:
     color = COLORS[index % len(COLORS)]
     path = " ".join(f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in curve.points)
@@ -191,16 +196,22 @@ def _curve(curve: Series, index: int, scale: _Scale) -> str:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a line cut by a kill is left out."""
-    if not path.is_file():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    """The records of a `metrics.jsonl`; a line cut by a kill is left out.
+
+    Raises:
+        IntegrityError: a line is no object with a number as its `step`; it is named.
+    """
+    records = read_json_lines(path)
+    for number, record in enumerate(records, start=1):
+        if not is_number(record.get("step")):
+            found = f"{record.get('step')!r:.40}"
+            raise damaged(f"{path}:{number}", "a number as `step`", found)
     return records
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is one that a curve can show; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def curve(
@@ -209,6 +220,14 @@ def curve(
     """The values of `key` over `step`; null, as of a loss that was NaN, is left out."""
     values = [(r["step"], r.get(key)) for r in records]
     points = [
-        (float(step), float(value)) for step, value in values if value is not None
+        (_float(step), _float(value)) for step, value in values if is_number(value)
     ]
     return Series(name or key, points)
+
+
+def _float(value: Any) -> float:
+    """A number; infinite for an integer that is beyond all that a curve shows."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -72,6 +72,7 @@ FAULTS = [
     ("name = 'x'\ninner = 3\n", ["inner: expected a table, found int 3"]),
     ("name = 'x'\n[weights]\na = 'b'\n", ["weights.a: expected float, found str"]),
     ("name = 'x\n", ["is not TOML"]),
+    (f"name = {'[' * 9999}{']' * 9999}\n", ["is not TOML: found nesting"]),
 ]
 
 

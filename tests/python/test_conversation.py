@@ -102,7 +102,7 @@ def test_the_exported_template_refuses_an_unknown_role(model_folder):
 # (record, what the message must say)
 BAD_CONVERSATIONS = [
     ({"messages": []}, "`messages`: expected a list of messages"),
-    ({"text": "x"}, "`messages`: expected a list of messages, found None"),
+    ({"text": "x"}, "`messages`: expected a list of messages, found none"),
     (
         {"messages": [{"role": "tool", "content": "x"}]},
         "`messages[0]`: expected a `role`",
@@ -111,10 +111,10 @@ BAD_CONVERSATIONS = [
         {"messages": [{"role": "user", "content": 3}]},
         "`messages[0]`: expected a string `content`, found 3",
     ),
-    ({"messages": ["x"]}, "`messages[0]`: expected an object, found 'x'"),
+    ({"messages": ["x"]}, "`messages[0]`: expected an object, found a text"),
     (
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
-        "`messages[0]`: expected a string `content`, found [{'type'",
+        "`messages[0]`: expected a string `content`, found a list",
     ),
     (
         {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]},
@@ -163,6 +163,29 @@ def test_a_bad_conversation_is_named_by_file_and_line(tmp_path, record, message)
     assert str(caught.value).startswith(f"{path}:3: ")
     assert message in str(caught.value)
     assert (caught.value.file, caught.value.line) == (str(path), 3)
+
+
+SECRET = "joe@example.com"
+SECRETIVE = [
+    {"messages": SECRET},
+    {"messages": [SECRET]},
+    {"messages": [{"role": f"user {SECRET}", "content": "x"}]},
+    {"messages": [{"role": [SECRET], "content": "x"}]},
+    {"messages": [{"role": "user", "content": {"text": SECRET}}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": SECRET}]}]},
+    {"messages": [{"role": "assistant", "content": "x", "weight": SECRET}]},
+    {"messages": [{"role": "user", "content": 4915112345678}]},
+]
+
+
+@pytest.mark.parametrize("record", SECRETIVE)
+def test_a_bad_conversation_is_named_without_what_somebody_said(tmp_path, record):
+    path = tmp_path / "chat.jsonl"
+    path.write_text(json.dumps(record) + "\n")
+    with pytest.raises(InputError, match="expected") as caught:
+        list(read_conversations([path]))
+    assert SECRET[:3] not in str(caught.value).removeprefix(str(path))
+    assert "4915112345678" not in str(caught.value)
 
 
 def test_keys_without_a_value_are_as_absent_ones(tmp_path):

@@ -33,6 +33,18 @@ def test_a_line_takes_time_by_its_length_and_not_by_its_square(monkeypatch):
     assert time.process_time() - start < 5.0
 
 
+def test_a_line_that_never_ends_is_named_before_memory_does(monkeypatch):
+    monkeypatch.setattr(documents, "MAX_LINE_BYTES", 5000)
+    blocks = [b"{}\n" + b"x" * 1021, *[b"x" * 1024] * 20]
+    monkeypatch.setattr(documents, "_blocks", lambda path: iter(blocks))
+    with pytest.raises(
+        InputError, match=r"a\.jsonl:2: expected a line of at most 5000"
+    ):
+        list(documents._byte_lines("a.jsonl"))
+    blocks[:] = [b"x" * 1000 + b"\n"] * 20
+    assert len(list(documents._byte_lines("a.jsonl"))) == 21
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path):
     marked = b"\xef\xbb\xbf" + json.dumps({"text": "a\ufeff"}).encode() + b"\n{}\n"
     (tmp_path / "0.jsonl").write_bytes(marked)

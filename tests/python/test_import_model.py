@@ -70,6 +70,22 @@ def test_the_command_imports_and_says_where(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "out")]) == 0
 
 
+def test_code_of_a_folder_is_not_run_and_nobody_is_asked_to(tmp_path, monkeypatch):
+    source = foreign_folder(tmp_path / "source", "llama")
+    canary = tmp_path / "canary"
+    (source / "evil.py").write_text(f"open({str(canary)!r}, 'w')\nclass Evil: pass\n")
+    rewrite(
+        source / "tokenizer_config.json",
+        {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"},
+    )
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda text="": asked.append(text) or "y")
+    with pytest.raises(IntegrityError, match="expected a tokenizer that transformers"):
+        import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
+    assert not asked
+    assert not canary.exists()
+
+
 def rewrite(path, changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 

@@ -268,6 +268,28 @@ def test_the_command_prints_the_plan_and_writes_nothing(folder, capsys):
     assert plan["totals"]["seconds"] is None
 
 
+def test_names_in_brackets_and_what_steers_a_terminal_are_text_in_a_plan(
+    folder, tmp_path, capsys
+):
+    text = (folder / "run.toml").read_text()
+    path = tmp_path / "run.toml"
+    path.write_text(
+        text.replace('"short"', '"[/red]:x:"').replace('"long"', r'"\u202e"')
+    )
+    assert main(["plan", "--config", str(path), "--no-measure"]) == 0
+    said = capsys.readouterr().out
+    assert "[/red]:x:" in said
+    assert r"\u202e" in said
+
+
+def test_a_model_beyond_all_numbers_is_refused_by_its_size(folder, capsys):
+    command = ["plan", "--config", str(folder / "run.toml"), "--no-measure"]
+    assert main([*command, "--set", f"model.hidden_size={10**9}"]) == 2
+    assert (
+        "expected at most 1,000,000,000,000,000 parameters" in capsys.readouterr().err
+    )
+
+
 def test_a_run_that_cannot_start_says_why(settings):
     import dataclasses
 

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from triptych.commands.report import ReportConfig, report
+from triptych.errors import IntegrityError
 from triptych.reporting import Section, Series, Table, chart, page, read_metrics
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -35,6 +36,12 @@ def test_a_curve_leaves_out_what_is_not_finite_and_an_empty_one_says_so():
     drawn = chart([Series("loss", [(0, 1.0), (1, float("nan")), (2, 0.5)])], "step")
     assert drawn.count(",") == 2
     assert "No points" in chart([Series("loss", [])], "step")
+
+
+@pytest.mark.parametrize("value", [0.0, 5e7, 1e18, -3e9, 1.7e308])
+def test_a_flat_curve_is_drawn_however_large_its_number_is(value):
+    assert "polyline" in chart([Series("memory", [(1, value), (2, value)])], "step")
+    assert "polyline" in chart([Series("memory", [(abs(value), 1.0)])], "step")
 
 
 def test_a_metrics_line_cut_by_a_kill_is_left_out(tmp_path):
@@ -79,3 +86,55 @@ def test_a_report_shows_what_held_out_sets_cost_and_which_were_forgotten(tmp_pat
         ["second", "12", "2.5", "–", "web"],
         ["third", "20", "1.9", "3.1", "code"],
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["5", "[1]", '{"loss": 2.0}', '{"step": "a"}', "[" * 100_000, '{"step": 1, "x": '],
+)
+def test_a_line_of_metrics_that_no_run_writes_is_named(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 2.0}}\n{line}\n')
+    with pytest.raises(IntegrityError, match=r"metrics\.jsonl:2` is damaged"):
+        report(ReportConfig(folder=str(tmp_path)))
+
+
+def test_numbers_that_no_curve_can_show_are_left_out(tmp_path):
+    lines = [
+        f'{{"step": {10**400}, "loss": 2.0}}',
+        f'{{"step": 2, "loss": {10**400}}}',
+        '{"step": 3, "loss": "low"}',
+        '{"step": 4, "loss": 1.0}',
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    written = report(ReportConfig(folder=str(tmp_path))).read_text()
+    assert written.split("points='")[1].split("'")[0].count(",") == 1
+
+
+@pytest.mark.parametrize("bits", ["5", '{"a": "x"}', "null"])
+def test_held_out_sets_without_numbers_are_named(tmp_path, bits):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    line = f'{{"stage": "a", "step": 1, "bits_per_byte": {bits}}}\n'
+    (tmp_path / "evaluations.jsonl").write_text(line)
+    with pytest.raises(IntegrityError, match=r"evaluations\.jsonl:1` is damaged"):
+        report(ReportConfig(folder=str(tmp_path)))
+
+
+@pytest.mark.parametrize("text", ["{}", '{"text-initial": {"all": 0}}', "[" * 99_999])
+def test_results_that_no_demo_writes_are_named(tmp_path, text):
+    (tmp_path / "results.json").write_text(text)
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "ledger.json").write_text('{"files": []}')
+    with pytest.raises(IntegrityError, match=r"results\.json` is damaged"):
+        report(ReportConfig(folder=str(tmp_path)))
+
+
+def test_a_report_is_written_into_its_folder_and_not_where_a_link_leads(tmp_path):
+    run, mine = tmp_path / "run", tmp_path / "mine.txt"
+    run.mkdir()
+    mine.write_text("dear")
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    for name in ("report.html", ".tmp-report.html"):
+        (run / name).symlink_to(mine)
+    written = report(ReportConfig(folder=str(run)))
+    assert mine.read_text() == "dear"
+    assert "<h2>loss</h2>" in written.read_text()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from triptych.conversation import Message, render, require_markers
 from triptych.device import DeviceName
-from triptych.errors import ConfigError, InputError
+from triptych.errors import ConfigError, InputError, shown
 from triptych.generation import Sampling, stream
 from triptych.language_model import (
     LanguageModel,
@@ -190,7 +190,7 @@ def chat(config: ChatConfig) -> None:
         except (ConfigError, InputError) as error:
             if not interactive:
                 raise
-            print(error)  # a person can say it in fewer words
+            print(shown(error))  # a person can say it in fewer words
 
 
 def _answer(session: Session, line: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from triptych.data import TokenShards, require_same_tokenizer
 from triptych.device import DeviceName
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, shown
 from triptych.evaluate import ALL, NO_SOURCE, source_losses
 from triptych.language_model import load_model, use_threads
 from triptych.train.health import finite
@@ -116,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
     for name, row in result.items():
         nats, tokens = row.get("nats_per_token"), row.get("tokens")
         right = f"{nats:>12.4f}{tokens:>12,}" if nats is not None else ""
-        print(f"{name:<24}{row['bits_per_byte']:>12.4f}{right}")
+        print(f"{shown(name):<24}{row['bits_per_byte']:>12.4f}{right}")
     return 0
 
 

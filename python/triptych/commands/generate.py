@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from triptych.device import DeviceName
+from triptych.errors import shown
 from triptych.language_model import load_model, use_threads
 
 
@@ -66,11 +67,13 @@ def run(options: argparse.Namespace) -> int:
             device=options.device,
         )
     )
+    # A model must not steer the terminal; a pipe gets what it said.
+    spoken = shown if sys.stdout.isatty() else str
     for prompt, completion in zip(prompts, completions, strict=True):
         record = {"prompt": prompt, "completion": completion, "seed": options.seed}
         print(
             json.dumps(record, ensure_ascii=False)
             if options.json
-            else prompt + completion
+            else spoken(prompt + completion)
         )
     return 0

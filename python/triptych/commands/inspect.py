@@ -14,7 +14,7 @@ from triptych._core import Order
 from triptych.commands.pretrain import order, settings_of
 from triptych.commands.shell import StepProgress
 from triptych.data import OrderedRows
-from triptych.errors import ConfigError, IntegrityError
+from triptych.errors import ConfigError, IntegrityError, shown
 from triptych.model.huggingface import CHECKPOINT_FORMAT
 from triptych.train import checkpoint
 from triptych.train.incidents import IncidentLog
@@ -156,8 +156,8 @@ def run(options: argparse.Namespace) -> int:
     for number, row in enumerate(found["rows"]):
         for segment in row:
             print(
-                f"{number:>5}  {segment['source']:<16} {segment['start']:>8} "
-                f"{segment['length']:>6}  {segment['id']}"
+                f"{number:>5}  {shown(segment['source']):<16} {segment['start']:>8} "
+                f"{segment['length']:>6}  {shown(segment['id'])}"
             )
     if options.verify:
         print(

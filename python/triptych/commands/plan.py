@@ -13,7 +13,7 @@ from rich.table import Table
 from triptych import config
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.shell import Output
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, shown
 from triptych.planner import Machine, Plan, plan_run
 from triptych.planner.planning import has_data
 from triptych.planner.probe import measure
@@ -74,15 +74,15 @@ def show(plan: Plan, console: Console) -> None:
     console.print(_rows("law", plan.laws))
     console.print(_rows("advice", plan.hyperparameters))
     for sentence in plan.warnings:
-        console.print(f"warning: {sentence}", style="yellow")
+        console.print(f"warning: {shown(sentence)}", style="yellow")
 
 
 def _memory(parts: dict[str, float]) -> str:
     """A sentence; parts that the run does not have are left out."""
-    shown = [
+    each = [
         f"{name} {mib:,.0f}" for name, mib in parts.items() if mib and name != "all"
     ]
-    return f"memory: {parts['all']:,.0f} MiB = {' + '.join(shown)}"
+    return f"memory: {parts['all']:,.0f} MiB = {' + '.join(each)}"
 
 
 def _measured(measured: dict[str, float]) -> str:
@@ -99,7 +99,7 @@ def _stages(plan: Plan) -> Table:
     for stage in [*plan.stages, totals]:
         price = stage["price"]
         table.add_row(
-            stage["name"],
+            shown(stage["name"]),
             f"{stage['steps']:,}",
             f"{stage['slots']:,}",
             f"{stage['flops']:.3g}",

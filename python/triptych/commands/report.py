@@ -7,10 +7,19 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from triptych.artefact import damaged, read_json, write_text
 from triptych.errors import ConfigError
 from triptych.quickstart.results import write_report
-from triptych.reporting import Section, Table, curve, page, read_metrics
+from triptych.reporting import (
+    Section,
+    Table,
+    curve,
+    is_number,
+    page,
+    read_metrics,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +38,12 @@ def report(settings: ReportConfig) -> Path:
 
     Raises:
         ConfigError: if the folder holds neither.
+        IntegrityError: a file of it is not as a run writes it.
     """
     folder = Path(settings.folder)
     results = folder / "results.json"
     if results.is_file():
-        return write_report(folder, json.loads(results.read_text(encoding="utf-8")))
+        return write_report(folder, read_json(results))
     metrics = read_metrics(folder / "metrics.jsonl")
     if not metrics:
         raise ConfigError(
@@ -42,7 +52,7 @@ def report(settings: ReportConfig) -> Path:
     path = folder / "report.html"
     sections = [*_held_out(folder), *_sections(metrics)]
     text = page(f"triptych run: {folder.name}", sections)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 
@@ -51,7 +61,7 @@ def _held_out(folder: Path) -> list[Section]:
 
     Of a set that costs more than it did before, something was forgotten.
     """
-    lines = read_metrics(folder / "evaluations.jsonl")
+    lines = _evaluations(folder / "evaluations.jsonl")
     if not lines:
         return []
     names = list(dict.fromkeys(x for line in lines for x in line["bits_per_byte"]))
@@ -68,17 +78,25 @@ def _held_out(folder: Path) -> list[Section]:
     return [Section(title=title, table=table)]
 
 
+def _evaluations(path: Path) -> list[dict[str, Any]]:
+    """The lines of held-out sets, each with its bits a byte: numbers, or null."""
+    lines = read_metrics(path)
+    for number, line in enumerate(lines, start=1):
+        bits = line.get("bits_per_byte")
+        known = bits.values() if isinstance(bits, dict) else ["none"]
+        if "stage" not in line or not all(x is None or is_number(x) for x in known):
+            expected = "`stage`, `step` and numbers as `bits_per_byte`"
+            raise damaged(f"{path}:{number}", expected, f"{line!r:.80}")
+    return lines
+
+
 def _sections(metrics: list[dict[str, float]]) -> list[Section]:
     # Of all steps: the last one may lack a number, as a loss that was not finite.
-    numbers = (key for line in metrics for key in line if _is_curve(line[key]))
+    numbers = (key for line in metrics for key in line if is_number(line[key]))
     keys = [key for key in dict.fromkeys(numbers) if key != "step"]
     return [
         Section(title=key, curves=[curve(metrics, key)], axis="step") for key in keys
     ]
-
-
-def _is_curve(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -57,7 +57,13 @@ def finish(
 
 
 class Output(Console):
-    """Standard output; a reader that has had enough is no failure, as elsewhere."""
+    """Standard output; a reader that has had enough is no failure, as elsewhere.
+
+    What stands in brackets or between colons is text, as in names of stages and sources.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, emoji=False)
 
     def on_broken_pipe(self) -> None:
         """Leaves it to the command line, which knows what to do."""

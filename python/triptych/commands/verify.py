@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych import artefact
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, shown
 
 # Folders that are a checkpoint by their name, also without a manifest.
 _CHECKPOINT = re.compile(r"(abandoned-)?step-[0-9]+")
@@ -99,7 +99,7 @@ def _state(folder: Path) -> str:
     try:
         if not path.exists():
             raise artefact.damaged(path, "a manifest", "no such file")
-        format = artefact.read_json(path).get("format", "")
+        format = str(artefact.read_json(path).get("format", ""))
         artefact.require_named(folder, artefact.verify(folder, format))
     except (ValueError, OSError) as error:
         return str(error)
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(found))
     else:
         for folder, state in found.items():
-            print(f"{folder}: {_said(state)}")
+            print(shown(f"{folder}: {_said(state)}"))
     return status
 
 

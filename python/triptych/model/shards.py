@@ -16,7 +16,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -156,33 +157,51 @@ class Shards:
         stored = self.tensors[name]
         shape = stored.shape if shape is None else tuple(shape)
         offset = (0,) * len(shape) if offset is None else tuple(offset)
-        result = torch.empty(shape, dtype=_DTYPES[stored.dtype])
-        found = 0
-        for box in stored.boxes:
-            overlap = box.overlap(offset, shape)
-            if overlap is not None:
-                part = self._part(box.file, name, overlap[0])
-                result[overlap[1]] = part
-                found += part.numel()
+        overlaps = [(box, box.overlap(offset, shape)) for box in stored.boxes]
+        parts = [(box, both) for box, both in overlaps if both is not None]
+        # Before there is memory for them: an index can promise any size.
+        found = sum(self._held(box, name, both[1]) for box, both in parts)
+        path, expected = self.folder / INDEX, f"{math.prod(shape)} numbers"
         if found != math.prod(shape):
-            path, expected = self.folder / INDEX, f"{math.prod(shape)} numbers"
             raise damaged(path, f"{expected} of `{name}` at {offset}", f"{found}")
+        result = torch.empty(shape, dtype=_DTYPES[stored.dtype])
+        seen = torch.zeros(shape if len(parts) > 1 else (), dtype=torch.bool)
+        for box, (own, theirs) in parts:
+            if len(parts) > 1 and seen[theirs].any():
+                raise damaged(path, f"{expected} of `{name}`, each once", "some twice")
+            seen[theirs if len(parts) > 1 else ...] = True
+            result[theirs] = self._part(box.file, name, own)
         return result
 
     def all(self) -> dict[str, Tensor]:
         """Every tensor, whole."""
         return {name: self.read(name) for name in self.tensors}
 
+    def _held(self, box: Box, name: str, slices: tuple[slice, ...]) -> int:
+        """Numbers of a part, once the file is known to hold its box."""
+        with self._opened(box.file, name) as file:
+            shape = tuple(file.get_slice(name).get_shape())
+        if shape != box.shape:
+            path = self.folder / Path(box.file).name
+            raise damaged(path, f"`{name}` of shape {box.shape}", f"shape {shape}")
+        return math.prod(x.stop - x.start for x in slices)
+
     def _part(self, file: str, name: str, slices: tuple[slice, ...]) -> Tensor:
+        with self._opened(file, name) as opened:
+            if not slices:
+                whole: Tensor = opened.get_tensor(name)
+                return whole
+            part: Tensor = opened.get_slice(name)[slices]
+            return part
+
+    @contextmanager
+    def _opened(self, file: str, name: str) -> Iterator[Any]:
+        """A file, kept open; what it says of `name` within is an `IntegrityError`."""
         path = self.folder / Path(file).name
         try:
             if file not in self._open:
                 self._open[file] = safe_open(path, framework="pt")
-            if not slices:
-                whole: Tensor = self._open[file].get_tensor(name)
-                return whole
-            part: Tensor = self._open[file].get_slice(name)[slices]
-            return part
+            yield self._open[file]
         except (SafetensorError, OSError) as error:
             raise damaged(
                 path, f"a safetensors file with `{name}`", str(error)

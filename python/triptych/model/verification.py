@@ -189,7 +189,7 @@ def transformers_model(folder: Path) -> Any:
     try:
         with _without_bars():
             twin: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32
+                folder, dtype=torch.float32, trust_remote_code=False
             )
     except Exception as error:  # of any kind: what it checks raises errors of its own
         raise IntegrityError(
@@ -242,15 +242,17 @@ def _verify_tokenizer(folder: Path, wanted: Wanted) -> dict[str, Any]:
 
 
 def _transformers_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder as transformers reads it.
+    """The tokenizer of a folder as transformers reads it, without code of the folder's.
+
+    Told nothing, transformers asks on the terminal whether to run that.
 
     Raises:
-        IntegrityError: it does not read one there.
+        IntegrityError: it does not read one there, or only with such code.
     """
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # as of a model
         raise IntegrityError(
             f"`{folder}`: expected a tokenizer that transformers reads, found "

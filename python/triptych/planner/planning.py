@@ -24,6 +24,8 @@ from triptych.train.precision import Precision
 
 # Llama 3, section 3.3.4: 466 interruptions in 54 days of 16,384 GPUs.
 HOURS_BETWEEN_FAILURES = 54 * 24 * 16_384 / 466
+# Beyond any model's; numbers of bytes would not fit into torch's.
+MAX_PARAMETERS = 10**15
 # A common share of the peak of one H100 at 350M to 1B parameters; to be given better.
 ASSUMED_MFU = 0.4
 
@@ -97,8 +99,17 @@ class Plan:
 def plan_run(
     settings: PretrainConfig, machine: Machine | None = None, probe: Probe | None = None
 ) -> Plan:
-    """Plans a run for a named machine, or by the steps measured here, or without time."""
+    """Plans a run for a named machine, or by the steps measured here, or without time.
+
+    Raises:
+        ConfigError: the model is larger than any.
+    """
     model = settings.model.model_config(Tokenizer.from_file(settings.tokenizer))
+    if model.num_parameters() > MAX_PARAMETERS:
+        raise ConfigError(
+            f"model: expected at most {MAX_PARAMETERS:,} parameters, found "
+            f"{model.num_parameters():,}"
+        )
     report = order(settings).report() if has_data(settings) else None
     here = libraries_here(settings)
     stages = [_stage(model, stage, settings) for stage in settings.stages]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from triptych.artefact import damaged, read_json, write_text
 from triptych.curriculum import TrainingStage
 from triptych.recipes import SOURCES
 from triptych.reporting import Section, Table, curve, page, read_metrics, show
@@ -79,12 +79,18 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def write_report(output: Path, results: Mapping[str, Any]) -> Path:
-    """Writes `report.html` from what stands in the run's folder."""
+    """Writes `report.html` from what stands in the run's folder.
+
+    Raises:
+        IntegrityError: what stands there is not as a demo writes it.
+    """
     path = output / "report.html"
-    path.write_text(
-        page(f"triptych demo: {output.name}", list(_sections(output, results))),
-        encoding="utf-8",
-    )
+    try:
+        text = page(f"triptych demo: {output.name}", list(_sections(output, results)))
+    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        expected = "the results of a demo, with its folders beside them"
+        raise damaged(output / "results.json", expected, repr(error)) from error
+    write_text(path, text)
     return path
 
 
@@ -116,9 +122,7 @@ def _sections(output: Path, results: Mapping[str, Any]) -> Iterable[Section]:
 
 
 def _preparation(output: Path) -> Section:
-    ledger = json.loads(
-        (output / "documents" / "ledger.json").read_text(encoding="utf-8")
-    )
+    ledger = read_json(output / "documents" / "ledger.json")
     names = ("read", "kept", "duplicates", "quarantined")
     reasons = sorted(
         {reason for file in ledger["files"] for reason in file["rejected"]}

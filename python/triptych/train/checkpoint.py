@@ -32,7 +32,7 @@ from triptych.artefact import (
     verify,
     write_json,
 )
-from triptych.errors import ConfigError, IntegrityError
+from triptych.errors import ConfigError, IntegrityError, shown
 from triptych.model.config import ModelConfig
 from triptych.model.huggingface import (
     CHECKPOINT_FORMAT,
@@ -331,7 +331,7 @@ def whole(folder: Path) -> Iterator[Path]:
         try:
             require_named(candidate, verify(candidate, CHECKPOINT_FORMAT))
         except (IntegrityError, ConfigError) as error:
-            logger.warning("checkpoint passed over: %s", error)
+            logger.warning("checkpoint passed over: %s", shown(error))
             failures.append(error)
         else:
             yield candidate

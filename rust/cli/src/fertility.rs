@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use triptych_core::tokenize::{Fertility, TextCount};
 
+use crate::outcome;
+
 /// The report for a person; sources and languages with the most text first.
 pub(crate) fn table(fertility: &Fertility) -> String {
     let mut lines = vec![format!(
@@ -28,7 +30,12 @@ fn rows<'t>(head: &'t str, table: &'t BTreeMap<String, TextCount>) -> impl Itera
     let shown = counts.into_iter().take(MAX_ROWS);
     let left_out = table.len().saturating_sub(MAX_ROWS);
     let last = (left_out > 0).then(|| format!("  and {left_out} more: `--json` lists all"));
-    shown.map(move |(name, count)| row(&format!("{head} {name}"), count)).chain(last)
+    shown.map(move |(name, count)| row(&format!("{head} {}", one_line(name)), count)).chain(last)
+}
+
+/// A name that documents gave, as a terminal may show it within a row.
+fn one_line(name: &str) -> String {
+    outcome::shown(name).replace(['\n', '\t'], " ")
 }
 
 fn shortened(name: &str) -> String {
@@ -58,12 +65,18 @@ mod tests {
     fn a_long_name_shows_its_end_and_columns_stay_aligned() {
         let count = TextCount { documents: 1, bytes: 8, words: 2, tokens: 4 };
         let mut fertility = Fertility { total: count, ..Fertility::default() };
-        for name in ["web".to_owned(), "a/very/long/path".repeat(9) + "é.md", String::new()] {
+        for name in [
+            "web".to_owned(),
+            "a/very/long/path".repeat(9) + "é.md",
+            "\u{1b}[2J\n\u{202e}".to_owned(),
+            String::new(),
+        ] {
             fertility.sources.insert(name, count);
         }
         let table = table(&fertility);
         let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
         assert!(table.contains("pathé.md ") && table.contains("2.000") && table.contains('…'), "{table}");
+        assert!(!table.contains(['\u{1b}', '\u{202e}']), "{table}");
     }
 }

@@ -26,13 +26,21 @@ pub(crate) fn failed(error: &Error) -> u8 {
 
 /// A text with what a terminal would obey, as the ids and names that others gave may hold, written out.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
-    let is_obeyed = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
     if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
     }
     let shown =
         |char: char| if is_obeyed(char) { char.escape_unicode().to_string() } else { char.to_string() };
     Cow::Owned(text.chars().map(shown).collect())
+}
+
+/// Whether a terminal acts on a character instead of showing it: controls, and marks that turn text around.
+fn is_obeyed(char: char) -> bool {
+    match char {
+        '\n' | '\t' => false,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        _ => char.is_control(),
+    }
 }
 
 /// Prints a line on standard output; gives `status`, or 1 if that fails.
@@ -45,5 +53,23 @@ pub(crate) fn print_line(line: &str, status: u8) -> u8 {
             1
         }
         _ => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        let cases = [
+            ("a\tb\nc é", "a\tb\nc é"),
+            ("\u{1b}[2J\r\u{7}", "\\u{1b}[2J\\u{d}\\u{7}"),
+            ("\u{9b}2J", "\\u{9b}2J"),
+            ("txt.\u{202e}gpj\u{2066}", "txt.\\u{202e}gpj\\u{2066}"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(shown(text), expected);
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -44,8 +45,9 @@ impl Draft {
     pub fn resume(target: &Path) -> Result<Self> {
         let target = place_of(target)?;
         let folder = target.with_file_name(format!(".tmp-{}", file_name(&target)));
-        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        make(&folder, &target)?;
         let lock = lock(&folder, &target)?;
+        remove_links(&folder)?;
         Ok(Self { target, folder, keeps: Cell::new(false), known: RefCell::default(), _lock: lock })
     }
 
@@ -182,6 +184,38 @@ fn is_mount(_: &Path) -> bool {
     false
 }
 
+/// Makes the folder of a draft, or takes what a killed run has left of it.
+///
+/// Never what a link leads to: whoever can write beside the output would choose the folder that is cleared.
+fn make(folder: &Path, target: &Path) -> Result<()> {
+    if let Some(around) = folder.parent() {
+        fs::create_dir_all(around).map_err(Error::io("create", around))?;
+    }
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(Error::io("create", folder)(error)),
+        Err(_) if !fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) => {
+            Err(Error::InvalidValue {
+                what: format!("output `{}`", target.display()),
+                expected: format!("to write it as `{}` first", folder.display()),
+                found: "something else by that name, as a link: remove it, or choose another output"
+                    .to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes links from a draft: no run leaves one, and what is written to it would land elsewhere.
+fn remove_links(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let path = entry.map_err(Error::io("list", folder))?.path();
+        if path.is_symlink() {
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Locks a folder against other runs; `None` where the system has no such locks.
 fn lock(folder: &Path, target: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(folder) else { return Ok(None) };
@@ -288,6 +322,27 @@ mod tests {
         for place in [".", "..", "/proc"] {
             assert_eq!(Draft::start(Path::new(place)).unwrap_err().exit_status(), 2, "{place}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_where_a_draft_would_be_or_inside_it_leads_to_nothing_that_is_touched() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, target) = (dir.path().join("mine"), dir.path().join("out"));
+        fs::create_dir(&mine).unwrap();
+        fs::write(mine.join("diary.txt"), b"dear").unwrap();
+        symlink(&mine, dir.path().join(".tmp-out")).unwrap();
+        let error = Draft::start(&target).unwrap_err();
+        assert_eq!(error.exit_status(), 2, "{error}");
+        assert!(error.to_string().contains(".tmp-out"), "{error}");
+        fs::remove_file(dir.path().join(".tmp-out")).unwrap();
+        fs::create_dir(dir.path().join(".tmp-out")).unwrap();
+        symlink(mine.join("diary.txt"), dir.path().join(".tmp-out/a.bin")).unwrap();
+        let draft = Draft::resume(&target).unwrap();
+        fs::write(draft.path("a.bin"), b"hello").unwrap();
+        draft.commit("test/1", json!({}), json!({})).unwrap();
+        assert_eq!(fs::read(mine.join("diary.txt")).unwrap(), b"dear");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,7 +45,7 @@ pub struct Manifest {
     pub made_from: Value,
     /// Facts about the content: counts, types, sizes.
     pub content: Value,
-    /// Every file of the folder but this one, by path relative to it.
+    /// Every file of the folder but this one, by name.
     pub files: BTreeMap<String, FileEntry>,
 }
 
@@ -56,7 +56,7 @@ impl Manifest {
     /// `NoInput` without a manifest, `InvalidValue` if it is of another format of ours, `Integrity` if of none.
     pub fn read(folder: &Path, format: &str) -> Result<Self> {
         let path = folder.join(FILE_NAME);
-        let bytes = fs::read(&path).map_err(|source| match source.kind() {
+        let bytes = read_file(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::NoInput {
                 path: folder.to_owned(),
                 expected: format!("a finished folder of format `{format}`, with a `{FILE_NAME}`"),
@@ -68,6 +68,10 @@ impl Manifest {
             expected: format!("a manifest of format `{format}`"),
             found: error.to_string(),
         })?;
+        if let Some(name) = manifest.files.keys().find(|name| !is_of_folder(name)) {
+            let (expected, found) = ("names of files of its folder".to_owned(), format!("`{name}`"));
+            return Err(Error::Integrity { path, expected, found });
+        }
         if manifest.format == format {
             return Ok(manifest);
         }
@@ -145,8 +149,23 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The bytes of a regular file: a pipe would never end, nor a device.
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() {
+        return fs::read(path);
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"))
+}
+
+/// Whether a name can only be that of a file that lies in the folder itself.
+fn is_of_folder(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+}
+
 fn verify_size(path: &Path, expected: &FileEntry) -> Result<()> {
     let found = match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => "no regular file".to_owned(),
         Ok(metadata) if metadata.len() == expected.bytes => return Ok(()),
         Ok(metadata) => format!("{} bytes", metadata.len()),
         Err(error) => error.to_string(),

@@ -10,6 +10,7 @@ use super::spans::{self, PiiVerdict};
 use crate::config::PrepConfig;
 use crate::error::Result;
 use crate::language::{self, Identifier, LanguageFilter};
+use crate::pii::{self, Action, KindCounts, Policy, PolicyConfig};
 use crate::pipeline::check_outside_rules;
 use crate::profile::{Profile, Scratch};
 use crate::quality::{Check, Measure, Reason, StageTrace, Workspace, FEATURES};
@@ -28,7 +29,7 @@ pub struct Explanation {
     pub file: String,
     /// 1-based line or row.
     pub line: u64,
-    /// Its id, as it would be written; absent if the record cannot be read.
+    /// Its id, with personal data masked; absent if the record cannot be read.
     pub id: Option<String>,
     /// What becomes of it.
     pub verdict: Verdict,
@@ -110,10 +111,17 @@ pub fn explain(config: &PrepConfig, which: &Which) -> Result<Explanation> {
         Err(reason) => (None, Verdict::Quarantined { reason }, None),
         Ok((id, text)) => {
             let (verdict, findings) = examine(&profile, &text);
-            (Some(id), verdict, Some(findings))
+            (Some(masked(&id)?), verdict, Some(findings))
         }
     };
     Ok(Explanation { schema: SCHEMA, file: found.file, line: found.line, id, verdict, findings })
+}
+
+/// An id as the samples of a run show it: of one that is somebody's address, not all.
+fn masked(id: &str) -> Result<String> {
+    let policy = Policy::new(&PolicyConfig::all(Action::Mask))?;
+    let masked = policy.apply(id, &mut pii::Scratch::default(), &mut KindCounts::default());
+    Ok(masked.map_or_else(|_| String::new(), Cow::into_owned))
 }
 
 /// The verdict of a profile on a text, and what led to it.

@@ -213,8 +213,17 @@ fn invalid(path: &Path, number: u64, found: &dyn std::fmt::Display) -> Error {
     }
 }
 
+/// What is wrong with a line, without the value itself: it may be somebody's address.
+fn fault(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let parts = told.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "));
+    let Some((found, expected)) = parts else { return told };
+    let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+    format!("invalid type: {kind}, expected {expected}")
+}
+
 fn parse_line(bytes: &[u8], number: u64, path: &Path) -> Result<Labelled> {
-    let line: Line = serde_json::from_slice(bytes).map_err(|error| invalid(path, number, &error))?;
+    let line: Line = serde_json::from_slice(bytes).map_err(|error| invalid(path, number, &fault(&error)))?;
     let id = match line.id {
         Some(Value::String(id)) => id,
         Some(Value::Null) | None => format!("{}:{number}", file_name(path)),
@@ -294,6 +303,28 @@ mod tests {
         fs::write(&path, "{\"text\": \"one\"}\n{\"text\": 2}\n").unwrap();
         let error = Corpus::open(&[path]).unwrap().documents().find_map(Result::err).unwrap();
         assert!(error.to_string().contains("a.jsonl") && error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_is_no_document_is_named_without_what_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        let cases = [
+            (r#""joe@corp.org, expected `x`""#, "invalid type: string, expected"),
+            (r#"{"text": 491512345678}"#, "invalid type: integer, expected a string"),
+            (r#"{"text": 4915.12345678}"#, "invalid type: floating point, expected a string"),
+            (r#"{"text": ["joe@corp.org"]}"#, "invalid type: sequence, expected a string"),
+            (r#"{"text": "a", "source": {"joe@corp.org": 1}}"#, "invalid type: map, expected a string"),
+            (r#"{"text": "joe@corp.org"#, "EOF while parsing"),
+            (r#"{"joe@corp.org": 1}"#, "missing field `text`"),
+        ];
+        for (line, expected) in cases {
+            fs::write(&path, line).unwrap();
+            let corpus = Corpus::open(std::slice::from_ref(&path)).unwrap();
+            let error = corpus.documents().find_map(Result::err).unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains("joe") && !error.contains("12345678"), "{error}");
+        }
     }
 
     #[test]

@@ -58,7 +58,11 @@ impl Address {
             return Ok(self);
         };
         let what = "address of token shards".to_owned();
-        Err(Error::InvalidValue { what, expected: expected.to_owned(), found: format!("`{text}`") })
+        Err(Error::InvalidValue {
+            what,
+            expected: expected.to_owned(),
+            found: format!("`{}`", without_secrets(text)),
+        })
     }
 
     fn is_here(&self) -> bool {
@@ -71,6 +75,16 @@ impl Address {
         let Self { scheme, root, folder } = self;
         let slash = if folder.is_empty() { "" } else { "/" };
         PathBuf::from(format!("{scheme}://{root}/{folder}{slash}{name}"))
+    }
+}
+
+/// An address as it may stand in a message: without a password before its host, or a token in its query.
+fn without_secrets(text: &str) -> String {
+    let (address, query) = text.split_once(['?', '#']).map_or((text, ""), |(address, _)| (address, "?…"));
+    let scheme = address.find("://").map_or("", |end| &address[..end + 3]);
+    match address[scheme.len()..].rsplit_once('@') {
+        Some((_, rest)) => format!("{scheme}…@{rest}{query}"),
+        None => format!("{address}{query}"),
     }
 }
 
@@ -150,6 +164,21 @@ mod tests {
         for text in ["s3://", "https://u:p@host/x", "https://host/x?sig=1", "http://example.org/x"] {
             let error = local_folder(Path::new(text)).unwrap_err();
             assert_eq!(error.exit_status(), 2, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refused_address_is_named_without_its_password_or_token() {
+        let cases = [
+            ("https://joe:hunter2@host/x", "`https://…@host/x`"),
+            ("https://joe:hunter2@host/x?sig=hunter2", "`https://…@host/x?…`"),
+            ("s3://bucket/x?token=hunter2@home", "`s3://bucket/x?…`"),
+            ("https:/hunter2@host/x#hunter2", "`…@host/x?…`"),
+            ("http://example.org/x", "`http://example.org/x`"),
+        ];
+        for (text, shown) in cases {
+            let error = local_folder(Path::new(text)).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("found {shown}")), "{error}");
         }
     }
 }
