@@ -92,7 +92,6 @@ impl Decoding {
             let (blocks, num) = (seen.len().div_ceil(BLOCK), seen.len().div_ceil(PART));
             let cut = move |part| seen.end.min(seen.start + blocks * part / num * BLOCK);
             let of_head = move |kv_head| {
-                let cut = cut.clone();
                 (0..num).map(move |part| Part { sequence, kv_head, slots: cut(part)..cut(part + 1), num })
             };
             (0..self.kv_heads).flat_map(of_head)
