@@ -152,12 +152,12 @@ fn an_output_that_cannot_be_written_is_told_before_a_tokenizer_is_trained() {
     let dir = prepared();
     fs::create_dir(dir.path().join("folder.json")).unwrap();
     fs::write(dir.path().join("empty.jsonl"), b"").unwrap(); // training would fail with another sentence
-    for (expected, output) in [(2, "folder.json"), (1, "empty.jsonl/tokenizer.json")] {
+    for output in ["folder.json", "empty.jsonl/tokenizer.json"] {
         let options = ["train-tokenizer", "--input", "empty.jsonl", "--output", output];
         let (status, _, stderr) = run(dir.path(), &options);
         let named = output.split('/').next().unwrap_or_default();
         let found = (status, stderr.contains("no documents"), stderr.contains(named));
-        assert_eq!(found, (expected, false, true), "{stderr}");
+        assert_eq!(found, (2, false, true), "{stderr}");
     }
     assert!(!dir.path().join("folder.json.tmp").exists());
 }
