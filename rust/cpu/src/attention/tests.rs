@@ -304,7 +304,8 @@ fn a_query_that_sees_one_key_moves_neither() {
             problem.scale = scale;
             let (float32, bf16) = (Case::<f32>::new(problem.clone()), Case::<u16>::new(problem.clone()));
             for [_, q, k, ..] in [float32.computed(1), bf16.computed(1)] {
-                assert!(q.iter().chain(&k).all(|x| *x == 0.0), "{problem:?}");
+                // The least weight, of what is hidden, is 0 with AVX-512 alone: else 1.2e-38.
+                assert!(q.iter().chain(&k).all(|x| x.abs() < 1e-30), "{problem:?}");
             }
         }
     }
