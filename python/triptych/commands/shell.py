@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -62,8 +62,8 @@ class Output(Console):
     What stands in brackets or between colons is text, as in names of stages and sources.
     """
 
-    def __init__(self) -> None:
-        super().__init__(markup=False, emoji=False)
+    def __init__(self, file: IO[str] | None = None) -> None:
+        super().__init__(file=file, markup=False, emoji=False)
 
     def on_broken_pipe(self) -> None:
         """Leaves it to the command line, which knows what to do."""
