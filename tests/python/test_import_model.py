@@ -163,12 +163,21 @@ def test_tensors_that_do_not_fit_are_named_before_a_model_is_made(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_config_that_claims_a_giant_is_refused_before_a_model_is_made(tmp_path):
+@pytest.mark.parametrize(
+    ("vocab_size", "error", "message"),
+    [
+        (10**7, IntegrityError, r"expected the \d+ numbers of its config"),
+        (10**12, ConfigError, r"config\.json`: vocab_size: expected at most 10000000"),
+    ],
+)
+def test_a_config_that_claims_a_giant_is_refused_before_a_model_is_made(
+    tmp_path, vocab_size, error, message
+):
     source = foreign_folder(tmp_path / "source", "llama")
     path = source / "config.json"
     values = json.loads(path.read_text())
-    path.write_text(json.dumps({**values, "vocab_size": 10**12}))
-    with pytest.raises(IntegrityError, match=r"expected the \d+ numbers of its config"):
+    path.write_text(json.dumps({**values, "vocab_size": vocab_size}))
+    with pytest.raises(error, match=message):
         import_model(ImportConfig(folder=str(source), output=str(tmp_path / "out")))
 
 
