@@ -112,8 +112,8 @@ def _import(module: str) -> Any:
 
 def _guarded(work: Callable[[], int], *, debug: bool) -> int:
     """Runs `work`; what it raises becomes a line on stderr and an exit status."""
-    if not debug:
-        threading.excepthook = _quiet_where_told
+    before = threading.excepthook
+    threading.excepthook = before if debug else _quiet_where_told
     try:
         return work()
     except BrokenPipeError:  # the reader of our output, `head` say, has had enough
@@ -126,6 +126,8 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
         if debug:
             raise
         return _explain(error)
+    finally:
+        threading.excepthook = before  # whoever calls `main` has one of their own
 
 
 def _quiet_where_told(ended: threading.ExceptHookArgs) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from op_results import numbers, results
 from triptych import _core, ops
 from triptych.errors import ConfigError
 from triptych.ops import choice
@@ -31,19 +32,6 @@ def _forced(monkeypatch):
 
 def plainly(monkeypatch):
     monkeypatch.setenv("TRIPTYCH_OPS", "cpu")
-
-
-def numbers(*shape, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).to(dtype)
-
-
-def results(function, *inputs):
-    """What it gives, and gradients for an upstream that is the same each time."""
-    inputs = [x.detach().requires_grad_() for x in inputs]
-    output = function(*inputs)
-    upstream = numbers(*output.shape, seed=9).to(output.dtype)
-    return output.detach(), *torch.autograd.grad(output, inputs, upstream)
 
 
 def assert_close(found, wanted, dtype, most=1.0):

@@ -3,24 +3,12 @@
 import pytest
 import torch
 
+from op_results import numbers, results
 from triptych import _core, ops
 
 pytestmark = pytest.mark.skipif(
     not _core.cpu_has_vectors(), reason="the processor has no vectors"
 )
-
-
-def numbers(*shape, seed, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).to(dtype)
-
-
-def results(function, *inputs):
-    """What it gives, and gradients for an upstream that is the same each time."""
-    inputs = [x.detach().requires_grad_() for x in inputs]
-    output = function(*inputs)
-    upstream = numbers(*output.shape, seed=9).to(output.dtype)
-    return output.detach(), *torch.autograd.grad(output, inputs, upstream)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

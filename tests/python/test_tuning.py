@@ -153,11 +153,14 @@ def test_a_run_is_refused_where_something_else_is(
     chats, pairs, written, model_folder, tmp_path, what
 ):
     (tmp_path / "run.toml").write_text("seed = 1\n")
-    output = {"a file": tmp_path / "run.toml", "an artefact": model_folder}[what]
+    output, expected = {
+        "a file": (tmp_path / "run.toml", "a folder, or a place for a new one"),
+        "an artefact": (model_folder, "a new folder"),
+    }[what]
     before = bytes_in(tmp_path)
     for verb, make in ((sft.sft, chats), (dpo.dpo, pairs)):
         settings = make(written(CHAT | PAIR), output=str(output))
-        with pytest.raises(ConfigError, match=f"output: expected a .*folder.*{what}"):
+        with pytest.raises(ConfigError, match=f"output: expected {expected}.*{what}"):
             verb(settings)
     (tmp_path / "records.jsonl").unlink()
     assert bytes_in(tmp_path) == before

@@ -1,9 +1,9 @@
 //! Backward pass: scores again, then five products a tile.
 //!
 //! With weights P = softmax(S), D = dO · O summed over a row: dV = Pᵀ dO, dP = dO Vᵀ,
-//! dS = P (dP - D), dQ = scale dS K, dK = scale dSᵀ Q (Dao 2023, algorithm 2). Of a row whose keys are all in one
-//! tile, D is P · dP, which the rounding of O is no part of: of few keys it would be most of what is left. With dropout, whose factors Z are
-//! 0 or 1 over the share kept, dV = (Z P)ᵀ dO and dP = Z (dO Vᵀ).
+//! dS = P (dP - D), dQ = scale dS K, dK = scale dSᵀ Q (Dao 2023, algorithm 2). With dropout, whose factors Z are
+//! 0 or 1 over the share kept, dV = (Z P)ᵀ dO and dP = Z (dO Vᵀ). Of a row whose keys are all in one tile, D is
+//! P · dP, which the rounding of O is no part of: of few keys it would be most of what is left.
 
 use std::ops::Range;
 
