@@ -264,13 +264,40 @@ impl<E: Element> Pass<'_, E> {
         decoding.exponents::<V>(&mut weights);
         weights[slots.len()..].fill(f32::NEG_INFINITY);
         row.soften::<V>(&mut weights);
-        for (weight, slot) in weights.into_iter().zip(slots) {
-            let weight = V::splat(weight);
-            let value = self.values.get(sequence, slot, kv_head, dim);
-            for c in (0..dim).step_by(V::LANES) {
-                let sum = V::fma(weight, V::widen(&value[c..]), V::load(&row.sums[c..]));
-                V::store(sum, &mut row.sums[c..]);
+        let mut column = 0;
+        while column + 4 * V::LANES <= dim {
+            self.take_up::<V, 4>(row, &weights, [sequence, kv_head, column], slots.clone());
+            column += 4 * V::LANES;
+        }
+        while column < dim {
+            self.take_up::<V, 1>(row, &weights, [sequence, kv_head, column], slots.clone());
+            column += V::LANES;
+        }
+    }
+
+    /// Adds `N` vectors of the values of slots, each times its weight. The sums are held in registers meanwhile: in
+    /// memory, each slot would wait for the one before.
+    #[inline(always)]
+    fn take_up<V: Vector<Element = E>, const N: usize>(
+        &self,
+        row: &mut Row<E>,
+        weights: &[f32; BLOCK],
+        [sequence, kv_head, column]: [usize; 3],
+        slots: Range<usize>,
+    ) {
+        let (dim, columns) = (self.decoding.head_dim, column..column + N * V::LANES);
+        let mut held = [V::splat(0.0); N];
+        for (held, sums) in held.iter_mut().zip(row.sums[columns.clone()].chunks_exact(V::LANES)) {
+            *held = V::load(sums);
+        }
+        for (weight, slot) in weights.iter().zip(slots) {
+            let value = &self.values.get(sequence, slot, kv_head, dim)[columns.clone()];
+            for (n, held) in held.iter_mut().enumerate() {
+                *held = V::fma(V::splat(*weight), V::widen(&value[n * V::LANES..]), *held);
             }
+        }
+        for (held, sums) in held.into_iter().zip(row.sums[columns].chunks_exact_mut(V::LANES)) {
+            V::store(held, sums);
         }
     }
 
