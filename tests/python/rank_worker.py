@@ -106,6 +106,33 @@ def train_spoilt(rank, size, port, folder, parallel):
         assert trainer.run().skipped_steps == 0
 
 
+def train_with_a_gradient_spoilt(rank, size, port, folder, parallel):
+    """Trains to the end; once the last process alone has a sum that is not a number."""
+    meet(rank, size, port)
+    with joined():
+        trainer = Trainer(
+            tiny_model(),
+            PretrainObjective(),
+            TinyData(rows=ROWS),
+            tiny_train_config(
+                folder,
+                micro_batch_rows=1,
+                max_rewinds=0,
+                parallel=ParallelConfig(**parallel),
+            ),
+        )
+        add_up, spoilt = trainer.placement.sum_gradients, []
+
+        def spoil():
+            add_up()
+            if trainer.state.step == 4 and rank == size - 1 and not spoilt:
+                spoilt.append(trainer.placement.held()["model.norm.weight"])
+                spoilt[0].grad[0] = torch.nan
+
+        trainer.placement.sum_gradients = spoil
+        assert trainer.run().skipped_steps == 0
+
+
 class FewerLater(TinyData):
     """Rows that two processes divide in the first steps only."""
 

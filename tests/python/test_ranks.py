@@ -116,6 +116,17 @@ def test_a_fault_in_the_memory_of_one_sends_all_back(tmp_path, alone, parallel):
     assert (incident["step"], incident["action"]) == (6, "rewound")
 
 
+@pytest.mark.parametrize("parallel", [{}, {"context": 2}, {"tensor": 2}])
+def test_a_sum_that_one_process_alone_has_wrong_is_computed_again_by_all(
+    tmp_path, alone, parallel
+):
+    start(rank_worker.train_with_a_gradient_spoilt, 2, tmp_path, parallel)
+    (found,) = IncidentLog(tmp_path).read()
+    assert (found["step"], found["action"]) == (5, "updated")
+    assert (found["fault"], found["repeated"]) == ("not_finite", False)
+    assert_like_alone(tmp_path, alone)
+
+
 def test_a_process_that_loses_another_says_so_and_is_no_fault_of_triptych(tmp_path):
     start(rank_worker.lose_the_last, 2, tmp_path)
 

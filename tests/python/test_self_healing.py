@@ -280,6 +280,25 @@ def test_weights_that_are_spoilt_again_and_again_are_never_saved(tmp_path, data)
     ]
 
 
+@pytest.mark.parametrize(("step", "changes"), [(2, {}), (5, {"max_rewinds": 0})])
+def test_spoilt_weights_that_cannot_go_back_end_the_run_and_accuse_no_later_step(
+    tmp_path, data, step, changes
+):
+    run = trainer(tmp_path, data, max_bad_steps=10, **changes)
+
+    def spoil(metrics):
+        if metrics["step"] == step:
+            with torch.no_grad():
+                spoil_weight(run)
+
+    run.on_step = spoil
+    message = "expected weights and moments .* no data is at fault"
+    with pytest.raises(TrainingDiverged, match=message):
+        run.run()
+    (incident,) = incidents(tmp_path)
+    assert incident["step"] - step in (1, 2)  # the next one may be launched already
+
+
 def test_without_a_checkpoint_to_go_back_to_the_run_ends(tmp_path, data):
     with pytest.raises(TrainingDiverged, match="step 3: expected a finite loss"):
         trained(tmp_path, data, Faulty(lambda *_: math.nan))

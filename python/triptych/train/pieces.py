@@ -163,9 +163,18 @@ def _check_bounds(
 
 
 def squared_norm(pieces: Sequence[Piece]) -> Tensor:
-    """() float64: the sum of squares of the gradients that this process speaks for."""
-    owned = [p.local for p in pieces if p.owned]
-    norms = [torch.linalg.vector_norm(x.grad) for x in owned if x.grad is not None]
+    """() float64: the sum of squares of the gradients that this process speaks for.
+
+    Of what others speak for it tells only whether it is finite here: NaN if not.
+    """
+    owned = _sum_of_squares([p for p in pieces if p.owned], pieces[0].local.device)
+    others = [p for p in pieces if not p.owned]
+    return owned + 0.0 * _sum_of_squares(others, owned.device)
+
+
+def _sum_of_squares(pieces: Sequence[Piece], device: torch.device) -> Tensor:
+    gradients = [p.local.grad for p in pieces if p.local.grad is not None]
+    norms = [torch.linalg.vector_norm(x) for x in gradients]
     if not norms:
-        return torch.zeros((), dtype=torch.float64, device=pieces[0].local.device)
+        return torch.zeros((), dtype=torch.float64, device=device)
     return torch.stack(norms).double().square().sum()

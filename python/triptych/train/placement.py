@@ -72,7 +72,11 @@ class Whole:
 
     def clip_on_device(self, limit: float) -> Tensor:
         """The same, as a scalar of the device that nobody waits for."""
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        parameters = list(self.model.parameters())
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = self.ranks.agreed(torch.nn.utils.get_total_norm(gradients))
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        return norm
 
     def is_finite(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether this process's weights, average and moments hold finite numbers only."""

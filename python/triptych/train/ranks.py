@@ -182,6 +182,18 @@ class Ranks:
         """Adds up a tensor of all processes, in place."""
         dist.all_reduce(tensor)
 
+    def agreed(self, number: Tensor) -> Tensor:
+        """A float32 scalar that each should have alike: the mean, on its device.
+
+        Equal ones stay what they are, to the bit. If one process's memory has it wrong,
+        all see the same, and none does a step again that the others go on from.
+        """
+        if self.size == 1:
+            return number
+        total = number.detach().double()  # sums of equal float32 numbers are exact
+        self.add_up(total)
+        return (total / self.size).to(number.dtype)
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Adds up the gradients of all processes, in place.
 

@@ -105,7 +105,7 @@ class Sharded(Whole):
         return partial(dist.all_reduce, group=self.mesh.get_group(axis))
 
     def clip_on_device(self, limit: float) -> Tensor:
-        """The same, every number counted by one process."""
+        """The same, every number counted by one process; not finite where one's is not."""
         total = squared_norm(self.pieces)
         dist.all_reduce(total)
         norm = total.sqrt()

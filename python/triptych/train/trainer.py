@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from triptych.artefact import clear_drafts
 from triptych.errors import ConfigError, Interrupted, TrainingDiverged
@@ -305,8 +305,8 @@ class Trainer(Stepping):
         )
 
     def _check_bad_steps(self, step: int, reading: Reading) -> None:
-        if not reading.is_finite and self.config.max_rewinds and not self._is_sound():
-            self._maybe_go_back(step)
+        if not reading.is_finite and not self._is_sound():
+            self._go_back_or_end(step, "no data is at fault")
         if self.state.bad_steps < self.config.max_bad_steps:
             return
         first = self.state.first_bad_step
@@ -331,21 +331,22 @@ class Trainer(Stepping):
         """Whether no process has a weight or moment that is not finite."""
         return all(self.ranks.gather(self.placement.is_finite(self.optimizer)))
 
-    def _maybe_go_back(self, step: int) -> None:
-        """Goes back from what is in memory to a checkpoint; the data is not at fault."""
+    def _go_back_or_end(self, step: int, note: str) -> NoReturn:
+        """Goes back from what is in memory to a checkpoint; the data is not at fault.
+
+        Without one every later step would be left out, and its documents accused.
+        """
         if self._can_go_back(step):
             raise _Rewind(range(step, step))
+        raise TrainingDiverged(
+            f"step {step + 1}: expected weights and moments that are finite, found some "
+            f"that are not; {note}; started again, the run goes on from `{self.folder}`"
+        )
 
     def _require_sound(self) -> None:
         """Lets nothing be saved, instead of a better checkpoint, that is not finite."""
-        if self._is_sound():
-            return
-        step = self.state.step
-        self._maybe_go_back(step - 1)
-        raise TrainingDiverged(
-            f"step {step}: expected weights and moments that are finite, found some that "
-            f"are not; they were not saved; started again, the run goes on from `{self.folder}`"
-        )
+        if not self._is_sound():
+            self._go_back_or_end(self.state.step - 1, "they were not saved")
 
     def _maybe_exit(self, loss: float) -> None:
         """Ends the present stage here if its exit condition is met."""
