@@ -1,0 +1,34 @@
+"""Strides whose products pass 2^31."""
+
+import pytest
+import torch
+
+from triptych_kernels import rope
+
+
+def far_apart(x, *strides):
+    """The same numbers, elements further apart; what lies between is never touched."""
+    size = sum((n - 1) * stride for n, stride in zip(x.shape, strides, strict=True)) + 1
+    try:
+        storage = torch.empty(size, dtype=x.dtype)
+    except RuntimeError:
+        pytest.skip(f"cannot map {size * x.element_size() >> 30} GiB of address space")
+    return storage.as_strided(x.shape, strides).copy_(x)
+
+
+def gradients(function, *leaves):
+    leaves = [x.detach().requires_grad_() for x in leaves]
+    out = function(*leaves)
+    return out.detach(), *torch.autograd.grad(out.sum(), leaves)
+
+
+def assert_same(found, expected):
+    assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_heads_that_are_2_30_elements_apart_are_turned(interleaved):
+    q, k = torch.randn(2, 1, 8).half(), torch.randn(2, 3, 8).half()
+    options = {"frequencies": torch.rand(4), "interleaved": interleaved}
+    found = rope(q, far_apart(k, 8, 2**30, 1), **options)
+    assert_same(found, rope(q, k, **options))
