@@ -365,8 +365,9 @@ def product_kernel(
             a = tl.load(a_ptrs, mask=(r < R)[:, None] & left[None, :], other=0.0)
             b = tl.load(b_ptrs, mask=left[:, None] & (d < D)[None, :], other=0.0)
             acc = _add_product(a, b, acc)
-        a_ptrs += BLOCK_I * stride_ai
-        b_ptrs += BLOCK_I * stride_bi
+        # int64: rows that are 2**25 apart are 2**31 from step to step.
+        a_ptrs += tl.cast(BLOCK_I, tl.int64) * stride_ai
+        b_ptrs += tl.cast(BLOCK_I, tl.int64) * stride_bi
     if not ACCUMULATE:
         acc *= tl.load(scale_ptr)
     tl.store(c_ptrs, acc.to(c_ptr.dtype.element_ty), mask=inside)

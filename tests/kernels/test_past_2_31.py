@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from triptych_kernels import rope
+from triptych_kernels import linear_cross_entropy, rope
 
 
 def far_apart(x, *strides):
@@ -32,3 +32,14 @@ def test_heads_that_are_2_30_elements_apart_are_turned(interleaved):
     options = {"frequencies": torch.rand(4), "interleaved": interleaved}
     found = rope(q, far_apart(k, 8, 2**30, 1), **options)
     assert_same(found, rope(q, k, **options))
+
+
+def test_rows_that_are_2_31_elements_apart_from_step_to_step_have_their_gradients():
+    hidden, weight = torch.randn(70, 8).half(), torch.randn(5, 8).half()
+    targets = torch.randint(0, 5, (70,))
+
+    def loss(hidden, weight):
+        return linear_cross_entropy(hidden, weight, targets)
+
+    found = gradients(loss, far_apart(hidden, 2**25, 1), weight)
+    assert_same(found, gradients(loss, hidden, weight))
