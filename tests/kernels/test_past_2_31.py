@@ -1,9 +1,9 @@
-"""Strides whose products pass 2^31."""
+"""Strides and windows whose products and sums pass 2^31."""
 
 import pytest
 import torch
 
-from triptych_kernels import linear_cross_entropy, rope
+from triptych_kernels import attention, linear_cross_entropy, rope
 
 
 def far_apart(x, *strides):
@@ -43,3 +43,10 @@ def test_rows_that_are_2_31_elements_apart_from_step_to_step_have_their_gradient
 
     found = gradients(loss, far_apart(hidden, 2**25, 1), weight)
     assert_same(found, gradients(loss, hidden, weight))
+
+
+@pytest.mark.parametrize("window", [2**31 - 33, 2**31 - 1, 2**63 - 1])
+def test_a_window_that_stands_for_none_has_the_bits_of_none(window):
+    leaves = [torch.randn(40, n, 8) for n in (2, 1, 1)]
+    found = gradients(lambda *x: attention(*x, window=window), *leaves)
+    assert_same(found, gradients(attention, *leaves))
