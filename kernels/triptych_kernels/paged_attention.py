@@ -60,9 +60,10 @@ def decode_attention(
     if page_table is None:
         page_table = torch.arange(q.shape[0], device=q.device)[:, None]
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    out: Tensor = _decode(
-        q, keys, values, lengths, page_table, window, softcap, scale, sinks
-    )
+    with torch.no_grad():  # or torch warns of a gradient that it leaves out
+        out: Tensor = _decode(
+            q, keys, values, lengths, page_table, window, softcap, scale, sinks
+        )
     return out
 
 

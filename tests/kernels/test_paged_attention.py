@@ -121,6 +121,12 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_pages(options):
     assert torch.equal(alone[0], whole[b])
 
 
+def test_the_result_asks_for_no_gradient_that_there_is_not():
+    q, cache, lengths = torch.randn(1, 2, 8), torch.randn(1, 4, 1, 8), torch.tensor([3])
+    leaves = [x.requires_grad_() for x in (q, cache)]
+    assert not decode_attention(*leaves, cache, lengths).requires_grad
+
+
 def test_the_operator_passes_opcheck():
     q, keys, values, lengths, table = make_inputs((3, 9))
     operator = torch.ops.triptych.decode_attention.default
