@@ -302,7 +302,7 @@ def normalization_row(kernel, width, target, feature):
 
 
 def decode_row(head_dim, target, feature):
-    """The split kernel; `page_size` a multiple of 16, groups of at most 16 heads."""
+    """The split kernel; `page_size` a multiple of 16."""
     tile = configs.decode_row(head_dim, target)
     constants = {
         **FEATURES[feature],
