@@ -242,7 +242,8 @@ def product_row(which, target, feature="", tile=None):
     tile = tile or configs.loss_row("product", target, plain=which == "weight")
     constants = {
         "ACCUMULATE": which == "hidden",
-        "FILTER": 128 if feature else 0,
+        "FILTER_R": 128 if feature else 0,
+        "FILTER_I": 128 if feature else 0,
         "BLOCK_R": tile.rows,
         "BLOCK_D": tile.columns,
         "BLOCK_I": tile.inner,
@@ -301,7 +302,7 @@ def normalization_row(kernel, width, target, feature):
 
 
 def decode_row(head_dim, target, feature):
-    """The split kernel; `page_size` a multiple of 16, groups of at most 16 heads."""
+    """The split kernel; `page_size` a multiple of 16."""
     tile = configs.decode_row(head_dim, target)
     constants = {
         **FEATURES[feature],

@@ -172,8 +172,9 @@ SYMMETRIC: dict[str, Tile] = {
 }
 SYMMETRIC_FP32 = Tile(64, 0, 16, 8, 1)
 
-# (padded head dim, target) of attention over a paged cache; 16-bit inputs. columns are
-# tokens of a tile, inner those of a split: 8 key heads of 4,096 tokens are 128 programs.
+# (padded head dim, target) of attention over a paged cache; 16-bit inputs. rows are heads
+# of a group that a program takes, columns tokens of a tile, inner those of a split: 8 key
+# heads of 4,096 tokens are 128 programs.
 DECODE: dict[tuple[int, str], Tile] = {
     (64, "sm_80"): Tile(16, 64, 256, 4, 3),
     (64, "sm_90"): Tile(16, 64, 256, 4, 3),

@@ -79,12 +79,20 @@ def attention(
     _check_dropout(dropout, seed)
     scale = q.shape[2] ** -0.5 if scale is None else scale
     if cu_seqlens is None:
-        cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
+        cu_seqlens = _whole_row(q)
     options = causal, window, softcap, scale
     out: Tensor = _attention(
         q, k, v, cu_seqlens, *options, sinks, pairs, dropout, seed
     )[0]
     return out
+
+
+def _whole_row(q: Tensor) -> Tensor:
+    """(2,) int32 boundaries of one document.
+
+    Not made of a list: a copy from the host waits for a GPU, and no CUDA graph has it.
+    """
+    return torch.arange(2, dtype=torch.int32, device=q.device) * q.shape[0]
 
 
 def _check_inputs(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None) -> None:
@@ -175,7 +183,7 @@ def _attention(
     forward.forward_kernel[(tiles.shape[0], heads)](
         q, k, v, out, lse, tiles, bounds, lse if sinks is None else sinks.contiguous(),
         lse if seed is None else seed, tokens, head_dim, heads // k.shape[1],
-        *_strides(q, k, v, out), scale, softcap or 1.0, window or 0,
+        *_strides(q, k, v, out), scale, softcap or 1.0, _reach(window, tokens),
         *_dropped(dropout), HAS_SINKS=sinks is not None,
         **_constants(tile, head_dim, causal, window, softcap, pairs, dropout),
     )  # fmt: skip
@@ -232,7 +240,7 @@ def _attention_backward(
     totals = torch.zeros_like(delta) if renewed else delta
     strides = _strides(q, k, v, grad_out)
     kv_heads = k.shape[1]
-    options = (scale, softcap or 1.0, window or 0, *_dropped(dropout))
+    options = scale, softcap or 1.0, _reach(window, tokens), *_dropped(dropout)
     seeds = lse if seed is None else seed
     plain = window is None and softcap is None and pairs is None and not dropout
     bounds = _pair_bounds(pairs, cu_seqlens, tokens)
@@ -357,6 +365,11 @@ def _rows_contiguous(x: Tensor) -> Tensor:
 def _padded(head_dim: int) -> int:
     """The power of two that holds a head; a matrix product needs 16."""
     return max(16, next_power_of_2(head_dim))
+
+
+def _reach(window: int | None, tokens: int) -> int:
+    """The window, 0 if there is none: no wider than the row, or int32 sums pass 2^31."""
+    return 0 if window is None else min(window, tokens)
 
 
 def _dropped(dropout: float) -> tuple[int, float]:

@@ -318,7 +318,7 @@ def _statistics_backward(
     dlogits = hidden.new_empty((num_tokens, chunk))
     tiles = (cdiv(num_tokens, tile.rows), cdiv(chunk, tile.columns))
     kept = torch.empty(tiles, dtype=torch.int8, device=hidden.device)
-    side = tile.rows if gradient_filter else 0
+    sides = (tile.rows, tile.columns) if gradient_filter else (0, 0)
     for v_first in range(0, vocab_size, chunk):
         size = min(chunk, vocab_size - v_first)
         grid = _num_tiles(num_tokens, size, tile)
@@ -339,18 +339,14 @@ def _statistics_backward(
         rows = slice(v_first, v_first + size)
         if need_hidden:
             _product(
-                gradient, weight[rows], grad_hidden, scale, flags, side, accumulate=True
-            )
+                gradient, weight[rows], grad_hidden, scale, flags, sides,
+                accumulate=True,
+            )  # fmt: skip
         if need_weight:
             _product(
-                gradient.T,
-                hidden,
-                grad_weight[rows],
-                scale,
-                flags.T,
-                side,
+                gradient.T, hidden, grad_weight[rows], scale, flags.T, sides[::-1],
                 accumulate=False,
-            )
+            )  # fmt: skip
     # Exact: scale is a power of two.
     return grad_hidden.mul_(scale).to(hidden.dtype), grad_weight
 
@@ -480,18 +476,21 @@ def _product(
     c: Tensor,
     scale: Tensor,
     kept: Tensor,
-    side: int,
+    sides: tuple[int, int],
     *,
     accumulate: bool,
 ) -> None:
     """Writes ``scale * (a @ b)`` to ``c``, or adds ``a @ b`` to it in fp32.
 
-    ``kept`` has a 0 for each square of ``side`` of ``a`` to leave out; side 0: none.
+    ``kept`` has a 0 for each tile of ``a``, ``sides`` long, to leave out; 0: none. What
+    is left out is zeros, so a product whose own tiles are not parts of those takes all.
     """
     tile = loss_tile("product", b, plain=not accumulate)
+    if sides[0] % tile.rows or sides[1] % tile.inner:
+        sides = 0, 0
     kernels.product_kernel[(_num_tiles(c.shape[0], c.shape[1], tile),)](
         a, b, c, scale, kept, a.shape[0], a.shape[1], b.shape[1], a.stride(0), a.stride(1),
-        b.stride(0), c.stride(0), *kept.stride(), ACCUMULATE=accumulate, FILTER=side,
-        BLOCK_R=tile.rows, BLOCK_D=tile.columns, BLOCK_I=tile.inner, num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
+        b.stride(0), c.stride(0), *kept.stride(), ACCUMULATE=accumulate,
+        FILTER_R=sides[0], FILTER_I=sides[1], BLOCK_R=tile.rows, BLOCK_D=tile.columns,
+        BLOCK_I=tile.inner, num_warps=tile.num_warps, num_stages=tile.num_stages,
     )  # fmt: skip

@@ -318,7 +318,7 @@ def product_kernel(
     b_ptr,  # (I, D)
     c_ptr,  # (R, D), written
     scale_ptr,  # () fp32: the result is multiplied by it
-    kept_ptr,  # int8, by its strides: of each square of a, read if FILTER
+    kept_ptr,  # int8, by its strides: of each tile of a, read if FILTER_R
     R,
     I,  # noqa: E741 (the inner dimension)
     D,
@@ -329,7 +329,8 @@ def product_kernel(
     stride_kr,
     stride_ki,
     ACCUMULATE: tl.constexpr,
-    FILTER: tl.constexpr,  # side of the squares of zeros to leave out; 0: none
+    FILTER_R: tl.constexpr,  # rows of the tiles of zeros to leave out; 0: none
+    FILTER_I: tl.constexpr,  # columns of them
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_I: tl.constexpr,
@@ -353,20 +354,21 @@ def product_kernel(
     a_ptrs = a_rows + i.to(tl.int64)[None, :] * stride_ai
     b_ptrs = b_ptr + i.to(tl.int64)[:, None] * stride_bi + d[None, :]
     kept_row = kept_ptr
-    if FILTER:  # BLOCK_R and BLOCK_I divide it
-        kept_row += tile_r * BLOCK_R // FILTER * stride_kr
+    if FILTER_R:  # BLOCK_R divides it, and BLOCK_I the columns
+        kept_row += tile_r * BLOCK_R // FILTER_R * stride_kr
     for i_start in range(0, I, BLOCK_I):
         left = i < I - i_start
-        if FILTER == 0:
+        if FILTER_R == 0:
             a = tl.load(a_ptrs, mask=(r < R)[:, None] & left[None, :], other=0.0)
             b = tl.load(b_ptrs, mask=left[:, None] & (d < D)[None, :], other=0.0)
             acc = _add_product(a, b, acc)
-        elif tl.load(kept_row + i_start // FILTER * stride_ki) != 0:
+        elif tl.load(kept_row + i_start // FILTER_I * stride_ki) != 0:
             a = tl.load(a_ptrs, mask=(r < R)[:, None] & left[None, :], other=0.0)
             b = tl.load(b_ptrs, mask=left[:, None] & (d < D)[None, :], other=0.0)
             acc = _add_product(a, b, acc)
-        a_ptrs += BLOCK_I * stride_ai
-        b_ptrs += BLOCK_I * stride_bi
+        # int64: rows that are 2**25 apart are 2**31 from step to step.
+        a_ptrs += tl.cast(BLOCK_I, tl.int64) * stride_ai
+        b_ptrs += tl.cast(BLOCK_I, tl.int64) * stride_bi
     if not ACCUMULATE:
         acc *= tl.load(scale_ptr)
     tl.store(c_ptrs, acc.to(c_ptr.dtype.element_ty), mask=inside)

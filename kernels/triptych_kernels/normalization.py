@@ -6,6 +6,7 @@ a row.
 """
 
 # mypy: disable-error-code="import-untyped, import-not-found"
+from math import prod
 from typing import Any, overload
 
 import torch
@@ -187,7 +188,8 @@ differentiate(_rms_norm, _backward, _setup_context)
 
 def _empty_results(x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     total = x.new_empty(0) if residual is None else residual.new_empty(x.shape)
-    rstd = x.new_empty(x.shape[:-1].numel(), dtype=_accumulator(x.dtype))
+    # Not numel() of the shape: torch.compile would take the number of rows for a constant.
+    rstd = x.new_empty(prod(x.shape[:-1]), dtype=_accumulator(x.dtype))
     return x.new_empty(x.shape), total, rstd
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from triptych_kernels.once import once_differentiable
 
@@ -76,6 +77,8 @@ def differentiate(
 
     def called(*inputs: Any) -> Any:
         inputs += defaults[len(inputs) :]  # torch leaves those at the end out
+        if forward_ad._current_level >= 0:
+            _refuse_tangents(inputs)
         if torch.is_grad_enabled() and any(map(_wants_gradient, inputs)):
             return Differentiated.apply(*inputs)
         return _undifferentiated(*inputs)
@@ -92,6 +95,17 @@ def _implement(name: str, function: Launch, key: str) -> None:
 
 def _wants_gradient(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
+
+
+def _refuse_tangents(inputs: tuple[Any, ...]) -> None:
+    """Below autograd they would be lost, and zeros taken for the derivative."""
+    unpacked: Callable[[Tensor], Any] = forward_ad.unpack_dual
+    tensors = (x for x in inputs if isinstance(x, Tensor))
+    if any(unpacked(x).tangent is not None for x in tensors):
+        raise RuntimeError(
+            "this operator has a gradient in reverse mode alone: a derivative in forward "
+            "mode (torch.func.jvp, dual numbers) needs operators of plain PyTorch"
+        )
 
 
 def on_device(launch: Launch) -> Launch:

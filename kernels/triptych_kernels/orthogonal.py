@@ -75,7 +75,8 @@ def _symmetric(a: Tensor, alpha: float, beta: float) -> Tensor:
     out = a.new_empty((batch, rows, rows))
     tile = symmetric_tile(a)
     tiles = cdiv(rows, tile.rows)
-    symmetric_kernel[(tiles * tiles, batch)](
+    # One axis: a GPU has 2^31 programs on the first, 65,535 on another.
+    symmetric_kernel[(tiles * tiles * batch,)](
         a, out, rows, columns, *a.stride()[:2], alpha, beta, ADD=beta != 0.0,
         BLOCK_M=tile.rows, BLOCK_K=tile.inner, num_warps=tile.num_warps,
         num_stages=tile.num_stages,

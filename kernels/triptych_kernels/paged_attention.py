@@ -60,9 +60,10 @@ def decode_attention(
     if page_table is None:
         page_table = torch.arange(q.shape[0], device=q.device)[:, None]
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    out: Tensor = _decode(
-        q, keys, values, lengths, page_table, window, softcap, scale, sinks
-    )
+    with torch.no_grad():  # or torch warns of a gradient that it leaves out
+        out: Tensor = _decode(
+            q, keys, values, lengths, page_table, window, softcap, scale, sinks
+        )
     return out
 
 
@@ -141,11 +142,11 @@ def _decode(
     group, block_d = heads // kv_heads, max(16, next_power_of_2(head_dim))
     page_table, lengths = page_table.int().contiguous(), lengths.contiguous()
     seen = {"HAS_WINDOW": window is not None, "SPLIT": tile.inner, "BLOCK_D": block_d}
-    kernels.split_kernel[(batch * kv_heads, splits)](
+    kernels.split_kernel[(batch * kv_heads * cdiv(group, tile.rows), splits)](
         q, keys, values, page_table, lengths, acc, m, s, head_dim, kv_heads, group,
         splits, page_size, *q.stride()[:2], *keys.stride()[:3], page_table.stride(0),
         scale, softcap or 1.0, window or 0, HAS_SOFTCAP=softcap is not None,
-        BLOCK_G=max(16, next_power_of_2(group)), BLOCK_J=tile.columns,
+        BLOCK_G=tile.rows, BLOCK_J=tile.columns,
         num_warps=tile.num_warps, num_stages=tile.num_stages, **seen,
     )  # fmt: skip
     kernels.join_kernel[(batch * heads,)](

@@ -32,7 +32,8 @@ def _turn_heads(
     d = tl.arange(0, 2 * BLOCK_C)[None, :]
     halves = D // 2
     for head in range(heads):
-        in_ptr = x_ptr + rows * stride_t + head * stride_h
+        # int64 too: with heads first, a head is T * D elements from the next.
+        in_ptr = x_ptr + rows * stride_t + tl.cast(head, tl.int64) * stride_h
         to_ptr = out_ptr + (rows * heads + head) * D
         if INTERLEAVED:  # neighbours in one load, taken apart in registers
             inside = (t < T)[:, None] & (d < D)

@@ -25,11 +25,13 @@ def symmetric_kernel(
 ):
     """One tile on or below the diagonal of alpha * a @ a' + beta * a, and its mirror."""
     tiles = tl.cdiv(M, BLOCK_M)
-    tile_row = tl.program_id(0) // tiles
+    tile_row = tl.program_id(0) // tiles % tiles
     tile_column = tl.program_id(0) % tiles
     if tile_column > tile_row:
         return
-    b = tl.program_id(1).to(tl.int64)  # int64: B * M * K passes 2**31
+    b = (tl.program_id(0) // (tiles * tiles)).to(
+        tl.int64
+    )  # int64: B * M * K passes 2**31
     a_ptr += b * stride_ab
     out_ptr += b * M * M
     row = (tile_row * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from tolerances import assert_close, relative_error
 from triptych_kernels import (
+    configs,
     linear_cross_entropy,
     linear_logprobs,
     linear_loss,
@@ -373,6 +374,31 @@ def test_a_filtered_gradient_is_within_its_bound_of_the_exact_one():
     assert torch.equal(found[1][128:], torch.zeros_like(found[1][128:]))
     assert exact[1][128:].abs().min() > 0.0
     assert torch.equal(found[1][:64], exact[1][:64])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "tile"),
+    [
+        ("dlogits", (64, 128, 64)), ("dlogits", (128, 64, 64)), ("product", (128, 64, 64)),
+        ("product", (64, 64, 128)), ("product", (32, 64, 16)),
+    ],
+)  # fmt: skip
+def test_tiles_of_a_file_of_ones_own_leave_out_what_they_may(monkeypatch, kernel, tile):
+    taken = configs.Tile(*tile, 4, 1)
+    monkeypatch.setattr(
+        linear_loss,
+        "loss_tile",
+        lambda name, *x, **more: (
+            taken if name == kernel else configs.loss_tile(name, *x, **more)
+        ),
+    )
+    hidden, weight, targets = filtered_inputs()
+    # Every other tile of 64 entries is likely, and so is kept by some products alone.
+    weight[128:, 0] += 9.0
+    exact = gradients(hidden, weight, targets)
+    found = gradients(hidden, weight, targets, gradient_filter=2.0**-12)
+    for f, e in zip(found, exact, strict=True):
+        assert (f - e).norm() <= 0.01 * e.norm()
 
 
 def test_a_filter_that_leaves_nothing_out_changes_no_bit():

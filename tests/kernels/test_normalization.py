@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from tolerances import assert_close
 from triptych_kernels import reference, rms_norm
@@ -184,6 +185,17 @@ def test_torch_compile_makes_one_graph(residual):
     compiled = torch.compile(rms_norm, fullgraph=True, backend="aot_eager")
     found, eager = (run(f, *inputs) for f in (compiled, rms_norm))
     assert all(torch.equal(f, e) for f, e in zip(found, eager, strict=True))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_one_graph_serves_any_number_of_rows(residual):
+    counted = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(rms_norm, fullgraph=True, dynamic=True, backend=counted)
+    graphs = []
+    for rows in (6, 11, 40):
+        run(compiled, *make_inputs(rows, 8, residual=residual))
+        graphs.append(counted.frame_count)
+    assert graphs == graphs[:1] * 3
 
 
 WRONG = {

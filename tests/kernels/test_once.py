@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import triptych_kernels as kernels
 
@@ -31,3 +32,12 @@ def test_a_penalty_on_gradients_is_an_error(name):
     assert slope.isfinite().all()
     with pytest.raises(RuntimeError, match="none of its own"):
         (total + slope.square().sum()).backward()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_derivative_in_forward_mode_is_an_error_and_not_zeros(name):
+    x = HIDDEN.to(torch.empty(0).device)
+    with pytest.raises(RuntimeError, match="in reverse mode alone"):
+        torch.func.jvp(OPERATORS[name], (x,), (x,))
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="plain PyTorch"):
+        OPERATORS[name](forward_ad.make_dual(x, x))

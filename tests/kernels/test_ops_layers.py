@@ -219,6 +219,26 @@ def test_a_sum_in_chunks_equals_the_other_implementations(monkeypatch, reduction
             torch.testing.assert_close(f, e)
 
 
+@pytest.mark.parametrize("name", ["reference", "triton", "chunked"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_mean_loss_is_one_graph_by_any_implementation(monkeypatch, name, dynamic):
+    monkeypatch.setenv("TRIPTYCH_OPS", f"linear_cross_entropy={name}")
+    hidden, weight = torch.randn(7, 8), torch.randn(20, 8)
+    targets = torch.tensor([0, 3, -100, 19, 5, -100, 1], device=hidden.device)
+    compiled = torch.compile(
+        ops.linear_cross_entropy, fullgraph=True, dynamic=dynamic, backend="aot_eager"
+    )
+    found = []
+    for function in (ops.linear_cross_entropy, compiled):
+        leaves = [x.clone().requires_grad_() for x in (hidden, weight)]
+        loss = function(*leaves, targets)
+        found.append((loss.detach(), *torch.autograd.grad(loss, leaves)))
+    for eager, f in zip(*found, strict=True):
+        torch.testing.assert_close(f, eager, rtol=1e-6, atol=1e-7)
+    with pytest.raises(ValueError, match="at least one that counts, found none"):
+        compiled(hidden, weight, torch.full_like(targets, -100))
+
+
 def test_chunks_cannot_keep_each_tokens_loss_or_filter_gradients(monkeypatch):
     monkeypatch.setenv("TRIPTYCH_OPS", "linear_cross_entropy=chunked")
     given = torch.randn(4, 8), torch.randn(30, 8), torch.arange(4)

@@ -97,6 +97,20 @@ def test_zero_matrices_stay_zero(method):
     assert orthogonalize(torch.zeros(0, 8, 9), method=method).shape == (0, 8, 9)
 
 
+def test_more_matrices_than_a_second_axis_has_programs_are_launched(monkeypatch):
+    grids = []
+
+    class Launched:
+        def __getitem__(self, grid):
+            grids.append(grid)
+            return lambda *_, **constants: None
+
+    monkeypatch.setattr(orthogonal, "symmetric_kernel", Launched())
+    orthogonalize(torch.randn(70_000, 2, 2), steps=1)
+    assert all(max(grid[1:], default=1) <= 65_535 for grid in grids)
+    assert len(grids) == 2
+
+
 def test_a_matrixs_product_has_the_same_bits_in_any_batch():
     a = torch.randn(3, 40, 50).bfloat16()
     whole = orthogonal._symmetric(a, 1.0, 0.0)

@@ -5,7 +5,13 @@ import torch
 
 from test_attention import torch_own
 from tolerances import assert_close
-from triptych_kernels import attention, decode_attention, reference
+from triptych_kernels import (
+    attention,
+    configs,
+    decode_attention,
+    paged_attention,
+    reference,
+)
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # None, one, inside a tile, whole tiles, whole splits, several splits and a rest.
@@ -64,12 +70,25 @@ def test_results_match_float64(dtype, options):
 
 
 @pytest.mark.parametrize("head_dim", [5, 64, 128, 256])
-@pytest.mark.parametrize(("heads", "kv_heads"), [(3, 3), (20, 1)])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(3, 3), (20, 1), (71, 1)])
 def test_every_head_dim_and_group_matches_float64(head_dim, heads, kv_heads):
     inputs = make_inputs((19, 3), heads, kv_heads, head_dim)
     found = decode(decode_attention, *inputs)
     wide = decode(reference.decode_attention, *cast(inputs, torch.float64))
     assert_close(found, wide, decode(own, *inputs), torch.float32)
+
+
+def test_a_program_takes_no_more_heads_than_the_table_was_compiled_for(monkeypatch):
+    taken = {}
+
+    class Launched:
+        def __getitem__(self, grid):
+            return lambda *_, **constants: taken.update(constants, programs=grid[0])
+
+    monkeypatch.setattr(paged_attention.kernels, "split_kernel", Launched())
+    decode(decode_attention, *make_inputs((19, 3), 71, 1, 16))
+    assert taken["BLOCK_G"] == configs.DECODE_INTERPRETER.rows == 16
+    assert taken["programs"] == 2 * 5
 
 
 def test_the_newest_token_gets_what_attention_over_the_whole_sequence_gives_it():
@@ -119,6 +138,12 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_pages(options):
         torch.arange(9)[None], **options,
     )  # fmt: skip
     assert torch.equal(alone[0], whole[b])
+
+
+def test_the_result_asks_for_no_gradient_that_there_is_not():
+    q, cache, lengths = torch.randn(1, 2, 8), torch.randn(1, 4, 1, 8), torch.tensor([3])
+    leaves = [x.requires_grad_() for x in (q, cache)]
+    assert not decode_attention(*leaves, cache, lengths).requires_grad
 
 
 def test_the_operator_passes_opcheck():

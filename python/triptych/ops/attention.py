@@ -84,7 +84,8 @@ def attention(
         raise ValueError("pairs: expected causal attention without a window")
     rules = Rules(causal, window, softcap, scale, dropout, sinks, pairs)
     if cu_seqlens is None:
-        cu_seqlens = torch.tensor([0, q.shape[0]], dtype=torch.int32, device=q.device)
+        # Not made of a list: a copy from the host waits for a GPU, and no CUDA graph has it.
+        cu_seqlens = torch.arange(2, dtype=torch.int32, device=q.device) * q.shape[0]
     checks.integers("cu_seqlens", cu_seqlens, "(documents + 1,)")
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
     if name == "cpu" and _is_compiled(q):

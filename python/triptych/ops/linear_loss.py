@@ -322,13 +322,29 @@ def _reduce(losses: Tensor, counted: Tensor, reduction: str) -> Tensor:
     return losses.sum() if reduction == "sum" else losses.sum() / _count(counted)
 
 
-def _count(counted: Tensor) -> int:
+def _count(counted: Tensor) -> int | Tensor:
     if counted.is_meta:  # there are no numbers, but a shape
         return 1
+    if torch.compiler.is_compiling() or is_recorded():
+        found: Tensor = _COUNT(counted)
+        return found
+    return _number(counted)
+
+
+def _number(counted: Tensor) -> int:
     count = int(counted.sum())
     if count == 0:
         raise ValueError("targets: expected at least one that counts, found none")
     return count
+
+
+# A number on the host would break a graph of torch.compile: on a GPU all else is operators.
+_COUNT = traced.opaque(
+    "count_of_targets",
+    "(Tensor counted) -> Tensor",
+    lambda counted: torch.full((), _number(counted), device=counted.device),
+    lambda counted: counted.new_empty((), dtype=torch.int64),
+)
 
 
 def _check(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str) -> None:

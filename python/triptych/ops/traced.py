@@ -49,6 +49,17 @@ def traced(
     return operator  # type: ignore[no-any-return]
 
 
+def opaque(
+    name: str, schema: str, compute: Callable[..., Any], shapes: Callable[..., Outputs]
+) -> Callable[..., Any]:
+    """An operator `triptych::name` of any device, without a gradient."""
+    _define(name, schema)
+    operator = getattr(torch.ops.triptych, name).default
+    _LIBRARY.impl(name, compute, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    shapes_of(operator, shapes)
+    return operator  # type: ignore[no-any-return]
+
+
 def shapes_of(operator: Any, shapes: Callable[..., Outputs]) -> None:
     """Tells the compiler the shapes that an operator gives."""
     torch.library.register_fake(operator, shapes, lib=_LIBRARY)
