@@ -8,8 +8,6 @@ Frobenius norm; the limits are those of tests/kernels/tolerances.py.
 import os
 import sys
 import traceback
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -18,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/kernels"))
 
 import layer_checks
+from processes import in_processes
 
 from tolerances import FACTOR, FLOOR, TOLERANCES, relative_error
 from triptych_kernels import (
@@ -77,9 +76,14 @@ def check_all(device, jobs):
     if jobs == 1:
         rows = [check_one(*case) for case in listed]
     else:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            rows = list(pool.map(check_one, *zip(*listed, strict=True)))
+        rows = in_processes(check_one, listed, jobs, died)
     return sorted(rows, key=lambda row: not row["passed"])
+
+
+def died(name, arguments):
+    """The row of a case whose process ended."""
+    row = {"check": name, "case": " ".join(map(str, arguments[1:]))}
+    return {**row, "passed": False, "error": "the process of this case died"}
 
 
 def check_one(name, arguments):

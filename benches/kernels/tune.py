@@ -13,8 +13,6 @@ import json
 import math
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 os.environ["TRITON_INTERPRET"] = "0"
@@ -23,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
 import timing
 import torch
 import triton
+from processes import in_processes
 
 from triptych_kernels import (
     chunked_loss,
@@ -245,6 +244,11 @@ def compile_one(kernel, head_dim, tile):
         restore()
 
 
+def died(kernel, head_dim, tile):
+    """The error of a candidate that ended the process which compiled it."""
+    return f"the process that compiled {kernel} {head_dim} {tile} died"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--write", type=Path, help="file of the rows that win")
@@ -257,8 +261,7 @@ def main():
     only = tuple(options.only.split(","))
     target = configs._target(torch.device("cuda"))
     listed = [c for c in candidates(target) if f"{c[0]} {c[1]}".startswith(only)]
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        errors = list(pool.map(compile_one, *zip(*listed, strict=True)))
+    errors = in_processes(compile_one, listed, options.jobs, died)
     clock, rows = timing.Clock("cuda"), []
     for (kernel, head_dim, tile), error in zip(listed, errors, strict=True):
         row = {"kernel": kernel, "head_dim": head_dim, "tile": list(tile)}

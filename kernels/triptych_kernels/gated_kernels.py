@@ -42,7 +42,7 @@ def _activation(x, ACTIVATION: tl.constexpr):
 @triton.jit
 def _place(D, BLOCK_D: tl.constexpr):
     """Row, columns and their mask of this program; int64: one row may be 2**31 long."""
-    blocks = tl.cdiv(D, BLOCK_D)
+    blocks = (D - 1) // BLOCK_D + 1  # cdiv adds first, which passes 2**31 below it
     program = tl.program_id(0).to(tl.int64)
     d = program % blocks * BLOCK_D + tl.arange(0, BLOCK_D)
     return program // blocks, d, d < D

@@ -11,6 +11,7 @@ import checking
 import layer_checks
 import pytest
 import torch
+from processes import in_processes
 
 from conftest import DEVICE
 from triptych_kernels import configs
@@ -48,6 +49,14 @@ def test_a_check_passes_a_kernel_and_fails_one_that_is_a_hundredth_off(
 def test_a_sinks_gradient_is_checked_too():
     *_, leaves = layer_checks.three("sinks", "cpu")
     assert [tuple(x.shape) for x in leaves][3:] == [(4,)]
+
+
+@pytest.mark.cpu_only
+def test_a_case_that_ends_its_process_costs_itself_only():
+    cases = [("1 + 1",), ("__import__('os')._exit(3)",), ("'three'",), ("4",)]
+    found = in_processes(eval, cases, 2, lambda case: f"{case[-3:]} died")
+    assert found == [2, "(3) died", "three", 4]
+    assert in_processes(eval, [], 2, repr) == []
 
 
 FIRST_ROWS = """
