@@ -41,14 +41,12 @@ impl WordSet {
             *word |= bit;
             distinct == most
         };
-        match scan.held_words() {
-            Some(words) => words.iter().any(|span| is_new(*span)),
-            None => {
-                let mut is_enough = false;
-                scan.each_word(text, |span| is_enough = is_enough || is_new(span));
-                is_enough
-            }
+        if let Some(words) = scan.held_words() {
+            return words.iter().any(|span| is_new(*span));
         }
+        let mut is_enough = false;
+        scan.each_word(text, |span| is_enough = is_enough || is_new(span));
+        is_enough
     }
 
     /// The number of distinct words: `len(set(words))`.

@@ -30,14 +30,12 @@ impl Scan {
 
     /// Gives the byte range of each word of `text`, which must be the text that was scanned.
     pub fn each_word(&self, text: &str, mut take: impl FnMut(Span)) {
-        match self.held_words() {
-            Some(words) => words.iter().copied().for_each(take),
-            None => {
-                let mut few = Self::default();
-                read(text, &mut few, FEW_WORDS, |words| words.iter().copied().for_each(&mut take));
-                few.words.iter().copied().for_each(take);
-            }
+        if let Some(words) = self.held_words() {
+            return words.iter().copied().for_each(take);
         }
+        let mut few = Self::default();
+        read(text, &mut few, FEW_WORDS, |words| words.iter().copied().for_each(&mut take));
+        few.words.iter().copied().for_each(take);
     }
 
     /// Code points inside words: all that are not white space.

@@ -144,7 +144,9 @@ impl Vocabulary {
             if self.words.len() > max_held {
                 self.giant = Some(Giant::new(text));
                 let words = std::mem::take(&mut self.words);
-                words.into_iter().for_each(|span| self.push(text, span, max_held, sums));
+                for span in words {
+                    self.push(text, span, max_held, sums);
+                }
                 (self.hashes, self.chars_before) = (Vec::new(), Vec::new());
             }
             return;

@@ -122,7 +122,7 @@ impl Firsts<'_> {
 
     /// Any number of slots will do, so that half of them is not spent on a power of two.
     fn first_slot(&self, hash: u64) -> usize {
-        (u128::from(hash) * self.slots.len() as u128 >> 64) as usize
+        ((u128::from(hash) * self.slots.len() as u128) >> 64) as usize
     }
 
     fn grow(&mut self) {
