@@ -171,7 +171,7 @@ impl Profile {
     /// Its size; the words are those of the scan where a later step reads it.
     fn size(&self, text: &str, views: &mut Views) -> Size {
         match self.ngram {
-            Some(_) => Size::with_words(text, views.scan(text).words.len()),
+            Some(_) => Size::with_words(text, views.scan(text).num_words),
             None => Size::of(text),
         }
     }

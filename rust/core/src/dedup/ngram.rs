@@ -14,14 +14,34 @@ pub const MIN_NGRAM_WORDS: usize = 1;
 
 /// Appends the hashes of the n-grams of a scanned text; false if it has fewer than `n` words.
 pub fn hash_ngrams(text: &str, scan: &Scan, n: usize, hashes: &mut Vec<u128>) -> bool {
-    let num_words = scan.words.len();
+    let num_words = scan.num_words;
     if num_words < n {
         return false;
     }
     let windows = (0..num_words - n).step_by(n.max(MIN_NGRAM_WORDS));
     let mut room = [0; JOIN_BYTES];
-    hashes.extend(windows.map(|start| hash_window(text, &scan.words[start..start + n], &mut room)));
+    match scan.held_words() {
+        Some(words) => {
+            hashes.extend(windows.map(|start| hash_window(text, &words[start..start + n], &mut room)));
+        }
+        None => hash_giant(text, scan, n, windows.len(), hashes),
+    }
     true
+}
+
+/// The same of the first `num_windows` windows of a giant, whose words are not held.
+fn hash_giant(text: &str, scan: &Scan, n: usize, num_windows: usize, hashes: &mut Vec<u128>) {
+    let (mut room, mut window) = ([0; JOIN_BYTES], Vec::with_capacity(n));
+    let first = hashes.len();
+    scan.each_word(text, |word| {
+        window.push(word);
+        if window.len() == n {
+            if hashes.len() - first < num_windows {
+                hashes.push(hash_window(text, &window, &mut room));
+            }
+            window.clear();
+        }
+    });
 }
 
 /// Hash of the words joined by single spaces; where the text has them so, it is hashed in place, else in `room`.

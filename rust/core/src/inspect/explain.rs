@@ -155,7 +155,7 @@ fn prepare<'p>(profile: &'p Profile, text: &'p str) -> std::result::Result<Cow<'
 fn deduplication(ngram: usize, last: Option<&str>, cleaned: &str, views: &mut Views) -> StageTrace {
     views.reset();
     let text = last.unwrap_or(cleaned);
-    let num_words = views.scan(text).words.len();
+    let num_words = views.scan(text).num_words;
     let reason = Reason::FEWER_WORDS_THAN_NGRAM.name();
     let check = Check::new(reason, num_words as f64, ngram as f64, f64::INFINITY);
     let passes = num_words >= ngram;

@@ -41,7 +41,13 @@ pub(super) fn edit(
 ) -> Result<Option<String>, Reason<'static>> {
     let is_suspicious = is_suspicious(text, &mut kept.lower);
     let mut page = Page::new(text, kept, is_suspicious, MIN_SENTENCES);
-    views.lines(text).iter().try_for_each(|(start, end)| page.take(*start, *end).map(drop))?;
+    let mut judged = Ok(());
+    views.each_line(text, |(start, end)| {
+        if judged.is_ok() {
+            judged = page.take(start, end).map(drop);
+        }
+    });
+    judged?;
     page.finish()
 }
 
@@ -49,14 +55,17 @@ pub(super) fn edit(
 pub(super) fn trace(text: &str, views: &mut Views, kept: &mut Kept) -> StageTrace {
     let is_suspicious = is_suspicious(text, &mut kept.lower);
     let mut page = Page::new(text, kept, is_suspicious, usize::MAX);
-    let mut dropped_lines = Vec::new();
-    let mut take = |(index, (start, end)): (usize, &(usize, usize))| {
-        if let Fate::Drop(reason) = page.take(*start, *end)? {
-            dropped_lines.push(DroppedLine { line: index + 1, bytes: end - start, reason });
+    let (mut dropped_lines, mut broken, mut line) = (Vec::new(), None, 0);
+    views.each_line(text, |(start, end)| {
+        line += 1;
+        match broken.is_none().then(|| page.take(start, end)) {
+            Some(Ok(Fate::Drop(reason))) => {
+                dropped_lines.push(DroppedLine { line, bytes: end - start, reason });
+            }
+            Some(Err(reason)) => broken = Some(reason),
+            Some(Ok(Fate::Keep)) | None => {}
         }
-        Ok(())
-    };
-    let broken = views.lines(text).iter().enumerate().try_for_each(&mut take).err();
+    });
     let sentences = if broken.is_some() { f64::NAN } else { page.num_sentences as f64 };
     StageTrace { checks: checks(broken, sentences), dropped_lines, ..StageTrace::default() }
 }

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::text::{Scan, WordKey};
+use crate::text::{count_distinct, Scan, Span, WordKey};
 
 /// A set of words of one text: open addressing, reused from text to text.
 ///
@@ -20,7 +20,7 @@ impl WordSet {
     ///
     /// Words of different bits are distinct, so nearly every text is settled without a comparison.
     pub fn reaches(&mut self, text: &str, scan: &Scan, share: f64) -> bool {
-        let num_words = scan.words.len();
+        let num_words = scan.num_words;
         let is_enough = |distinct: usize| distinct as f64 / num_words as f64 >= share;
         // So many distinct words settle it.
         #[allow(clippy::cast_sign_loss)] // neither a count nor a share is negative
@@ -34,28 +34,33 @@ impl WordSet {
         self.bits.resize((most / 4).next_power_of_two(), 0); // 16 bits for a word: of 33 distinct words, one is lost
         let (bytes, mask) = (text.as_bytes(), self.bits.len() - 1);
         let mut distinct = 0;
-        for span in &scan.words {
-            let hash = WordKey::of(bytes, *span).hash(bytes, *span);
+        let mut is_new = |span: Span| {
+            let hash = WordKey::of(bytes, span).hash(bytes, span);
             let (word, bit) = (&mut self.bits[(hash >> 32) as usize & mask], 1 << (hash >> 58));
             distinct += usize::from(*word & bit == 0);
             *word |= bit;
-            if distinct == most {
-                return true;
-            }
+            distinct == most
+        };
+        if let Some(words) = scan.held_words() {
+            return words.iter().any(|span| is_new(*span));
         }
-        false
+        let mut is_enough = false;
+        scan.each_word(text, |span| is_enough = is_enough || is_new(span));
+        is_enough
     }
 
     /// The number of distinct words: `len(set(words))`.
     pub fn count(&mut self, text: &str, scan: &Scan) -> usize {
+        let Some(words) = scan.held_words() else { return count_distinct(text, scan) };
         self.slots.clear();
-        self.slots.resize((scan.words.len() * 2).next_power_of_two().max(16), (0, 0));
-        (0..scan.words.len()).filter(|index| self.insert(text, scan, *index)).count()
+        self.slots.resize((words.len() * 2).next_power_of_two().max(16), (0, 0));
+        (0..words.len()).filter(|index| self.insert(text, words, *index)).count()
     }
 
     /// Adds a word; true if it is new.
-    fn insert(&mut self, text: &str, scan: &Scan, index: usize) -> bool {
-        let word = scan.word(text, index);
+    fn insert(&mut self, text: &str, words: &[Span], index: usize) -> bool {
+        let word_at = |index: usize| &text[words[index].0..words[index].1];
+        let word = word_at(index);
         let hash = xxh3_64(word.as_bytes());
         let (mask, tag) = (self.slots.len() - 1, (hash >> 32) as u32);
         let mut slot = hash as usize & mask;
@@ -65,7 +70,7 @@ impl WordSet {
                 self.slots[slot] = (index as u32 + 1, tag);
                 return true;
             }
-            if entry_tag == tag && scan.word(text, entry as usize - 1) == word {
+            if entry_tag == tag && word_at(entry as usize - 1) == word {
                 return false;
             }
             slot = (slot + 1) & mask;

@@ -47,7 +47,7 @@ fn ratio(count: usize, of: usize) -> f64 {
 }
 
 fn num_words(text: &str, views: &mut Views) -> f64 {
-    views.scan(text).words.len() as f64
+    views.scan(text).num_words as f64
 }
 
 fn median_word_length(text: &str, views: &mut Views) -> f64 {

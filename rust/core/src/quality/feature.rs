@@ -2,7 +2,7 @@
 
 use memchr::{memchr_iter, memmem};
 
-use crate::text::{count_chars, is_terminal, strip_end, strip_start, Repeats, Span, Views};
+use crate::text::{count_chars, is_terminal, strip_end, strip_start, Repeats, Views};
 
 /// Measures a text; the views are of that text.
 pub type Measure = fn(&str, &mut Views) -> f64;
@@ -13,8 +13,8 @@ pub const FEATURES: [(&str, Measure); 37] = [
     ("num_chars", num_chars),
     ("num_words", num_words),
     ("num_no_symbol_words", num_no_symbol_words),
-    ("num_split_words", |text, views| views.scan(text).words.len() as f64),
-    ("num_lines", |text, views| views.lines(text).len() as f64),
+    ("num_split_words", |text, views| views.scan(text).num_words as f64),
+    ("num_lines", |text, views| num_lines(text, views)),
     ("num_filled_lines", num_filled_lines),
     ("num_stop_words", num_stop_words),
     ("mean_word_length", mean_word_length),
@@ -74,7 +74,7 @@ pub(super) fn num_no_symbol_words(text: &str, views: &mut Views) -> f64 {
 }
 
 pub(super) fn num_filled_lines(text: &str, views: &mut Views) -> f64 {
-    views.filled_lines(text).len() as f64
+    views.num_filled_lines(text) as f64
 }
 
 pub(super) fn num_stop_words(text: &str, views: &mut Views) -> f64 {
@@ -88,13 +88,19 @@ pub(super) fn mean_word_length(text: &str, views: &mut Views) -> f64 {
 
 fn mean_split_word_length(text: &str, views: &mut Views) -> f64 {
     let scan = views.scan(text);
-    ratio(scan.num_word_chars(), scan.words.len())
+    ratio(scan.num_word_chars(), scan.num_words)
+}
+
+fn num_lines(text: &str, views: &mut Views) -> f64 {
+    let mut num_lines = 0_usize;
+    views.each_line(text, |_| num_lines += 1);
+    num_lines as f64
 }
 
 fn mean_line_length(text: &str, views: &mut Views) -> f64 {
-    let lines = views.filled_lines(text);
-    let chars = lines.iter().map(|(start, end)| count_chars(&text[*start..*end])).sum();
-    ratio(chars, lines.len())
+    let mut num_chars = 0;
+    views.each_filled_line(text, |(start, end)| num_chars += count_chars(&text[start..end]));
+    ratio(num_chars, views.num_filled_lines(text))
 }
 
 pub(super) fn letter_word_fraction(text: &str, views: &mut Views) -> f64 {
@@ -102,7 +108,7 @@ pub(super) fn letter_word_fraction(text: &str, views: &mut Views) -> f64 {
 }
 
 fn distinct_word_fraction(text: &str, views: &mut Views) -> f64 {
-    of_words(views.english_forms(text).num_forms(), text, views)
+    of_words(views.num_english_forms(text), text, views)
 }
 
 pub(super) fn hash_word_ratio(text: &str, views: &mut Views) -> f64 {
@@ -124,28 +130,39 @@ pub(super) fn newline_word_ratio(text: &str, views: &mut Views) -> f64 {
 
 /// Never below [`newline_word_ratio`], and much cheaper: no English word spans white space.
 pub(super) fn newline_split_word_ratio(text: &str, views: &mut Views) -> f64 {
-    ratio(num_newlines(text), views.scan(text).words.len())
+    ratio(num_newlines(text), views.scan(text).num_words)
 }
 
 /// Share of the lines that are as asked.
-pub(super) fn share(text: &str, lines: &[Span], is_counted: impl Fn(&str) -> bool) -> f64 {
-    let count = lines.iter().filter(|(start, end)| is_counted(&text[*start..*end])).count();
-    ratio(count, lines.len())
+fn share_of_lines(text: &str, views: &mut Views, is_counted: impl Fn(&str) -> bool) -> f64 {
+    let (mut num_lines, mut num_counted) = (0, 0);
+    views.each_line(text, |(start, end)| {
+        num_lines += 1;
+        num_counted += usize::from(is_counted(&text[start..end]));
+    });
+    ratio(num_counted, num_lines)
+}
+
+/// Share of the lines that are as asked, of those that are not blank.
+pub(super) fn share_of_filled(text: &str, views: &mut Views, is_counted: impl Fn(&str) -> bool) -> f64 {
+    let mut num_counted = 0;
+    views.each_filled_line(text, |(start, end)| num_counted += usize::from(is_counted(&text[start..end])));
+    ratio(num_counted, views.num_filled_lines(text))
 }
 
 pub(super) fn bullet_line_fraction(text: &str, views: &mut Views) -> f64 {
-    share(text, views.lines(text), |line| strip_start(line).starts_with(['•', '-']))
+    share_of_lines(text, views, |line| strip_start(line).starts_with(['•', '-']))
 }
 
 pub(super) fn ellipsis_line_fraction(text: &str, views: &mut Views) -> f64 {
-    share(text, views.lines(text), |line| {
+    share_of_lines(text, views, |line| {
         let line = strip_end(line);
         line.ends_with("...") || line.ends_with('…')
     })
 }
 
 pub(super) fn terminal_line_fraction(text: &str, views: &mut Views) -> f64 {
-    share(text, views.filled_lines(text), |line| line.chars().next_back().is_some_and(is_terminal))
+    share_of_filled(text, views, |line| line.chars().next_back().is_some_and(is_terminal))
 }
 
 /// Code points of a line that `FineWeb` calls short (Penedo et al. 2024, section 3.6).
@@ -153,7 +170,7 @@ const SHORT_LINE_CHARS: usize = 30;
 
 pub(super) fn short_line_fraction(text: &str, views: &mut Views) -> f64 {
     // A character has at most four bytes, so most lines need no count.
-    share(text, views.filled_lines(text), |line| {
+    share_of_filled(text, views, |line| {
         line.len() <= SHORT_LINE_CHARS
             || line.len() <= 4 * SHORT_LINE_CHARS && count_chars(line) <= SHORT_LINE_CHARS
     })

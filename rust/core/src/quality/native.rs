@@ -5,7 +5,7 @@
 use super::feature::{
     duplicate_line_char_fraction, duplicate_line_fraction, duplicate_paragraph_char_fraction,
     duplicate_paragraph_fraction, ellipsis_word_ratio, hash_word_ratio, mean_word_length,
-    num_no_symbol_words, of_chars, repeated_ngram_ceiling, repeated_ngram_char_fraction, share,
+    num_no_symbol_words, of_chars, repeated_ngram_ceiling, repeated_ngram_char_fraction, share_of_filled,
     short_line_fraction, top_ngram_ceiling,
 };
 use super::Bound;
@@ -74,11 +74,11 @@ pub(super) static RULES: [Bound; 26] = [
 const BULLETS: [char; 7] = ['•', '●', '◦', '▪', '‣', '*', '-'];
 
 fn bullet_line_fraction(text: &str, views: &mut Views) -> f64 {
-    share(text, views.filled_lines(text), |line| strip_start(line).starts_with(BULLETS))
+    share_of_filled(text, views, |line| strip_start(line).starts_with(BULLETS))
 }
 
 fn ellipsis_line_fraction(text: &str, views: &mut Views) -> f64 {
-    share(text, views.filled_lines(text), |line| {
+    share_of_filled(text, views, |line| {
         let line = strip_end(line);
         line.ends_with("...") || line.ends_with('…')
     })
@@ -88,7 +88,7 @@ fn ellipsis_line_fraction(text: &str, views: &mut Views) -> f64 {
 const CLOSERS: [char; 10] = ['"', '\'', '”', '’', '»', '«', '“', ')', ']', '」'];
 
 fn sentence_end_line_fraction(text: &str, views: &mut Views) -> f64 {
-    share(text, views.filled_lines(text), |line| {
+    share_of_filled(text, views, |line| {
         let line = line.trim_end_matches(|char| class(char) == Class::Space || CLOSERS.contains(&char));
         line.chars().next_back().is_some_and(is_terminal)
     })
@@ -103,8 +103,7 @@ fn letter_word_fraction(text: &str, views: &mut Views) -> f64 {
 /// Distinct words by the root of all (Guiraud 1954): 6 and more in real text of any length, below 1 in a
 /// page of a dozen keywords.
 fn distinct_words_by_root(text: &str, views: &mut Views) -> f64 {
-    let english = views.english_forms(text);
-    english.num_forms() as f64 / (english.num_words() as f64).sqrt()
+    views.num_english_forms(text) as f64 / (views.english(text).num_words() as f64).sqrt()
 }
 
 /// So many times the root of all words are looked at: of prose every third is new.

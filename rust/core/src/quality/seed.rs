@@ -40,7 +40,7 @@ impl SeedRules {
 impl SeedRules {
     /// What each rule measures of the scanned `text`, beside its bounds.
     pub(super) fn checks(&self, text: &str, scan: &Scan, words: &mut WordSet) -> Vec<Check> {
-        let num_words = scan.words.len() as f64;
+        let num_words = scan.num_words as f64;
         let (min, max) = (self.min_length.max(1) as f64, self.max_length as f64);
         let (shortest, longest) = MEAN_WORD_LENGTH.into_inner();
         let distinct = words.count(text, scan) as f64 / num_words;
@@ -61,11 +61,11 @@ impl SeedRules {
 
 /// A text without words breaks this rule even if `min_length` is 0: it has no mean.
 fn too_few_words(rules: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
-    scan.words.len() < rules.min_length.max(1)
+    scan.num_words < rules.min_length.max(1)
 }
 
 fn too_many_words(rules: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
-    scan.words.len() > rules.max_length
+    scan.num_words > rules.max_length
 }
 
 fn mean_word_length(_: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {
@@ -73,7 +73,7 @@ fn mean_word_length(_: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> boo
 }
 
 fn mean_length(scan: &Scan) -> f64 {
-    scan.num_word_chars() as f64 / scan.words.len() as f64
+    scan.num_word_chars() as f64 / scan.num_words as f64
 }
 
 fn symbol_fraction(_: &SeedRules, _: &str, scan: &Scan, _: &mut WordSet) -> bool {

@@ -34,14 +34,52 @@ const COUNTED_BYTES: usize = 240;
 /// Code points of a text.
 #[inline]
 pub fn count_chars(text: &str) -> usize {
-    // Every byte that does not continue a character begins one. So many are counted in vectors of bytes.
-    let begun = |part: &[u8]| part.iter().map(|byte| u8::from(*byte & 0xc0 != 0x80)).sum::<u8>();
-    text.as_bytes().chunks(COUNTED_BYTES).map(|part| usize::from(begun(part))).sum()
+    count_begun(text.as_bytes())
 }
 
-/// Fills `lines` with the lines of `str.splitlines()`.
-pub(super) fn split_lines(text: &str, lines: &mut Vec<Span>) {
-    lines.clear();
+/// Code points that begin in these bytes.
+#[inline]
+pub(super) fn count_begun(bytes: &[u8]) -> usize {
+    // Every byte that does not continue a character begins one. So many are counted in vectors of bytes.
+    let begun = |part: &[u8]| part.iter().map(|byte| u8::from(*byte & 0xc0 != 0x80)).sum::<u8>();
+    bytes.chunks(COUNTED_BYTES).map(|part| usize::from(begun(part))).sum()
+}
+
+/// How a text is parted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Split {
+    /// Into the lines of `str.splitlines()`.
+    Lines,
+    /// At line feeds, blank parts left out.
+    Filled,
+    /// At runs of at least so many line feeds.
+    Feeds(usize),
+    /// At line feeds.
+    Each,
+    /// The same, stripped; blank parts left out.
+    EachStripped,
+    /// At pairs of line feeds, stripped; blank parts left out.
+    PairsStripped,
+}
+
+impl Split {
+    /// Gives the parts of a text, in order.
+    #[inline]
+    pub(super) fn each(self, text: &str, mut take: impl FnMut(Span)) {
+        let mut take_stripped = |part| stripped(text, part).into_iter().for_each(&mut take);
+        match self {
+            Self::EachStripped => split_each(text, take_stripped),
+            Self::PairsStripped => split_pairs(text, &mut take_stripped),
+            Self::Lines => split_lines(text, take),
+            Self::Filled => split_filled(text, take),
+            Self::Feeds(num_feeds) => split_feeds(text, num_feeds, take),
+            Self::Each => split_each(text, take),
+        }
+    }
+}
+
+/// Gives the lines of `str.splitlines()`.
+fn split_lines(text: &str, mut take: impl FnMut(Span)) {
     let bytes = text.as_bytes();
     let (mut start, mut at) = (0, 0);
     while at < bytes.len() {
@@ -51,13 +89,13 @@ pub(super) fn split_lines(text: &str, lines: &mut Vec<Span>) {
         }
         let length = line_end_bytes(&bytes[at..]);
         if length > 0 {
-            lines.push((start, at));
+            take((start, at));
             start = at + length;
         }
         at += length.max(1);
     }
     if start < bytes.len() {
-        lines.push((start, bytes.len()));
+        take((start, bytes.len()));
     }
 }
 
@@ -83,63 +121,57 @@ fn line_end_bytes(bytes: &[u8]) -> usize {
     }
 }
 
-/// Fills `lines` with what stands between line feeds and is not blank.
-pub(super) fn split_filled(text: &str, lines: &mut Vec<Span>) {
-    lines.clear();
+/// Gives what stands between line feeds and is not blank.
+fn split_filled(text: &str, mut take: impl FnMut(Span)) {
     let ends = memchr_iter(b'\n', text.as_bytes()).chain(std::iter::once(text.len()));
     let mut start = 0;
     for end in ends {
         if !strip_start(&text[start..end]).is_empty() {
-            lines.push((start, end));
+            take((start, end));
         }
         start = end + 1;
     }
 }
 
-/// Fills `parts` with the pieces between runs of at least `num_feeds` line feeds: `re.split`.
-pub(super) fn split_feeds(text: &str, num_feeds: usize, parts: &mut Vec<Span>) {
-    parts.clear();
+/// Gives the pieces between runs of at least `num_feeds` line feeds: `re.split`.
+fn split_feeds(text: &str, num_feeds: usize, mut take: impl FnMut(Span)) {
     let bytes = text.as_bytes();
     let (mut start, mut at) = (0, 0);
     while let Some(found) = memchr::memchr(b'\n', &bytes[at..]) {
         let run = at + found;
         at = run + bytes[run..].iter().take_while(|byte| **byte == b'\n').count();
         if at - run >= num_feeds {
-            parts.push((start, run));
+            take((start, run));
             start = at;
         }
     }
-    parts.push((start, bytes.len()));
+    take((start, bytes.len()));
 }
 
-/// Strips the parts, and leaves out those of which nothing is left.
-pub(super) fn strip_parts(text: &str, parts: &mut Vec<Span>) {
-    parts.retain_mut(|(start, end)| {
-        let part = strip_start(&text[*start..*end]);
-        *start = *end - part.len();
-        *end = *start + strip_end(part).len();
-        start < end
-    });
+/// The part stripped, unless nothing is left of it.
+fn stripped(text: &str, (start, end): Span) -> Option<Span> {
+    let part = strip_start(&text[start..end]);
+    let start = end - part.len();
+    let end = start + strip_end(part).len();
+    (start < end).then_some((start, end))
 }
 
-/// Fills `parts` with what stands between pairs of line feeds, as it stands: `str.split("\n\n")`.
-pub(super) fn split_pairs(text: &str, parts: &mut Vec<Span>) {
-    parts.clear();
+/// Gives what stands between pairs of line feeds, as it stands: `str.split("\n\n")`.
+fn split_pairs(text: &str, mut take: impl FnMut(Span)) {
     let mut start = 0;
     for end in memmem::find_iter(text.as_bytes(), b"\n\n") {
-        parts.push((start, end));
+        take((start, end));
         start = end + 2;
     }
-    parts.push((start, text.len()));
+    take((start, text.len()));
 }
 
-/// Fills `lines` with what stands between line feeds, as it stands: `str.split("\n")`.
-pub(super) fn split_each(text: &str, lines: &mut Vec<Span>) {
-    lines.clear();
+/// Gives what stands between line feeds, as it stands: `str.split("\n")`.
+fn split_each(text: &str, mut take: impl FnMut(Span)) {
     let ends = memchr_iter(b'\n', text.as_bytes()).chain(std::iter::once(text.len()));
     let mut start = 0;
     for end in ends {
-        lines.push((start, end));
+        take((start, end));
         start = end + 1;
     }
 }
@@ -215,44 +247,47 @@ pub(super) fn count_copies(
 mod tests {
     use super::*;
 
-    fn pieces(text: &str, split: impl Fn(&str, &mut Vec<Span>)) -> Vec<&str> {
+    fn spans(split: impl FnOnce(&mut dyn FnMut(Span))) -> Vec<Span> {
         let mut spans = Vec::new();
-        split(text, &mut spans);
-        spans.into_iter().map(|(start, end)| &text[start..end]).collect()
+        split(&mut |span| spans.push(span));
+        spans
+    }
+
+    fn pieces<'t>(text: &'t str, split: impl Fn(&'t str, &mut dyn FnMut(Span))) -> Vec<&'t str> {
+        spans(|take| split(text, take)).into_iter().map(|(start, end)| &text[start..end]).collect()
     }
 
     #[test]
     fn lines_end_where_splitlines_of_python_ends_them() {
         let text = "a\r\nb\rc\u{b}d\u{c}e\u{1c}f\u{1d}g\u{1e}h\u{85}i\u{2028}j\u{2029}k\u{1f}\u{a0}…\n\nl\n";
         let expected = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k\u{1f}\u{a0}…", "", "l"];
-        assert_eq!(pieces(text, split_lines), expected);
+        assert_eq!(pieces(text, |text, take| split_lines(text, take)), expected);
     }
 
     #[test]
     fn runs_of_line_feeds_split_and_leave_an_empty_piece_at_either_end() {
-        assert_eq!(pieces("\na\n\nb\n", |text, parts| split_feeds(text, 1, parts)), ["", "a", "b", ""]);
-        assert_eq!(pieces("a\nb\n\n\nc", |text, parts| split_feeds(text, 2, parts)), ["a\nb", "c"]);
-        assert_eq!(pieces("", |text, parts| split_feeds(text, 2, parts)), [""]);
+        assert_eq!(pieces("\na\n\nb\n", |text, take| split_feeds(text, 1, take)), ["", "a", "b", ""]);
+        assert_eq!(pieces("a\nb\n\n\nc", |text, take| split_feeds(text, 2, take)), ["a\nb", "c"]);
+        assert_eq!(pieces("", |text, take| split_feeds(text, 2, take)), [""]);
     }
 
     #[test]
     fn blank_lines_are_not_filled() {
-        assert_eq!(pieces("a\n \u{1c}\n\n b", split_filled), ["a", " b"]);
+        assert_eq!(pieces("a\n \u{1c}\n\n b", |text, take| split_filled(text, take)), ["a", " b"]);
     }
 
     #[test]
     fn the_first_copy_is_free_and_the_length_counts_characters() {
         let text = "né\nx\nné\nné";
-        let mut parts = Vec::new();
-        split_filled(text, &mut parts);
+        let parts = spans(|take| split_filled(text, take));
         let repeats = count_repeats(text, &parts, &mut Slots::default());
         assert_eq!((repeats.num_parts, repeats.num_repeated, repeats.repeated_chars), (4, 2, 4));
     }
 
     #[test]
     fn every_copy_counts_and_so_do_empty_lines() {
-        let (text, mut parts) = ("né\nx\n\nné\n", Vec::new());
-        split_each(text, &mut parts);
+        let text = "né\nx\n\nné\n";
+        let parts = spans(|take| split_each(text, take));
         let copies = count_copies(text, &parts, &mut Slots::default(), &mut Vec::new());
         let expected = Copies { num_parts: 5, num_chars: 5, num_copies: 4, copied_chars: 4 };
         assert_eq!(copies, expected);

@@ -6,6 +6,7 @@
 mod block;
 mod count;
 pub mod english;
+mod giant;
 mod letters;
 mod lines;
 mod ngrams;
@@ -22,6 +23,7 @@ mod word_key;
 pub(crate) use block::{ones, Block, BLOCK_BYTES};
 pub use count::count_words;
 pub(crate) use count::floor;
+pub(crate) use giant::count_distinct;
 pub use letters::{is_letter, is_terminal};
 pub use lines::{count_chars, strip, strip_end, strip_start, Copies, Repeats, Span};
 pub use ngrams::{Recurring, Top};

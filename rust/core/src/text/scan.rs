@@ -2,14 +2,18 @@
 
 use super::block::{low_ones, ones, Block, BLOCK_BYTES};
 use super::count::floor;
+use super::giant::max_held;
+use super::lines::Span;
 use super::{class, class_of_code, Class, ASCII};
 
 /// What one pass over a text finds. Reused from document to document, so that
 /// words cost no allocation.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Byte ranges of the words of `str.split()`, in order.
-    pub words: Vec<(usize, usize)>,
+    /// Byte ranges of the words of `str.split()`, in order; none of a giant, which has more than are held.
+    words: Vec<Span>,
+    /// Words of `str.split()`.
+    pub num_words: usize,
     /// Length of the text in code points: `len(text)` of Python.
     pub num_chars: usize,
     /// Code points that are `str.isspace()`.
@@ -19,10 +23,19 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// The `index`-th word of `text`, which must be the text that was scanned.
-    pub fn word<'t>(&self, text: &'t str, index: usize) -> &'t str {
-        let (start, end) = self.words[index];
-        &text[start..end]
+    /// Byte ranges of the words, in order; `None` of a giant, which has more than are held.
+    pub fn held_words(&self) -> Option<&[Span]> {
+        (self.words.len() == self.num_words).then_some(&self.words)
+    }
+
+    /// Gives the byte range of each word of `text`, which must be the text that was scanned.
+    pub fn each_word(&self, text: &str, mut take: impl FnMut(Span)) {
+        if let Some(words) = self.held_words() {
+            return words.iter().copied().for_each(take);
+        }
+        let mut few = Self::default();
+        read(text, &mut few, FEW_WORDS, |words| words.iter().copied().for_each(&mut take));
+        few.words.iter().copied().for_each(take);
     }
 
     /// Code points inside words: all that are not white space.
@@ -36,12 +49,25 @@ impl Scan {
     }
 }
 
+/// Words of a giant that are held while they are given on.
+const FEW_WORDS: usize = 4096;
+
 /// Fills `scan` with the words and counts of `text`.
 ///
 /// It is read 64 bytes at a time, classes as bits of integers; characters that are not ASCII are looked up, as
 /// are those of the end of the text.
 pub fn scan(text: &str, scan: &mut Scan) {
+    let mut num_words = 0;
     scan.words.clear();
+    read(text, scan, max_held(text), |words| num_words += words.len());
+    scan.num_words = num_words + scan.words.len();
+    if num_words > 0 {
+        scan.words = Vec::new();
+    }
+}
+
+/// Reads `text` into an empty `scan`; whenever there are more than `max_words`, `full` takes those there are.
+fn read(text: &str, scan: &mut Scan, max_words: usize, mut full: impl FnMut(&[Span])) {
     (scan.num_chars, scan.num_spaces, scan.num_alnum) = (0, 0, 0);
     let bytes = text.as_bytes();
     let mut words = Words { at: 0, start: None, edges: [0; BLOCK_BYTES] };
@@ -49,6 +75,10 @@ pub fn scan(text: &str, scan: &mut Scan) {
         match block.others() {
             0 => words.take_ascii(&block, scan),
             others => words.take_mixed(text, &block, others, scan),
+        }
+        if scan.words.len() > max_words {
+            full(&scan.words);
+            scan.words.clear();
         }
     }
     words.take_chars(text, scan);
@@ -186,10 +216,30 @@ mod tests {
         let text = "\u{1c}één  x_\u{3000}9!\n";
         let mut found = Scan::default();
         scan(text, &mut found);
-        let words: Vec<&str> = (0..found.words.len()).map(|i| found.word(text, i)).collect();
+        let words = words_of(&found, text);
         assert_eq!(words, ["één", "x_", "9!"]);
         assert_eq!((found.num_chars, found.num_spaces, found.num_alnum), (12, 5, 5));
         assert_eq!((found.num_word_chars(), found.num_symbols()), (7, 2));
+    }
+
+    fn words_of<'t>(found: &Scan, text: &'t str) -> Vec<&'t str> {
+        let mut words = Vec::new();
+        found.each_word(text, |(start, end)| words.push(&text[start..end]));
+        assert_eq!(found.num_words, words.len());
+        words
+    }
+
+    #[test]
+    fn the_words_of_a_giant_are_given_and_not_held() {
+        let text: String =
+            (0..500_000).map(|number| ["é ", "ab\n", "x\u{3000}", "1"][number * number % 7 % 4]).collect();
+        let mut found = Scan::default();
+        for (text, is_giant) in [(text[..super::floor(&text, 1000)].to_owned(), false), (text, true)] {
+            scan(&text, &mut found);
+            assert_eq!(found.held_words().is_none(), is_giant);
+            let words = words_of(&found, &text);
+            assert_eq!((words, [found.num_chars, found.num_spaces, found.num_alnum]), naive(&text));
+        }
     }
 
     /// `str.split()` and the counts, a character at a time: the specification of the fast path.
@@ -207,7 +257,7 @@ mod tests {
         ) {
             let mut found = Scan::default();
             scan(&text, &mut found);
-            let words: Vec<&str> = (0..found.words.len()).map(|index| found.word(&text, index)).collect();
+            let words = words_of(&found, &text);
             prop_assert_eq!((words, [found.num_chars, found.num_spaces, found.num_alnum]), naive(&text));
         }
 
@@ -217,7 +267,7 @@ mod tests {
         ) {
             let mut found = Scan::default();
             scan(&text, &mut found);
-            let words: Vec<&str> = (0..found.words.len()).map(|index| found.word(&text, index)).collect();
+            let words = words_of(&found, &text);
             prop_assert_eq!((words, [found.num_chars, found.num_spaces, found.num_alnum]), naive(&text));
         }
     }

@@ -8,35 +8,35 @@ use unicode_segmentation::UnicodeSegmentation;
 use super::class;
 use super::lines::Span;
 
-/// Appends the words of a text, in order.
-pub(super) fn unicode_words(text: &str, words: &mut Vec<Span>) {
+/// Gives the words of a text, in order.
+pub(super) fn unicode_words(text: &str, mut take: impl FnMut(Span)) {
     let mut start = 0;
     for piece in text.as_bytes().split(|byte| matches!(byte, b' ' | b'\n')) {
         let end = start + piece.len();
         if piece.is_ascii() {
-            split_ascii(piece, start, words);
+            split_ascii(piece, start, &mut take);
         } else {
             let from = start.saturating_sub(1); // a mark that begins the piece is part of the space before it
-            split(&text[from..end], from, words);
+            split(&text[from..end], from, &mut take);
         }
         start = end + 1;
     }
 }
 
 /// The specification: `piece` begins at byte `start` of the text.
-fn split(piece: &str, start: usize, words: &mut Vec<Span>) {
+fn split(piece: &str, start: usize, take: &mut impl FnMut(Span)) {
     let begins = |(_, word): &(usize, &str)| word.starts_with(|char| class(char).is_alnum());
     let found = piece.split_word_bound_indices().filter(begins);
-    words.extend(found.map(|(at, word)| (start + at, start + at + word.len())));
+    found.for_each(|(at, word)| take((start + at, start + at + word.len())));
 }
 
 /// The same of ASCII.
-fn split_ascii(piece: &[u8], start: usize, words: &mut Vec<Span>) {
+fn split_ascii(piece: &[u8], start: usize, take: &mut impl FnMut(Span)) {
     let mut at = 0;
     while let Some(first) = piece.get(at) {
         let end = word_end(piece, at);
         if first.is_ascii_alphanumeric() {
-            words.push((start + at, start + end));
+            take((start + at, start + end));
         }
         at = end;
     }
@@ -88,8 +88,8 @@ mod tests {
             text in "([ -~]|[a-zA-Z]{1,3}|[0-9]{1,3}|[_.,;:' \n\r\t\x0b\x1c]|[éﾞ\u{301}\u{200d}\u{ad}\u{85}\u{2028}\u{2019}א\"カ中①👍🇩🇪٣]|\\PC){0,40}"
         ) {
             let (mut pieces, mut whole) = (Vec::new(), Vec::new());
-            unicode_words(&text, &mut pieces);
-            split(&text, 0, &mut whole);
+            unicode_words(&text, |word| pieces.push(word));
+            split(&text, 0, &mut |word| whole.push(word));
             prop_assert_eq!(pieces, whole);
         }
     }

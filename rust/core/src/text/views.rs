@@ -3,12 +3,15 @@
 //! One arena a thread: lines, words, distinct words and n-grams of the document at hand.
 //! Every method takes that text again; [`Views::reset`] goes to the next one.
 
+use std::collections::BTreeMap;
+
 use super::english::Splitter;
-use super::lines::{self, count_copies, count_repeats, Copies, Repeats, Span};
+use super::giant;
+use super::lines::{self, count_copies, count_repeats, Copies, Repeats, Span, Split};
 use super::ngrams::{Ceilings, Letters, Numbered, Recurring, Spelled, Top};
 use super::slots::Slots;
 use super::unicode_words::unicode_words;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{Found, Vocabulary};
 use super::{scan, Scan};
 
 /// The views of one text.
@@ -16,9 +19,9 @@ use super::{scan, Scan};
 pub struct Views {
     has: Has,
     scan: Scan,
-    lines: Vec<Span>,
-    filled: Vec<Span>,
-    parts: Vec<Span>,
+    lines: Parts,
+    filled: Parts,
+    parts: Parts,
     splitter: Splitter,
     english: Vocabulary,
     /// Letters of the English words.
@@ -64,6 +67,7 @@ impl Views {
     /// Goes to the next text.
     pub fn reset(&mut self) {
         self.has = Has::default();
+        [&mut self.english, &mut self.split, &mut self.unicode].into_iter().for_each(Vocabulary::reset);
         self.ceilings.reset();
         self.numbered.reset();
         self.spelled.reset();
@@ -89,72 +93,108 @@ impl Views {
         *self.has.num_chars.get_or_insert_with(|| lines::count_chars(text))
     }
 
-    /// Lines of `str.splitlines()`.
-    pub fn lines(&mut self, text: &str) -> &[Span] {
+    /// Gives the lines of `str.splitlines()`.
+    pub fn each_line(&mut self, text: &str, take: impl FnMut(Span)) {
         if self.needs(View::Lines) {
-            lines::split_lines(text, &mut self.lines);
+            self.lines.hold(text, Split::Lines);
         }
-        &self.lines
+        self.lines.each(text, Split::Lines, take);
     }
 
-    /// What stands between line feeds and is not blank.
-    pub fn filled_lines(&mut self, text: &str) -> &[Span] {
+    /// Gives what stands between line feeds and is not blank.
+    pub fn each_filled_line(&mut self, text: &str, take: impl FnMut(Span)) {
+        self.num_filled_lines(text);
+        self.filled.each(text, Split::Filled, take);
+    }
+
+    /// How many of those there are.
+    pub fn num_filled_lines(&mut self, text: &str) -> usize {
         if self.needs(View::Filled) {
-            lines::split_filled(text, &mut self.filled);
+            self.filled.hold(text, Split::Filled);
         }
-        &self.filled
+        self.filled.num_parts
     }
 
     /// English words.
     pub fn english(&mut self, text: &str) -> &Vocabulary {
-        if self.needs(View::English) {
-            self.english.fill(text, |text, words| self.splitter.words(text, words));
-        }
+        self.fill_english(text);
         &self.english
     }
 
-    /// English words, told apart.
-    pub fn english_forms(&mut self, text: &str) -> &Vocabulary {
-        self.english(text);
+    #[inline]
+    fn fill_english(&mut self, text: &str) {
+        if self.needs(View::English) {
+            self.english.fill(text, |words| match words {
+                Found::Held(words) => self.splitter.words(text, words),
+                Found::Each(take) => self.splitter.for_each_word(text, take),
+            });
+        }
+    }
+
+    /// Distinct English words.
+    pub fn num_english_forms(&mut self, text: &str) -> usize {
+        self.fill_english(text);
+        if let Some(giant) = self.english.giant() {
+            return giant.num_forms();
+        }
+        self.number_english(text);
+        self.english.num_forms()
+    }
+
+    /// Tells the English words apart.
+    fn number_english(&mut self, text: &str) {
         if self.needs(View::EnglishForms) {
             self.english.number(text, &mut self.slots);
         }
-        &self.english
     }
 
-    /// Distinct words among the first `num_words` of English, or somewhat fewer.
+    /// Distinct words among the first `num_words` of English, or somewhat fewer; none of a giant.
     pub fn num_english_forms_at_least(&mut self, text: &str, num_words: usize) -> usize {
-        self.english(text);
+        self.fill_english(text);
         self.english.num_forms_at_least(num_words)
     }
 
     /// The most frequent n-gram of English words, n from 2 to 10.
     pub fn top_ngram(&mut self, text: &str, n: usize) -> Top {
-        self.english_forms(text);
+        self.fill_english(text);
+        if let Some(giant) = self.english.giant() {
+            return giant.top(n);
+        }
+        self.number_english(text);
         self.numbered.top(n, &self.english, &mut self.slots)
     }
 
     /// Code points of all copies of any n-gram of English words at most, spaces between its words included, n
     /// from 2 to 4.
     pub fn top_ngram_ceiling(&mut self, text: &str, n: usize) -> usize {
-        self.english(text);
+        self.fill_english(text);
+        if let Some(giant) = self.english.giant() {
+            return giant.top_ceiling(n);
+        }
         self.ceilings.top(n, &self.english)
     }
 
     /// At least what [`Views::repeated_ngram_chars`] is, n from 5 to 10.
     pub fn repeated_ngram_ceiling(&mut self, text: &str, n: usize) -> usize {
+        self.fill_english(text);
+        if let Some(giant) = self.english.giant() {
+            return giant.repeated_ceiling(n);
+        }
         self.join_letters(text);
         self.ceilings.repeated_chars(n, &self.letters, &self.english)
     }
 
     /// Code points in n-grams of English words that repeat an earlier one, n from 2 to 10.
     pub fn repeated_ngram_chars(&mut self, text: &str, n: usize) -> usize {
+        self.fill_english(text);
+        if let Some(giant) = self.english.giant() {
+            return giant.repeated_chars(n);
+        }
         self.join_letters(text);
         self.spelled.repeated_chars(n, &self.letters, &self.english, &mut self.slots)
     }
 
     fn join_letters(&mut self, text: &str) {
-        self.english(text);
         if self.needs(View::Letters) {
             self.letters.join(text.as_bytes(), &self.english.words);
         }
@@ -165,7 +205,10 @@ impl Views {
         self.scan(text);
         if self.needs(View::Split) {
             let Self { split, scan, slots, .. } = self;
-            split.fill(text, |_, words| words.extend_from_slice(&scan.words));
+            split.fill(text, |mut words| match (&mut words, scan.held_words()) {
+                (Found::Held(words), Some(held)) => words.extend_from_slice(held),
+                _ => scan.each_word(text, |word| words.push(word)),
+            });
             split.number(text, slots);
         }
         &self.split
@@ -176,6 +219,9 @@ impl Views {
         self.split_words(text);
         let Self { has, split, lengths, .. } = self;
         *has.median_length.get_or_insert_with(|| {
+            if let Some(giant) = split.giant() {
+                return median_of_numbers(&giant.num_by_length());
+            }
             lengths.clear();
             lengths.extend(split.lengths().map(|length| length as u32));
             median(lengths)
@@ -185,13 +231,16 @@ impl Views {
     /// What recurs among the n-grams of words of `str.split()`, n from 2 to 10.
     pub fn recurring_split_ngrams(&mut self, text: &str, n: usize) -> Recurring {
         self.split_words(text);
-        self.split_numbered.recurring(n, &self.split, &mut self.slots)
+        match self.split.giant() {
+            Some(giant) => giant.recurring(n),
+            None => self.split_numbered.recurring(n, &self.split, &mut self.slots),
+        }
     }
 
     /// Words of Unicode (UAX 29) that begin with a letter, a digit or a numeral.
     pub fn unicode_words(&mut self, text: &str) -> &Vocabulary {
         if self.needs(View::Unicode) {
-            self.unicode.fill(text, unicode_words);
+            self.unicode.fill(text, |mut words| unicode_words(text, |word| words.push(word)));
             self.unicode.number(text, &mut self.slots);
         }
         &self.unicode
@@ -200,61 +249,120 @@ impl Views {
     /// What recurs among the n-grams of those, n from 2 to 10.
     pub fn recurring_unicode_ngrams(&mut self, text: &str, n: usize) -> Recurring {
         self.unicode_words(text);
-        self.unicode_numbered.recurring(n, &self.unicode, &mut self.slots)
+        match self.unicode.giant() {
+            Some(giant) => giant.recurring(n),
+            None => self.unicode_numbered.recurring(n, &self.unicode, &mut self.slots),
+        }
     }
 
     /// The lines between line feeds that have an equal, empty ones too.
     pub fn copied_lines(&mut self, text: &str) -> Copies {
-        self.copies(0, text, |parts| lines::split_each(text, parts))
+        self.copies(0, text, Split::Each)
     }
 
     /// The lines between line feeds that have an equal, stripped; blank ones left out.
     pub fn copied_stripped_lines(&mut self, text: &str) -> Copies {
-        self.copies(1, text, |parts| {
-            lines::split_each(text, parts);
-            lines::strip_parts(text, parts);
-        })
+        self.copies(1, text, Split::EachStripped)
     }
 
     /// The same of paragraphs, which stand between two line feeds.
     pub fn copied_stripped_paragraphs(&mut self, text: &str) -> Copies {
-        self.copies(2, text, |parts| {
-            lines::split_pairs(text, parts);
-            lines::strip_parts(text, parts);
-        })
+        self.copies(2, text, Split::PairsStripped)
     }
 
-    fn copies(&mut self, kind: usize, text: &str, split: impl FnOnce(&mut Vec<Span>)) -> Copies {
+    fn copies(&mut self, kind: usize, text: &str, split: Split) -> Copies {
         let Self { has, parts, slots, is_copied, .. } = self;
         *has.copies[kind].get_or_insert_with(|| {
-            split(parts);
-            count_copies(text, parts, slots, is_copied)
+            parts.hold(text, split);
+            match parts.held() {
+                Some(parts) => count_copies(text, parts, slots, is_copied),
+                None => giant::count_copies(text, &|take| split.each(text, take)),
+            }
         })
     }
 
     /// Repeats among the pieces between blank lines of the stripped text.
     pub fn repeated_paragraphs(&mut self, text: &str) -> Repeats {
         let stripped = lines::strip(text);
-        self.repeats(0, stripped, |parts| lines::split_feeds(stripped, 2, parts))
+        self.repeats(0, stripped, Split::Feeds(2))
     }
 
     /// Repeats among the pieces between runs of line feeds.
     pub fn repeated_lines(&mut self, text: &str) -> Repeats {
-        self.repeats(1, text, |parts| lines::split_feeds(text, 1, parts))
+        self.repeats(1, text, Split::Feeds(1))
     }
 
     /// Repeats among the lines that are not blank.
     pub fn repeated_filled_lines(&mut self, text: &str) -> Repeats {
-        self.repeats(2, text, |parts| lines::split_filled(text, parts))
+        self.repeats(2, text, Split::Filled)
     }
 
-    fn repeats(&mut self, kind: usize, text: &str, split: impl FnOnce(&mut Vec<Span>)) -> Repeats {
+    fn repeats(&mut self, kind: usize, text: &str, split: Split) -> Repeats {
         let Self { has, parts, slots, .. } = self;
         *has.repeats[kind].get_or_insert_with(|| {
-            split(parts);
-            count_repeats(text, parts, slots)
+            parts.hold(text, split);
+            match parts.held() {
+                Some(parts) => count_repeats(text, parts, slots),
+                None => giant::count_repeats(text, &|take| split.each(text, take)),
+            }
         })
     }
+}
+
+/// Parts of a text, unless there are more than are held.
+#[derive(Debug, Default)]
+struct Parts {
+    held: Vec<Span>,
+    num_parts: usize,
+}
+
+impl Parts {
+    /// Takes the parts of the next text.
+    fn hold(&mut self, text: &str, split: Split) {
+        let max_held = giant::max_held(text);
+        self.held.clear();
+        self.num_parts = 0;
+        if text.len() < max_held {
+            // a part takes a byte, but the last
+            split.each(text, |part| self.held.push(part));
+            self.num_parts = self.held.len();
+            return;
+        }
+        split.each(text, |part| {
+            self.num_parts += 1;
+            if self.num_parts <= max_held {
+                self.held.push(part);
+            }
+        });
+    }
+
+    /// The parts; `None` if there are more than are held.
+    fn held(&self) -> Option<&[Span]> {
+        (self.held.len() == self.num_parts).then_some(&self.held)
+    }
+
+    /// Gives each part; the text and how it is parted are as before.
+    fn each(&self, text: &str, split: Split, take: impl FnMut(Span)) {
+        match self.held() {
+            Some(parts) => parts.iter().copied().for_each(take),
+            None => split.each(text, take),
+        }
+    }
+}
+
+/// The median of numbers of which there are so many each; 0 of none.
+fn median_of_numbers(numbers: &BTreeMap<usize, usize>) -> f64 {
+    let count: usize = numbers.values().sum();
+    let at = |place: usize| {
+        let mut left = place;
+        let found = numbers.iter().find(|(_, count)| {
+            let is_in = left < **count;
+            left = left.saturating_sub(**count);
+            is_in
+        });
+        found.map_or(0.0, |(number, _)| *number as f64)
+    };
+    at(count.saturating_sub(1) / 2) / 2.0 + at(count / 2) / 2.0
 }
 
 /// The middle one, or the mean of the two in the middle; 0 of none. Orders `lengths` in part.

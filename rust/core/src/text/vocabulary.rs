@@ -1,5 +1,6 @@
 //! The words of a text and sums over them; the distinct ones among them where those are asked for.
 
+use super::giant::{max_held, Giant};
 use super::letters::{bits, facts};
 use super::lines::Span;
 use super::slots::Slots;
@@ -28,6 +29,9 @@ pub struct Vocabulary {
     pub(super) chars_before: Vec<usize>,
     /// A bit for each hash, some shared.
     met: Vec<u64>,
+    /// The words, where there are more than are held; all of the above are empty then.
+    giant: Option<Giant>,
+    num_chars: usize,
     /// Words with a letter.
     pub num_with_letter: usize,
     /// Words with a `#` or a `…`.
@@ -46,15 +50,38 @@ pub struct Vocabulary {
     pub num_any_case_stop_word_copies: usize,
 }
 
+/// Where the words of a text go, in order.
+pub(super) enum Found<'f> {
+    /// There are few enough to be held.
+    Held(&'f mut Vec<Span>),
+    Each(&'f mut dyn FnMut(Span)),
+}
+
+impl Found<'_> {
+    #[inline]
+    pub(super) fn push(&mut self, span: Span) {
+        match self {
+            Self::Held(words) => words.push(span),
+            Self::Each(take) => take(span),
+        }
+    }
+}
+
 impl Vocabulary {
     /// Words.
     pub fn num_words(&self) -> usize {
-        self.words.len()
+        self.giant.as_ref().map_or(self.words.len(), Giant::num_words)
+    }
+
+    /// What answers for the words where there are more than are held.
+    #[inline]
+    pub(super) fn giant(&mut self) -> Option<&mut Giant> {
+        self.giant.as_mut()
     }
 
     /// Code points in all words.
     pub fn word_chars(&self) -> usize {
-        self.chars_before.last().copied().unwrap_or(0)
+        self.num_chars
     }
 
     /// Code points of each word, in order.
@@ -84,13 +111,48 @@ impl Vocabulary {
         self.chars_before[start + n] - self.chars_before[start]
     }
 
+    /// Forgets the text; a giant gives its memory back.
+    pub(super) fn reset(&mut self) {
+        self.giant = None;
+    }
+
     /// Looks at every word; `split` finds them.
-    pub(super) fn fill(&mut self, text: &str, split: impl FnOnce(&str, &mut Vec<Span>)) {
+    pub(super) fn fill(&mut self, text: &str, split: impl FnOnce(Found)) {
         self.forms.clear();
         self.ids.clear();
         self.words.clear();
-        split(text, &mut self.words);
-        self.look_at_words(text);
+        let max_held = max_held(text);
+        if text.len() <= max_held {
+            split(Found::Held(&mut self.words));
+            return self.look_at_words(text);
+        }
+        let mut sums = Sums::default();
+        split(Found::Each(&mut |span| self.push(text, span, max_held, &mut sums)));
+        match &mut self.giant {
+            Some(giant) => {
+                giant.finish();
+                self.keep(&sums);
+            }
+            None => self.look_at_words(text),
+        }
+    }
+
+    /// Adds a word of a text that may be a giant; once it is one, the words are looked at here.
+    fn push(&mut self, text: &str, span: Span, max_held: usize, sums: &mut Sums) {
+        let Some(giant) = &mut self.giant else {
+            self.words.push(span);
+            if self.words.len() > max_held {
+                self.giant = Some(Giant::new(text));
+                let words = std::mem::take(&mut self.words);
+                for span in words {
+                    self.push(text, span, max_held, sums);
+                }
+                (self.hashes, self.chars_before) = (Vec::new(), Vec::new());
+            }
+            return;
+        };
+        giant.push(&text.as_bytes()[span.0..span.1]);
+        sums.add(&Word::of(text, span));
     }
 
     /// Not generic, so that there is one copy, into which all of [`Word::of`] is put.
@@ -108,6 +170,7 @@ impl Vocabulary {
     }
 
     fn keep(&mut self, sums: &Sums) {
+        self.num_chars = sums.chars;
         self.num_with_letter = sums.with_letter;
         self.num_with_mark = sums.with_mark;
         self.num_no_symbol = sums.no_symbol;
@@ -257,7 +320,7 @@ mod tests {
     ]{1,2}){0,40}"
         ) {
             let mut found = Vocabulary::default();
-            found.fill(&text, spans);
+            found.fill(&text, |mut words| spans(&text, &mut |span| words.push(span)));
             found.number(&text, &mut Slots::default());
             let words: Vec<&str> = text.split_whitespace().collect();
             let count = |is: &dyn Fn(&str) -> bool| words.iter().filter(|word| is(word)).count();
@@ -276,8 +339,8 @@ mod tests {
         }
     }
 
-    fn spans(text: &str, words: &mut Vec<Span>) {
+    fn spans(text: &str, take: &mut dyn FnMut(Span)) {
         let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
-        words.extend(text.split_whitespace().map(|word| (start(word), start(word) + word.len())));
+        text.split_whitespace().for_each(|word| take((start(word), start(word) + word.len())));
     }
 }

@@ -12,7 +12,7 @@ use memchr::memmem;
 pub(super) use lines::{edit as edit_lines, Edited};
 pub(super) use links::{edit as remove_links, Cut};
 
-use super::feature::share;
+use super::feature::share_of_filled;
 use super::{Bound, Reason};
 use crate::text::{strip, Copies, Views};
 
@@ -65,21 +65,21 @@ fn num_words(text: &str, _: &mut Views) -> f64 {
 
 fn mean_word_length(text: &str, views: &mut Views) -> f64 {
     let scan = views.scan(text);
-    ratio(scan.num_word_chars(), scan.words.len())
+    ratio(scan.num_word_chars(), scan.num_words)
 }
 
 fn symbol_word_ratio(text: &str, views: &mut Views) -> f64 {
     let count = |symbol: &str| memmem::find_iter(text.as_bytes(), symbol.as_bytes()).count();
     let num_symbols: usize = ["#", "...", ". . .", "…"].into_iter().map(count).sum();
-    ratio(num_symbols, views.scan(text).words.len())
+    ratio(num_symbols, views.scan(text).num_words)
 }
 
 fn bullet_line_fraction(text: &str, views: &mut Views) -> f64 {
-    share(text, views.filled_lines(text), |line| strip(line).starts_with(['●', '•', '*', '-']))
+    share_of_filled(text, views, |line| strip(line).starts_with(['●', '•', '*', '-']))
 }
 
 fn ellipsis_line_fraction(text: &str, views: &mut Views) -> f64 {
-    share(text, views.filled_lines(text), |line| {
+    share_of_filled(text, views, |line| {
         let line = strip(line);
         line.ends_with("...") || line.ends_with(". . .") || line.ends_with('…')
     })

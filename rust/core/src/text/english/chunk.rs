@@ -15,16 +15,48 @@ pub(super) fn split_chunk(
     text: &str,
     (start, end): Span,
     lexicon: &Lexicon,
-    suffixes: &mut Vec<Span>,
+    suffixes: &mut Suffixes,
     take: &mut impl FnMut(Span),
 ) {
-    suffixes.clear();
     let mut core = Core { text, start, end, lexicon, suffixes };
     match core.peel(take) {
         Some(lengths) => take_special(core.start, lengths, take),
         None => core.split(take),
     }
-    suffixes.iter().rev().for_each(|suffix| take(*suffix));
+    let mut start = core.end;
+    while let Some(length) = core.suffixes.pop() {
+        take((start, start + length));
+        start += length;
+    }
+}
+
+/// Lengths of the suffixes that a chunk has lost. Of a chunk of marks alone that is every second, and a giant may be
+/// one chunk: a byte each, nine of a long one.
+#[derive(Debug, Default)]
+pub(super) struct Suffixes(Vec<u8>);
+
+/// Follows the eight bytes of a length that is as large, or larger.
+const LONG: u8 = u8::MAX;
+
+impl Suffixes {
+    fn push(&mut self, length: usize) {
+        if length >= usize::from(LONG) {
+            self.0.extend_from_slice(&(length as u64).to_le_bytes());
+        }
+        self.0.push(length.min(usize::from(LONG)) as u8);
+    }
+
+    /// Takes the last out.
+    fn pop(&mut self) -> Option<usize> {
+        let short = self.0.pop()?;
+        if short < LONG {
+            return Some(usize::from(short));
+        }
+        let (before, bytes) = self.0.split_last_chunk()?;
+        let length = u64::from_le_bytes(*bytes) as usize;
+        self.0.truncate(before.len());
+        Some(length)
+    }
 }
 
 /// Gives the tokens of a special case that begins at `start`.
@@ -42,7 +74,7 @@ struct Core<'c> {
     start: usize,
     end: usize,
     lexicon: &'c Lexicon,
-    suffixes: &'c mut Vec<Span>,
+    suffixes: &'c mut Suffixes,
 }
 
 impl Core<'_> {
@@ -99,7 +131,7 @@ impl Core<'_> {
 
     fn peel_suffix(&mut self, length: usize) {
         if length > 0 {
-            self.suffixes.push((self.end - length, self.end));
+            self.suffixes.push(length);
             self.end -= length;
         }
     }

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use super::chunk::{split_chunk, Span};
+use super::chunk::{split_chunk, Span, Suffixes};
 use super::classes::count_letters;
 use crate::text::word_key::{first_bytes, KEY_BYTES as WORD_BYTES};
 
@@ -300,7 +300,7 @@ fn english() -> Lexicon {
 fn tokens_of(text: &str, lexicon: &Lexicon) -> Vec<String> {
     let mut tokens = Vec::new();
     let push = &mut |(start, end): Span| tokens.push(text[start..end].to_owned());
-    split_chunk(text, (0, text.len()), lexicon, &mut Vec::new(), push);
+    split_chunk(text, (0, text.len()), lexicon, &mut Suffixes::default(), push);
     tokens
 }
 

@@ -11,11 +11,18 @@ use super::lexicon::Lexicon;
 /// Tokens of the longest pattern.
 const MAX_TOKENS: usize = 11;
 
+/// Tokens that are held before those are given on that no open match can reach: in `<<<<` each may begin one.
+const MAX_HELD: usize = 4096;
+
 /// Memory that is kept from text to text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scratch {
-    /// Tokens that may yet be part of a match, or are.
+    /// [`MAX_HELD`].
+    pub(super) max_held: usize,
+    /// Tokens that may yet be part of a match, or are; after the first few, which were given on.
     held: Vec<Span>,
+    /// How many were; matches with them may hide others from being taken.
+    num_given: usize,
     /// Matches so far that may go on: first token, and node of the lexicon.
     walks: Vec<(usize, u16)>,
     /// Matches among the held tokens, by their last token.
@@ -24,6 +31,20 @@ pub(super) struct Scratch {
     is_seen: Vec<bool>,
     /// Matches that are taken.
     taken: Vec<Match>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            max_held: MAX_HELD,
+            held: Vec::new(),
+            num_given: 0,
+            walks: Vec::new(),
+            matches: Vec::new(),
+            is_seen: Vec::new(),
+            taken: Vec::new(),
+        }
+    }
 }
 
 /// Tokens `start..end` of those held spell the special case of `node`.
@@ -142,6 +163,8 @@ impl<'t, F: FnMut(Span, Kind)> Rejoin<'t, F> {
         }
         if self.scratch.walks.is_empty() {
             self.resolve();
+        } else if self.scratch.held.len() >= self.scratch.max_held {
+            self.resolve_first();
         }
     }
 
@@ -172,15 +195,40 @@ impl<'t, F: FnMut(Span, Kind)> Rejoin<'t, F> {
     /// Gives the held tokens on. No match can reach beyond them.
     fn resolve(&mut self) {
         self.scratch.choose();
-        let mut next = 0;
+        self.give_before(self.scratch.held.len());
+        self.scratch.held.clear();
+        self.scratch.matches.clear();
+        self.scratch.num_given = 0;
+    }
+
+    /// Gives on those of the held tokens that are in no match with one that is still to come.
+    ///
+    /// Whether a match is taken depends on those alone that share a token with it, so that the tokens of one match
+    /// before the first that is not given on are enough to go on with.
+    #[cold]
+    fn resolve_first(&mut self) {
+        self.scratch.choose();
+        let open = self.scratch.walks.iter().map(|(start, _)| *start).min().unwrap_or(0);
+        let end = open.saturating_sub(MAX_TOKENS);
+        let across = self.scratch.taken.iter().find(|taken| (taken.start + 1..taken.end).contains(&end));
+        let end = across.map_or(end, |taken| taken.start);
+        self.give_before(end);
+        self.scratch.forget_before(end.saturating_sub(MAX_TOKENS), end);
+    }
+
+    /// Gives the held tokens before `end` on, of which those that are taken rejoin.
+    fn give_before(&mut self, end: usize) {
+        let mut next = self.scratch.num_given;
         for index in 0..self.scratch.taken.len() {
             let chosen = self.scratch.taken[index];
+            if chosen.start < next || chosen.end > end {
+                continue;
+            }
             self.give_as_they_are(next, chosen.start);
             self.give_rejoined(chosen);
             next = chosen.end;
         }
-        self.give_as_they_are(next, self.scratch.held.len());
-        self.scratch.held.clear();
+        self.give_as_they_are(next, end);
     }
 
     fn give_as_they_are(&mut self, start: usize, end: usize) {
@@ -200,6 +248,11 @@ impl<'t, F: FnMut(Span, Kind)> Rejoin<'t, F> {
 }
 
 impl Scratch {
+    #[cfg(test)]
+    pub(super) fn held_capacity(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Moves the matches that are to be taken to `taken`, in the order of the text. The longest come
     /// first, and a match that is not taken hides its tokens from shorter ones all the same.
     fn choose(&mut self) {
@@ -218,7 +271,17 @@ impl Scratch {
             }
         }
         self.taken.sort_unstable_by_key(|found| found.start);
-        self.matches.clear();
+    }
+
+    /// Forgets the first tokens and their matches; those before `given` were given on.
+    fn forget_before(&mut self, first: usize, given: usize) {
+        self.held.drain(..first);
+        self.num_given = given - first;
+        self.matches.retain(|found| found.start >= first);
+        for found in &mut self.matches {
+            (found.start, found.end) = (found.start - first, found.end - first);
+        }
+        self.walks.iter_mut().for_each(|(start, _)| *start -= first);
     }
 }
 

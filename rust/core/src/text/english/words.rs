@@ -1,7 +1,7 @@
 //! A text into tokens: white space ends a chunk, and chunks of letters alone, which are most of
 //! them, need one look into the lexicon and nothing else.
 
-use super::chunk::{split_chunk, take_special, Span};
+use super::chunk::{split_chunk, take_special, Span, Suffixes};
 use super::classes::{count_letters, first_end, first_letters, is, BLANK, BYTES, HIGH, SPACE};
 use super::known::{Chunk, Known};
 use super::lexicon::{Lexicon, Mark, ENGLISH, LISTED_SPECIAL, MARKS};
@@ -11,7 +11,7 @@ use crate::text::word_key::{first_bytes, KEY_BYTES};
 /// Memory that is kept from text to text.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    suffixes: Vec<Span>,
+    suffixes: Suffixes,
     known: Known,
     rejoin: rejoin::Scratch,
 }
@@ -44,7 +44,7 @@ fn read<const QUICK: bool>(text: &str, scratch: &mut Scratch, give: impl FnMut(S
 struct Reader<'t, F> {
     text: &'t str,
     lexicon: &'t Lexicon,
-    suffixes: &'t mut Vec<Span>,
+    suffixes: &'t mut Suffixes,
     known: &'t mut Known,
     rejoin: Rejoin<'t, F>,
 }
@@ -186,6 +186,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Tokens where so many may be held.
+    fn tokens_held(text: &str, max_held: usize) -> Vec<Span> {
+        let (mut tokens, mut scratch) = (Vec::new(), Scratch::default());
+        scratch.rejoin.max_held = max_held;
+        read::<true>(text, &mut scratch, |token, _| tokens.push(token));
+        tokens
+    }
+
+    #[test]
+    fn a_chunk_of_marks_alone_holds_few_tokens() {
+        let (text, mut scratch) = ("<".repeat(1 << 20), Scratch::default());
+        let mut num_tokens = 0;
+        read::<true>(&text, &mut scratch, |_, _| num_tokens += 1);
+        assert_eq!((num_tokens, scratch.rejoin.held_capacity() <= 1 << 13), (text.len(), true));
+    }
+
     /// Read twice, so that chunks are known.
     fn tokens_of<const QUICK: bool>(text: &str) -> Vec<Span> {
         let (mut tokens, mut scratch) = (Vec::new(), Scratch::default());
@@ -204,6 +220,14 @@ mod tests {
             text in r#"(([a-zA-Z]{1,17}|word|Mr|Jan|cannot|he|that|ol|p\.m|[aBxXDoOP]|é|7|\(|-|_|'s|n't|US|‘|\\){1,2}([.,:;!?)('"|°D-]|\.\.\.|:\)|;-\)){0,2}( |  |\n|\u{a0}|\u{3000}|\t ){0,1}){0,30}"#
         ) {
             prop_assert_eq!(tokens_of::<true>(&text), tokens_of::<false>(&text));
+        }
+
+        #[test]
+        fn tokens_that_are_given_on_early_are_those_that_were_held(
+            text in r#"([<>:;=8xX(){}\[\]|\\/03DoOpPv_.^'*-]{1,40}|(:\)|<3|</3|\(:|:-\)|o.O|><\(\(\(\*>|\(-_-\)|¯\\\(ツ\)/¯|é){1,30}| |7){1,30}"#,
+            max_held in 64_usize..100
+        ) {
+            prop_assert_eq!(tokens_held(&text, max_held), tokens_held(&text, usize::MAX));
         }
 
         #[test]

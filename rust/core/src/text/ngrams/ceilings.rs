@@ -8,11 +8,11 @@ use super::MAX_WORDS;
 use crate::text::vocabulary::Vocabulary;
 
 /// Lengths in words of the n-grams that [`Ceilings::top`] knows.
-const FEWEST_TOP: usize = 2;
-const NUM_TOPS: usize = 3;
+pub(in crate::text) const FEWEST_TOP: usize = 2;
+pub(in crate::text) const NUM_TOPS: usize = 3;
 /// The fewest words of the n-grams that [`Ceilings::repeated_chars`] knows.
-const FEWEST_REPEATED: usize = 5;
-const NUM_REPEATED: usize = MAX_WORDS + 1 - FEWEST_REPEATED;
+pub(in crate::text) const FEWEST_REPEATED: usize = 5;
+pub(in crate::text) const NUM_REPEATED: usize = MAX_WORDS + 1 - FEWEST_REPEATED;
 /// Fewest counters of pairs.
 const MIN_COUNTERS: usize = 256;
 
@@ -57,18 +57,26 @@ impl Ceilings {
     }
 }
 
+/// Counters of the pairs of so many words.
+pub(in crate::text) fn num_counters(num_words: usize) -> usize {
+    (2 * num_words).next_power_of_two().max(MIN_COUNTERS)
+}
+
+/// The counter of a pair, by the hashes of its words.
+#[inline]
+pub(in crate::text) fn pair_counter(first: u64, second: u64, num_counters: usize) -> usize {
+    let joined = first.wrapping_mul(SEEDS[0]).wrapping_add(second);
+    (joined >> 32) as usize & (num_counters - 1)
+}
+
 /// Fills `pairs` with the copies of the pair of words that begins at each.
 fn count_pairs(hashes: &[u64], counters: &mut Vec<u32>, pairs: &mut Vec<u32>) {
-    let num_counters = (2 * hashes.len()).next_power_of_two().max(MIN_COUNTERS);
+    let num_counters = num_counters(hashes.len());
     counters.clear();
     counters.resize(num_counters, 0);
     pairs.clear();
-    let counter = |pair: &[u64]| {
-        let joined = pair[0].wrapping_mul(SEEDS[0]).wrapping_add(pair[1]);
-        (joined >> 32) as usize & (num_counters - 1)
-    };
     pairs.extend(hashes.windows(2).map(|pair| {
-        let counter = counter(pair);
+        let counter = pair_counter(pair[0], pair[1], num_counters);
         counters[counter] += 1;
         counter as u32
     }));
@@ -124,7 +132,7 @@ fn cover(letters: &Letters, met: &mut Met, words: &Vocabulary) -> [usize; NUM_RE
                 _ => is_met[1],
             };
             if is_repeated {
-                cover.add(at, at + n, words);
+                cover.add(words.chars_before[at], words.chars_before[at + n]);
             }
         }
     }
@@ -133,34 +141,36 @@ fn cover(letters: &Letters, met: &mut Met, words: &Vocabulary) -> [usize; NUM_RE
 
 /// The words that are covered, from the first on.
 #[derive(Debug, Clone, Copy, Default)]
-struct Cover {
-    /// No word from this one on is covered yet.
+pub(in crate::text) struct Cover {
+    /// No code point from this one on is covered yet.
     end: usize,
     /// Code points of those covered.
-    chars: usize,
+    pub(in crate::text) chars: usize,
 }
 
 impl Cover {
-    fn add(&mut self, start: usize, end: usize, words: &Vocabulary) {
-        self.chars += words.chars_before[end] - words.chars_before[start.max(self.end)];
+    /// Covers the code points between these, of which there are as many as before or more.
+    #[inline]
+    pub(in crate::text) fn add(&mut self, start: usize, end: usize) {
+        self.chars += end - start.max(self.end);
         self.end = end;
     }
 }
 
 /// The hashes met so far, two bits each in half a word of bits: of a thousand others, three or four seem met.
 #[derive(Debug, Default)]
-struct Met(Vec<u64>);
+pub(in crate::text) struct Met(Vec<u64>);
 
 impl Met {
     /// Forgets all, and makes room for those of so many words.
-    fn reset(&mut self, num_words: usize) {
+    pub(in crate::text) fn reset(&mut self, num_words: usize) {
         self.0.clear();
         self.0.resize(num_words.next_power_of_two(), 0);
     }
 
     /// True if it was met before, as it now is.
     #[inline]
-    fn again(&mut self, hash: u64) -> bool {
+    pub(in crate::text) fn again(&mut self, hash: u64) -> bool {
         let bits = two_bits(hash);
         let word = self.word_of(hash);
         let is_met = *word & bits == bits;
@@ -170,7 +180,7 @@ impl Met {
 
     /// Whether each was met before. Heads of one first half have one word: the halves lower, the whole upper.
     #[inline]
-    fn both_again(&mut self, half: u64, whole: u64) -> [bool; 2] {
+    pub(in crate::text) fn both_again(&mut self, half: u64, whole: u64) -> [bool; 2] {
         let bits = [two_bits(half), two_bits(whole) << 32];
         let word = self.word_of(half);
         let is_met = bits.map(|bits| *word & bits == bits);

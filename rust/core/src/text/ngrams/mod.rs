@@ -8,8 +8,10 @@ mod letters;
 mod numbered;
 mod spelled;
 
-pub(super) use ceilings::Ceilings;
-pub(super) use letters::Letters;
+pub(super) use ceilings::{
+    num_counters, pair_counter, Ceilings, Cover, Met, FEWEST_REPEATED, FEWEST_TOP, NUM_REPEATED, NUM_TOPS,
+};
+pub(super) use letters::{hash_letters, Head, Letters, HALF_BYTES, HEAD_BYTES, SEEDS};
 pub(super) use numbered::Numbered;
 pub use numbered::{Recurring, Top};
 pub(super) use spelled::Spelled;
@@ -25,12 +27,12 @@ fn mix(key: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::Letters;
     use crate::text::slots::Slots;
     use crate::text::vocabulary::Vocabulary;
 
-    pub(super) fn letters(text: &str, words: &Vocabulary) -> Letters {
+    pub(in crate::text) fn letters(text: &str, words: &Vocabulary) -> Letters {
         let mut letters = Letters::default();
         letters.join("some other words, longer than these may be".as_bytes(), &[(0, 4), (5, 42)]);
         letters.join(text.as_bytes(), &words.words);
@@ -38,11 +40,11 @@ mod tests {
     }
 
     /// The words between white space.
-    pub(super) fn vocabulary(text: &str) -> (Slots, Vocabulary, Vec<&str>) {
+    pub(in crate::text) fn vocabulary(text: &str) -> (Slots, Vocabulary, Vec<&str>) {
         let (mut slots, mut found) = (Slots::default(), Vocabulary::default());
-        found.fill(text, |text, words| {
+        found.fill(text, |mut words| {
             let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
-            words.extend(text.split_whitespace().map(|word| (start(word), start(word) + word.len())));
+            text.split_whitespace().for_each(|word| words.push((start(word), start(word) + word.len())));
         });
         found.number(text, &mut slots);
         (slots, found, text.split_whitespace().collect())

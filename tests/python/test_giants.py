@@ -1,0 +1,51 @@
+"""Documents of millions of words, marks or lines: what is kept of each is bounded.
+
+The promise is 300 MB and 64 MB a thread, whatever the input.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROFILES = "gopher-repetition", "gopher", "native", "c4", "fineweb", "dolma", "dclm"
+UNITS = {
+    "marks": "<",
+    "words of a letter": "a ",
+    "sentences of a mark": ". ",
+    "short lines": "a\n",
+    "emoji": "\N{GRINNING FACE} ",
+    "words that differ": "".join(f"{number:x} " for number in range(1 << 20)),
+}
+MEGABYTES = 8
+
+# Of the process alone: `ru_maxrss` of a child begins with that of its parent.
+CODE = """
+import sys
+from triptych import prep
+config = prep.PrepConfig(
+    input=(sys.argv[1],), output=sys.argv[2], profile=sys.argv[3], threads=1
+)
+prep.run(config)
+status = open("/proc/self/status").read()
+print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
+def test_a_document_of_millions_of_words_is_judged_in_bounded_memory(
+    unit: str, tmp_path: Path
+) -> None:
+    size = MEGABYTES << 20
+    text = unit * (size // len(unit.encode()))
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+    for profile in PROFILES:
+        command = [sys.executable, "-c", CODE, path, tmp_path / profile, profile]
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert int(found.stdout) < 250e6, profile  # 8 MiB of `<` were 959 MB
