@@ -310,3 +310,18 @@ def test_planning_takes_time_by_the_number_of_stages_and_not_by_its_square(sourc
 
     fewest = min(seconds(1_000) for _ in range(3))
     assert seconds(16_000) < 64 * fewest  # 16 times as many; the square is 256
+
+
+def test_stages_that_go_on_with_each_other_are_laid_out_once(folders):
+    """As those of a batch that grows in hundreds of steps."""
+    weights = {"web": 0.123457, "code": 0.876543}  # alike after a million rows
+
+    def seconds(stages):
+        table = [stage(1, 1000, name=f"s{i}", **weights) for i in range(stages)]
+        table = [{**x, "goes_on": i > 0} for i, x in enumerate(table)]
+        start = time.process_time()
+        assert Order(folders, table, 0).num_steps == stages
+        return time.process_time() - start
+
+    fewest = min(seconds(100) for _ in range(3))
+    assert seconds(800) < 24 * fewest  # 8 times as many; the square is 64
