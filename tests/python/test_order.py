@@ -325,3 +325,19 @@ def test_stages_that_go_on_with_each_other_are_laid_out_once(folders):
 
     fewest = min(seconds(100) for _ in range(3))
     assert seconds(800) < 24 * fewest  # 8 times as many; the square is 64
+
+
+def test_the_report_takes_time_by_the_rows_and_not_by_rows_times_stages(source):
+    rows = 30_000
+    folder = source([4] * rows)
+
+    def seconds(stages):
+        table = [stage(rows // stages, 1, 4, f"s{i}", a=1) for i in range(stages)]
+        order = Order([("a", folder)], table, 0)
+        start = time.process_time()
+        drawn = [entry["draws"] for entry in json.loads(order.report())["stages"]]
+        assert sum(draw["tokens"] for (draw,) in drawn) == 4 * rows
+        return time.process_time() - start
+
+    fewest = min(seconds(10) for _ in range(3))
+    assert min(seconds(300) for _ in range(2)) < 6 * fewest  # it was 30 times
