@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +31,7 @@ from triptych.train.batch import Batch
 
 TOKENS_FORMAT = "triptych-tokens/1"
 IGNORE_INDEX = -100
-MAPPED_FILES = 64  # of a folder; a process may have 1,024 files open on most systems
+HELD_FILES = 64  # of a folder; a process may have 1,024 files open on most systems
 PREFETCHED_BATCHES = 4  # of 16,000 tokens: 0.3 MB; one would do where steps are alike
 
 DTYPES = {
@@ -257,27 +259,12 @@ class TokenShards:
         self.content = artefact.verify(self.folder, TOKENS_FORMAT).content
         shards = self.content["shards"]
         self._names = [str(shard["name"]) for shard in shards]
-        self._maps: dict[str, npt.NDArray[Any]] = {}
+        self._files: dict[str, _HeldFile] = {}
         tables = [self._documents(s["name"]) for s in shards]
         self._ids_of = [table["id"] for table in tables]
         self._first = np.cumsum([0, *(len(table) for table in tables)])
         self._starts = _column(tables, "offset")
         self.lengths = _column(tables, "length")
-
-    @property
-    def _dtype(self) -> str:
-        return {"u16": "<u2", "u32": "<u4"}[self.content["dtype"]]
-
-    def _map(self, name: str, dtype: str) -> npt.NDArray[Any]:
-        path = self.folder / name
-        found = self._maps.get(name)
-        if found is None:
-            if len(self._maps) >= MAPPED_FILES:  # each map holds its file open
-                self._maps.clear()
-            is_empty = path.stat().st_size == 0  # and cannot be mapped
-            found = np.zeros(0, dtype) if is_empty else np.memmap(path, dtype, mode="r")
-            self._maps[name] = found
-        return found
 
     def _documents(self, name: str) -> pa.Table:
         columns = ["id", "offset", "length"]
@@ -299,18 +286,67 @@ class TokenShards:
         return found
 
     def tokens(self, index: int) -> npt.NDArray[np.int64]:
-        """Ids of document `index`, BOS and EOS included."""
+        """Ids of document `index`, BOS and EOS included.
+
+        Raises:
+            IntegrityError: the file was cut or written to since the folder was opened.
+        """
         shard, where = self._place(index)
-        ids = self._map(f"{self._names[shard]}.bin", self._dtype)
-        return ids[where].astype(np.int64)
+        file = self._file(f"{self._names[shard]}.bin")
+        ids = file.read({"u16": "<u2", "u32": "<u4"}[self.content["dtype"]], where)
+        vocab_size, largest = self.content["vocab_size"], ids.max(initial=0)
+        if largest >= vocab_size:
+            at = where.start + int(ids.argmax())
+            found = f"id {largest} at token {at}"
+            raise artefact.damaged(file.path, f"ids under {vocab_size}", found)
+        return ids.astype(np.int64)
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
-        """For each id of document `index`, whether it is supervised."""
+        """For each id of document `index`, whether it is supervised.
+
+        Raises:
+            IntegrityError: the file was cut since the folder was opened.
+        """
         shard, where = self._place(index)
         if not self.content["has_mask"]:
             return np.ones(int(self.lengths[index]), dtype=bool)
-        mask = self._map(f"{self._names[shard]}.mask.bin", "u1")
-        return mask[where].astype(bool)
+        mask = self._file(f"{self._names[shard]}.mask.bin").read("u1", where)
+        return mask.astype(bool)
+
+    def _file(self, name: str) -> _HeldFile:
+        found = self._files.get(name)
+        if found is None:
+            if len(self._files) >= HELD_FILES:
+                self._files.clear()
+            found = self._files[name] = _HeldFile(self.folder / name)
+        return found
+
+
+class _HeldFile:
+    """A file held open for reads at given places.
+
+    It is not mapped: of a map, what somebody has cut off ends the process (SIGBUS).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._descriptor = path, os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def __reduce__(self) -> tuple[type[_HeldFile], tuple[Path]]:
+        """Another process opens it for itself."""
+        return _HeldFile, (self.path,)
+
+    def read(self, dtype: str, where: slice) -> npt.NDArray[Any]:
+        """The numbers at `where`, counted in numbers of `dtype`."""
+        width = np.dtype(dtype).itemsize
+        at, end = where.start * width, where.stop * width
+        parts = []
+        while at < end and (part := os.pread(self._descriptor, end - at, at)):
+            parts.append(part)
+            at += len(part)
+        if at < end:
+            raise artefact.damaged(self.path, f"at least {end} bytes", "an end before")
+        return np.frombuffer(b"".join(parts), dtype)
 
 
 def require_rendered(folder: str | Path, *, documents_per_unit: int) -> None:

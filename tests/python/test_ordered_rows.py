@@ -11,13 +11,17 @@ from triptych.data import OrderedRows
 STAGE = StageConfig(stage="s", learning_rate=1e-3, steps=6, batch_size=2)
 
 
+def rows_of(folder, length):
+    """Rows of `length` tokens, each a document."""
+    tokenizer = train_tokenizer(None, ["the cat sat on the mat"] * 3, 300)
+    documents = [(str(n), "s", [7 + n] * length, None) for n in range(12)]
+    write_token_shards(documents, tokenizer, folder, 1)
+    return OrderedRows({"web": folder}, [STAGE], seed=0, seq_len=length)
+
+
 @pytest.fixture
 def rows(tmp_path):
-    """Each row is a document."""
-    tokenizer = train_tokenizer(None, ["the cat sat on the mat"] * 3, 300)
-    documents = [(str(n), "s", [7 + n] * 64, None) for n in range(12)]
-    write_token_shards(documents, tokenizer, tmp_path / "web", 1)
-    return OrderedRows({"web": tmp_path / "web"}, [STAGE], seed=0, seq_len=64)
+    return rows_of(tmp_path / "web", 64)
 
 
 def damage(rows, step):
@@ -53,3 +57,25 @@ def test_another_process_reads_for_itself_what_this_one_reads_ahead(rows, method
     assert receiver.poll(60)
     assert receiver.recv() == rows.batch(1, 0, 2).ids_hash
     process.join()
+
+
+def _send_ahead(rows, sender):
+    rows.prefetch(1, 2)
+    _send(rows, sender)
+
+
+def test_a_child_that_was_forked_off_reads_many_tokens_ahead_on_its_own_threads(
+    tmp_path,
+):
+    rows = rows_of(tmp_path / "web", 40_000)
+    rows.batch(0)  # on all threads of this process, which a child does not have
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_ahead, args=(rows, sender))
+    process.start()
+    try:
+        assert receiver.poll(60)
+        assert receiver.recv() == rows.batch(1, 0, 2).ids_hash
+    finally:
+        process.kill()
+        process.join()

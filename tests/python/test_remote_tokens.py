@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import threading
+import urllib.parse
 
 import pytest
 
@@ -15,6 +16,7 @@ from triptych._core import (
     train_tokenizer,
     write_token_shards,
 )
+from triptych.data import TokenShards
 from triptych.tokens import local_shards
 
 
@@ -55,6 +57,18 @@ def test_a_path_of_this_machine_is_itself(served):
     folder, _ = served
     assert local_shards(folder) == folder
     assert local_shards("nowhere").as_posix() == "nowhere"
+
+
+@pytest.mark.parametrize("name", ["my tokens", "100%", "Köln"])
+def test_an_address_on_the_web_may_be_written_as_a_browser_shows_or_copies_it(
+    served, tmp_path, name
+):
+    folder, address = served
+    folder.rename(tmp_path / name)
+    for written in (name, urllib.parse.quote(name)):
+        there = address.replace("tokens", written)
+        copy = local_shards(there, cache=tmp_path / f"cache of {written}")
+        assert len(TokenShards(copy)) == 9
 
 
 def test_what_is_wrong_there_is_an_exception(served, tmp_path):

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import pickle
 import random
 import re
 import shutil
@@ -118,6 +120,31 @@ def test_a_manifest_whose_hashes_agree_and_content_does_not_is_found_by_all_who_
         TokenShards(folder)
     states = verify(VerifyConfig(folder=str(folder)))
     assert re.search(named, states[str(folder)])
+
+
+def test_a_shard_that_is_cut_or_written_to_while_it_is_read_is_an_integrity_error(
+    tokenizer, tmp_path
+):
+    folder = tmp_path / "tokens"
+    ids = [1, *range(7, 207)] * 50  # more than a page
+    documents = [(name, "s", ids, [1] * len(ids)) for name in "ab"]
+    write_token_shards(documents, tokenizer, str(folder), 1)
+    shards = TokenShards(folder)
+    assert pickle.loads(pickle.dumps(shards)).tokens(1).tolist() == ids
+    assert shards.tokens(1).tolist() == ids
+    assert shards.mask(1).all()
+    with (folder / "00000.bin").open("r+b") as file:
+        file.write(b"\xff\xff")
+    with pytest.raises(IntegrityError, match=r"00000\.bin.*found id 65535 at token 0"):
+        shards.tokens(0)
+    for name in ("00000.bin", "00000.mask.bin"):
+        os.truncate(folder / name, 101)
+    with pytest.raises(
+        IntegrityError, match=r"00000\.bin.*at least 40200 bytes, found"
+    ):
+        shards.tokens(1)
+    with pytest.raises(IntegrityError, match=r"00000\.mask\.bin.*expected at least"):
+        shards.mask(1)
 
 
 def test_an_empty_corpus_is_an_input_error(tokenizer, tmp_path):

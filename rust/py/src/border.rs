@@ -152,11 +152,19 @@ static HOME: OnceLock<u32> = OnceLock::new();
 static OF_CHILD: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
 
 fn on_own_threads<T: Send>(work: impl FnOnce() -> PyResult<T> + Send) -> PyResult<T> {
+    match own_threads()? {
+        None => work(),
+        Some(threads) => threads.install(work),
+    }
+}
+
+/// The threads that work is shared out on: `None` is those that rayon takes by itself.
+pub fn own_threads() -> PyResult<Option<Arc<ThreadPool>>> {
     let process = std::process::id();
     if HOME.get() == Some(&process) {
-        return work();
+        return Ok(None);
     }
-    pool_of(process)?.install(work)
+    pool_of(process).map(Some)
 }
 
 fn pool_of(process: u32) -> PyResult<Arc<ThreadPool>> {

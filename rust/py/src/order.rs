@@ -11,7 +11,7 @@ use triptych_core::pack::Strategy;
 use triptych_core::{Error, Result};
 
 use crate::arrays::to_arrays;
-use crate::border::{detached, detached_across, numbers, to_py_err};
+use crate::border::{detached, detached_across, numbers, own_threads, to_py_err};
 use crate::tokens::to_json;
 
 #[pyclass(frozen, module = "triptych._core")]
@@ -114,7 +114,8 @@ impl Order {
         #[pyo3(from_py_with = numbers)] share: Option<(u64, u64)>,
     ) -> PyResult<Batches> {
         let share = share.map_or(Share::WHOLE, |(number, of)| Share { number, of });
-        let inner = detached(py, || self.inner.prefetch(first_step, batch_rows, depth, share))?;
+        let threads = own_threads()?;
+        let inner = detached(py, || self.inner.prefetch(first_step, batch_rows, depth, share, threads))?;
         Ok(Batches { inner: Mutex::new(inner), memory, process: std::process::id() })
     }
 

@@ -1,7 +1,5 @@
 //! The rows of a stage by source: a ramp, if there is one, then constant shares.
 
-use std::sync::Arc;
-
 use super::interleave::Interleave;
 use super::ramp::{Ramp, MAX_ROWS};
 use crate::error::{Error, Result};
@@ -9,8 +7,7 @@ use crate::error::{Error, Result};
 /// Which source each row of a stage comes from, with its rank among the rows of that source.
 #[derive(Debug, Clone)]
 pub struct Mixture {
-    weights: Vec<f64>,
-    ramp: Option<Arc<Ramp>>,
+    ramp: Option<Ramp>,
     /// Rows of each source in the ramp.
     in_ramp: Vec<u64>,
     steady: Interleave,
@@ -31,22 +28,13 @@ impl Mixture {
                 found: ramp_rows.to_string(),
             });
         }
-        let ramp = (ramp_rows > 0).then(|| Arc::new(Ramp::new(&shares(before), &shares(weights), ramp_rows)));
+        let ramp = (ramp_rows > 0).then(|| Ramp::new(&shares(before), &shares(weights), ramp_rows));
         let mut in_ramp = vec![0; weights.len()];
         if let Some(ramp) = &ramp {
             ramp.count(ramp_rows, &mut in_ramp);
         }
         let steady = Interleave::new(weights, rows - ramp_rows)?;
-        Ok(Self { weights: weights.to_vec(), ramp, in_ramp, steady })
-    }
-
-    /// The same for more rows: those that there are stay as they are.
-    ///
-    /// # Errors
-    /// `InvalidValue` for weights too fine for so many rows.
-    pub fn extended(&self, rows: u64) -> Result<Self> {
-        let steady = Interleave::new(&self.weights, rows - self.ramp_rows())?;
-        Ok(Self { steady, ..self.clone() })
+        Ok(Self { ramp, in_ramp, steady })
     }
 
     /// Source of a row, and how many rows of that source came before it in the stage.
@@ -78,7 +66,7 @@ impl Mixture {
     }
 
     fn ramp_rows(&self) -> u64 {
-        self.ramp.as_ref().map_or(0, |ramp| ramp.rows())
+        self.ramp.as_ref().map_or(0, Ramp::rows)
     }
 }
 
@@ -105,13 +93,12 @@ mod tests {
     }
 
     #[test]
-    fn an_extended_mixture_goes_on_with_the_rows_that_it_has() {
+    fn a_mixture_that_ends_early_has_the_first_rows_of_the_whole() {
         for ramp_rows in [0, 4] {
-            let whole = Mixture::new(&[1.0, 0.0], &[0.97, 0.03], ramp_rows, 90).unwrap();
-            let extended =
-                Mixture::new(&[1.0, 0.0], &[0.97, 0.03], ramp_rows, 5).unwrap().extended(90).unwrap();
-            assert!((0..90).all(|row| whole.source_of(row) == extended.source_of(row)));
-            assert_eq!(whole.counts(90), extended.counts(90));
+            let of = |rows| Mixture::new(&[1.0, 0.0], &[0.97, 0.03], ramp_rows, rows).unwrap();
+            let (whole, short) = (of(90), of(5));
+            assert!((0..5).all(|row| whole.source_of(row) == short.source_of(row)));
+            assert!((0..=5).all(|rows| whole.counts(rows) == short.counts(rows)));
         }
     }
 

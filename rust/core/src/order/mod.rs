@@ -19,6 +19,7 @@ mod stage;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -93,7 +94,8 @@ struct Plan {
     first_step: u64,
     /// Data steps of the stage, those in windows to skip among them.
     data_steps: Range<u64>,
-    mixture: Mixture,
+    /// That of all stages that go on with each other: its schedule may be of a million rows.
+    mixture: Arc<Mixture>,
     /// Row of the mixture that the stage begins with: those before are of the stages that it goes on with.
     first_row: u64,
     draws: Vec<Draw>,
@@ -148,31 +150,45 @@ impl Order {
         let fingerprint = fingerprint(&sources);
         let skips = Skips::new(&limits.skip)?;
         let mut order = Self { seed, sources, pools: Vec::new(), plans: Vec::new(), skips, fingerprint };
-        for stage in stages {
-            order.plan(stage)?;
+        let mut stages = stages.into_iter().peekable();
+        while let Some(first) = stages.next() {
+            let going_on = std::iter::from_fn(|| stages.next_if(|stage| stage.goes_on));
+            order.plan(std::iter::once(first).chain(going_on).collect())?;
         }
         order.check_epochs(&limits.max_epochs)?;
         Ok(order)
     }
 
-    fn plan(&mut self, stage: Stage) -> Result<()> {
-        let data_steps = self.data_steps(&stage);
-        let steps = data_steps.end - data_steps.start;
-        let rows = steps.checked_mul(stage.rows_per_step).ok_or_else(|| stage.too_long(steps))?;
-        let (mixture, first_row, draws) = if let Some(before) = self.plans.last().filter(|_| stage.goes_on) {
-            let first_row = before.first_row + before.rows();
-            let all = first_row.checked_add(rows).ok_or_else(|| stage.too_long(steps))?;
-            (before.mixture.extended(all)?, first_row, before.draws.clone())
-        } else {
-            let (mixture, draws) = self.begin(&stage, rows)?;
-            (mixture, 0, draws)
-        };
-        let plan = Plan { first_step: self.num_steps(), stage, data_steps, mixture, first_row, draws };
-        for (draw, dealt) in plan.draws.iter().zip(plan.dealt(0..plan.rows())) {
-            self.pools[draw.pool].drawn += dealt.end - dealt.start;
+    /// Plans stages that go on with each other. Their mixture is laid out once: to lay it out anew for each of them
+    /// takes time and memory by the square of their number.
+    fn plan(&mut self, stages: Vec<Stage>) -> Result<()> {
+        let rows = self.rows_of(&stages)?;
+        let (mixture, draws) = self.begin(&stages[0], rows)?;
+        for (draw, drawn) in draws.iter().zip(mixture.counts(rows)) {
+            self.pools[draw.pool].drawn += drawn;
         }
-        self.plans.push(plan);
+        let (mixture, mut first_row) = (Arc::new(mixture), 0);
+        for stage in stages {
+            let (first_step, draws) = (self.num_steps(), draws.clone());
+            let data_steps = self.data_steps(first_step, &stage);
+            let mixture = Arc::clone(&mixture);
+            let plan = Plan { stage, first_step, data_steps, mixture, first_row, draws };
+            first_row += plan.rows();
+            self.plans.push(plan);
+        }
         Ok(())
+    }
+
+    /// Rows of stages behind those planned so far, those that are skipped among them.
+    fn rows_of(&self, stages: &[Stage]) -> Result<u64> {
+        let mut first_step = self.num_steps();
+        stages.iter().try_fold(0_u64, |rows, stage| {
+            let data_steps = self.data_steps(first_step, stage);
+            first_step += stage.steps;
+            let steps = data_steps.end - data_steps.start;
+            let own = steps.checked_mul(stage.rows_per_step);
+            own.and_then(|own| rows.checked_add(own)).ok_or_else(|| stage.too_long(steps))
+        })
     }
 
     /// The mixture of a stage of `rows` rows that begins one, and what it draws from.
@@ -203,10 +219,10 @@ impl Order {
         Mixture::new(&before, &weights(stage), stage.ramp_steps * stage.rows_per_step, rows)
     }
 
-    /// The data steps of the stage after those planned so far: as many as it has steps, and those it skips.
-    fn data_steps(&self, stage: &Stage) -> Range<u64> {
-        let first = self.plans.last().map_or(0, |plan| plan.data_steps.end);
-        first..self.skips.data_step(self.num_steps() + stage.steps - 1) + 1
+    /// The data steps of a stage that begins with a step: as many as it has steps, and those it skips.
+    fn data_steps(&self, first_step: u64, stage: &Stage) -> Range<u64> {
+        let reached = |steps: u64| steps.checked_sub(1).map_or(0, |last| self.skips.data_step(last) + 1);
+        reached(first_step)..reached(first_step + stage.steps)
     }
 
     fn pool_of(&mut self, source: usize, seq_len: usize, strategy: Strategy) -> Result<usize> {

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
 use std::sync::Arc;
 
+use rayon::ThreadPool;
+
 use super::{Order, RowTokens};
 use crate::error::{Error, Result};
 
@@ -54,7 +56,8 @@ impl Order {
     /// Starts to read the rows of the steps from `first_step` on, at most `batch_rows` at a time.
     ///
     /// Of every step it reads the rows of one share, as one of several processes does.
-    /// `depth` such parts wait at a time, besides the one in the making: that is the memory it takes.
+    /// `depth` such parts wait at a time, besides the one in the making: that is the memory it takes. Many tokens are
+    /// read on `threads`; `None` is those of the process, which one that was forked off does not have.
     ///
     /// # Errors
     /// `InvalidValue` if `batch_rows` or `depth` is 0, or `depth` over 65,536, or there is no such share, or
@@ -65,6 +68,7 @@ impl Order {
         batch_rows: u64,
         depth: usize,
         share: Share,
+        threads: Option<Arc<ThreadPool>>,
     ) -> Result<Prefetch> {
         if batch_rows == 0 {
             return Err(out_of_range("batch_rows", "at least 1".to_owned(), 0));
@@ -76,7 +80,10 @@ impl Order {
         let (to_reader, ready) = sync_channel(depth);
         let (used, from_reader) = channel();
         let order = Arc::clone(self);
-        let make = move || order.make_ahead(first_step, batch_rows, share, &to_reader, &from_reader);
+        let make = move || {
+            let parts = order.parts_from(first_step, batch_rows, share);
+            order.make_ahead(parts, threads.as_deref(), &to_reader, &from_reader);
+        };
         let thread = std::thread::Builder::new().name("triptych-batches".to_owned()).spawn(make);
         thread.map(|_| Prefetch { ready, used }).map_err(Error::io("start", "a thread for batches"))
     }
@@ -96,20 +103,26 @@ impl Order {
 
     fn make_ahead(
         &self,
-        first_step: u64,
-        batch_rows: u64,
-        share: Share,
+        parts: impl Iterator<Item = Part>,
+        threads: Option<&ThreadPool>,
         ready: &SyncSender<(Part, Result<RowTokens>)>,
         used: &Receiver<RowTokens>,
     ) {
-        let parts = (first_step..self.num_steps()).flat_map(|step| self.parts(step, batch_rows, share));
         for part in parts {
             let mut rows = used.try_recv().unwrap_or_default();
-            let read = self.read_into(part.step, part.first_row, Some(part.num_rows), &mut rows);
+            let mut read = || self.read_into(part.step, part.first_row, Some(part.num_rows), &mut rows);
+            let read = match threads {
+                None => read(),
+                Some(threads) => threads.install(read),
+            };
             if ready.send((part, read.map(|()| rows))).is_err() {
                 return; // nobody reads on
             }
         }
+    }
+
+    fn parts_from(&self, first_step: u64, batch_rows: u64, share: Share) -> impl Iterator<Item = Part> + '_ {
+        (first_step..self.num_steps()).flat_map(move |step| self.parts(step, batch_rows, share))
     }
 
     fn parts(&self, step: u64, batch_rows: u64, share: Share) -> impl Iterator<Item = Part> {

@@ -8,6 +8,10 @@
 /// Rows of a ramp: what the schedule is computed and kept for.
 pub const MAX_ROWS: u64 = 1 << 24;
 
+/// What rounding may take from a target, or add to it: one of 2^24 rows is off by a few 2^-28. Some source is always
+/// owed more than this, since together they are owed a row.
+const ROUNDING: f64 = 1e-7;
+
 /// Which source each row of a ramp comes from, with its rank among the rows of that source.
 #[derive(Debug, Clone)]
 pub struct Ramp {
@@ -70,7 +74,7 @@ impl Target {
         let (mut low, mut high) = (from, self.rows + 1);
         while low < high {
             let middle = low.midpoint(high);
-            if middle <= self.rows && self.at(middle) < count as f64 {
+            if middle <= self.rows && self.at(middle) < count as f64 - ROUNDING {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -82,7 +86,7 @@ impl Target {
 
 /// Among sources that would not run a row ahead, the one whose next row is due first.
 fn most_urgent(targets: &[Target], done: &[u64], due: &[u64], slot: u64) -> usize {
-    let may = (0..targets.len()).filter(|s| (done[*s] as f64) < targets[*s].at(slot + 1));
+    let may = (0..targets.len()).filter(|s| (done[*s] as f64) < targets[*s].at(slot + 1) - ROUNDING);
     may.min_by_key(|s| due[*s]).unwrap_or(0)
 }
 

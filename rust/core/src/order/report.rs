@@ -104,7 +104,7 @@ impl Order {
         PoolReport {
             packing: pool.packing.report().clone(),
             planned_rows: pool.drawn,
-            planned_tokens: self.tokens_before(pool, pool.drawn),
+            planned_tokens: self.tokens_of(pool, &(0..pool.drawn)),
             epochs: pool.drawn as f64 / pool.packing.num_rows() as f64,
         }
     }
@@ -151,15 +151,20 @@ impl Order {
         skipped
     }
 
+    /// Tokens of the rows dealt in a range: whole epochs, and row by row what is left of others. To count each
+    /// range from the first row dealt takes time by the square of the number of stages.
     fn tokens_of(&self, pool: &Pool, dealt: &Range<u64>) -> u64 {
-        self.tokens_before(pool, dealt.end) - self.tokens_before(pool, dealt.start)
+        let rows = pool.packing.num_rows();
+        let (first, end) = (dealt.start.div_ceil(rows), dealt.end / rows);
+        if first > end {
+            return self.tokens_one_by_one(pool, dealt.clone());
+        }
+        let before = self.tokens_one_by_one(pool, dealt.start..first * rows);
+        let behind = self.tokens_one_by_one(pool, end * rows..dealt.end);
+        before + (end - first) * pool.packing.report().tokens + behind
     }
 
-    /// Tokens of the first `counter` rows dealt: whole epochs, then row by row.
-    fn tokens_before(&self, pool: &Pool, counter: u64) -> u64 {
-        let rows = pool.packing.num_rows();
-        let epochs = counter / rows;
-        let rest = (epochs * rows..counter).map(|row| pool.packing.row_tokens(self.dealt(pool, row)));
-        epochs * pool.packing.report().tokens + rest.sum::<u64>()
+    fn tokens_one_by_one(&self, pool: &Pool, dealt: Range<u64>) -> u64 {
+        dealt.map(|row| pool.packing.row_tokens(self.dealt(pool, row))).sum()
     }
 }

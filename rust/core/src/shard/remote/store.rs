@@ -45,7 +45,11 @@ impl Store {
     pub fn open(address: &Address) -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default(); // set already, after the first
         let fault = |error: object_store::Error| failed(address.file(""), &error);
-        let folder = ObjectPath::parse(&address.folder).map_err(|error| fault(error.into()))?;
+        let folder = match address.scheme {
+            "s3" | "gs" => ObjectPath::parse(&address.folder),
+            _ => ObjectPath::from_url_path(&address.folder), // `%20` is a space there
+        };
+        let folder = folder.map_err(|error| fault(error.into()))?;
         let objects = match address.scheme {
             "s3" => s3(&address.root),
             "gs" => google(&address.root),
