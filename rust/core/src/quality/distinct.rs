@@ -34,18 +34,15 @@ impl WordSet {
         self.bits.resize((most / 4).next_power_of_two(), 0); // 16 bits for a word: of 33 distinct words, one is lost
         let (bytes, mask) = (text.as_bytes(), self.bits.len() - 1);
         let mut distinct = 0;
-        let mut is_new = |span: Span| {
+        let mut is_the_last = |span: Span| {
             let hash = WordKey::of(bytes, span).hash(bytes, span);
             let (word, bit) = (&mut self.bits[(hash >> 32) as usize & mask], 1 << (hash >> 58));
             distinct += usize::from(*word & bit == 0);
             *word |= bit;
             distinct == most
         };
-        if let Some(words) = scan.held_words() {
-            return words.iter().any(|span| is_new(*span));
-        }
         let mut is_enough = false;
-        scan.each_word(text, |span| is_enough = is_enough || is_new(span));
+        scan.each_run(text, |words| is_enough = is_enough || words.iter().any(|span| is_the_last(*span)));
         is_enough
     }
 

@@ -30,12 +30,17 @@ impl Scan {
 
     /// Gives the byte range of each word of `text`, which must be the text that was scanned.
     pub fn each_word(&self, text: &str, mut take: impl FnMut(Span)) {
+        self.each_run(text, |words| words.iter().copied().for_each(&mut take));
+    }
+
+    /// The same, some words at a time: all at once but of a giant.
+    pub fn each_run(&self, text: &str, mut take: impl FnMut(&[Span])) {
         if let Some(words) = self.held_words() {
-            return words.iter().copied().for_each(take);
+            return take(words);
         }
         let mut few = Self::default();
-        read(text, &mut few, FEW_WORDS, |words| words.iter().copied().for_each(&mut take));
-        few.words.iter().copied().for_each(take);
+        read(text, &mut few, FEW_WORDS, &mut take);
+        take(&few.words);
     }
 
     /// Code points inside words: all that are not white space.
@@ -59,7 +64,7 @@ const FEW_WORDS: usize = 4096;
 pub fn scan(text: &str, scan: &mut Scan) {
     let mut num_words = 0;
     scan.words.clear();
-    read(text, scan, max_held(text), |words| num_words += words.len());
+    read(text, scan, max_held(text), &mut |words| num_words += words.len());
     scan.num_words = num_words + scan.words.len();
     if num_words > 0 {
         scan.words = Vec::new();
@@ -67,7 +72,9 @@ pub fn scan(text: &str, scan: &mut Scan) {
 }
 
 /// Reads `text` into an empty `scan`; whenever there are more than `max_words`, `full` takes those there are.
-fn read(text: &str, scan: &mut Scan, max_words: usize, mut full: impl FnMut(&[Span])) {
+///
+/// Not generic, so that there is one copy, into which all of [`Words`] is put.
+fn read(text: &str, scan: &mut Scan, max_words: usize, full: &mut dyn FnMut(&[Span])) {
     (scan.num_chars, scan.num_spaces, scan.num_alnum) = (0, 0, 0);
     let bytes = text.as_bytes();
     let mut words = Words { at: 0, start: None, edges: [0; BLOCK_BYTES] };

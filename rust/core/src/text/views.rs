@@ -342,10 +342,10 @@ impl Parts {
     }
 
     /// Gives each part; the text and how it is parted are as before.
-    fn each(&self, text: &str, split: Split, take: impl FnMut(Span)) {
+    fn each(&self, text: &str, split: Split, mut take: impl FnMut(Span)) {
         match self.held() {
             Some(parts) => parts.iter().copied().for_each(take),
-            None => split.each(text, take),
+            None => split.each(text, &mut take as &mut dyn FnMut(Span)),
         }
     }
 }
