@@ -224,7 +224,7 @@ mod tests {
 
         #[test]
         fn tokens_that_are_given_on_early_are_those_that_were_held(
-            text in r#"([<>:;=8xX(){}\[\]|\\/03DoOpPv_.^'*-]{1,40}|(:\)|<3|</3|\(:|:-\)|o.O|><\(\(\(\*>|\(-_-\)|¯\\\(ツ\)/¯|é){1,30}| |7){1,30}"#,
+            text in r"([<>:;=8xX(){}\[\]|\\/03DoOpPv_.^'*-]{1,40}|(:\)|<3|</3|\(:|:-\)|o.O|><\(\(\(\*>|\(-_-\)|¯\\\(ツ\)/¯|é){1,30}| |7){1,30}",
             max_held in 64_usize..100
         ) {
             prop_assert_eq!(tokens_held(&text, max_held), tokens_held(&text, usize::MAX));

@@ -70,7 +70,9 @@ mod tests {
         ) {
             let mut bits = Bits::new(list.len());
             let places: Vec<usize> = (0..list.len()).filter(|at| list[*at]).collect();
-            places.iter().for_each(|at| bits.set(*at));
+            for at in &places {
+                bits.set(*at);
+            }
             prop_assert!(bits.iter().eq(places.iter().copied()));
             let (one, other) = (one % list.len(), other % list.len());
             prop_assert_eq!(bits.next(one), places.iter().copied().find(|at| *at >= one));

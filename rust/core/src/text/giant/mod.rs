@@ -190,7 +190,9 @@ mod tests {
 
     fn giant(words: &[&str], text: &str) -> Giant {
         let mut giant = Giant::new(text);
-        words.iter().for_each(|word| giant.push(word.as_bytes()));
+        for word in words {
+            giant.push(word.as_bytes());
+        }
         giant.finish();
         giant
     }

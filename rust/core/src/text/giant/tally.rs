@@ -132,7 +132,9 @@ mod tests {
             (0..20_000_u32).flat_map(|number| (number * number % 9001).to_le_bytes()).collect();
         let spans: Vec<Span> = (0..20_000).map(|at| (4 * at, 4 * at + 4)).collect();
         let mut copies: HashMap<&[u8], u32> = HashMap::new();
-        spans.iter().for_each(|span| *copies.entry(&text[span.0..span.1]).or_default() += 1);
+        for span in &spans {
+            *copies.entry(&text[span.0..span.1]).or_default() += 1;
+        }
         for num_things in [0, 20_000] {
             // Room for 768 of them makes eight rounds or more.
             let (mut num_rounds, mut found) = (0, HashMap::new());
