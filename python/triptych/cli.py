@@ -144,6 +144,8 @@ def _explain(error: Exception) -> int:
     from triptych import errors
     from triptych.errors import code, exit_status, shown
 
+    if errors.is_out_of_memory(error):
+        error = errors.out_of_memory(error)
     known = errors.InternalError, errors.Interrupted, errors.TrainingDiverged
     expected = isinstance(error, (ValueError, OSError, *known))
     name = "" if expected else f"{type(error).__name__}: "

@@ -9,6 +9,7 @@ fault of triptych itself is `InternalError`. Each has `file`, `line` (from 1), `
 from __future__ import annotations
 
 import errno
+import re
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,6 +124,35 @@ def _escape(char: str) -> str:
 EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out: Python, the system, torch on either device.
+
+    Of torch's two only that on a GPU has a class of its own, which is known by name
+    here: nobody imports torch for an error.
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    names = {kind.__name__ for kind in type(error).__mro__}
+    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return on_cpu or bool(names & {"MemoryError", "OutOfMemoryError"})
+
+
+def out_of_memory(error: BaseException) -> ResourceError:
+    """The sentence for an error that says so, with what was asked for where it is known."""
+    asked = re.search(r"allocate ([\d.]+) (bytes|[KMGTPE]iB)", str(error))
+    more = "" if asked is None else f", where {_size(*asked.groups())} more were needed"
+    found = ResourceError(f"memory ran out{more}")
+    found.hint = (
+        "in training a smaller `micro_batch_rows` and `recompute` take less for the same "
+        "gradient; `triptych plan` says how much a run will take"
+    )
+    return found
+
+
+def _size(number: str, unit: str) -> str:
+    return f"{number} {unit}" if unit != "bytes" else f"{int(number) / 2**20:,.0f} MiB"
+
+
 def _kind(error: BaseException) -> type[BaseException]:
     full = isinstance(error, OSError) and error.errno in EXHAUSTED
-    return ResourceError if full else type(error)
+    return ResourceError if full or is_out_of_memory(error) else type(error)

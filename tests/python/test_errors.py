@@ -43,6 +43,50 @@ def test_a_disk_without_room_is_an_exhausted_resource():
     assert (errors.code(error), errors.exit_status(error)) == ("io", 1)
 
 
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's of a GPU, which is known by its name."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "memory ran out"),
+        (MemoryError("Unable to allocate 7.11 PiB for an array"), "7.11 PiB more"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out"),
+        (
+            OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 …"),
+            "2.00 GiB more",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't "
+                "allocate memory: you tried to allocate 4000000000 bytes. Error code 12"
+            ),
+            "3,815 MiB more",
+        ),
+    ],
+)
+def test_memory_that_ran_out_is_an_exhausted_resource_by_a_sentence(
+    error, said, capsys
+):
+    def run_out() -> int:
+        raise error
+
+    assert (errors.code(error), cli._guarded(run_out, debug=False)) == ("resource", 5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("error[resource] memory ran out")
+    assert said in lines[0]
+    assert "`micro_batch_rows`" in lines[1]
+
+
+def test_torch_says_of_memory_what_is_known_here():
+    torch = pytest.importorskip("torch")
+    assert torch.OutOfMemoryError.__name__ == OutOfMemoryError.__name__
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(10**15)
+    assert errors.exit_status(raised.value) == 5
+
+
 def test_a_training_that_diverged_is_no_fault_of_the_program(capsys):
     def diverge() -> int:
         raise errors.TrainingDiverged("step 3: a sentence")
