@@ -29,9 +29,7 @@ def symmetric_kernel(
     tile_column = tl.program_id(0) % tiles
     if tile_column > tile_row:
         return
-    b = (tl.program_id(0) // (tiles * tiles)).to(
-        tl.int64
-    )  # int64: B * M * K passes 2**31
+    b = (tl.program_id(0) // (tiles * tiles)).to(tl.int64)  # B * M * K passes 2**31
     a_ptr += b * stride_ab
     out_ptr += b * M * M
     row = (tile_row * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)

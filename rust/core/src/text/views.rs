@@ -322,8 +322,8 @@ impl Parts {
         let max_held = giant::max_held(text);
         self.held.clear();
         self.num_parts = 0;
+        // A part takes a byte, but the last.
         if text.len() < max_held {
-            // a part takes a byte, but the last
             split.each(text, |part| self.held.push(part));
             self.num_parts = self.held.len();
             return;
