@@ -1,19 +1,16 @@
-# ruff: noqa: E501 - programs and tables
-"""The `native` chain with repetition, all kinds of personal data and language, by threads.
+"""The `native` chain with repetition, all kinds of personal data and language.
 
-    python benches/prep/bench_native.py [--input FILE.jsonl] [--threads 1 2]
+    python benches/prep/bench_native.py [--input FILE.jsonl]
 
-Whole processes over one JSONL file, read and written uncompressed, documents of 0.5 to
-20 KB. For one thread the figure is megabytes of text a processor second; for more it
-is the wall clock, and the gain over one thread beside it. Each part is also left out
-in turn, to show what it costs.
+Whole processes of one thread over one JSONL file, read and written uncompressed,
+documents of 0.5 to 20 KB. The figure is megabytes of text a processor second. Each part
+is also left out in turn, to show what it costs.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import measuring
@@ -32,9 +29,7 @@ SMALLEST, LARGEST = 500, 20_000
 
 
 def main() -> None:
-    parser = measuring.parser(__doc__)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    options = parser.parse_args()
+    options = measuring.parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = folder / "corpus.jsonl"
@@ -67,39 +62,19 @@ def measure(
 ) -> dict[str, object]:
     program, output = measuring.engine(options), folder / "out"
 
-    def arguments(name: str, threads: int) -> list[str]:
+    def megabytes_per_cpu_second(name: str) -> float:
         config = folder / f"{name}.toml"
         config.write_text(CONFIGS[name], encoding="utf-8")
-        return [
-            "--profile",
-            PROFILE,
-            "--threads",
-            str(threads),
-            "--config",
-            str(config),
-        ]
+        arguments = ["--profile", PROFILE, "--threads", "1", "--config", str(config)]
+        return size / 1e6 / measuring.prepared(program, corpus, output, arguments)
 
-    def processor(name: str) -> float:
-        return (
-            size / 1e6 / measuring.prepared(program, corpus, output, arguments(name, 1))
-        )
-
-    def wall(threads: int) -> float:
-        start = time.perf_counter()
-        measuring.prepared(program, corpus, output, arguments("all", threads))
-        return size / 1e6 / (time.perf_counter() - start)
-
-    sides = {name: lambda name=name: processor(name) for name in CONFIGS}
-    sides |= {f"wall_{n}": lambda n=n: wall(n) for n in options.threads}
+    sides = {name: lambda name=name: megabytes_per_cpu_second(name) for name in CONFIGS}
     figures = measuring.interleaved(sides, options.rounds)
-    walls = {n: figures.pop(f"wall_{n}") for n in options.threads}
     return {
-        "claim": "native, all PII kinds, language and repetition: at least 40 MB/s; 2 threads 1.85 times 1",
+        "claim": "native, all PII kinds, language and repetition: at least 40 MB/s",
         "profile": PROFILE,
         "text_megabytes": round(size / 1e6, 1),
         "megabytes_per_cpu_second": {name: round(figure, 1) for name, figure in figures.items()},
-        "megabytes_per_second_by_threads": {str(n): round(figure, 1) for n, figure in walls.items()},
-        "gain": {str(n): round(figure / walls[options.threads[0]], 2) for n, figure in walls.items()},
     }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ fn table(estimate: &Estimate, threads: usize) -> String {
     lines.push(row("kept before deduplication", &estimate.kept));
     lines.extend(estimate.rejected.iter().map(|(reason, share)| row(reason, share)));
     let seconds = thread_seconds / threads as f64;
-    lines.push(format!("about {seconds:.0} s on {threads} threads, reading and writing beside"));
+    lines.push(format!("about {seconds:.0} s on {threads} threads, without reading and writing"));
     lines.join("\n") + "\n"
 }
 
