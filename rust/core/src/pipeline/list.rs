@@ -41,9 +41,14 @@ impl List {
         Ok(())
     }
 
+    /// All that was added is in the file.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.file.flush().map_err(Error::io("write", &self.path))
+    }
+
     /// All that was added is on the disk.
     pub(super) fn sync(&mut self) -> Result<()> {
-        let sync = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
-        sync.map_err(Error::io("write", &self.path))
+        self.flush()?;
+        self.file.get_ref().sync_data().map_err(Error::io("write", &self.path))
     }
 }

@@ -206,7 +206,8 @@ impl<'d> Sink<'d> {
 
     /// Completes the files; gives the ledger, the documents and the bytes of their text.
     pub(super) fn finish(mut self, facts: &[FileFacts]) -> Result<(Ledger, u64, u64)> {
-        self.sync()?;
+        self.quarantine.flush()?; // the draft syncs its files
+        self.block_list.as_mut().map_or(Ok(()), List::flush)?;
         let samples = samples::write(self.journal.samples, self.draft)?;
         let mut files = self.journal.files;
         for (file, facts) in files.iter_mut().zip(facts).filter(|(_, facts)| !facts.blake3.is_empty()) {
