@@ -101,7 +101,7 @@ def demo_pretrain(run: RunSettings, sources: Mapping[str, Path]) -> PretrainConf
     The recipe of docs/training.md for much in little time.
     """
     from triptych.commands.pretrain import PretrainConfig
-    from triptych.commands.training import ModelShape
+    from triptych.model.shape import ModelShape
     from triptych.train import OptimizerConfig
 
     return PretrainConfig(

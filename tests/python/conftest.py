@@ -33,7 +33,7 @@ def tokenizer(tokenizer_path: Path):
 
 @pytest.fixture
 def tiny_model(tokenizer):
-    from triptych.commands.training import ModelShape
+    from triptych.model.shape import ModelShape
 
     shape = ModelShape(
         hidden_size=32,

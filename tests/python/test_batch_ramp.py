@@ -13,10 +13,11 @@ import pytest
 from small_shards import varied, write_sources
 from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, pretrain
-from triptych.commands.training import ModelShape, Watch
+from triptych.commands.training import Watch
 from triptych.curriculum import BatchRamp, ExitCondition, StageConfig
 from triptych.data import OrderedRows
 from triptych.errors import ConfigError
+from triptych.model.shape import ModelShape
 from triptych.train.metrics import read_metrics
 
 RAMP = BatchRamp(first=2, steps=6)

@@ -18,11 +18,11 @@ from triptych._core import train_tokenizer, write_token_shards
 from triptych.bigrams import BigramCounts, count_bigrams
 from triptych.commands.pretrain import PretrainConfig, pretrain
 from triptych.commands.replay import replay
-from triptych.commands.training import ModelShape
 from triptych.curriculum import StageConfig
 from triptych.data import TokenShards
 from triptych.errors import ConfigError
 from triptych.model import Transformer
+from triptych.model.shape import ModelShape
 from triptych.train.bigram_start import (
     SMOOTHING,
     fit_bigrams,

@@ -13,10 +13,11 @@ from small_shards import varied, write_sources
 from triptych import CURRICULUM, config, train_tokenizer
 from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, plan, pretrain
-from triptych.commands.training import ModelShape, Watch
+from triptych.commands.training import Watch
 from triptych.curriculum import ExitCondition, StageConfig
 from triptych.errors import ConfigError, IntegrityError
 from triptych.model.families import family_named
+from triptych.model.shape import ModelShape
 from triptych.train.early_exit import ExitWatch
 from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import EvaluationLog, read_metrics

@@ -13,10 +13,10 @@ import torch
 from triptych import Tokenizer
 from triptych.cli import build_parser
 from triptych.commands.pretrain import PretrainConfig
-from triptych.commands.training import ModelShape
 from triptych.errors import ConfigError
 from triptych.model import Transformer
 from triptych.model.presets import DEPTHS, preset
+from triptych.model.shape import ModelShape
 
 
 @pytest.mark.parametrize("size", DEPTHS)

@@ -10,10 +10,10 @@ from small_shards import varied, write_sources
 from triptych.cli import main
 from triptych.commands.pretrain import PretrainConfig, pretrain
 from triptych.commands.replay import replay
-from triptych.commands.training import ModelShape
 from triptych.commands.verify import VerifyConfig, verify
 from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError, IntegrityError
+from triptych.model.shape import ModelShape
 
 
 def stage(name, **changes):

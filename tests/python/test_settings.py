@@ -17,11 +17,11 @@ from triptych.commands.dpo import DpoConfig
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.sft import SftConfig
-from triptych.commands.training import ModelShape, RopeScaling
 from triptych.curriculum import ExitCondition, StageConfig
 from triptych.errors import ConfigError
 from triptych.founding import PreTrainingConfig
 from triptych.language_model import use_threads
+from triptych.model.shape import ModelShape, RopeScaling
 from triptych.settings_help import describe, documented
 from triptych.train import (
     AverageConfig,

@@ -14,9 +14,9 @@ from triptych._core import train_tokenizer, write_token_shards
 from triptych.commands.pretrain import PretrainConfig, pretrain
 from triptych.commands.replay import replay
 from triptych.commands.sft import SftConfig
-from triptych.commands.training import ModelShape
 from triptych.curriculum import StageConfig
 from triptych.errors import ConfigError
+from triptych.model.shape import ModelShape
 from triptych.planner.probe import measure
 from triptych.train import TrackingConfig
 from triptych.train.metrics import read_metrics

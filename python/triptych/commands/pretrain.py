@@ -18,7 +18,6 @@ from triptych.commands.settings import TrainingSettings, train_config
 from triptych.commands.shell import finish
 from triptych.commands.training import (
     RUN_FILE,
-    ModelShape,
     Watch,
     require_processes,
     require_run_folder,
@@ -33,6 +32,7 @@ from triptych.language_model import use_threads
 from triptych.miniseries.table import LadderTable
 from triptych.model import Transformer
 from triptych.model.families import family_named
+from triptych.model.shape import ModelShape
 from triptych.train import (
     OptimizerConfig,
     PretrainObjective,

@@ -14,11 +14,11 @@ import math
 from typing import TypeVar
 
 from triptych._core import Tokenizer
-from triptych.commands.training import ModelShape
 from triptych.errors import ConfigError
 from triptych.miniseries.table import WIDTH_BY_LAYERS
 from triptych.model import ModelConfig
 from triptych.model.presets import preset
+from triptych.model.shape import ModelShape
 
 T = TypeVar("T")
 
