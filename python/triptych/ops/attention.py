@@ -87,6 +87,8 @@ def attention(
         # Not made of a list: a copy from the host waits for a GPU, and no CUDA graph has it.
         cu_seqlens = torch.arange(2, dtype=torch.int32, device=q.device) * q.shape[0]
     checks.integers("cu_seqlens", cu_seqlens, "(documents + 1,)")
+    dtype = autocast_dtype(q)  # autocast does not reach into an operator
+    q, k, v = (x.to(dtype) for x in (q, k, v))
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
     if name == "cpu" and _is_compiled(q):
         return _traced(q, k, v, cu_seqlens, rules)
@@ -124,8 +126,6 @@ def _is_compiled(q: Tensor) -> bool:
 def _traced(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
 ) -> Tensor:
-    dtype = autocast_dtype(q)  # autocast does not reach into an operator
-    q, k, v = (x.to(dtype) for x in (q, k, v))
     seed = attention_seed(q) if rules.dropout > 0.0 else None
     tensors = q, k, v, cu_seqlens, rules.sinks, rules.pairs, seed
     mixed: Tensor = _TRACED(*tensors, *rules[:5])
