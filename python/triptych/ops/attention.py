@@ -94,10 +94,10 @@ def attention(
         return _traced(q, k, v, cu_seqlens, rules)
     if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
-    if name == "flash_attn":
-        return libraries.flash_attn(q, k, v, cu_seqlens, rules)
     if name == "varlen":
         return libraries.varlen(q, k, v, cu_seqlens, rules)
+    if name in libraries.LIBRARIES:
+        return libraries.flash_attn(name, q, k, v, cu_seqlens, rules)
     seed = attention_seed(q) if dropout > 0.0 else None
     if name == "rust":
         return rust_attention.attention(q, k, v, cu_seqlens, rules, seed)
@@ -191,6 +191,10 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
         half = "it has neither sinks nor pairs"
     name, no_rust = engine_obstacle(rust_attention.obstacle, q, rules, is_operator=True)
     found = {
+        **{
+            newer: half or libraries.flash_obstacle(newer, q, rules.dropout)
+            for newer in ("flash_attn_4", "flash_attn_3")
+        },
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
         "triton": kernel_obstacle(q),
