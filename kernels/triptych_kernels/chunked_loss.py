@@ -16,6 +16,7 @@ from torch import Tensor
 from triptych_kernels import chunked_loss_kernels as kernels
 from triptych_kernels.configs import cdiv, chunked_loss_tile
 from triptych_kernels.linear_loss import IGNORE_INDEX, check_inputs, mark_targets
+from triptych_kernels.once import roots
 from triptych_kernels.operators import differentiate, operator, shapes_of
 
 # fp32 logits held at once: 4,096 tokens at V = 32k. Each chunk reads and writes the whole
@@ -158,6 +159,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.set_materialize_grads(False)  # or zeros of the size of both gradients are made
     ctx.save_for_backward(of_hidden, of_weight, scale)
     ctx.dtypes = inputs[0].dtype, inputs[1].dtype
+    ctx.roots = roots(*inputs[:2])
 
 
 def _backward(ctx: Any, upstream: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:

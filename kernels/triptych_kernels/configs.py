@@ -218,7 +218,7 @@ def attention_tile(
 
     ``plain`` says that there is no window, soft-cap, pair or dropout, and of "dq" no sink.
     """
-    target = _target(query.device)
+    target = _matrix_target(query.device)
     if target == "interpreter":
         return ATTENTION_INTERPRETER
     size = max(64, next_power_of_2(head_dim))
@@ -247,7 +247,7 @@ def loss_tile(kernel: str, hidden: torch.Tensor, *, plain: bool = False) -> Tile
     ``plain`` says that there is neither a soft-cap nor a mean logit, or of a product
     that it is not added to anything.
     """
-    target = _target(hidden.device)
+    target = _matrix_target(hidden.device)
     if target == "interpreter":
         return LOSS_INTERPRETER
     if hidden.dtype == torch.float32:
@@ -293,7 +293,7 @@ def rotary_row(pairs: int, target: str) -> Tile:
 
 def decode_tile(head_dim: int, query: torch.Tensor) -> Tile:
     """The row of the table for ``query``'s device and dtype."""
-    target = _target(query.device)
+    target = _matrix_target(query.device)
     if target == "interpreter":
         return DECODE_INTERPRETER
     if query.dtype == torch.float32:
@@ -321,7 +321,7 @@ def optimizer_row(target: str) -> Tile:
 
 def symmetric_tile(matrix: torch.Tensor) -> Tile:
     """The row of the table for ``matrix``'s device and dtype."""
-    target = _target(matrix.device)
+    target = _matrix_target(matrix.device)
     if target == "interpreter":
         return SYMMETRIC_INTERPRETER
     return SYMMETRIC_FP32 if matrix.dtype == torch.float32 else symmetric_row(target)
@@ -369,6 +369,19 @@ def _target(device: torch.device) -> str:
     # 99 KiB, which every sm_80 row keeps to.
     major, _ = torch.cuda.get_device_capability(device)
     return {9: "sm_90", 10: "sm_100"}.get(major, "sm_80")
+
+
+@lru_cache
+def _matrix_target(device: torch.device) -> str:
+    """`_target` for a kernel with matrix products, of which Triton's least is 8.0."""
+    target = _target(device)
+    if target == "sm_80" and torch.cuda.get_device_capability(device) < (8, 0):
+        major, minor = torch.cuda.get_device_capability(device)
+        raise ValueError(
+            "kernels with matrix products need an NVIDIA GPU of compute capability 8.0, "
+            f"found {major}.{minor}: `triptych.ops` has plain PyTorch for it"
+        )
+    return target
 
 
 def take_rows(path: Path) -> None:

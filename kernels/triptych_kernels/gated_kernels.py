@@ -33,7 +33,7 @@ def _activation(x, ACTIVATION: tl.constexpr):
         slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner_slope
     else:
         tl.static_assert(ACTIVATION == "relu2")
-        r = tl.maximum(x, 0.0)
+        r = tl.where(x <= 0.0, 0.0, x)  # not maximum: of NaN it makes 0
         value = r * r
         slope = 2.0 * r
     return value, slope

@@ -59,8 +59,9 @@ def _normalized(
 ) -> tuple[Tensor, bool]:
     """(B, short, long) with norms of at most 1, and whether that is as they were."""
     x = matrices.reshape(-1, *matrices.shape[-2:])
-    summed = torch.promote_types(x.dtype, torch.float32)
-    norms = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=summed)
+    # Summed in fp64: the squares of entries of 1e19 and more are infinite in fp32.
+    norms = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float64)
+    norms = norms.to(torch.promote_types(x.dtype, torch.float32))
     if method == "polar-express":
         norms = norms * SAFETY
     wide = x.shape[1] <= x.shape[2]

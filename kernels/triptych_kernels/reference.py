@@ -294,7 +294,7 @@ def orthogonalize(
     """About U V' of each matrix U S V', products in ``dtype``; see the kernel's own."""
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
-    norms = x.to(_accumulator(x)).square().sum((-2, -1), keepdim=True).sqrt()
+    norms = x.double().square().sum((-2, -1), keepdim=True).sqrt().to(_accumulator(x))
     norms = norms * (SAFETY if method == "polar-express" else 1.0)
     x = (x / norms.clamp_min(1e-7)).to(dtype)
     for a, b, c in coefficients(steps, method):

@@ -162,3 +162,42 @@ def test_a_file_that_holds_no_rows_is_refused_by_name(tmp_path, spoilt, named):
     path.write_text(spoilt)
     with pytest.raises(ValueError, match=f"{re.escape(str(path))}.*{re.escape(named)}"):
         configs.take_rows(path)
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "tile",
+    [
+        lambda x: configs.attention_tile("dkdv", 128, x),
+        lambda x: configs.loss_tile("dlogits", x),
+        lambda x: configs.decode_tile(128, x),
+        configs.symmetric_tile,
+    ],
+    ids=["attention", "loss", "decode", "symmetric"],
+)
+def test_a_product_on_a_gpu_that_is_too_old_is_refused_before_its_launch(
+    monkeypatch, tile, dtype
+):
+    class OnGpu:
+        """What a tile asks of a tensor; there is no GPU to make one on."""
+
+        device = torch.device("cuda:0")
+
+    x = OnGpu()
+    x.dtype = dtype
+    monkeypatch.setattr(configs, "interpreted", lambda: False)
+    for capability in ((7, 5), (8, 6), (12, 0)):
+        configs._target.cache_clear()
+        configs._matrix_target.cache_clear()
+        monkeypatch.setattr(
+            torch.cuda, "get_device_capability", lambda _, c=capability: c
+        )
+        assert configs.gated_tile(x) == configs.GATED["sm_80"]
+        if capability < (8, 0):
+            with pytest.raises(ValueError, match=r"capability 8\.0, found 7\.5"):
+                tile(x)
+        else:
+            assert tile(x).num_warps
+    configs._target.cache_clear()
+    configs._matrix_target.cache_clear()

@@ -155,3 +155,15 @@ def test_the_gradient_of_a_gradient_is_an_error_and_not_zeros():
     (slope,) = torch.autograd.grad(total, gate, create_graph=True)
     with pytest.raises(RuntimeError, match="none of its own"):
         slope.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("function", [swiglu, geglu, relu2])
+def test_what_is_no_number_stays_so(function, dtype):
+    """Or a run that has diverged would go on as if it had not."""
+    gate = torch.tensor([float("nan"), 1.0, -1.0], dtype=dtype, requires_grad=True)
+    up = torch.ones(3, dtype=dtype, requires_grad=True)
+    out = function(gate, up)
+    found = (out, *torch.autograd.grad(out.sum(), (gate, up)))
+    for x in found:
+        assert x.isnan().tolist() == [True, False, False]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
 import triptych_kernels as kernels
 
@@ -30,8 +31,23 @@ def test_a_penalty_on_gradients_is_an_error(name):
     total = OPERATORS[name](x).sum()
     (slope,) = torch.autograd.grad(total, x, create_graph=True)
     assert slope.isfinite().all()
+    penalized = total + slope.square().sum()
     with pytest.raises(RuntimeError, match="none of its own"):
-        (total + slope.square().sum()).backward()
+        torch.autograd.grad(penalized, x, retain_graph=True)
+    with pytest.raises(RuntimeError, match="none of its own"):
+        torch.autograd.grad(slope.sum(), x, retain_graph=True, allow_unused=True)
+    with pytest.raises(RuntimeError, match="none of its own"):
+        penalized.backward()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_checkpoint_gives_gradients_with_a_graph_that_nobody_differentiates(name):
+    """Whose saved tensors may be unpacked but once."""
+    x = HIDDEN.to(torch.empty(0).device).requires_grad_()
+    (plain,) = torch.autograd.grad(OPERATORS[name](x).sum(), x)
+    total = checkpoint(OPERATORS[name], x, use_reentrant=False).sum()
+    (slope,) = torch.autograd.grad(total, x, create_graph=True)
+    assert torch.equal(plain, slope)
 
 
 @pytest.mark.parametrize("name", OPERATORS)

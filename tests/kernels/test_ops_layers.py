@@ -65,6 +65,21 @@ def test_every_implementation_gives_the_same(monkeypatch, call):
             assert (f - e).norm() <= 3e-6 * e.norm()
 
 
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_gives_attention_its_type_whoever_computes(monkeypatch, name):
+    """As torch's own operator: or fp32 products would run without tensor cores, unsaid."""
+    monkeypatch.setenv("TRIPTYCH_OPS", name)
+    q, k, v = (torch.randn(6, 2, 8, requires_grad=True) for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [ops.attention(*x) for x in ((q, k, v), (q, k.bfloat16(), v))]
+    narrow = ops.attention(*(x.bfloat16() for x in (q, k, v)))
+    for x in found:
+        torch.testing.assert_close(x, narrow, rtol=2e-2, atol=2e-2)
+        grads = torch.autograd.grad(x.sum(), (q, k, v))
+        assert [grad.dtype for grad in grads] == [torch.float32] * 3
+
+
 def test_attention_drops_the_same_weights_by_kernel_and_by_twin(monkeypatch):
     results = []
     for name in ("reference", "triton"):

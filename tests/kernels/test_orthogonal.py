@@ -90,6 +90,16 @@ def test_a_tall_matrix_is_the_transpose_of_a_wide_one():
     assert torch.equal(orthogonalize(matrices), orthogonalize(matrices.mT).mT)
 
 
+@pytest.mark.parametrize(
+    "function", [ops.orthogonalize, orthogonalize, reference.orthogonalize]
+)
+@pytest.mark.parametrize("size", [2.0**-10, 2.0**70, 2.0**120])
+def test_the_size_of_a_matrix_changes_nothing(function, size):
+    """Squares of 1e20 are infinite in fp32, and what is divided by that is zero."""
+    matrices = torch.randn(2, 8, 20)
+    assert torch.equal(function(matrices * size), function(matrices))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_zero_matrices_stay_zero(method):
     zeros = torch.zeros(2, 8, 9)

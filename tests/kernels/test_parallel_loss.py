@@ -103,3 +103,40 @@ def test_a_slice_outside_the_vocabulary_is_named():
         parallel_loss.parallel_statistics(
             hidden, weight, targets, group=None, first_id=5, vocab_size=131
         )
+
+
+@pytest.fixture
+def _one_rank(tmp_path):
+    meet = f"file://{tmp_path}/meet"
+    dist.init_process_group("gloo", init_method=meet, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.cpu_only
+@pytest.mark.usefixtures("_one_rank")
+@pytest.mark.parametrize("wrong", [-7, VOCAB_SIZE, 10**9])
+def test_a_target_that_no_slice_has_is_refused_and_nan_on_a_device(monkeypatch, wrong):
+    hidden, weight, targets, _ = make_inputs()
+    targets[0] = wrong
+    place = {"group": None, "first_id": 0, "vocab_size": VOCAB_SIZE}
+    for function in ("parallel_statistics", "parallel_logprobs"):
+        with pytest.raises(ValueError, match=rf"ids below 131, found {wrong}"):
+            getattr(parallel_loss, function)(hidden, weight, targets, **place)
+    # A GPU is not asked; only what is there of its path without one.
+    monkeypatch.setattr(parallel_loss, "check_ids", lambda *_: None)
+    losses = parallel_loss.parallel_cross_entropy(hidden, weight, targets, **place)
+    assert losses.isnan().nonzero().tolist() == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"z_loss": -1.0}, "z_loss"), ({"label_smoothing": 1.5}, "label_smoothing")],
+)
+def test_a_cost_that_the_whole_vocabulary_refuses_is_refused_of_a_slice(
+    option, message
+):
+    hidden, weight, targets, _ = make_inputs()
+    place = {"group": None, "first_id": 0, "vocab_size": VOCAB_SIZE}
+    with pytest.raises(ValueError, match=message):
+        parallel_loss.parallel_cross_entropy(hidden, weight, targets, **place, **option)

@@ -1,9 +1,11 @@
 """Who computes an operator: what is said of it, what forces it, what stands in the way."""
 
+import functools
 import inspect
 import logging
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -116,6 +118,12 @@ def test_the_libraries_say_what_they_lack():
     assert "head dim of 264" in libraries.half_obstacle(q.repeat(1, 1, 5)[..., :264])
 
 
+def test_no_library_breaks_a_graph_of_torch_compile(monkeypatch):
+    q = torch.zeros(4, 2, 64, dtype=torch.bfloat16)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert "a graph of torch.compile breaks" in libraries.half_obstacle(q)
+
+
 def test_demanded_determinism_forbids_varlen():
     q = torch.zeros(4, 2, 64, dtype=torch.bfloat16)
     torch.use_deterministic_algorithms(True)
@@ -123,6 +131,178 @@ def test_demanded_determinism_forbids_varlen():
         assert "deterministic" in libraries.varlen_obstacle(q, q)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def flash_4(
+    q,
+    k,
+    v,
+    qv=None,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    max_seqlen_q=None,
+    max_seqlen_k=None,
+    softmax_scale=None,
+    causal=False,
+    window_size=(None, None),
+    softcap=0.0,
+    deterministic=False,
+):
+    """The arguments of flash-attn 4 of August 2026 that are of interest."""
+
+
+def flash_3(
+    q,
+    k,
+    v,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    max_seqlen_q,
+    max_seqlen_k,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),
+    softcap=0.0,
+    deterministic=False,
+):
+    """Those of flash-attn 3."""
+
+
+def flash_2(
+    q,
+    k,
+    v,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    max_seqlen_q,
+    max_seqlen_k,
+    dropout_p=0.0,
+    softmax_scale=None,
+    causal=False,
+    window_size=(-1, -1),
+    softcap=0.0,
+    deterministic=False,
+):
+    """Those of flash-attn 2.8."""
+
+
+def old_flash_2(
+    q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p=0.0
+):
+    """Those of flash-attn 2.0."""
+
+
+FLASH = {"flash_attn_4": flash_4, "flash_attn_3": flash_3, "flash_attn": flash_2}
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Makes a module importable that has a function, which notes what it is called with."""
+
+    def installed(name, function=None):
+        module = types.ModuleType(libraries.LIBRARIES[name].module)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        if module.__name__ == "flash_attn.cute":  # a namespace, as its wheel has it
+            package = types.ModuleType("flash_attn")
+            package.__path__ = []
+            monkeypatch.setitem(sys.modules, "flash_attn", package)
+        if function is None:
+            return []
+        signature, calls = inspect.signature(function), []
+
+        @functools.wraps(function)
+        def noting(*args, **more):
+            calls.append(signature.bind(*args, **more).arguments)
+            return (args[0], None) if name == "flash_attn_4" else args[0]
+
+        module.flash_attn_varlen_func = noting
+        return calls
+
+    monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
+    return installed
+
+
+@pytest.mark.parametrize("rules", [(True, None), (False, None), (True, 5)])
+@pytest.mark.parametrize("name", FLASH)
+def test_each_flash_attn_is_called_as_it_declares_itself(install, name, rules):
+    calls = install(name, FLASH[name])
+    q, k = torch.zeros(7, 4, 64), torch.zeros(7, 2, 64)
+    cu_seqlens = torch.tensor([0, 2, 7])  # int64, which all of them refuse
+    dropout = 0.1 if name == "flash_attn" else 0.0
+    options = Rules(*rules, None, 0.5, dropout)
+    found = libraries.flash_attn(name, q, k, k, cu_seqlens, options)
+    (bound,) = calls
+    assert found is q
+    assert bound["cu_seqlens_q"].dtype == bound["cu_seqlens_k"].dtype == torch.int32
+    assert (bound["max_seqlen_q"], bound["max_seqlen_k"]) == (5, 5)
+    assert (bound["causal"], bound["softmax_scale"]) == (rules[0], 0.5)
+    assert bound["deterministic"]
+    assert bound.get("dropout_p", 0.0) == dropout
+    every = None if name == "flash_attn_4" else -1
+    left = every if rules[1] is None else 4
+    assert bound["window_size"] == (left, 0 if rules[0] else every)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((7, 5), "cpu"),
+        ((8, 6), "flash_attn"),
+        ((9, 0), "flash_attn_4"),
+        ((10, 0), "flash_attn_4"),
+        ((12, 0), "flash_attn"),
+    ],
+)
+def test_the_newest_flash_attn_that_runs_on_a_gpu_is_taken(
+    monkeypatch, install, capability, expected
+):
+    monkeypatch.setattr(libraries, "capability", lambda: capability)
+    monkeypatch.setattr(choice, "capability", lambda: capability)
+    for name, function in FLASH.items():
+        install(name, function)
+    assert ops.implementation("attention", "cuda") == expected
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "dropout", "expected"),
+    [
+        (64, 0.0, "flash_attn_4"),
+        (192, 0.0, "flash_attn_3"),
+        (256, 0.0, "flash_attn"),
+        (64, 0.1, "flash_attn"),
+    ],
+)
+def test_a_flash_attn_gets_nothing_that_it_lacks(install, head_dim, dropout, expected):
+    for name, function in FLASH.items():
+        install(name, function)
+    q = torch.zeros(4, 2, head_dim, dtype=torch.bfloat16)
+    found = [(name, libraries.flash_obstacle(name, q, dropout)) for name in FLASH]
+    obstacles = tuple((name, why) for name, why in found[:2] if why)
+    assert ops.implementation("attention", "cuda", obstacles) == expected
+
+
+def test_a_flash_attn_that_cannot_be_called_is_none(monkeypatch, install, caplog):
+    caplog.set_level(logging.INFO, "triptych.ops")
+    install("flash_attn_4")  # alone it makes `flash_attn` a package with nothing in it
+    assert ops.implementation("attention", "cuda") == "triton"
+    assert "no `flash_attn`: module 'flash_attn' has no attribute" in caplog.text
+    choice._choose.cache_clear()
+    install("flash_attn", old_flash_2)
+    assert ops.implementation("attention", "cuda") == "triton"
+    assert "no `flash_attn`: it is too old" in caplog.text
+
+
+@pytest.mark.parametrize("operator", choice.MULTIPLYING)
+def test_a_gpu_without_tensor_cores_for_triton_is_left_to_pytorch(
+    monkeypatch, caplog, operator
+):
+    monkeypatch.setattr(libraries, "capability", lambda: (7, 5))
+    monkeypatch.setattr(choice, "capability", lambda: (7, 5))
+    obstacles = (("chunked", "it keeps no token's loss"),)
+    assert ops.implementation(operator, "cuda", obstacles) == "cpu"
+    assert "no `triton`: Triton has no tensor cores on compute" in caplog.text
+    assert ops.implementation("swiglu", "cuda") == "triton"
+    assert ops.implementation("linear_cross_entropy", "cuda") == "chunked"
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,13 @@ def test_a_penalty_on_gradients_is_an_error(name):
     total = OPERATORS[name](x).sum()
     (slope,) = torch.autograd.grad(total, x, create_graph=True)
     assert slope.isfinite().all()
+    penalized = total + slope.square().sum()
     with pytest.raises(RuntimeError, match="none of its own"):
-        (total + slope.square().sum()).backward()
+        torch.autograd.grad(penalized, x, retain_graph=True)
+    with pytest.raises(RuntimeError, match="none of its own"):
+        torch.autograd.grad(slope.sum(), x, retain_graph=True, allow_unused=True)
+    with pytest.raises(RuntimeError, match="none of its own"):
+        penalized.backward()
 
 
 def test_gradients_are_the_same_with_a_graph_that_nobody_differentiates():

@@ -87,15 +87,17 @@ def attention(
         # Not made of a list: a copy from the host waits for a GPU, and no CUDA graph has it.
         cu_seqlens = torch.arange(2, dtype=torch.int32, device=q.device) * q.shape[0]
     checks.integers("cu_seqlens", cu_seqlens, "(documents + 1,)")
+    dtype = autocast_dtype(q)  # autocast does not reach into an operator
+    q, k, v = (x.to(dtype) for x in (q, k, v))
     name = implementation("attention", q.device.type, _obstacles(q, k, rules))
     if name == "cpu" and _is_compiled(q):
         return _traced(q, k, v, cu_seqlens, rules)
     if name == "cpu":
         return _by_document(q, k, v, cu_seqlens, rules)
-    if name == "flash_attn":
-        return libraries.flash_attn(q, k, v, cu_seqlens, rules)
     if name == "varlen":
         return libraries.varlen(q, k, v, cu_seqlens, rules)
+    if name in libraries.LIBRARIES:
+        return libraries.flash_attn(name, q, k, v, cu_seqlens, rules)
     seed = attention_seed(q) if dropout > 0.0 else None
     if name == "rust":
         return rust_attention.attention(q, k, v, cu_seqlens, rules, seed)
@@ -124,8 +126,6 @@ def _is_compiled(q: Tensor) -> bool:
 def _traced(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, rules: Rules
 ) -> Tensor:
-    dtype = autocast_dtype(q)  # autocast does not reach into an operator
-    q, k, v = (x.to(dtype) for x in (q, k, v))
     seed = attention_seed(q) if rules.dropout > 0.0 else None
     tensors = q, k, v, cu_seqlens, rules.sinks, rules.pairs, seed
     mixed: Tensor = _TRACED(*tensors, *rules[:5])
@@ -191,6 +191,10 @@ def _obstacles(q: Tensor, k: Tensor, rules: Rules) -> Obstacles:
         half = "it has neither sinks nor pairs"
     name, no_rust = engine_obstacle(rust_attention.obstacle, q, rules, is_operator=True)
     found = {
+        **{
+            newer: half or libraries.flash_obstacle(newer, q, rules.dropout)
+            for newer in ("flash_attn_4", "flash_attn_3")
+        },
         "flash_attn": half,
         "varlen": half or dropout or libraries.varlen_obstacle(q, k),
         "triton": kernel_obstacle(q),

@@ -15,10 +15,10 @@ from functools import lru_cache
 from typing import Any
 
 from triptych.errors import ConfigError
+from triptych.ops.libraries import LIBRARIES, capability, missing
 
 NAMES = ("reference", "cpu", "triton")
 KERNELS = ("triton", "chunked")
-LIBRARIES = {"flash_attn": "flash_attn", "varlen": "torch.nn.attention.varlen"}
 OPERATORS = (
     "attention",
     "decode_attention",
@@ -48,9 +48,26 @@ ALTERNATIVES = {
 # In order, where the device is a GPU. `varlen` is last: its backward may add in any
 # order, so that two runs differ.
 PREFERRED = {
-    "attention": ("flash_attn", "triton", "varlen", "cpu"),
+    "attention": (
+        "flash_attn_4",
+        "flash_attn_3",
+        "flash_attn",
+        "triton",
+        "varlen",
+        "cpu",
+    ),
     "linear_cross_entropy": ("chunked", "triton", "cpu"),
 }
+# Whose kernels multiply matrices: before compute capability 8.0 Triton does without tensor
+# cores, and their tiles pass the 64 KiB of shared memory that a block has there.
+MULTIPLYING = (
+    "attention",
+    "decode_attention",
+    "linear_cross_entropy",
+    "linear_logprobs",
+    "linear_statistics",
+    "orthogonalize",
+)
 # What the engine has kernels for, on a CPU.
 BY_ENGINE = (
     "attention",
@@ -116,7 +133,7 @@ def _choose(
     problems: dict[str, str] = {}
     names = (forced,) if forced else _preferred(operator, device_type, fused)
     for name in names:
-        problem = reasons.get(name) or _problem(name, device_type)
+        problem = reasons.get(name) or _problem(operator, name, device_type)
         if not problem:
             _say(operator, device_type, name, problems)
             return name
@@ -171,19 +188,19 @@ def _forced(operator: str, setting: str) -> str:
     return chosen
 
 
-def _problem(name: str, device_type: str) -> str:
+def _problem(operator: str, name: str, device_type: str) -> str:
     """Why `name` cannot compute here; empty if it can."""
     if name in ("cpu", "rust"):
         return ""
-    if name in LIBRARIES and device_type != "cuda":
-        return f"{name} runs on CUDA only"
+    if name in LIBRARIES:
+        return missing(name) if device_type == "cuda" else f"{name} runs on CUDA only"
+    found = capability() if device_type == "cuda" else None
+    if name == "triton" and operator in MULTIPLYING and found and found[0] < 8:
+        return f"Triton has no tensor cores on compute capability {found[0]}.{found[1]}"
     if name in KERNELS and device_type == "cpu" and not _interpreted():
         return "Triton runs on a CPU only under TRITON_INTERPRET=1"
     try:  # a package built for another torch fails only when it is imported
-        if name in LIBRARIES:
-            importlib.import_module(LIBRARIES[name])
-        else:
-            _load(name)
+        _load(name)
     except (ImportError, AttributeError) as error:
         return str(error)
     return ""

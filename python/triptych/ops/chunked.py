@@ -179,3 +179,4 @@ class Context(FunctionCtx):
     weight: Tensor
     memory: Accumulation
     settings: Settings
+    roots: tuple[Tensor, ...]

@@ -137,7 +137,7 @@ def _on_cpu(
     reduction: str,
 ) -> Tensor:
     counted = targets != ignore_index
-    _check_ids(targets, counted, weight.shape[0])
+    check_ids(targets, counted, weight.shape[0])
     if reduction == "none" or _learn(weights):
         losses = token_losses(hidden, weight, targets, counted, settings)
         losses = losses if weights is None else losses * weights
@@ -183,7 +183,7 @@ def linear_logprobs(
         return found
     if name in ("cpu", "rust"):
         settings = settings._replace(by_engine=name == "rust")
-        _check_ids(targets, counted, weight.shape[0])
+        check_ids(targets, counted, weight.shape[0])
         return token_logps(hidden, weight, targets, counted, settings)
     logps: Tensor = kernel("linear_logprobs", name)(
         hidden.to(settings.dtype),
@@ -232,7 +232,7 @@ def linear_statistics(
             dtype, softcap, temperature, entropy=True, by_engine=by_engine
         )
         counted = targets != IGNORE_INDEX
-        _check_ids(targets, counted, weight.shape[0])
+        check_ids(targets, counted, weight.shape[0])
         return token_statistics(hidden, weight, targets, counted, settings)
     four = kernel("linear_statistics", name)(
         hidden.to(dtype),
@@ -388,7 +388,8 @@ def _check_filter(gradient_filter: float, label_smoothing: float = 0.0) -> None:
         )
 
 
-def _check_ids(targets: Tensor, counted: Tensor, vocab_size: int) -> None:
+def check_ids(targets: Tensor, counted: Tensor, vocab_size: int) -> None:
+    """Refuses ids of tokens that count but that the vocabulary does not have."""
     outside = counted & ((targets < 0) | (targets >= vocab_size))
     if bool(outside.any()):
         raise ValueError(

@@ -58,8 +58,9 @@ def _plain(matrices: Tensor, steps: int, method: str, dtype: torch.dtype) -> Ten
         return matrices.clone()
     x = matrices.reshape(-1, *matrices.shape[-2:])
     wide = x.shape[1] <= x.shape[2]
-    summed = torch.promote_types(x.dtype, torch.float32)
-    norms = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=summed)
+    # Summed in fp64: the squares of entries of 1e19 and more are infinite in fp32.
+    norms = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float64)
+    norms = norms.to(torch.promote_types(x.dtype, torch.float32))
     norms = norms * (SAFETY if method == "polar-express" else 1.0)
     x = (x / norms.clamp_min(1e-7)).to(dtype)
     x = x if wide else x.mT

@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from triptych.ops.linear_loss import IGNORE_INDEX, linear_statistics
+from triptych.ops import checks
+from triptych.ops.linear_loss import IGNORE_INDEX, check_ids, linear_statistics
 from triptych.ops.token_losses import TokenStatistics
 
 
@@ -51,7 +52,8 @@ def parallel_statistics(
         same loss: a rank's gradient is that loss's, not a sum of one a rank.
 
     Raises:
-        ValueError: the slice is not inside the vocabulary.
+        ValueError: the slice is not inside the vocabulary, or on a CPU a target is not. On
+            a GPU, which asking would stall, such a target's log-probability is NaN.
     """
     last = first_id + weight.shape[0]
     if not 0 <= first_id < last <= vocab_size:
@@ -60,6 +62,8 @@ def parallel_statistics(
             f"[{first_id}, {last})"
         )
     ignored = targets == IGNORE_INDEX
+    if targets.device.type == "cpu":
+        check_ids(targets, ~ignored, vocab_size)
     ours = (targets >= first_id) & (targets < last)
     # The ids of other ranks become this slice's first, whose logit is not used.
     inside = torch.where(ours, targets - first_id, 0)
@@ -71,7 +75,10 @@ def parallel_statistics(
     target_logit = (local.logps + local.lse) * ours
     total = local.mean_logit * weight.shape[0]
     four = torch.stack((local.lse, local.entropy, target_logit, total))
-    return _combined(_Gather.apply(four, group), ignored, vocab_size)
+    found = _combined(_Gather.apply(four, group), ignored, vocab_size)
+    # No slice has the logit of such a target: without it, -lse would pass for the answer.
+    outside = ~ignored & ((targets < 0) | (targets >= vocab_size))
+    return found._replace(logps=found.logps.masked_fill(outside, torch.nan))
 
 
 def parallel_logprobs(
@@ -114,6 +121,8 @@ def parallel_cross_entropy(
 
     The arguments are those of `parallel_statistics` and `linear_cross_entropy`.
     """
+    checks.at_least_zero("z_loss", z_loss)
+    checks.share("label_smoothing", label_smoothing, whole=True)
     found = parallel_statistics(
         hidden,
         weight,

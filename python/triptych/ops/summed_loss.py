@@ -16,7 +16,7 @@ from triptych.ops.chunked import (
     counted_rows,
     pick,
 )
-from triptych_kernels.once import once_differentiable
+from triptych_kernels.once import once_differentiable, roots
 
 
 def summed_loss(
@@ -69,6 +69,7 @@ class _SummedLoss(torch.autograd.Function):
                     gradients.add(chunk, chunk.logits)
         ctx.gradients = gradients.of_hidden, gradients.weight_gradient()
         ctx.weight, ctx.memory = weight, memory
+        ctx.roots = roots(hidden, weight)
         return total.to(settings.wide)
 
     @staticmethod
