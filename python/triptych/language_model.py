@@ -29,6 +29,7 @@ from triptych.model.huggingface import load_model as load_transformer
 
 # Where a demo keeps its result, best first.
 RESULTS = ("export", "dpo", "sft", "pretrain")
+ID_TYPES = (torch.int64, torch.int32)
 # Beyond any machine's cores; torch would try to start so many.
 MAX_THREADS = 4096
 MARKERS = ("pad", "bos", "eos", "system", "user", "assistant", "end")
@@ -67,8 +68,23 @@ class LanguageModel:
 
         Returns:
             (B, S, vocab_size) or (S, vocab_size), float32, on the model's device.
+
+        Raises:
+            ConfigError: they are no ids of this model.
         """
+        self._require_ids(input_ids)
         return self.model.logits(input_ids.to(self.model.output_weight.device))
+
+    def _require_ids(self, input_ids: Tensor) -> None:
+        """Refuses what torch would say little of, and what would stop a GPU for good."""
+        size = self.model.config.vocab_size
+        expected = f"input_ids: expected an int64 tensor of ids from 0 to {size - 1}"
+        if not isinstance(input_ids, Tensor) or input_ids.dtype not in ID_TYPES:
+            found = getattr(input_ids, "dtype", type(input_ids).__name__)
+            raise ConfigError(f"{expected}, found {found}")
+        ends = [int(x) for x in input_ids.aminmax()] if input_ids.numel() else [0]
+        if not all(0 <= x < size for x in ends):
+            raise ConfigError(f"{expected}, found {ends[0]} to {ends[-1]}")
 
     def generate(
         self,
