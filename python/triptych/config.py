@@ -82,7 +82,7 @@ def require_numbers(settings: Any) -> None:
     Raises:
         ConfigError: naming the first.
     """
-    for name, hint in _numbers_of(type(settings)).items():
+    for name, hint in _numbers_of(typing.cast(Any, type(settings))).items():
         value, faults = getattr(settings, name), list[str]()
         if value is not None or not _may_be_none(hint):
             _convert(hint, value, name, faults)

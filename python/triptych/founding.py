@@ -11,7 +11,6 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import torch
@@ -257,7 +256,7 @@ def _require_shape(widths: Mapping[str, Any], dropout: Any) -> None:
         raise ConfigError(
             f"num_heads: expected a divisor of d_model ({d_model}), found {num_heads}"
         )
-    if not isinstance(dropout, Real) or not 0.0 <= dropout < 1.0:
+    if not isinstance(dropout, (int, float)) or not 0.0 <= dropout < 1.0:
         raise ConfigError(f"dropout: expected in [0, 1), found {dropout!r:.60}")
 
 

@@ -136,7 +136,7 @@ def write(
     def commit() -> None:
         for draft in begun:
             _commit(draft, snapshot, told, tokenizer_path)
-            checkpoint.remove_old(target, keep, keep_every_steps)
+            checkpoint.remove_old(target, keep, keep_every_steps, snapshot.state)
 
     together(ranks, commit)
     return target
