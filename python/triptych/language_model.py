@@ -7,7 +7,6 @@ family; only safetensors are read, nothing is unpickled.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from triptych import _core
 from triptych._core import Tokenizer
-from triptych.device import DeviceName, local_device
+from triptych.device import DeviceName, local_device, told_by_torchrun
 from triptych.errors import ConfigError, InputError, escaped
 from triptych.generation import Completion, Sampling, generate
 from triptych.model import Transformer
@@ -256,7 +255,7 @@ def use_threads(threads: int | None) -> int:
     Raises:
         ConfigError: for a number below 1, or beyond any machine's cores.
     """
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    beside = told_by_torchrun("LOCAL_WORLD_SIZE", 1)
     own_cores = max(1, _core.usable_cores() // beside)
     count = own_cores if threads is None else threads
     if not 1 <= count <= MAX_THREADS:
