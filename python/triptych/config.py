@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,18 +73,42 @@ def _from(kind: type[T], table: Mapping[str, Any], places: Places) -> T:
     return typing.cast(T, value)
 
 
-def require_finite(settings: Any) -> None:
-    """Refuses numbers of a dataclass that are infinite or none, where Python gives them.
+def require_numbers(settings: Any) -> None:
+    """Refuses what is no finite number where a dataclass has one, if Python gives it.
 
-    Every comparison with nan is false, so no bound of a field would find it.
+    Every comparison with nan is false, and one with None or a string is a fault of
+    Python's: no bound of a field would say what is wrong.
 
     Raises:
         ConfigError: naming the first.
     """
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{field.name}: expected a finite number, found {value}")
+    for name, hint in _numbers_of(typing.cast(Any, type(settings))).items():
+        value, faults = getattr(settings, name), list[str]()
+        if value is not None or not _may_be_none(hint):
+            _convert(hint, value, name, faults)
+        if faults:
+            raise ConfigError(faults[0])
+
+
+@functools.cache
+def _numbers_of(kind: Any) -> dict[str, Any]:
+    """The hints of the fields that hold numbers, alone or several."""
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: hints[name] for name in names if _is_of_numbers(hints[name])}
+
+
+def _is_of_numbers(hint: Any) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, list, typing.Union, types.UnionType):
+        return all(_is_of_numbers(x) for x in args if x not in (type(None), ...))
+    if origin in (dict, Mapping):
+        return _is_of_numbers(args[1])
+    return hint in (int, float)
+
+
+def _may_be_none(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint)
 
 
 def to_mapping(value: Any) -> Any:
@@ -253,10 +279,11 @@ def _plain(hint: Any, value: Any, where: str, faults: list[str]) -> Any:
         value = _as_float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
-    right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    kind = {int: Integral, float: Real}.get(hint, hint)  # NumPy's too
+    right = isinstance(value, kind) and (hint is bool or not isinstance(value, bool))
     if not right:
         faults.append(f"{where}: expected {hint.__name__}, found {_show(value)}")
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif hint is float and not math.isfinite(value):
         # TOML has both; every comparison with nan is false, so no bound would find it.
         faults.append(f"{where}: expected a finite number, found {value}")
     return value

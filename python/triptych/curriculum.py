@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from numbers import Integral, Real
 from typing import Literal
 
-from triptych.config import require_finite
+from triptych.config import require_numbers
 from triptych.errors import ConfigError
 
 ScheduleName = Literal[
@@ -49,7 +51,7 @@ class ExitCondition:
 
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""
-        require_finite(self)
+        require_numbers(self)
         named = self.loss_below is not None or self.no_gain_steps is not None
         _check(named, "exit", "`loss_below` or `no_gain_steps`", "neither")
         _check(self.window_steps >= 1, "window_steps", ">= 1", self.window_steps)
@@ -74,6 +76,7 @@ class BatchRamp:
     steps: int
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         _check(self.first >= 1, "first", ">= 1", self.first)
         _check(self.steps >= 1, "steps", ">= 1", self.steps)
 
@@ -145,10 +148,12 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""
+        rate, length = self.learning_rate, self.seq_len
+        _check(_positive(rate), "learning_rate", "> 0", rate)
+        require_numbers(self)
         self._check_duration()
         _one_of("batch", batch_size=self.batch_size, batch_tokens=self.batch_tokens)
-        rate, ratio, length = self.learning_rate, self.floor_ratio, self.seq_len
-        _check(_positive(rate), "learning_rate", "> 0", rate)
+        ratio = self.floor_ratio
         _check(length is None or length >= 2, "seq_len", ">= 2", length)
         _check(0 <= ratio <= 1, "min_lr_ratio", "in [0, 1]", ratio)
         _check(0 <= self.decay_ratio <= 1, "decay_ratio", "in [0, 1]", self.decay_ratio)
@@ -298,7 +303,7 @@ def _one_of(what: str, **values: int | None) -> None:
 
 
 def _positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0
+    return isinstance(value, Real) and 0 < value <= sys.float_info.max
 
 
 def _check(good: bool, name: str, expected: str, found: object) -> None:
@@ -384,9 +389,10 @@ def stage_at(step: int, curriculum: Sequence[StageConfig]) -> StageConfig:
     Raises:
         ValueError: for a negative step or an empty curriculum.
     """
-    if step < 0 or not curriculum:
+    if not isinstance(step, Integral) or step < 0 or not curriculum:
         raise ValueError(
-            f"expected a step >= 0 and a stage, found step {step} of {len(curriculum)} stages"
+            f"expected a step >= 0 and a stage, found step {step!r:.60} of "
+            f"{len(curriculum)} stages"
         )
     offset = step % sum(stage.num_steps for stage in curriculum)
     for stage in curriculum:

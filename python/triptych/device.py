@@ -28,4 +28,19 @@ def local_device(name: str = "auto") -> torch.device:
         )
     if name == "cpu" or not found:
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", told_by_torchrun("LOCAL_RANK", 0))
+
+
+def told_by_torchrun(name: str, least: int) -> int:
+    """What a variable of `torchrun`'s says; `least` where it is not set, as alone.
+
+    Raises:
+        ConfigError: that is no number, or below `least`.
+    """
+    text = os.environ.get(name) or str(least)
+    if not (text.isascii() and text.isdecimal() and int(text) >= least):
+        raise ConfigError(
+            f"{name}: expected a number from {least} on, as `torchrun` sets it, found "
+            f"`{text:.60}`; alone, unset it"
+        )
+    return int(text)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from triptych import ops
-from triptych.config import require_finite
+from triptych.config import require_numbers
 from triptych.errors import ConfigError, InputError
 from triptych.model.config import ModelConfig
 from triptych.model.transformer import Transformer
@@ -31,6 +31,17 @@ from triptych.train.pretrain import PretrainObjective
 from triptych.train.schedule import warmup_cosine
 
 CLIP_NORM = 1.0
+# Numbers of a configuration of which there is at least one.
+_COUNTS = (
+    "d_model",
+    "num_heads",
+    "num_layers",
+    "d_ff",
+    "batch_size",
+    "micro_batch_size",
+    "vocab_size",
+    "max_seq_len",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +69,11 @@ class PreTrainingConfig:
     max_seq_len: int = 4096
 
     def __post_init__(self) -> None:
-        require_finite(self)
+        require_numbers(self)
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}: expected at least 1, found {value}")
         if self.d_ff is None:
             width = math.ceil(self.d_model * 8 / 3 / 256) * 256  # 4096 -> 11008
             object.__setattr__(self, "d_ff", width)
@@ -70,10 +85,6 @@ class PreTrainingConfig:
         if not 0.0 <= self.min_lr_ratio <= 1.0:
             raise ConfigError(
                 f"min_lr_ratio: expected between 0 and 1, found {self.min_lr_ratio}"
-            )
-        if self.micro_batch_size < 1:
-            raise ConfigError(
-                f"micro_batch_size: expected at least 1, found {self.micro_batch_size}"
             )
 
     def get_lr(self, step: int) -> float:
@@ -234,6 +245,21 @@ def pretrain_step(
     return trainer.accumulate(pieces)
 
 
+def _require_shape(widths: Mapping[str, Any], dropout: Any) -> None:
+    for name, value in widths.items():
+        if not isinstance(value, int) or not 1 <= value < 2**31:
+            raise ConfigError(
+                f"{name}: expected a whole number from 1 on, found {value!r:.60}"
+            )
+    d_model, num_heads = widths["d_model"], widths["num_heads"]
+    if d_model % num_heads:
+        raise ConfigError(
+            f"num_heads: expected a divisor of d_model ({d_model}), found {num_heads}"
+        )
+    if not isinstance(dropout, (int, float)) or not 0.0 <= dropout < 1.0:
+        raise ConfigError(f"dropout: expected in [0, 1), found {dropout!r:.60}")
+
+
 class FlashAttentionBlock(nn.Module):
     """A pre-norm transformer block with causal attention in linear memory.
 
@@ -251,13 +277,8 @@ class FlashAttentionBlock(nn.Module):
         self, d_model: int, num_heads: int, d_ff: int, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        if d_model % num_heads:
-            raise ConfigError(
-                f"num_heads: expected a divisor of d_model ({d_model}), found "
-                f"{num_heads}"
-            )
-        if not 0.0 <= dropout < 1.0:
-            raise ConfigError(f"dropout: expected in [0, 1), found {dropout}")
+        widths = {"d_model": d_model, "num_heads": num_heads, "d_ff": d_ff}
+        _require_shape(widths, dropout)
         self.num_heads, self.dropout = num_heads, dropout
         self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)

@@ -48,12 +48,15 @@ class Sampling:
         for name in ("max_new_tokens", "top_k", "seed"):
             value = getattr(self, name)
             absent = name == "top_k" and value is None
-            _check(absent or isinstance(value, Integral), name, "a whole number", value)
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            _check(absent or whole, name, "a whole number", value)
         for name in ("temperature", "top_p"):
             value = getattr(self, name)
             _check(isinstance(value, Real), name, "a number", value)
         _check(self.max_new_tokens >= 1, "max_new_tokens", ">= 1", self.max_new_tokens)
         _check(self.temperature >= 0, "temperature", ">= 0", self.temperature)
+        small = self.temperature < 2**63  # or torch would not take a whole one
+        _check(small, "temperature", "< 2^63", self.temperature)
         _check(self.top_k is None or self.top_k >= 1, "top_k", ">= 1", self.top_k)
         _check(0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)
 

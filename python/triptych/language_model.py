@@ -7,7 +7,6 @@ family; only safetensors are read, nothing is unpickled.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from triptych import _core
 from triptych._core import Tokenizer
-from triptych.device import DeviceName, local_device
+from triptych.device import DeviceName, local_device, told_by_torchrun
 from triptych.errors import ConfigError, InputError, escaped
 from triptych.generation import Completion, Sampling, generate
 from triptych.model import Transformer
@@ -29,6 +28,7 @@ from triptych.model.huggingface import load_model as load_transformer
 
 # Where a demo keeps its result, best first.
 RESULTS = ("export", "dpo", "sft", "pretrain")
+ID_TYPES = (torch.int64, torch.int32)
 # Beyond any machine's cores; torch would try to start so many.
 MAX_THREADS = 4096
 MARKERS = ("pad", "bos", "eos", "system", "user", "assistant", "end")
@@ -67,8 +67,23 @@ class LanguageModel:
 
         Returns:
             (B, S, vocab_size) or (S, vocab_size), float32, on the model's device.
+
+        Raises:
+            ConfigError: they are no ids of this model.
         """
+        self._require_ids(input_ids)
         return self.model.logits(input_ids.to(self.model.output_weight.device))
+
+    def _require_ids(self, input_ids: Tensor) -> None:
+        """Refuses what torch would say little of, and what would stop a GPU for good."""
+        size = self.model.config.vocab_size
+        expected = f"input_ids: expected an int64 tensor of ids from 0 to {size - 1}"
+        if not isinstance(input_ids, Tensor) or input_ids.dtype not in ID_TYPES:
+            found = getattr(input_ids, "dtype", type(input_ids).__name__)
+            raise ConfigError(f"{expected}, found {found}")
+        ends = [int(x) for x in input_ids.aminmax()] if input_ids.numel() else [0]
+        if not all(0 <= x < size for x in ends):
+            raise ConfigError(f"{expected}, found {ends[0]} to {ends[-1]}")
 
     def generate(
         self,
@@ -240,7 +255,7 @@ def use_threads(threads: int | None) -> int:
     Raises:
         ConfigError: for a number below 1, or beyond any machine's cores.
     """
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    beside = told_by_torchrun("LOCAL_WORLD_SIZE", 1)
     own_cores = max(1, _core.usable_cores() // beside)
     count = own_cores if threads is None else threads
     if not 1 <= count <= MAX_THREADS:

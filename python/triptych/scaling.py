@@ -8,7 +8,9 @@ plain counts. The laws differ in their fits, not in their form.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
+from numbers import Real
 
 FLOPS_PER_PARAMETER_TOKEN = 6.0  # forward 2, backward 4 (Kaplan et al. 2020, sec. 2.1)
 
@@ -151,6 +153,6 @@ def chinchilla_loss(params: float, tokens: float, *, law: str = DEFAULT_LAW) -> 
             f"law: expected one of {', '.join(map(repr, LAWS))}, found {law!r}"
         )
     for name, value in (("params", params), ("tokens", tokens)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}: expected a count > 0, found {value}")
+        if not (isinstance(value, Real) and 0 < value <= sys.float_info.max):
+            raise ValueError(f"{name}: expected a count > 0, found {value!r:.60}")
     return LAWS[law].loss(params, tokens)

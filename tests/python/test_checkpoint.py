@@ -334,7 +334,12 @@ def test_a_kill_while_an_old_checkpoint_is_removed_leaves_no_half_of_it(
     folder = run / "checkpoints"
     monkeypatch.setattr(shutil, "rmtree", removed_in_part)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.remove_old(newest(run), keep=1, keep_every_steps=None)
+        checkpoint.remove_old(
+            newest(run),
+            keep=1,
+            keep_every_steps=None,
+            state={"bad_steps": 0, "first_bad_step": 0},
+        )
     assert checkpoint.steps_in(folder) == [newest(run)]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from unittest import mock
 
 import pytest
 
@@ -19,6 +20,7 @@ from triptych.planner.advice import (
     hyperparameters,
     warnings,
 )
+from triptych.planner.memory import libraries_here
 from triptych.planner.planning import _run, flops_per_slot
 from triptych.planner.probe import Probe, measure
 from triptych.scaling import LAWS
@@ -344,6 +346,26 @@ def test_muon_keeps_one_moment_of_the_matrices_inside_layers(settings):
     matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2) - embeddings
     saved = adamw.memory["optimizer"] - muon.memory["optimizer"]
     assert saved == pytest.approx(4 * matrices / 2**20)
+
+
+@pytest.mark.parametrize(
+    ("grid", "imported"),
+    [
+        ({}, set()),
+        ({"replicate": 2}, set()),
+        *(
+            ({axis: 2}, {"torch.distributed.fsdp", "torch._dynamo"})
+            for axis in ("shard", "tensor", "context")
+        ),
+    ],
+)
+def test_libraries_are_those_that_a_run_on_the_grid_imports(settings, grid, imported):
+    run = dataclasses.replace(
+        settings, parallel=ParallelConfig(**grid), compile=False, tensorboard=False
+    )
+    with mock.patch("triptych.planner.memory.importlib.import_module") as imports:
+        libraries_here(run)
+    assert {call.args[0] for call in imports.call_args_list} == imported
 
 
 def test_memory_is_that_of_one_process_of_the_grid(settings):

@@ -18,11 +18,12 @@ from small_shards import alike, write_sources
 from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.device import local_device
 from triptych.errors import ConfigError
+from triptych.language_model import use_threads
 from triptych.model.huggingface import load_model
 from triptych.train import OptimizerConfig, PretrainObjective, Trainer, ranks
 from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import read_metrics
-from triptych.train.ranks import Ranks, add_sums, nearest_divisors
+from triptych.train.ranks import Ranks, add_sums, joined, nearest_divisors
 
 HERE = Path(__file__).parent
 STEPS = 10
@@ -211,6 +212,30 @@ def test_the_command_trains_in_the_processes_of_torchrun(tmp_path):
     assert {line["processes"] for line in metrics} == {2}
     tokens = json.loads((tmp_path / "run" / "tokens.json").read_text())
     assert tokens["sources"]["web"]["consumed"] == metrics[-1]["tokens"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"WORLD_SIZE": "two"},
+        {"WORLD_SIZE": "0"},
+        {"WORLD_SIZE": "2", "RANK": "-1"},
+        {"WORLD_SIZE": "2", "RANK": "2"},
+        {"WORLD_SIZE": "2", "RANK": "0.5"},
+    ],
+)
+def test_what_torchrun_would_not_say_is_refused_by_name(monkeypatch, told):
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    name, value = list(told.items())[-1]
+    with pytest.raises(ConfigError, match=f"{name}: expected .*{value}"), joined():
+        pass
+
+
+def test_threads_of_a_machine_without_processes_are_refused_by_name(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "0")
+    with pytest.raises(ConfigError, match="LOCAL_WORLD_SIZE: expected a number from 1"):
+        use_threads(None)
 
 
 def test_a_process_computes_on_the_gpu_of_its_number(monkeypatch):

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from triptych.train import (
     StageSchedule,
     Trainer,
     TrainingDiverged,
+    checkpoint,
     gradient,
 )
 from triptych.train.averaging import AverageConfig
@@ -182,6 +184,35 @@ def test_bad_steps_in_a_row_send_the_run_back_and_leave_their_data_out(tmp_path,
     never = trained(tmp_path / "never", data.skipping([(9, 12)]))
     assert same_weights(model, never[0])
     assert result.source_tokens == never[1].source_tokens
+
+
+@pytest.mark.parametrize("ends", [(11,), (10, 11)])
+def test_a_stage_that_ends_among_bad_steps_leaves_the_way_back(tmp_path, folder, ends):
+    """Step 10 is bad; each stage's end is saved, with one checkpoint to keep."""
+    lengths = [ends[0], *(b - a for a, b in pairwise((*ends, STEPS)))]
+    stages = [
+        StageConfig(stage=str(n), learning_rate=1e-2, batch_size=2, steps=steps)
+        for n, steps in enumerate(lengths)
+    ]
+    data = OrderedRows({"web": folder}, stages, seed=3, seq_len=16)
+    objective = bad_window(data, 9, 12)
+    schedules = [
+        StageSchedule(name=str(n), steps=steps, max_lr=1e-2)
+        for n, steps in enumerate(lengths)
+    ]
+    config = tiny_train_config(
+        tmp_path,
+        stages=schedules,
+        checkpoint_every_steps=4,
+        max_bad_steps=3,
+        keep_checkpoints=1,
+    )
+    result = Trainer(tiny_model(), objective, data, config).run()
+    assert incidents(tmp_path)[-1]["data_steps"] == [9, 12]
+    assert (result.step, result.skipped_steps) == (STEPS, 0)
+    assert [x.name for x in checkpoint.steps_in(tmp_path / "checkpoints")] == [
+        f"step-{STEPS:08d}"
+    ]
 
 
 def test_a_step_of_nothing_between_bad_ones_is_left_out_with_them(tmp_path, data):

@@ -15,6 +15,7 @@ from typing import Literal
 
 from triptych.artefact import require_named, verify
 from triptych.commands.export import write
+from triptych.config import require_numbers
 from triptych.errors import ConfigError
 from triptych.language_model import LanguageModel, load_model
 from triptych.model.huggingface import CHECKPOINT_FORMAT, load_weights
@@ -45,6 +46,7 @@ class AverageRunConfig:
     decay: DecayName = "linear"
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         if self.last is not None and self.last < 1:
             raise ConfigError(f"last: expected at least 1, found {self.last!r}")
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from triptych.config import require_numbers
 from triptych.conversation import Message, render, require_markers
 from triptych.device import DeviceName
 from triptych.errors import ConfigError, InputError, shown
@@ -47,6 +48,9 @@ class ChatConfig:
     seed: int = 0
     threads: int | None = None
     device: DeviceName = "auto"
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
 
 class Session:

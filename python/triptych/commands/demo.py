@@ -28,6 +28,7 @@ from triptych.commands.pretrain import pretrain
 from triptych.commands.sft import sft
 from triptych.commands.shell import StepProgress
 from triptych.commands.training import Watch, require_no_file_at
+from triptych.config import require_numbers
 from triptych.conversation import (
     read_conversations,
     read_preferences,
@@ -62,6 +63,7 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         """Checks every bound once, at birth."""
+        require_numbers(self)
         if not 0 < self.minutes <= 10_000:
             raise ConfigError(f"minutes: expected in (0, 10000], found {self.minutes}")
         if self.threads < 1:

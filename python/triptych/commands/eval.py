@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from triptych.config import require_numbers
 from triptych.data import TokenShards, require_same_tokenizer
 from triptych.device import DeviceName
 from triptych.errors import ConfigError, shown
@@ -37,6 +38,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         """Checks the length, which 0 would leave to the model."""
+        require_numbers(self)
         if self.seq_len is not None and self.seq_len < 1:
             raise ConfigError(f"seq_len: expected at least 1, found {self.seq_len}")
         if ALL in self.shards:

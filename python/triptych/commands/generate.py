@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 
+from triptych.config import require_numbers
 from triptych.device import DeviceName
 from triptych.errors import shown
 from triptych.language_model import load_model, use_threads
@@ -32,6 +33,9 @@ class GenerateConfig:
     seed: int = 0
     threads: int | None = None
     device: DeviceName = "auto"
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
 
 def generate(settings: GenerateConfig) -> list[str]:

@@ -13,6 +13,7 @@ from triptych import artefact
 from triptych._core import Order
 from triptych.commands.pretrain import order, settings_of
 from triptych.commands.shell import StepProgress
+from triptych.config import require_numbers
 from triptych.data import OrderedRows
 from triptych.errors import ConfigError, IntegrityError, shown
 from triptych.model.huggingface import CHECKPOINT_FORMAT
@@ -34,6 +35,9 @@ class InspectConfig:
     run: str
     step: int
     verify: bool = False
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
 
 def inspect(

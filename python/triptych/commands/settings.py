@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from triptych.config import require_finite
+from triptych.config import require_numbers
 from triptych.curriculum import StageConfig
 from triptych.device import DeviceName
 from triptych.errors import ConfigError
@@ -95,7 +95,7 @@ class TrainingSettings:
 
         Else a dry run would pass, and a run read its evaluation sets before it ended.
         """
-        require_finite(self)
+        require_numbers(self)
         if not self.output:
             raise ConfigError("output: expected a folder, found an empty name")
         # (seed, step) makes one number of 64 bits, see `gradient.step_seed`.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych import artefact
+from triptych.config import require_numbers
 from triptych.errors import ConfigError, shown
 
 # Folders that are a checkpoint by their name, also without a manifest.
@@ -32,6 +33,9 @@ class VerifyConfig:
 
     folder: str
     resume_at: int | None = None
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
 
 def verify(

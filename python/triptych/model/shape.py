@@ -52,7 +52,7 @@ class RopeScaling:
 
     def __post_init__(self) -> None:
         """Checks that what the type needs is there, and nothing it does not read."""
-        config.require_finite(self)
+        config.require_numbers(self)
         needed, optional = _ROPE_KEYS[self.rope_type]
         given = set(config.to_mapping(self)) - {"rope_type"}
         missing, foreign = needed - given, given - needed - optional
@@ -150,7 +150,7 @@ class ModelShape:
 
     def __post_init__(self) -> None:
         """Checks the size, or that the shape is given without one."""
-        config.require_finite(self)
+        config.require_numbers(self)
         needed = ("hidden_size", "num_hidden_layers", "num_attention_heads")
         missing = [name for name in needed if getattr(self, name) is None]
         if self.size is not None:

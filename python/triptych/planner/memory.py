@@ -153,7 +153,12 @@ def _gathered_bytes(
 def libraries_here(settings: PretrainConfig) -> float:
     """MiB that this process holds with all that a run imports, its shards open."""
     steps = sum(stage.num_steps for stage in settings.stages)
-    if settings.compile is True or (settings.compile and steps >= LEAST_STEPS):
+    compiles = settings.compile is True or (settings.compile and steps >= LEAST_STEPS)
+    grid = settings.parallel
+    meshed = grid.is_sharded or grid.context > 1
+    if meshed:
+        importlib.import_module("torch.distributed.fsdp")  # and DTensor: 45 MB
+    if compiles or meshed:  # making a mesh imports it as well
         importlib.import_module("torch._dynamo")  # 110 MB
     if settings.tensorboard:
         with contextlib.suppress(ImportError):

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from triptych.config import require_finite
+from triptych.config import require_numbers
 from triptych.errors import ConfigError
 from triptych.train.schedule import cosine
 
@@ -33,7 +33,7 @@ class AverageConfig:
     beta: float | None = None
 
     def __post_init__(self) -> None:
-        require_finite(self)
+        require_numbers(self)
         if (self.half_life_steps is None) == (self.beta is None):
             found = "neither" if self.beta is None else "both"
             raise ConfigError(

@@ -171,7 +171,7 @@ def write(
         if snapshot.raw:
             write_tensors(draft.path(RAW), snapshot.raw)
         finish(draft, snapshot.config, snapshot.state, tokenizer_path)
-    remove_old(target, keep, keep_every_steps)
+    remove_old(target, keep, keep_every_steps, snapshot.state)
     return target
 
 
@@ -192,14 +192,21 @@ def finish(
     draft.commit(CHECKPOINT_FORMAT, state["run"], facts, synced)
 
 
-def remove_old(newest: Path, keep: int, keep_every_steps: int | None) -> None:
+def remove_old(
+    newest: Path, keep: int, keep_every_steps: int | None, state: Mapping[str, Any]
+) -> None:
     """Removes all up to `newest`, just written, but the last `keep` of them.
 
-    Those of steps that the other number divides stay. One behind it was damaged when the
-    run went on, and must not count for one that is whole.
+    Those of steps that the other number divides stay, and the last from before the steps
+    that were left out just now: the run may yet have to go back to it. One behind
+    `newest` was damaged when the run went on, and must not count for one that is whole.
     """
     present = [x for x in steps_in(newest.parent) if step_of(x) <= step_of(newest)]
+    before = [x for x in present if step_of(x) <= state["first_bad_step"]]
+    way_back = before[-1:] if state["bad_steps"] else []
     for old in present[:-keep]:
+        if old in way_back:
+            continue
         if keep_every_steps is None or step_of(old) % keep_every_steps:
             remove(old)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from triptych import ops
 from triptych.artefact import FILE_NAME, Draft, verify
-from triptych.config import require_finite
+from triptych.config import require_numbers
 from triptych.errors import ConfigError, InputError
 from triptych.model.shards import write_tensors
 from triptych.model.transformer import Transformer
@@ -193,7 +193,7 @@ class DpoObjective:
     name: str = "dpo"
 
     def __post_init__(self) -> None:
-        require_finite(self)
+        require_numbers(self)
         if self.beta <= 0.0:
             raise ConfigError(f"beta: expected above 0, found {self.beta!r}")
         if not 0.0 <= self.label_smoothing < 0.5:

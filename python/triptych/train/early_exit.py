@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from triptych.config import require_numbers
 from triptych.curriculum import ExitCondition
 
 
@@ -21,6 +22,9 @@ class StageExit:
 
     condition: ExitCondition
     earliest_steps: int = 0
+
+    def __post_init__(self) -> None:
+        require_numbers(self)
 
 
 class ExitWatch:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triptych.config import require_finite
+from triptych.config import require_numbers
 from triptych.errors import ConfigError
 from triptych.train.adamw import AdamW
 from triptych.train.moments8bit import create_adamw_8bit
@@ -55,7 +55,7 @@ class OptimizerConfig:
     state_bits: int = 32
 
     def __post_init__(self) -> None:
-        require_finite(self)
+        require_numbers(self)
         for name in ("beta1", "beta2", "momentum"):
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from triptych.config import require_numbers
 from triptych.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class ParallelConfig:
     elastic: Literal["torchft"] | None = None
 
     def __post_init__(self) -> None:
+        require_numbers(self)
         for name in (*AXES, "context"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from triptych.device import told_by_torchrun
 from triptych.errors import ConfigError, IntegrityError
 from triptych.train.parallel import nearest_divisors
 
@@ -274,7 +275,7 @@ def first_process_first() -> Iterator[None]:
 
 def num_processes() -> int:
     """How many `torchrun` started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return told_by_torchrun("WORLD_SIZE", 1)
 
 
 def is_first_process() -> bool:
@@ -290,7 +291,7 @@ def alone() -> Iterator[tuple[int, int]]:
         Its number, from 0, and how many there are.
     """
     own = {"RANK": os.environ.get("RANK"), "WORLD_SIZE": os.environ.get("WORLD_SIZE")}
-    number, count = int(own["RANK"] or 0), num_processes()
+    number, count = told_by_torchrun("RANK", 0), num_processes()
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1"}
     try:
         yield number, count
@@ -313,6 +314,7 @@ def joined() -> Iterator[None]:
     if num_processes() == 1 or dist.is_initialized():
         yield
         return
+    _require_number()
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)
@@ -334,6 +336,16 @@ def joined() -> Iterator[None]:
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+def _require_number() -> None:
+    """Refuses a number that none of the processes has: it would be waited for in vain."""
+    number, count = told_by_torchrun("RANK", 0), num_processes()
+    if number >= count:
+        raise ConfigError(
+            f"RANK: expected 0 to {count - 1}, of {count} processes (WORLD_SIZE), found "
+            f"{number}"
+        )
 
 
 def _tells_of_another(error: RuntimeError) -> bool:

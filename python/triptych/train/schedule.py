@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from triptych.config import require_finite
+from triptych.config import require_numbers
 from triptych.errors import ConfigError
 
 SCHEDULES = ("constant", "linear", "cosine", "wsd", "wsd_sqrt", "inverse_sqrt")
@@ -38,7 +38,7 @@ class StageSchedule:
     decay_ratio: float = 0.2  # Haegele et al. 2024, figure 5
 
     def __post_init__(self) -> None:
-        require_finite(self)
+        require_numbers(self)
         self._check("steps", self.steps > 0, "at least 1", self.steps)
         self._check("max_lr", self.max_lr > 0, "above 0", self.max_lr)
         for name in ("min_lr_ratio", "decay_ratio"):

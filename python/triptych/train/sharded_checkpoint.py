@@ -8,6 +8,7 @@ where each lies. The first process commits, by one rename, when all have written
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,18 +128,21 @@ def write(
     """
     target = folder / f"step-{snapshot.state['step']:08d}"
     begun: list[Draft] = []
-    if ranks.is_first:
-        together(ranks, lambda: begun.append(Draft(target)))
-    else:
-        together(ranks, lambda: None)
-    told = together(ranks, lambda: _write_parts(target, snapshot, ranks.rank))
 
     def commit() -> None:
         for draft in begun:
             _commit(draft, snapshot, told, tokenizer_path)
-            checkpoint.remove_old(target, keep, keep_every_steps)
+            checkpoint.remove_old(target, keep, keep_every_steps, snapshot.state)
 
-    together(ranks, commit)
+    with ExitStack() as drafts:  # what was written takes room where there is none
+
+        def begin() -> None:
+            if ranks.is_first:
+                begun.append(drafts.enter_context(Draft(target)))
+
+        together(ranks, begin)
+        told = together(ranks, lambda: _write_parts(target, snapshot, ranks.rank))
+        together(ranks, commit)
     return target
 
 

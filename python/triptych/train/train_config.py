@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from triptych.config import require_finite
+from triptych.config import require_numbers
 from triptych.errors import ConfigError
 from triptych.train.averaging import AverageConfig
 from triptych.train.early_exit import StageExit
@@ -89,7 +89,7 @@ class TrainConfig:
     average: AverageConfig | None = None
 
     def __post_init__(self) -> None:
-        require_finite(self)
+        require_numbers(self)
         self._check_stages()
         self._check_numbers()
         self._check_pairs()

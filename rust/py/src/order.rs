@@ -36,7 +36,7 @@ impl Order {
         stages: Vec<Bound<'_, PyDict>>,
         #[pyo3(from_py_with = numbers)] seed: u64,
         #[pyo3(from_py_with = numbers)] skip: Option<Vec<(u64, u64)>>,
-        max_epochs: Option<BTreeMap<String, f64>>,
+        #[pyo3(from_py_with = numbers)] max_epochs: Option<BTreeMap<String, f64>>,
     ) -> PyResult<Self> {
         let arguments = (&sources, &stages, seed, &skip, &max_epochs).into_pyobject(py)?.unbind();
         let stages = stages.iter().map(to_stage).collect::<PyResult<Vec<Stage>>>()?;
@@ -54,7 +54,10 @@ impl Order {
     }
 
     #[staticmethod]
-    fn roll(previous: u64, ids_hash: u64) -> u64 {
+    fn roll(
+        #[pyo3(from_py_with = numbers)] previous: u64,
+        #[pyo3(from_py_with = numbers)] ids_hash: u64,
+    ) -> u64 {
         order::roll(previous, ids_hash)
     }
 
@@ -67,8 +70,8 @@ impl Order {
         self.inner.stage(step).map_err(to_py_err)
     }
 
-    fn data_step(&self, #[pyo3(from_py_with = numbers)] step: u64) -> u64 {
-        self.inner.data_step(step)
+    fn data_step(&self, #[pyo3(from_py_with = numbers)] step: u64) -> PyResult<u64> {
+        self.inner.data_step(step).map_err(to_py_err)
     }
 
     fn rows(

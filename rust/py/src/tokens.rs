@@ -256,7 +256,7 @@ pub fn train_tokenizer(
     #[pyo3(from_py_with = numbers)] vocab_size: usize,
     special_tokens: Option<Vec<String>>,
     pattern: Option<String>,
-    weights: Option<BTreeMap<String, f64>>,
+    #[pyo3(from_py_with = numbers)] weights: Option<BTreeMap<String, f64>>,
 ) -> PyResult<Tokenizer> {
     let config = TrainConfig {
         vocab_size,

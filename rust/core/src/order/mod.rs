@@ -285,8 +285,12 @@ impl Order {
     }
 
     /// The data step that a step reads: itself, moved up by the windows before it that are skipped.
-    pub fn data_step(&self, step: u64) -> u64 {
-        self.skips.data_step(step)
+    ///
+    /// # Errors
+    /// `InvalidValue` for a step out of range.
+    pub fn data_step(&self, step: u64) -> Result<u64> {
+        self.stage(step)?;
+        Ok(self.skips.data_step(step))
     }
 
     /// The rows of a step, in order.
@@ -295,7 +299,7 @@ impl Order {
     /// `InvalidValue` for a step out of range.
     pub fn rows(&self, step: u64) -> Result<Vec<Row<'_>>> {
         let plan = &self.plans[self.stage(step)?];
-        let first = (self.data_step(step) - plan.data_steps.start) * plan.stage.rows_per_step;
+        let first = (self.skips.data_step(step) - plan.data_steps.start) * plan.stage.rows_per_step;
         Ok((first..first + plan.stage.rows_per_step).map(|row| self.row(plan, row)).collect())
     }
 
