@@ -98,6 +98,9 @@ pub(super) fn words_before(text: &str, at: usize, most: usize) -> impl Iterator<
 /// A word of `text` without the letter of a written-out `\n` before it: that of `\nPhone` is `Phone`. A `t` belongs
 /// to the word where it may be a command, as `\tel`.
 fn without_escape<'t>(text: &str, word: &'t str) -> &'t str {
+    if word.is_empty() {
+        return word; // what stands at its place is no part of it
+    }
     let start = word.as_ptr() as usize - text.as_ptr() as usize;
     let capital = byte(text, start + 1).is_ascii_uppercase();
     match byte(text, start) {
