@@ -81,6 +81,21 @@ def test_a_conversion_of_the_first_llama_is_read(tmp_path):
     assert_read_alike(written(tmp_path / "model", {**values, "pad_token_id": 0}))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"truncate": "no"}, "truncate: .*expected true or false, found 'no'"),
+        ({"truncate": 0}, "truncate: .*expected true or false, found 0"),
+        ({"factor": True}, "factor: .*expected a positive number, found True"),
+        ({"factor": float("inf")}, "factor: .*expected a positive number, found inf"),
+    ],
+)
+def test_a_value_of_rotary_parameters_of_another_type_is_refused(changes, message):
+    scaling = {**YARN, **changes}
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig.from_dict({**SHAPE, "model_type": "llama", "rope_scaling": scaling})
+
+
 def test_a_type_of_stretching_that_transformers_5_would_not_read_is_refused():
     scaling = {"type": "linear", "factor": 8.0}
     values = {**SHAPE, "model_type": "gemma3_text", "rope_scaling": scaling}

@@ -103,7 +103,7 @@ def _yarn(
     first, last = (
         _pair_that_turns(turns, context, pairs, theta) for turns in (fast, slow)
     )
-    if scaling.get("truncate", True):
+    if _is_truncated(scaling):
         first, last = math.floor(first), math.ceil(last)
     # As in transformers the upper bound is head_dim - 1, though pairs end at half that.
     first, last = max(first, 0), min(last, 2 * pairs - 1)
@@ -113,6 +113,16 @@ def _yarn(
     kept = 1.0 - stretched
     frequencies = 1.0 / (factor * periods) * (1.0 - kept) + 1.0 / periods * kept
     return frequencies, _yarn_attention_factor(factor, scaling)
+
+
+def _is_truncated(scaling: Mapping[str, Any]) -> bool:
+    """Whether the ramp begins and ends at whole pairs; so it does unless told."""
+    truncate = scaling.get("truncate", True)
+    if truncate is None or isinstance(truncate, bool):
+        return bool(truncate)
+    raise ConfigError(
+        f"truncate: rope_type yarn expected true or false, found {truncate!r:.80}"
+    )
 
 
 def _pair_that_turns(turns: float, context: float, pairs: int, theta: float) -> float:
@@ -142,7 +152,8 @@ def _number(
 ) -> float:
     """A positive number of the mapping; absent, null and 0 are the default."""
     value = scaling.get(field) or default
-    if isinstance(value, (int, float)) and value > 0:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and 0 < value < math.inf:
         return float(value)
     kind = scaling.get("rope_type", scaling.get("type"))
     raise ConfigError(

@@ -61,6 +61,22 @@ fn lines_are_recognised_in_more_than_six_of_seven_cases() {
     assert!(mean > MEAN_FLOOR, "mean {mean}: {counts:?}");
 }
 
+#[test]
+fn languages_that_share_devanagari_are_told_apart() {
+    let (identifier, mut scratch) = (Identifier::built_in(), Scratch::default());
+    for (code, text) in [
+        ("ne", "म भोलि विद्यालय जान्छु र साथीहरूसँग खेल्छु।"),
+        ("ne", "सरकारले नयाँ नीति ल्याएको छ भने जनताले विरोध गरिरहेका छन्।"),
+        ("ne", "यो किताब धेरै राम्रो छ, तर मैले अहिलेसम्म पढ्न पाएको छैन।"),
+        ("hi", "मैं कल विद्यालय जाऊँगा और अपने दोस्तों के साथ खेलूँगा।"),
+        ("hi", "सरकार ने नई नीति बनाई है, पर लोग उसका विरोध कर रहे हैं।"),
+        ("mr", "मी उद्या शाळेत जाणार आहे आणि मित्रांसोबत खेळणार आहे."),
+        ("mr", "सरकारने नवीन धोरण आणले असून लोक त्याला विरोध करत आहेत."),
+    ] {
+        assert_eq!(identifier.identify(text, &mut scratch).0, code, "{text}");
+    }
+}
+
 /// Smallest mean share of lines that must be right.
 const MEAN_FLOOR: f64 = 0.85;
 

@@ -98,6 +98,9 @@ pub(super) fn words_before(text: &str, at: usize, most: usize) -> impl Iterator<
 /// A word of `text` without the letter of a written-out `\n` before it: that of `\nPhone` is `Phone`. A `t` belongs
 /// to the word where it may be a command, as `\tel`.
 fn without_escape<'t>(text: &str, word: &'t str) -> &'t str {
+    if word.is_empty() {
+        return word; // what stands at its place is no part of it
+    }
     let start = word.as_ptr() as usize - text.as_ptr() as usize;
     let capital = byte(text, start + 1).is_ascii_uppercase();
     match byte(text, start) {
@@ -107,12 +110,21 @@ fn without_escape<'t>(text: &str, word: &'t str) -> &'t str {
     }
 }
 
+/// Names that are one word in spite of a capital letter within.
+const ONE_WORD: &[&str] = &["WhatsApp", "arXiv"];
+
 /// The words that a name in camel case is made of, the last first. One letter is none: `iPhone` is one word.
 fn humps(word: &str) -> impl Iterator<Item = &str> {
     let mut rest = word;
     std::iter::from_fn(move || {
         let is_hump = |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
-        let cut = rest.as_bytes().windows(2).rposition(is_hump).filter(|at| *at > 0).map_or(0, |at| at + 1);
+        let rest_is_one = ONE_WORD.contains(&rest);
+        let cut = rest
+            .as_bytes()
+            .windows(2)
+            .rposition(is_hump)
+            .filter(|at| *at > 0 && !rest_is_one)
+            .map_or(0, |at| at + 1);
         let (head, last) = rest.split_at(cut);
         rest = head;
         (!last.is_empty()).then_some(last)

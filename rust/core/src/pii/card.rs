@@ -71,7 +71,8 @@ pub(super) fn end(text: &str, start: usize) -> Option<usize> {
     let end = number.read(text, start)?;
     let digits = &number.digits[..number.len];
     let whole = number.is_printed() && is_issued(digits) && luhn(digits);
-    (whole && starts(text, start) && ends(text, end) && number.is_likely(text, start)).then_some(end)
+    (whole && starts(text, start, number.num_groups) && ends(text, end) && number.is_likely(text, start))
+        .then_some(end)
 }
 
 #[derive(Default)]
@@ -80,22 +81,23 @@ struct Number {
     len: usize,
     groups: [usize; 6],
     num_groups: usize,
+    /// What parts the groups, 0 if nothing does.
+    separator: u8,
 }
 
 impl Number {
     /// Reads groups of digits that one separator parts; the end of the last.
     fn read(&mut self, text: &str, start: usize) -> Option<usize> {
         let mut at = start;
-        let mut separator = 0;
         loop {
             let group = self.read_group(text, at)?;
             at += group;
             let (width, next) = mark_at(text, at);
-            let parts = matches!(next, b' ' | b'-') && byte(text, at + width).is_ascii_digit();
-            if !parts || separator != 0 && next != separator {
+            let parts = matches!(next, b' ' | b'-' | b'.') && byte(text, at + width).is_ascii_digit();
+            if !parts || self.separator != 0 && next != self.separator {
                 return Some(at);
             }
-            (separator, at) = (next, at + width);
+            (self.separator, at) = (next, at + width);
         }
     }
 
@@ -112,7 +114,8 @@ impl Number {
 
     fn is_printed(&self) -> bool {
         let groups = &self.groups[..self.num_groups];
-        self.len >= 12 && (groups.len() == 1 || GROUPINGS.contains(&groups))
+        let dotted = self.separator == b'.' && groups != GROUPINGS[0]; // of dots, only four times four is a card
+        self.len >= 12 && !dotted && (groups.len() == 1 || GROUPINGS.contains(&groups))
     }
 
     fn is_likely(&self, text: &str, start: usize) -> bool {
@@ -129,9 +132,10 @@ fn is_issued(digits: &[u8]) -> bool {
     })
 }
 
-fn starts(text: &str, start: usize) -> bool {
+fn starts(text: &str, start: usize, num_groups: usize) -> bool {
     let second = before(text, start, 2);
     let joined = match before(text, start, 1) {
+        b'=' if num_groups > 1 => false, // a bare run may be any id
         b'.' | b'-' | b'+' | b'/' | b'=' => second.is_ascii_alphanumeric(),
         b',' => second.is_ascii_digit(), // of words, it parts the cells of a row
         _ => false,

@@ -10,7 +10,8 @@ use std::sync::LazyLock;
 use super::bytes::{before, byte, is_one_of, is_unspaced, run, run_before, words_before, MAX_EMPHASIS};
 use crate::text::{char_at, char_before};
 
-/// IANA's root zone, with the names of RFC 2606, 6761, 6762 and private use.
+/// IANA's root zone, with the names of RFC 2606, 6761, 6762 and private use, and those of `yu`, `an` and `tp`, which
+/// old texts hold.
 static TOP_LEVEL: LazyLock<Vec<&'static str>> = LazyLock::new(|| include_str!("tlds.txt").lines().collect());
 
 const MAX_LOCAL_CHARS: usize = 64; // RFC 5321, 4.5.3.1.1

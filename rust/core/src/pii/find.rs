@@ -79,14 +79,14 @@ impl Search<'_> {
     /// The kinds that hold digits, by precedence: the first that is proved is taken.
     fn digit(&mut self, at: usize) -> bool {
         let public_only = self.finders.public_only;
-        let regions: &[_] = &self.finders.regions;
+        let (regions, last_end): (&[_], _) = (&self.finders.regions, self.digits_done);
         self.take(Kind::Crypto, at, |text| crypto::span(text, at))
             || self.take(Kind::Iban, at, |text| iban::span(text, at))
             || self.take(Kind::Card, at, |text| Some((at, card::end(text, at)?)))
             || self.take(Kind::Mac, at, |text| mac::span(text, at))
             || self.take(Kind::Ipv4, at, |text| Some((at, ip::v4_end(text, at, public_only)?)))
             || self.take(Kind::Ssn, at, |text| Some((at, ssn::end(text, at)?)))
-            || self.take(Kind::Phone, at, |text| phone::span(text, at, regions))
+            || self.take(Kind::Phone, at, |text| phone::span(text, at, last_end, regions))
     }
 
     fn take(&mut self, kind: Kind, at: usize, find: impl FnOnce(&str) -> Option<(usize, usize)>) -> bool {

@@ -89,7 +89,8 @@ fn is_version(text: &str, start: usize, address: Ipv4Addr) -> bool {
     if text[..start].ends_with("://") {
         return false;
     }
-    let padded = octets[1..] == [0, 0, 0] && octets[0] > 0 && !is_network(text, start);
+    let mask = octets[0] == 255; // no version is as high
+    let padded = octets[1..] == [0, 0, 0] && octets[0] > 0 && !mask && !is_network(text, start);
     let small = octets[..2].iter().all(|octet| *octet < 50) && !matches!(octets[0], 0 | 10);
     let release = small && octets[2..] == [0, 0] && !is_network(text, start);
     let counted = octets.iter().all(|octet| *octet < 50) && !is_known(octets) && octets[0] > 0;

@@ -42,9 +42,11 @@ const FOREIGN: [(usize, &[u8], &str); 9] = [
 ];
 
 /// The same for files whose name says that they hold UTF-8 text.
-const NOT_TEXT: [(usize, &[u8], &str); 4] = [
+const NOT_TEXT: [(usize, &[u8], &str); 6] = [
     (0, b"PAR1", "Parquet: name it `.parquet`"),
     (0, b"ARROW1", "Arrow: name it `.arrow`"),
+    (0, b"\xff\xfe\0\0", "text in UTF-32, little-endian: convert it to UTF-8"), // begins as UTF-16 does
+    (0, b"\0\0\xfe\xff", "text in UTF-32, big-endian: convert it to UTF-8"),
     (0, b"\xff\xfe", "text in UTF-16, little-endian: convert it to UTF-8"),
     (0, b"\xfe\xff", "text in UTF-16, big-endian: convert it to UTF-8"),
 ];

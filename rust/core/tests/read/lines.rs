@@ -23,6 +23,8 @@ fn only_a_line_feed_ends_a_line() {
         case("other line ends in a text", "a.jsonl", "{\"text\":\"a\u{2028}b\u{85}c\"}")
             .texts(&["a\u{2028}b\u{85}c"]),
         case("UTF-16, big-endian", "a.jsonl", &b"\xfe\xff\0{\0}"[..]).bad(&["UTF-16, big-endian"]),
+        case("UTF-32", "a.jsonl", &b"\xff\xfe\0\0{\0\0\0}\0\0\0"[..]).bad(&["UTF-32, little-endian"]),
+        case("UTF-32, big-endian", "a.jsonl", &b"\0\0\xfe\xff\0\0\0{"[..]).bad(&["UTF-32, big-endian"]),
         case("tar under a plain name", "a.jsonl", tar()).bad(&["tar archive: unpack it"]),
         case("lz4", "a.jsonl", &b"\x04\x22\x4d\x18rest"[..]).bad(&["lz4, which is not read"]),
         case("PDF", "a.txt", &b"%PDF-1.7"[..]).bad(&["a PDF"]),

@@ -2,12 +2,12 @@
 
 use std::cell::OnceCell;
 
-use super::super::bytes::{before, is_one_of, words_after, words_before};
+use super::super::bytes::{before, is_one_of, is_unspaced, run_before, words_after, words_before};
 
 const MAX_BEFORE_BYTES: usize = 48;
 const MAX_AFTER_BYTES: usize = 14;
 
-/// Words before a telephone number, in the languages of the default regions.
+/// Words before a telephone number, in the languages of the default regions and of others that many write.
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
     "tel", "tele", "telephone", "telephones", "phone", "phones", "ph", "mobile", "mob", "cell", "cellphone", "cellular", "call",
@@ -16,7 +16,28 @@ const NAMES: &[&str] = &[
     "contact", "reach", "tél", "téléphone", "téléphoner", "portable", "télécopie", "telefon", "telefonnummer", "rufnummer", "handy", "handynummer",
     "mobil", "mobilnummer", "fon", "anrufen", "teléfono", "telefono", "teléfonos", "móvil", "movil", "celular", "cel", "llame",
     "llamar", "cellulare", "telefone", "telemóvel", "appelez", "telefoon", "mobiel", "puhelin", "puh", "tlf", "imessage", "skype",
-    "電話", "電話番号", "电话", "联系电话", "手机", "手機", "전화", "전화번호", "연락처", "телефон", "тел", "моб", "факс", "هاتف", "फोन",
+    "tfno", "tlfno", "telef", "ligue", "ligar", "llámenos", "chiamare", "chiamate", "bellen", "mobieltje", "mobiltelefon", "telefonisch",
+    "puhelinnumero", "telefonu", "telefonszám", "zadzwoń", "zadzwonić", "volejte", "hívja", "sunați", "soita", "telepon", "hubungi",
+    "τηλ", "τηλέφωνο", "τηλεφώνου", "καλέστε", "κινητό", "телефон", "телефону", "телефона", "телефоны", "тел", "моб", "факс", "звоните",
+    "позвоните", "звонить", "телефонуйте", "طلفون", "هاتف", "جوال", "اتصل", "טלפון", "נייד", "फोन", "फ़ोन", "मोबाइल",
+];
+
+/// The same in scripts that are written without spaces or join particles to words: `電話番号は`, `请拨打`.
+const UNSPACED: &[&str] = &[
+    "電話",
+    "电话",
+    "手机",
+    "手機",
+    "携帯",
+    "拨打",
+    "致电",
+    "撥打",
+    "來電",
+    "热线",
+    "전화",
+    "연락처",
+    "휴대폰",
+    "โทร",
 ];
 
 /// Of these, words that other numbers follow as well.
@@ -25,6 +46,25 @@ const LOOSE: &[&str] =
 
 /// Words before the number of a sender or a receiver.
 const PARTIES: &[&str] = &["from", "to", "sender", "von", "de", "da"];
+
+/// Words between the name of another kind and its number: `account no. 4155552671`.
+const LINKS: &[&str] = &[
+    "no",
+    "nr",
+    "num",
+    "number",
+    "numbers",
+    "id",
+    "ids",
+    "code",
+    "is",
+    "was",
+    "are",
+    "ref",
+    "reference",
+    "the",
+    "your",
+];
 
 /// Words after one.
 const AFTER: &[&str] = &[
@@ -45,7 +85,18 @@ const OTHERS: &[&str] = &[
 pub(super) struct Context<'t> {
     text: &'t str,
     start: usize,
-    nearest: OnceCell<Option<(bool, usize)>>,
+    nearest: OnceCell<Option<Telling>>,
+}
+
+/// The nearest word that tells what a number is.
+#[derive(Debug, Clone, Copy)]
+struct Telling {
+    /// True if it names a telephone, false if another kind of number.
+    names: bool,
+    /// Words between it and the number.
+    distance: usize,
+    /// True if those only link the two, as the `no` of `account no. 4155552671`.
+    linked: bool,
 }
 
 impl<'t> Context<'t> {
@@ -53,22 +104,29 @@ impl<'t> Context<'t> {
         Self { text, start, nearest: OnceCell::new() }
     }
 
-    /// True if a word close before says that it is a number of another kind.
-    pub(super) fn denies(&self) -> bool {
-        self.before().is_some_and(|(names, _)| !names)
+    /// True if a word close before says that it is a number of another kind. Of a number whose form is proof
+    /// enough it must be the name: `your account statement for 07700 900123`.
+    pub(super) fn denies(&self, proved: bool) -> bool {
+        self.before().is_some_and(|told| !told.names && (told.linked || !proved))
     }
 
     /// True if a word before it, or right after `end`, says that it is a telephone number.
     /// Before digits in a row the word must stand nearer: they may be anything.
     pub(super) fn names(&self, end: usize, bare: bool) -> bool {
-        let named = self.before().is_some_and(|(names, distance)| names && (!bare || distance < 5));
-        named || words_after(self.text, end, MAX_AFTER_BYTES).take(1).any(|word| is_one_of(word, AFTER))
+        let named = self.before().is_some_and(|told| told.names && (!bare || told.distance < NEAR));
+        named
+            || words_after(self.text, end, MAX_AFTER_BYTES).take(1).any(|word| {
+                // What a colon or a sign of equality follows is the name of the next value.
+                let next = &self.text[self.place_of(word) + word.len()..];
+                is_one_of(word, AFTER) && !next.trim_start_matches(['"', '\'', ' ']).starts_with([':', '='])
+            })
     }
 
     /// True if the word right before says that it is a telephone number.
     pub(super) fn calls(&self) -> bool {
         let word = words_before(self.text, self.start, MAX_BEFORE_BYTES).next();
-        self.before() == Some((true, 0)) && word.is_some_and(|word| !is_one_of(word, LOOSE))
+        self.before().is_some_and(|told| told.names && told.distance == 0)
+            && word.is_some_and(|word| !is_one_of(word, LOOSE))
     }
 
     /// True if the word right before says who sent or gets a message.
@@ -83,30 +141,75 @@ impl<'t> Context<'t> {
         word.is_some_and(|word| word.len() == 2 && word.bytes().all(|byte| byte.is_ascii_uppercase()))
     }
 
-    /// Whether the nearest telling word before names a telephone, and how many words lie between; another kind
-    /// of number must be named within three.
-    fn before(&self) -> Option<(bool, usize)> {
+    /// The nearest telling word before; another kind of number must be named within three.
+    fn before(&self) -> Option<Telling> {
         *self.nearest.get_or_init(|| {
             let mut numbered = false; // the word after is `number`
-            words_before(self.text, self.start, MAX_BEFORE_BYTES).enumerate().find_map(|(index, word)| {
-                let at = word.as_ptr() as usize - self.text.as_ptr() as usize;
+            let mut linked = true;
+            let key = self.key_start();
+            let words = words_before(self.text, self.start, MAX_BEFORE_BYTES).enumerate();
+            words.take_while(|(_, word)| self.place_of(word) >= key).find_map(|(distance, word)| {
+                let at = self.place_of(word);
                 if before(self.text, at, 1) == b'[' && word == "PHONE" {
                     return None; // our own placeholder
                 }
                 let after = at + word.len();
                 let word = word.to_lowercase();
                 let owned = std::mem::replace(&mut numbered, word == "number") && is_one_of(&word, OWNERS);
-                if owned || is_one_of(&word, NAMES) {
-                    return Some((true, index));
+                if owned || is_name(&word) && (distance < NEAR || !is_one_of(&word, LOOSE)) {
+                    return Some(Telling { names: true, distance, linked });
                 }
                 let denies = || {
                     let between = &self.text[after..self.start];
                     !(ends_sentence(between) || word == "customer" && begins_service(between))
                 };
-                (index < 3 && is_one_of(&word, OTHERS) && denies()).then_some((false, index))
+                let other = is_one_of(&word, OTHERS);
+                if distance < 3 && other && denies() {
+                    return Some(Telling { names: false, distance, linked });
+                }
+                linked &= other || is_one_of(&word, LINKS);
+                None
             })
         })
     }
+
+    fn place_of(&self, word: &str) -> usize {
+        word.as_ptr() as usize - self.text.as_ptr() as usize
+    }
+
+    /// Where the words that may tell begin: of `size=4011376640`, at the name that the value is given to.
+    fn key_start(&self) -> usize {
+        if before(self.text, self.start, 1) != b'=' {
+            return 0;
+        }
+        let end = self.start - 1;
+        let is_key = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        let start = end - run_before(self.text, end, MAX_BEFORE_BYTES, is_key);
+        let names_nothing =
+            is_one_of(&self.text[start..end], &["", "value", "number", "num", "no", "nr", "n"]);
+        if names_nothing {
+            0
+        } else {
+            start
+        }
+    }
+}
+
+/// Words between, at most, where a word that other numbers follow as well, or one before bare digits, still tells.
+const NEAR: usize = 5;
+
+/// True if a word in lower case names a telephone.
+fn is_name(word: &str) -> bool {
+    is_one_of(word, NAMES) || word.chars().next_back().is_some_and(is_unspaced) && ends_in_unspaced_name(word)
+}
+
+/// True for `携帯電話番号は`: one of the names, and then nothing but `number` and particles.
+fn ends_in_unspaced_name(word: &str) -> bool {
+    const PARTICLES: &str = "号码號碼番是为為至到をはがも번호는은로을를이가에";
+    UNSPACED
+        .iter()
+        .filter_map(|name| word.rfind(name).map(|at| &word[at + name.len()..]))
+        .any(|rest| rest.chars().all(|char| PARTICLES.contains(char)))
 }
 
 /// True if a sentence ends in `between`: `the policy. Ask at`, but not `order. No.`

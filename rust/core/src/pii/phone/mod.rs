@@ -28,9 +28,12 @@ enum Verdict {
 }
 
 /// Start and end of a number whose first digit, `+` and brackets aside, stands at `digit`.
-pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usize, usize)> {
+///
+/// `last_end`: where the number taken before this one ends; a slash may part two.
+pub(super) fn span(text: &str, digit: usize, last_end: usize, regions: &[Region]) -> Option<(usize, usize)> {
     let shape = Shape::read(text, digit)?;
-    if !may_start(text, shape.outer) {
+    let follows_number = last_end > 0 && last_end + 1 == shape.start && before(text, shape.start, 1) == b'/';
+    if !follows_number && !may_start(text, shape.outer) {
         return None;
     }
     let context = Context::new(text, shape.start);
@@ -40,7 +43,7 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
         if shape.num_digits(count) < 6 || !may_end(text, end, count < shape.len, amount) {
             continue;
         }
-        let verdict = judge(&shape, count, regions);
+        let verdict = judge_in(text, &shape, count, regions);
         if verdict == Verdict::No || count < shape.len && !shape.stands_apart(count) {
             continue;
         }
@@ -51,16 +54,30 @@ pub(super) fn span(text: &str, digit: usize, regions: &[Region]) -> Option<(usiz
             }
             _ => true,
         };
-        let other = context.denies() && !is_planned_abroad(&shape, count);
+        let other = context.denies(verdict == Verdict::Yes) && !is_planned_abroad(&shape, count);
         let denied = other || shape.is_postcode(count) && context.follows_state() || !named;
         return (!denied).then(|| (shape.start, extension_end(text, lines_end(text, end))));
     }
     None
 }
 
+/// What the form says, but that two groups of five between figures of a row are figures too unless a word names them.
+fn judge_in(text: &str, shape: &Shape, count: usize, regions: &[Region]) -> Verdict {
+    let verdict = judge(shape, count, regions);
+    let paired = verdict == Verdict::Yes && shape.lengths(count) == [5, 5];
+    if paired && is_between_figures(text, shape.start, shape.end_of(count)) {
+        return Verdict::IfNamed;
+    }
+    verdict
+}
+
 fn judge(shape: &Shape, count: usize, regions: &[Region]) -> Verdict {
     if shape.is_international() {
-        return international(shape, count);
+        let verdict = international(shape, count);
+        // 011 is an area code as well: Turin, Delhi, Johannesburg, Buenos Aires
+        if verdict != Verdict::No || shape.plus || shape.digits(count)[1] == 0 {
+            return verdict;
+        }
     }
     if shape.is_counting(count) {
         return Verdict::No;
@@ -96,6 +113,7 @@ fn international(shape: &Shape, count: usize) -> Verdict {
         return if written { Verdict::Yes } else { Verdict::IfNamed };
     }
     let possible = (8..=15).contains(&length) && plan::is_calling_code(digits) && count == shape.len;
+    let possible = possible && !shape.is_in_thousands(count); // `+10 000 000`
     match (possible, shape.plus, count > 1) {
         (true, true, several) if several || length > 10 => Verdict::Yes,
         (true, false, true) if digits[0] == 1 && length == 11 => Verdict::Yes,
@@ -162,18 +180,33 @@ fn national(shape: &Shape, count: usize, planned: bool) -> Verdict {
         [5, 4] if shape.joined_by(1, "-") => Verdict::No, // a ZIP+4 code
         [2..=6, ..] if trunk && long && lengths[1] > 1 => Verdict::Yes,
         [5, 5] if digits[0] > 5 => Verdict::Yes,
+        // Mobile telephones of Brazil and China
+        [2, 5, 4] if shape.joined_by(2, "-") && digits[2] == 9 => Verdict::Yes,
+        [3, 4, 4] if digits[0] == 1 && digits[1] > 2 && !plan::is_american(&digits[1..]) => Verdict::Yes,
         [2, 3, 2, 2] | [3, 2, 2, 2] | [3, 3, 3] if shape.follows_digits => Verdict::IfNamed,
         [2, 3, 2, 2] | [3, 2, 2, 2] | [2, 3, 4] => Verdict::Yes,
         // 1300 and 1800 of Australia and India
         [4, 3, 3 | 4] if digits[0] == 1 && matches!(digits[1], 3 | 8) => Verdict::Yes,
-        _ if shape.paren && long => Verdict::Yes,
+        _ if shape.paren && long && !shape.begins_with_year() => Verdict::Yes,
         _ => Verdict::IfNamed,
+    }
+}
+
+/// `8 (495) 777-12-34`: the trunk 8 of Russia and Kazakhstan, in groups that nothing else is written in.
+fn is_russian(shape: &Shape, count: usize) -> bool {
+    let mut digits = [0; 11];
+    shape.lengths(count) == [1, 3, 3, 2, 2] && (shape.paren || shape.joined_by(4, "-")) && {
+        digits.copy_from_slice(shape.digits(count));
+        std::mem::replace(&mut digits[0], 7) == 8 && plan::is_number(&digits)
     }
 }
 
 /// Any other groups of digits as long as a number of some country.
 fn grouped(shape: &Shape, count: usize) -> Verdict {
     let digits = shape.num_digits(count);
+    if is_russian(shape, count) {
+        return Verdict::Yes;
+    }
     if (count == 1 && (7..14).contains(&digits) || shape.is_postcode(count)) && !shape.follows_digits {
         return Verdict::IfCalled;
     }
@@ -194,6 +227,7 @@ fn may_start(text: &str, start: usize) -> bool {
         b'-' | b'/' => second.is_ascii_alphanumeric() && !context::ends_in_name(text, start - 1),
         b'.' => !context::ends_in_name(text, start - 1),
         b',' if byte(text, start) == b'+' => false,
+        b':' if follows_hexadecimal(text, start - 1) => true,
         b',' | b':' | b'+' | b'\'' => second.is_ascii_digit() || second == last,
         b'*' => before(text, start - run_before(text, start, MAX_EMPHASIS, is_star), 1).is_ascii_digit(),
         b'$' | b'#' | b'&' | b'^' | b'~' | b'\\' | b'@' | b'%' | b')' | b']' | b'<' => {
@@ -203,6 +237,23 @@ fn may_start(text: &str, start: usize) -> bool {
     };
     let currency = text[..start].ends_with(['€', '£', '¥', '§']);
     starts_word(text, start) && !joined && !currency
+}
+
+/// True for the colon of `08002b:0102030405`.
+fn follows_hexadecimal(text: &str, colon: usize) -> bool {
+    let length = run_before(text, colon, 16, |byte| byte.is_ascii_hexdigit());
+    let digits = &text.as_bytes()[colon - length..colon];
+    length > 3 && digits.iter().any(u8::is_ascii_digit) && starts_word(text, colon - length)
+}
+
+/// True for a pair of figures in a row of a table: digits stand on both sides, spaces away.
+fn is_between_figures(text: &str, start: usize, end: usize) -> bool {
+    let is_space = |byte: u8| matches!(byte, b' ' | b'\t');
+    let (left, right) = (run_before(text, start, 64, is_space), run(text, end, 64, is_space));
+    left > 0
+        && right > 0
+        && before(text, start - left, 1).is_ascii_digit()
+        && byte(text, end + right).is_ascii_digit()
 }
 
 fn is_star(byte: u8) -> bool {
@@ -215,7 +266,10 @@ fn may_end(text: &str, end: usize, inside: bool, amount: bool) -> bool {
     let (last, next) = (byte(text, end), byte(text, end + 1));
     let joined = match last {
         b',' => amount && next.is_ascii_digit(),
-        b'/' => next.is_ascii_digit() && (inside || lines_end(text, end) == end),
+        b'/' => {
+            next.is_ascii_digit()
+                && (inside || lines_end(text, end) == end && !is_whole_number(text, end + 1))
+        }
         b'-' | b'.' | b':' | b'\'' => next.is_ascii_digit(),
         b'*' => byte(text, end + run(text, end, MAX_EMPHASIS, is_star)).is_ascii_alphanumeric(),
         b'_' => !ends_word(text, end),
@@ -233,10 +287,33 @@ fn may_end(text: &str, end: usize, inside: bool, amount: bool) -> bool {
             && !text[end..].starts_with(|char: char| !char.is_ascii() && char.is_numeric())
 }
 
-/// Past the last digits of a further line, as in `555-2671/72`; `end` if no such digits end the number.
+/// True if the next number begins after a slash, with as many digits as have only whole ones, as in
+/// `020 7946 0958/020 7946 0959`.
+fn is_whole_number(text: &str, digit: usize) -> bool {
+    Shape::read(text, digit).is_some_and(|shape| {
+        let first = shape.lengths(1)[0]; // `35 and …` is one more line, `030 …` a number
+        (9..=13).contains(&shape.num_digits(shape.len)) && (first > 2 || shape.digits(1)[0] == 0)
+    })
+}
+
+/// Past the last digits of further lines, as in `555-2671/72/73`; `end` if no such digits end the number.
 fn lines_end(text: &str, end: usize) -> usize {
+    let is_line =
+        |at: usize| byte(text, at) == b'/' && run(text, at + 1, 5, |byte| byte.is_ascii_digit()) == 2;
+    let mut last = end;
+    while is_line(last) && byte(text, last + 3) == b'/' && last < end + 9 {
+        last += 3;
+    }
+    match line_end(text, last) {
+        after if after == last + 3 || after > last && last == end => after,
+        _ => end, // `/17/3` is a path: of several lines each has two digits
+    }
+}
+
+/// Past the slash and the last digits of one further line; `end` if there are none.
+fn line_end(text: &str, end: usize) -> usize {
     let digits = run(text, end + 1, 5, |byte| byte.is_ascii_digit());
-    if byte(text, end) != b'/' || !(1..=4).contains(&digits) {
+    if byte(text, end) != b'/' || !(1..=4).contains(&digits) || is_whole_number(text, end + 1) {
         return end;
     }
     let last = end + 1 + digits;

@@ -42,7 +42,14 @@ impl Region {
             && digits.iter().zip(prefix).all(|(digit, byte)| digit + b'0' == *byte);
         dialled && accepts(self.state, &digits[prefix.len()..])
             || prefix != b"0" && accepts(self.state, digits)
-            || self.code == "91" && accepts(self.state, digits)
+            || self.is_dialled_without(digits) && accepts(self.state, digits)
+    }
+
+    /// True where the trunk prefix is not written: in India, Brazil, Colombia, Peru and Uruguay, before mobile
+    /// telephones of China, Georgia and Mongolia, and before the 13 and 18 of Australia (libphonenumber's formats).
+    fn is_dialled_without(&self, digits: &[u8]) -> bool {
+        const WITHOUT: [&str; 8] = ["91", "55", "57", "51", "598", "86", "995", "976"];
+        WITHOUT.contains(&self.code) || self.code == "61" && digits[0] == 1
     }
 }
 

@@ -76,7 +76,8 @@ impl Shape {
         let last = self.separators[self.len - 1];
         let fits = match mark {
             b'/' => {
-                self.len == 1 + usize::from(self.plus) + usize::from(self.trunk.is_some()) || self.len == 1
+                let parted = self.len == 1 + usize::from(self.plus) + usize::from(self.trunk.is_some());
+                (parted || self.len == 1) && self.num_digits(self.len) < 9
             }
             b'.' => self.len == 1 || matches!(last, b'.' | b'(' | b'/') || self.len == 2,
             b' ' | b'-' => last != b'.' || self.plus,
@@ -146,7 +147,7 @@ impl Shape {
 
     /// True if digits and a space stand before groups that nothing but spaces parts.
     pub(super) fn continues_row(&self, count: usize) -> bool {
-        self.follows_digits && !self.paren && self.separators[1..count].iter().all(|mark| *mark == b' ')
+        self.follows_digits && !self.paren && self.parts_by_spaces(count)
     }
 
     pub(super) fn is_international(&self) -> bool {
@@ -180,7 +181,28 @@ impl Shape {
         let address =
             lengths.len() == 4 && dotted && lengths.iter().all(|length| *length < 4) && digits[0] > 0;
         let limit = lengths.len() == 1 && is_limit(digits);
-        row || binary || dated || address || limit || self.is_date(lengths, digits) || is_pairs(lengths)
+        let hours = lengths == [4, 4] && self.joined_by(1, "-") && digits.chunks(4).all(is_hour);
+        row || binary
+            || dated
+            || address
+            || limit
+            || hours
+            || self.is_date(lengths, digits)
+            || is_pairs(lengths)
+    }
+
+    /// True for groups of three that spaces part, as those of amounts: `10 000 000`.
+    pub(super) fn is_in_thousands(&self, count: usize) -> bool {
+        count > 2 && self.lengths(count)[1..].iter().all(|length| *length == 3) && self.parts_by_spaces(count)
+    }
+
+    /// True for `(1998) 123456`.
+    pub(super) fn begins_with_year(&self) -> bool {
+        self.lengths[0] == 4 && matches!(self.digits[..2], [1, 9] | [2, 0])
+    }
+
+    fn parts_by_spaces(&self, count: usize) -> bool {
+        self.separators[1..count].iter().all(|mark| *mark == b' ')
     }
 
     /// True for the five and four digits of a ZIP+4 code.
@@ -214,6 +236,12 @@ impl Shape {
 fn ends_number(text: &str, end: usize) -> bool {
     let length = run_before(text, end, MAX_DIGITS, |byte| byte.is_ascii_digit());
     length > 0 && !before(text, end - length, 1).is_ascii_alphabetic()
+}
+
+/// True for a quarter of an hour in four digits: `0800`, `1745`.
+fn is_hour(digits: &[u8]) -> bool {
+    let (hours, minutes) = (digits[0] * 10 + digits[1], digits[2] * 10 + digits[3]);
+    hours <= 24 && minutes < 60 && minutes.is_multiple_of(15)
 }
 
 /// True for the limits of 32-bit integers: 2147483647, 2147483648, 4294967295, 4294967296.
