@@ -49,3 +49,23 @@ def test_a_document_of_millions_of_words_is_judged_in_bounded_memory(
         command = [sys.executable, "-c", CODE, path, tmp_path / profile, profile]
         found = subprocess.run(command, capture_output=True, text=True, check=True)
         assert int(found.stdout) < 250e6, profile  # 8 MiB of `<` were 959 MB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_numbers_of_a_document_take_little_memory_to_look_at() -> None:
+    code = (
+        "from triptych import TextPreprocessor\n"
+        "def peak():\n"
+        "    status = open('/proc/self/status').read()\n"
+        "    return int(status.split('VmHWM:')[1].split()[0]) * 1024\n"
+        "text, clean = '8.8.8 ' * 2_000_000, TextPreprocessor().remove_pii\n"
+        "clean('8')\n"
+        "before = peak()\n"
+        "clean(text)\n"
+        "print((peak() - before) / len(text))"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (
+        float(found.stdout) < 1
+    )  # a bit a byte; positions of all were four bytes a byte

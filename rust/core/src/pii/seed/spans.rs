@@ -14,7 +14,7 @@ pub fn find_pii(text: &str) -> Vec<Span> {
     let mut pass = Pass { text: text.to_owned(), spans: Vec::new() };
     pass.take(Kind::Email, email::matches(text).collect());
     for (kind, pattern) in DIGITS {
-        let starts = digits::starts(&pass.text);
+        let starts = digits::Starts::of(&pass.text);
         let found = digits::matches(&pass.text, &starts, pattern).collect();
         pass.take(kind, found);
     }
