@@ -49,3 +49,48 @@ def test_a_document_of_millions_of_words_is_judged_in_bounded_memory(
         command = [sys.executable, "-c", CODE, path, tmp_path / profile, profile]
         found = subprocess.run(command, capture_output=True, text=True, check=True)
         assert int(found.stdout) < 250e6, profile  # 8 MiB of `<` were 959 MB
+
+
+def seconds_to_explain(path: Path, addresses: int) -> float:
+    text = "a@b.co 555-123-4567 " * addresses
+    path.write_text(json.dumps({"text": text}) + "\n")
+    code = (
+        "import sys, time\n"
+        "from triptych import _core\n"
+        "start = time.process_time()\n"
+        "assert _core.main(['triptych-prep', *sys.argv[1:]]) == 0\n"
+        "print(time.process_time() - start, file=sys.stderr)"
+    )
+    options = ["explain", f"{path}:1", "--profile", "seed", "--json"]
+    command = [sys.executable, "-c", code, *options]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(found.stderr)
+
+
+def test_a_document_of_nothing_but_addresses_is_explained_in_linear_time(
+    tmp_path: Path,
+) -> None:
+    few, many = (
+        min(seconds_to_explain(tmp_path / "one.jsonl", count) for _ in range(2))
+        for count in (20_000, 80_000)
+    )
+    assert many < 7 * few  # each place was sought from the first: 9.6 times
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_numbers_of_a_document_take_little_memory_to_look_at() -> None:
+    code = (
+        "from triptych import TextPreprocessor\n"
+        "def peak():\n"
+        "    status = open('/proc/self/status').read()\n"
+        "    return int(status.split('VmHWM:')[1].split()[0]) * 1024\n"
+        "text, clean = '8.8.8 ' * 2_000_000, TextPreprocessor().remove_pii\n"
+        "clean('8')\n"
+        "before = peak()\n"
+        "clean(text)\n"
+        "print((peak() - before) / len(text))"
+    )
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    # Two are copies of the text; positions of the numbers took two more.
+    assert float(found.stdout) < 3

@@ -19,6 +19,8 @@ mod load;
 mod merges;
 mod metaspace;
 mod normalize;
+mod pair_table;
+mod pieces;
 mod render;
 mod share;
 mod special;

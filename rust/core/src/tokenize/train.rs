@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 use super::corpus::Document;
 use super::count::WordCounts;
 use super::guard::guarded;
-use super::merges::Merger;
+use super::merges::{learn, Aim};
 use super::render::{byte_level, render};
 use super::share;
 use super::split::Expression;
@@ -153,11 +153,9 @@ pub fn train_weighted(
         return Err(Error::EmptyCorpus { inputs: "the tokenizer's corpus".to_owned(), expected });
     }
     let reserved = specials.iter().map(|token| token.clone().into_bytes()).collect();
-    let learner = Merger::new(&counts, reserved);
-    drop(counts);
     let size = config.vocab_size - specials.len();
-    let told = |count| progress("entries", count);
-    let (vocabulary, merges) = learner.run(size, config.min_pair_count(), told)?;
+    let aim = Aim { size, min_count: config.min_pair_count(), reserved };
+    let (vocabulary, merges) = learn(counts, aim, |count| progress("entries", count))?;
     Tokenizer::from_json(render(&specials, &splitter.pre_tokenizer(), &vocabulary, &merges))
 }
 

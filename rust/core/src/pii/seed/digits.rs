@@ -6,42 +6,64 @@ use crate::text::{char_before, is_decimal, is_word, ones, Block, BLOCK_BYTES};
 /// A pattern of digits: the end of its match at this start, if it matches.
 pub(super) type Pattern = fn(text: &str, start: usize) -> Option<usize>;
 
-/// Byte positions of all digits (category Nd) after a non-word character or the start.
-pub(super) fn starts(text: &str) -> Vec<usize> {
-    let mut found = Vec::new();
-    let (blocks, rest) = text.as_bytes().as_chunks();
-    for (index, bytes) in blocks.iter().enumerate() {
-        let (block, at) = (Block::of(bytes), index * BLOCK_BYTES);
-        if block.others() == 0 {
-            push_ascii_starts(text, at, &block, &mut found);
-        } else {
-            push_mixed_starts(text, at, &block, &mut found);
+/// Digits (category Nd) after a non-word character or the start: a bit for each byte of the text, so that a
+/// text of nothing but numbers takes little more memory than it has.
+pub(super) struct Starts(Vec<u64>);
+
+impl Starts {
+    /// Those of a text.
+    pub(super) fn of(text: &str) -> Self {
+        let (blocks, rest) = text.as_bytes().as_chunks();
+        let mut bits = Vec::with_capacity(blocks.len() + 1);
+        for (index, bytes) in blocks.iter().enumerate() {
+            let (block, at) = (Block::of(bytes), index * BLOCK_BYTES);
+            bits.push(if block.others() == 0 {
+                ascii_starts(text, at, &block)
+            } else {
+                mixed_starts(text, at, &block)
+            });
         }
+        let at = text.len() - rest.len();
+        bits.push(gathered((0..rest.len()).filter(|bit| is_start(text, at + bit))));
+        Self(bits)
     }
-    let rest = text.len() - rest.len()..text.len();
-    found.extend(rest.filter(|at| is_start(text, *at)));
-    found
+
+    /// True if there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|bits| *bits == 0)
+    }
+
+    /// Their byte positions, in order.
+    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let blocks = self.0.iter().enumerate().filter(|(_, bits)| **bits != 0);
+        blocks.flat_map(|(index, bits)| ones(*bits).map(move |bit| index * BLOCK_BYTES + bit))
+    }
+}
+
+/// The bits of these numbers.
+fn gathered(bits: impl Iterator<Item = usize>) -> u64 {
+    bits.fold(0, |all, bit| all | 1 << bit)
 }
 
 /// Those of a block at `at` that is ASCII.
 #[inline]
-fn push_ascii_starts(text: &str, at: usize, block: &Block, found: &mut Vec<usize>) {
+fn ascii_starts(text: &str, at: usize, block: &Block) -> u64 {
     let digits = block.digits();
     if digits == 0 {
-        return;
+        return 0;
     }
     let words = block.alnum() | block.equal(b'_');
-    let mut starts = digits & !(words << 1);
+    let starts = digits & !(words << 1);
     if starts & 1 == 1 && char_before(text, at).is_some_and(is_word) {
-        starts ^= 1;
+        return starts ^ 1;
     }
-    found.extend(ones(starts).map(|bit| at + bit));
+    starts
 }
 
 /// Those of a block at `at` that has other characters too, and may begin and end inside one.
-fn push_mixed_starts(text: &str, at: usize, block: &Block, found: &mut Vec<usize>) {
-    let starts = ones(block.digits() | block.any_of(DECIMAL_LEADS)).map(|bit| at + bit);
-    found.extend(starts.filter(|at| is_start(text, *at)));
+fn mixed_starts(text: &str, at: usize, block: &Block) -> u64 {
+    let starts = ones(block.digits() | block.any_of(DECIMAL_LEADS));
+    gathered(starts.filter(|bit| is_start(text, at + bit)))
 }
 
 /// First bytes of UTF-8 sequences among which all of category Nd are (Unicode 14).
@@ -91,18 +113,18 @@ pub(super) fn word_end(text: &str, at: usize) -> Option<usize> {
 }
 
 /// The text with every match at one of `starts` replaced by `tag`; `None` without one.
-pub(super) fn substitute(text: &str, starts: &[usize], pattern: Pattern, tag: &str) -> Option<(String, u64)> {
+pub(super) fn substitute(text: &str, starts: &Starts, pattern: Pattern, tag: &str) -> Option<(String, u64)> {
     super::replace_all(text, tag, matches(text, starts, pattern))
 }
 
 /// The matches that begin at one of `starts`, in order.
 pub(super) fn matches<'t>(
     text: &'t str,
-    starts: &'t [usize],
+    starts: &'t Starts,
     pattern: Pattern,
 ) -> impl Iterator<Item = (usize, usize)> + 't {
     let mut from = 0;
-    starts.iter().filter_map(move |&start| {
+    starts.iter().filter_map(move |start| {
         let end = (start >= from).then(|| pattern(text, start)).flatten()?;
         from = end;
         Some((start, end))
@@ -123,7 +145,9 @@ mod tests {
                 (is_decimal(char) && !char_before(&text, at).is_some_and(is_word)).then_some(at)
             };
             let expected: Vec<usize> = text.char_indices().filter_map(begins).collect();
-            prop_assert_eq!(starts(&text), expected);
+            let starts = Starts::of(&text);
+            prop_assert_eq!(starts.is_empty(), expected.is_empty());
+            prop_assert_eq!(starts.iter().collect::<Vec<_>>(), expected);
         }
     }
 }

@@ -38,7 +38,7 @@ pub fn remove_pii(text: &str) -> Cow<'_, str> {
 pub fn remove_pii_counted<'t>(text: &'t str, counts: &mut PiiCounts) -> Cow<'t, str> {
     let mut text = Cow::Borrowed(text);
     counts.email += apply(&mut text, email::substitute);
-    let mut starts = digits::starts(&text);
+    let mut starts = digits::Starts::of(&text);
     for (pattern, tag, count) in [
         (phone::end as digits::Pattern, "[PHONE]", &mut counts.phone),
         (ssn::end, "[SSN]", &mut counts.ssn),
@@ -49,7 +49,7 @@ pub fn remove_pii_counted<'t>(text: &'t str, counts: &mut PiiCounts) -> Cow<'t, 
         }
         let replaced = apply(&mut text, |text| digits::substitute(text, &starts, pattern, tag));
         if replaced > 0 {
-            starts = digits::starts(&text);
+            starts = digits::Starts::of(&text);
         }
         *count += replaced;
     }

@@ -14,7 +14,7 @@ pub fn find_pii(text: &str) -> Vec<Span> {
     let mut pass = Pass { text: text.to_owned(), spans: Vec::new() };
     pass.take(Kind::Email, email::matches(text).collect());
     for (kind, pattern) in DIGITS {
-        let starts = digits::starts(&pass.text);
+        let starts = digits::Starts::of(&pass.text);
         let found = digits::matches(&pass.text, &starts, pattern).collect();
         pass.take(kind, found);
     }
@@ -29,9 +29,10 @@ struct Pass {
 
 impl Pass {
     fn take(&mut self, kind: Kind, found: Vec<(usize, usize)>) {
+        let mut tags = Tags { before: &self.spans, added: 0 };
         let original = |&(start, end): &(usize, usize)| Span {
-            start: self.original(start),
-            end: self.original(end),
+            start: tags.original(start),
+            end: tags.original(end),
             kind,
         };
         let spans: Vec<Span> = found.iter().map(original).collect();
@@ -41,17 +42,27 @@ impl Pass {
         self.spans.extend(spans);
         self.spans.sort_unstable_by_key(|span| span.start);
     }
+}
 
-    /// The place in the text given of a place between tags.
-    fn original(&self, at: usize) -> usize {
-        let mut original = at; // as if no tag stood before it
-        for span in &self.spans {
-            if original <= span.start {
+/// What stands for tags, while places between them are asked for in order.
+struct Tags<'s> {
+    /// Those that no place was behind.
+    before: &'s [Span],
+    /// By how much the others are longer than their tags.
+    added: isize,
+}
+
+impl Tags<'_> {
+    /// The place in the text given of a place between tags, not before the last that was asked for.
+    fn original(&mut self, at: usize) -> usize {
+        while let Some((span, rest)) = self.before.split_first() {
+            if at.wrapping_add_signed(self.added) <= span.start {
                 break;
             }
-            original = original + (span.end - span.start) - span.kind.tag().len();
+            self.added += (span.end - span.start) as isize - span.kind.tag().len() as isize;
+            self.before = rest;
         }
-        original
+        at.wrapping_add_signed(self.added)
     }
 }
 

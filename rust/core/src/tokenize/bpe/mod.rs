@@ -20,7 +20,7 @@ mod word;
 pub(super) use batch::Scratch;
 pub(super) use byte_cuts::ByteCuts;
 pub(super) use cuts::Cuts;
-pub(super) use key::{halves, hash, key, Key};
+pub(super) use key::{halves, hash, key};
 pub(super) use model::{Alphabet, Model};
 pub(super) use pairs::{Pairs, MAX_ID};
 pub(super) use symbols::{Fallback, Symbols};
