@@ -6,37 +6,43 @@ use crate::text::{char_before, is_decimal, is_word, ones, Block, BLOCK_BYTES};
 /// A pattern of digits: the end of its match at this start, if it matches.
 pub(super) type Pattern = fn(text: &str, start: usize) -> Option<usize>;
 
-/// Digits (category Nd) after a non-word character or the start: a bit for each byte of the text, so that a
-/// text of nothing but numbers takes little more memory than it has.
-pub(super) struct Starts(Vec<u64>);
+/// Digits (category Nd) after a non-word character or the start: the blocks of the text that have some, each with a
+/// bit for each of its bytes, so that a text of nothing but numbers takes little more memory than it has.
+pub(super) struct Starts(Vec<(usize, u64)>);
 
 impl Starts {
     /// Those of a text.
     pub(super) fn of(text: &str) -> Self {
         let (blocks, rest) = text.as_bytes().as_chunks();
-        let mut bits = Vec::with_capacity(blocks.len() + 1);
+        let mut starts = Self(Vec::new());
         for (index, bytes) in blocks.iter().enumerate() {
             let (block, at) = (Block::of(bytes), index * BLOCK_BYTES);
-            bits.push(if block.others() == 0 {
-                ascii_starts(text, at, &block)
+            if block.others() == 0 {
+                starts.push(at, ascii_starts(text, at, &block));
             } else {
-                mixed_starts(text, at, &block)
-            });
+                starts.push(at, mixed_starts(text, at, &block));
+            }
         }
         let at = text.len() - rest.len();
-        bits.push(gathered((0..rest.len()).filter(|bit| is_start(text, at + bit))));
-        Self(bits)
+        starts.push(at, gathered((0..rest.len()).filter(|bit| is_start(text, at + bit))));
+        starts
+    }
+
+    /// Takes those of the block at `at`.
+    fn push(&mut self, at: usize, bits: u64) {
+        if bits != 0 {
+            self.0.push((at, bits));
+        }
     }
 
     /// True if there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(|bits| *bits == 0)
+        self.0.is_empty()
     }
 
     /// Their byte positions, in order.
     fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        let blocks = self.0.iter().enumerate().filter(|(_, bits)| **bits != 0);
-        blocks.flat_map(|(index, bits)| ones(*bits).map(move |bit| index * BLOCK_BYTES + bit))
+        self.0.iter().flat_map(|(at, bits)| ones(*bits).map(move |bit| at + bit))
     }
 }
 
