@@ -268,33 +268,36 @@ def test_a_vocabulary_of_one_long_word_takes_no_longer_than_one_of_its_parts():
     assert min(seconds(letters) for _ in range(2)) < 3 * seconds(" ".join(parts))
 
 
-# Text that no word comes back in, and the bytes a byte that training may take of it;
-# what it took before: 66, 61, 29 and 39.
+# Text that no word comes back in, made in less memory than training it took before: 29 to
+# 92 bytes a byte, where it is 14 to 17.
 HOSTILE = {
-    "ideographs": ("chr(0x4e00 + draw(7000))", "", 666_666, 16),
-    "a word of letters": ("chr(97 + draw(26))", "", 2_000_000, 16),
-    "long words": ("f'{draw(1 << 60):018x} '.translate(LETTERS)", "", 105_000, 16),
-    "short words": ("f'{draw(1 << 36):09x} '.translate(LETTERS)", "", 200_000, 16),
+    "ideographs": "array('H', (0x4e00 + draw(7000) for _ in range(666_666)))"
+    ".tobytes().decode('utf-16')",
+    "a word of letters": "bytes(97 + draw(26) for _ in range(2_000_000)).decode()",
+    "long words": "''.join(f'{draw(1 << 60):018x} '.translate(LETTERS)"
+    " for _ in range(105_000))",
+    "short words": "''.join(f'{draw(1 << 36):09x} '.translate(LETTERS)"
+    " for _ in range(200_000))",
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_text_in_which_nothing_comes_back_takes_little_memory_to_train(name):
-    unit, between, count, bound = HOSTILE[name]
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_text_in_which_nothing_comes_back_takes_little_memory_to_train(text):
     code = (
         "import random\n"
+        "from array import array\n"
         "from triptych._core import train_tokenizer\n"
         f"{PEAK}"
         "draw = random.Random(1).randrange\n"
         "LETTERS = str.maketrans('0123456789', 'ghijklmnop')\n"
-        f"text = {between!r}.join({unit} for _ in range({count}))\n"
+        f"text = {text}\n"
         "before = peak()\n"
         "train_tokenizer(None, [text], 8_000)\n"
         "print((peak() - before) / len(text.encode()))"
     )
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert float(found.stdout) < bound
+    assert 4 < float(found.stdout) < 20
 
 
 def test_a_table_of_many_small_documents_takes_little_memory_for_each(tmp_path):
