@@ -81,7 +81,7 @@ impl<S: Symbol> Merger<S> {
 
     fn run<E>(mut self, mut progress: impl FnMut(usize) -> Result<(), E>) -> Result<Learnt, E> {
         let mut merges = Vec::with_capacity(self.aim.size.saturating_sub(256));
-        let (mut gathered, mut merged) = (Gathered::new(self.aim.size), HashSet::new());
+        let (mut gathered, mut learnt) = (Gathered::new(self.aim.size), HashSet::new());
         let frequent = self.pairs.iter().filter(|(_, count)| *count >= self.aim.min_count);
         self.queue = frequent.map(|(pair, count)| (count, Reverse(pair))).collect();
         while self.vocabulary.len() < self.aim.size {
@@ -91,7 +91,7 @@ impl<S: Symbol> Merger<S> {
             let is_new = self.vocabulary.len() > num_known;
             self.merge(pair, (id, is_new), places, &mut gathered);
             // Where two pairs make one token, a pair can come up again.
-            if merged.insert(pair) {
+            if learnt.insert(pair) {
                 merges.push(pair);
             }
             progress(self.vocabulary.len())?;

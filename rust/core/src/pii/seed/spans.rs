@@ -29,7 +29,7 @@ struct Pass {
 
 impl Pass {
     fn take(&mut self, kind: Kind, found: Vec<(usize, usize)>) {
-        let mut tags = Tags { before: &self.spans, added: 0 };
+        let mut tags = Tags { before: &self.spans, replaced: 0, written: 0 };
         let original = |&(start, end): &(usize, usize)| Span {
             start: tags.original(start),
             end: tags.original(end),
@@ -48,21 +48,23 @@ impl Pass {
 struct Tags<'s> {
     /// Those that no place was behind.
     before: &'s [Span],
-    /// By how much the others are longer than their tags.
-    added: isize,
+    /// Bytes of the others, and of what stands for them.
+    replaced: usize,
+    written: usize,
 }
 
 impl Tags<'_> {
     /// The place in the text given of a place between tags, not before the last that was asked for.
     fn original(&mut self, at: usize) -> usize {
         while let Some((span, rest)) = self.before.split_first() {
-            if at.wrapping_add_signed(self.added) <= span.start {
+            if at + self.replaced - self.written <= span.start {
                 break;
             }
-            self.added += (span.end - span.start) as isize - span.kind.tag().len() as isize;
+            self.replaced += span.end - span.start;
+            self.written += span.kind.tag().len();
             self.before = rest;
         }
-        at.wrapping_add_signed(self.added)
+        at + self.replaced - self.written
     }
 }
 
