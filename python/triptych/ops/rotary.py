@@ -152,9 +152,9 @@ def _number(
 ) -> float:
     """A positive number of the mapping; absent, null and 0 are the default."""
     value = scaling.get(field) or default
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and 0 < value < math.inf:
-        return float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if 0 < value < math.inf:
+            return float(value)
     kind = scaling.get("rope_type", scaling.get("type"))
     raise ConfigError(
         f"{field}: rope_type {kind} expected a positive number, found "

@@ -9,7 +9,7 @@ use super::run::{self, Run};
 use crate::error::Result;
 
 /// How many n-grams of a document are looked up.
-const PROBES: usize = 5;
+pub(super) const PROBES: usize = 5;
 
 /// N-grams held in the set: the most before it would double from 36 to 71 MB, with room for parts
 /// that got more than others.

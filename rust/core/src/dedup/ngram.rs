@@ -7,6 +7,7 @@
 
 use xxhash_rust::xxh3::{xxh3_128, Xxh3};
 
+use super::index::PROBES;
 use crate::text::Scan;
 
 /// Fewest words in an n-gram.
@@ -29,19 +30,46 @@ pub fn hash_ngrams(text: &str, scan: &Scan, n: usize, hashes: &mut Vec<u128>) ->
     true
 }
 
-/// The same of the first `num_windows` windows of a giant, whose words are not held.
+/// The same of the first `num_windows` windows of a giant, whose words are not held: each hash but once behind those
+/// that are looked up, of which alone the order counts. Of single words of a letter each would take eight bytes a byte.
 fn hash_giant(text: &str, scan: &Scan, n: usize, num_windows: usize, hashes: &mut Vec<u128>) {
     let (mut room, mut window) = ([0; JOIN_BYTES], Vec::with_capacity(n));
-    let first = hashes.len();
+    let mut found = Distinct { first: hashes.len() + PROBES, hashes, most: MAX_REPEATED };
+    let mut num_left = num_windows;
     scan.each_word(text, |word| {
         window.push(word);
         if window.len() == n {
-            if hashes.len() - first < num_windows {
-                hashes.push(hash_window(text, &window, &mut room));
+            if num_left > 0 {
+                found.push(hash_window(text, &window, &mut room));
+                num_left -= 1;
             }
             window.clear();
         }
     });
+}
+
+/// Hashes of which some may be there twice before they are sorted out: 16 MiB.
+const MAX_REPEATED: usize = 1 << 20;
+
+/// Hashes that are there but once from one on, or nearly.
+struct Distinct<'h> {
+    hashes: &'h mut Vec<u128>,
+    first: usize,
+    /// Sorted out at so many.
+    most: usize,
+}
+
+impl Distinct<'_> {
+    fn push(&mut self, hash: u128) {
+        self.hashes.push(hash);
+        if self.hashes.len() >= self.first + self.most {
+            let mut behind = self.hashes.split_off(self.first);
+            behind.sort_unstable();
+            behind.dedup();
+            self.most = MAX_REPEATED.max(behind.len() * 2);
+            self.hashes.append(&mut behind);
+        }
+    }
 }
 
 /// Hash of the words joined by single spaces; where the text has them so, it is hashed in place, else in `room`.
@@ -117,5 +145,19 @@ mod tests {
     #[test]
     fn a_text_of_exactly_n_words_has_no_ngram() {
         assert_eq!((hashes("a b c").len(), hashes("a b c d").len(), hashes("a b c d e f").len()), (0, 1, 1));
+    }
+
+    #[test]
+    fn of_a_giant_the_first_hashes_are_in_order_and_the_others_there_but_once() {
+        let words: Vec<String> =
+            (0..MAX_REPEATED + 9).map(|number| format!("w{}", number % 700 + 7)).collect();
+        let (mut found, mut hashes, text) = (Scan::default(), vec![7], words.join(" "));
+        scan(&text, &mut found);
+        assert!(found.held_words().is_none() && hash_ngrams(&text, &found, 1, &mut hashes));
+        let expected: Vec<u128> = words.iter().map(|word| xxh3_128(word.as_bytes())).collect();
+        assert_eq!((hashes[0], &hashes[1..=PROBES]), (7, &expected[..PROBES]));
+        assert!(hashes.len() < 720, "{}", hashes.len());
+        let sorted = |hashes: &[u128]| std::collections::BTreeSet::from_iter(hashes.to_vec());
+        assert_eq!(sorted(&hashes[1..]), sorted(&expected));
     }
 }
