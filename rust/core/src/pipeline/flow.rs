@@ -34,7 +34,7 @@ const BYTES_IN_FLIGHT: usize = 8 << 20;
 ///
 /// One thread does everything in turn. Of several, the calling one reads and writes, and prepares as the others do
 /// while there is nothing to write. As one thread more it took time from them: `seed` on two processors was 1.4 to 1.5
-/// times as fast as on one, and is 1.8 times.
+/// times as fast as on one, and is 1.7 times.
 pub(super) fn flow(
     source: &mut dyn Units,
     preparer: &Preparer,
@@ -148,28 +148,28 @@ fn flow_across(
 ) -> Result<()> {
     let (jobs, todo) = channel::<Job>();
     let (finished, done) = channel::<Outcome>();
-    let bench = Bench { todo: Mutex::new(todo), turns: Mutex::new(()), preparer };
+    let queue = JobQueue { todo: Mutex::new(todo), turns: Mutex::new(()), preparer };
     std::thread::scope(|scope| {
         for _ in 1..num_threads {
-            let (bench, finished) = (&bench, finished.clone());
-            scope.spawn(move || bench.work(&finished));
+            let (queue, finished) = (&queue, finished.clone());
+            scope.spawn(move || queue.work(&finished));
         }
         // Dropped when this ends, also by an error: the threads end when no job can follow.
         let (in_flight, spare) = (VecDeque::new(), Vec::new());
-        Belt { bench: &bench, jobs, done, num_threads, in_flight, bytes: 0, spare, first: 0 }
+        Belt { queue: &queue, jobs, done, num_threads, in_flight, bytes: 0, spare, first: 0 }
             .run(source, sink)
     })
 }
 
-/// Where jobs lie that are to be prepared.
-struct Bench<'p> {
+/// Jobs that wait to be prepared.
+struct JobQueue<'p> {
     todo: Mutex<Receiver<Job>>,
     /// Held by whoever prepares a large one.
     turns: Mutex<()>,
     preparer: &'p Preparer,
 }
 
-impl Bench<'_> {
+impl JobQueue<'_> {
     /// Prepares jobs until there are no more.
     fn work(&self, finished: &Sender<Outcome>) {
         let mut hand = Hand::default();
@@ -198,7 +198,7 @@ impl Bench<'_> {
 
 /// The jobs between reading and writing, in order of their numbers.
 struct Belt<'b> {
-    bench: &'b Bench<'b>,
+    queue: &'b JobQueue<'b>,
     jobs: Sender<Job>,
     done: Receiver<Outcome>,
     num_threads: usize,
@@ -248,8 +248,8 @@ impl Belt<'_> {
         if let Ok(outcome) = self.done.try_recv() {
             return outcome.unwrap_or_else(|panic| resume(panic));
         }
-        if let Some(mut job) = self.bench.next_job() {
-            self.bench.prepare(&mut job, hand);
+        if let Some(mut job) = self.queue.next_job() {
+            self.queue.prepare(&mut job, hand);
             return job;
         }
         let outcome = self.done.recv().unwrap_or_else(|error| resume(Box::new(error)));
