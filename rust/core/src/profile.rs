@@ -157,6 +157,7 @@ impl Profile {
         ngrams: &mut Vec<u128>,
     ) -> std::result::Result<Cow<'t, str>, Reason<'_>> {
         scratch.work.views.reset();
+        scratch.work.views.hold_within(self.quality.most_words());
         let size = self.size(text, &mut scratch.work.views);
         scratch.work.gauge.begin(size);
         let judged = self.judge(text, scratch, ngrams);

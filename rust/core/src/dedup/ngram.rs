@@ -20,7 +20,7 @@ pub fn hash_ngrams(text: &str, scan: &Scan, n: usize, hashes: &mut Vec<u128>) ->
         return false;
     }
     let windows = (0..num_words - n).step_by(n.max(MIN_NGRAM_WORDS));
-    let mut room = [0; JOIN_BYTES];
+    let mut room = [0; ROOM_BYTES];
     match scan.held_words() {
         Some(words) => {
             hashes.extend(windows.map(|start| hash_window(text, &words[start..start + n], &mut room)));
@@ -33,11 +33,11 @@ pub fn hash_ngrams(text: &str, scan: &Scan, n: usize, hashes: &mut Vec<u128>) ->
 /// The same of the first `num_windows` windows of a giant, whose words are not held: each hash but once behind those
 /// that are looked up, of which alone the order counts. Of single words of a letter each would take eight bytes a byte.
 fn hash_giant(text: &str, scan: &Scan, n: usize, num_windows: usize, hashes: &mut Vec<u128>) {
-    let (mut room, mut window) = ([0; JOIN_BYTES], Vec::with_capacity(n));
+    let (mut room, mut window) = ([0; ROOM_BYTES], Vec::with_capacity(n));
     let mut found = Distinct { first: hashes.len() + PROBES, hashes, most: MAX_REPEATED };
     let mut num_left = num_windows;
-    scan.each_word(text, |word| {
-        window.push(word);
+    scan.each_word(text, |(start, end)| {
+        window.push([start, end]);
         if window.len() == n {
             if num_left > 0 {
                 found.push(hash_window(text, &window, &mut room));
@@ -73,49 +73,45 @@ impl Distinct<'_> {
 }
 
 /// Hash of the words joined by single spaces; where the text has them so, it is hashed in place, else in `room`.
-fn hash_window(text: &str, words: &[(usize, usize)], room: &mut [u8; JOIN_BYTES]) -> u128 {
+fn hash_window(text: &str, words: &[[usize; 2]], room: &mut [u8; ROOM_BYTES]) -> u128 {
     let bytes = text.as_bytes();
-    let range = words[0].0..words[words.len() - 1].1;
-    if words.windows(2).any(|pair| pair[1].0 != pair[0].1 + 1) {
-        return hash_joined(bytes, words, room);
+    let is_joined = |pair: &[[usize; 2]]| pair[1][0] == pair[0][1] + 1 && bytes[pair[0][1]] == b' ';
+    if words.windows(2).all(is_joined) {
+        return xxh3_128(&bytes[words[0][0]..words[words.len() - 1][1]]);
     }
-    match words.windows(2).all(|pair| bytes[pair[0].1] == b' ') {
-        true => xxh3_128(&bytes[range]),
-        false if range.len() > JOIN_BYTES => hash_pieces(bytes, words),
-        false => hash_spaced(&bytes[range], words, room),
-    }
+    hash_joined(bytes, words, room)
 }
 
 /// N-grams longer than this are hashed piece by piece: one in thousands.
 const JOIN_BYTES: usize = 256;
 
-/// Between two words stands one byte, now and then a line feed: a space in its place.
-fn hash_spaced(ngram: &[u8], words: &[(usize, usize)], joined: &mut [u8; JOIN_BYTES]) -> u128 {
-    joined[..ngram.len()].copy_from_slice(ngram);
-    for (_, end) in &words[..words.len() - 1] {
-        joined[end - words[0].0] = b' ';
-    }
-    xxh3_128(&joined[..ngram.len()])
-}
+/// Bytes that a word is copied by if it has no more: of a size that the compiler knows, without a call.
+const WORD_BYTES: usize = 16;
 
-fn hash_joined(bytes: &[u8], words: &[(usize, usize)], joined: &mut [u8; JOIN_BYTES]) -> u128 {
+/// Room for an n-gram, and what is copied behind it in vain.
+const ROOM_BYTES: usize = JOIN_BYTES + 1 + WORD_BYTES;
+
+/// Where other white space stands between two words: a line feed, in most n-grams of lines that are broken.
+fn hash_joined(bytes: &[u8], words: &[[usize; 2]], room: &mut [u8; ROOM_BYTES]) -> u128 {
     let mut length = 0;
-    for (index, (start, end)) in words.iter().enumerate() {
-        let space = usize::from(index > 0);
-        let next = length + space + end - start;
-        if next > JOIN_BYTES {
+    for [start, end] in words {
+        let num_bytes = end - start;
+        if length + num_bytes > JOIN_BYTES {
             return hash_pieces(bytes, words);
         }
-        joined[length..length + space].fill(b' ');
-        joined[length + space..next].copy_from_slice(&bytes[*start..*end]);
-        length = next;
+        match bytes[*start..].first_chunk::<WORD_BYTES>() {
+            Some(word) if num_bytes <= WORD_BYTES => room[length..length + WORD_BYTES].copy_from_slice(word),
+            _ => room[length..length + num_bytes].copy_from_slice(&bytes[*start..*end]),
+        }
+        room[length + num_bytes] = b' ';
+        length += num_bytes + 1;
     }
-    xxh3_128(&joined[..length])
+    xxh3_128(&room[..length - 1])
 }
 
-fn hash_pieces(bytes: &[u8], words: &[(usize, usize)]) -> u128 {
+fn hash_pieces(bytes: &[u8], words: &[[usize; 2]]) -> u128 {
     let mut hasher = Xxh3::new();
-    for (index, (start, end)) in words.iter().enumerate() {
+    for (index, [start, end]) in words.iter().enumerate() {
         hasher.update(&b" "[..usize::from(index > 0)]);
         hasher.update(&bytes[*start..*end]);
     }
@@ -140,6 +136,23 @@ mod tests {
         assert_eq!(hashes("a b c d"), hashes(" a\tb\u{3000}c  d\n"));
         assert_eq!(hashes(&format!("{long} {long} c d")), hashes(&format!("{long}\n{long} c d")));
         assert_eq!(hashes("a b c d"), hashes("a\nb\tc d"));
+    }
+
+    #[test]
+    fn an_ngram_of_any_length_and_white_space_is_hashed_as_its_words_joined_by_spaces() {
+        for length in [1, 15, 16, 17, 84, 85, 86, 253, 254, 255, 300] {
+            let words = [&"a".repeat(length), "é", &"b".repeat(length)];
+            let expected = vec![xxh3_128(words.join(" ").as_bytes())];
+            for space in [" ", "\n", "\r\n", "\u{3000}\t "] {
+                for end in ["", " c", "\n ddddddddddddddddddd"] {
+                    let text = words.join(space) + end;
+                    let (mut room, mut found) = ([0; ROOM_BYTES], Scan::default());
+                    scan(&text, &mut found);
+                    let window = &found.held_words().unwrap()[..3];
+                    assert_eq!(vec![hash_window(&text, window, &mut room)], expected, "{text:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -109,6 +109,14 @@ impl Chain {
         &self.names
     }
 
+    /// Most words of a text that is not rejected by their number alone, where that is asked first.
+    pub(crate) fn most_words(&self) -> Option<usize> {
+        match self.stages.first() {
+            Some(Stage::Seed(rules)) => Some(rules.max_length),
+            _ => None,
+        }
+    }
+
     /// The text as the profiles leave it, or the reason of the first that rejects it.
     pub fn judge<'t>(
         &self,

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::text::{count_distinct, Scan, Span, WordKey};
+use crate::text::{count_distinct, Scan, WordKey};
 
 /// A set of words of one text: open addressing, reused from text to text.
 ///
@@ -34,8 +34,9 @@ impl WordSet {
         self.bits.resize((most / 4).next_power_of_two(), 0); // 16 bits for a word: of 33 distinct words, one is lost
         let (bytes, mask) = (text.as_bytes(), self.bits.len() - 1);
         let mut distinct = 0;
-        let mut is_the_last = |span: Span| {
-            let hash = WordKey::of(bytes, span).hash(bytes, span);
+        let mut is_the_last = |[start, end]: [usize; 2]| {
+            let place = (start, end);
+            let hash = WordKey::of(bytes, place).hash(bytes, place);
             let (word, bit) = (&mut self.bits[(hash >> 32) as usize & mask], 1 << (hash >> 58));
             distinct += usize::from(*word & bit == 0);
             *word |= bit;
@@ -55,8 +56,8 @@ impl WordSet {
     }
 
     /// Adds a word; true if it is new.
-    fn insert(&mut self, text: &str, words: &[Span], index: usize) -> bool {
-        let word_at = |index: usize| &text[words[index].0..words[index].1];
+    fn insert(&mut self, text: &str, words: &[[usize; 2]], index: usize) -> bool {
+        let word_at = |index: usize| &text[words[index][0]..words[index][1]];
         let word = word_at(index);
         let hash = xxh3_64(word.as_bytes());
         let (mask, tag) = (self.slots.len() - 1, (hash >> 32) as u32);

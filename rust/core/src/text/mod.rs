@@ -20,7 +20,7 @@ mod views;
 mod vocabulary;
 mod word_key;
 
-pub(crate) use block::{ones, Block, BLOCK_BYTES};
+pub(crate) use block::{ones, with_vectors, Block, BLOCK_BYTES};
 pub use count::count_words;
 pub(crate) use count::floor;
 pub(crate) use giant::count_distinct;

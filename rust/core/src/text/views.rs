@@ -9,16 +9,19 @@ use super::english::Splitter;
 use super::giant;
 use super::lines::{self, count_copies, count_repeats, Copies, Repeats, Span, Split};
 use super::ngrams::{Ceilings, Letters, Numbered, Recurring, Spelled, Top};
+use super::scan::scan_within;
 use super::slots::Slots;
 use super::unicode_words::unicode_words;
 use super::vocabulary::{Found, Vocabulary};
-use super::{scan, Scan};
+use super::Scan;
 
 /// The views of one text.
 #[derive(Debug, Default)]
 pub struct Views {
     has: Has,
     scan: Scan,
+    /// Most words that the scan holds, if few are enough.
+    most_words: Option<usize>,
     lines: Parts,
     filled: Parts,
     parts: Parts,
@@ -75,6 +78,11 @@ impl Views {
         self.unicode_numbered.reset();
     }
 
+    /// From now on the scan holds the words of a text that has no more than this; of others they are counted.
+    pub(crate) fn hold_within(&mut self, most_words: Option<usize>) {
+        self.most_words = most_words;
+    }
+
     /// True the first time that a view is asked for.
     fn needs(&mut self, view: View) -> bool {
         !std::mem::replace(&mut self.has.views[view as usize], true)
@@ -83,7 +91,7 @@ impl Views {
     /// Words of `str.split()` and counts of character classes.
     pub fn scan(&mut self, text: &str) -> &Scan {
         if self.needs(View::Scan) {
-            scan(text, &mut self.scan);
+            scan_within(text, self.most_words.unwrap_or(usize::MAX), &mut self.scan);
         }
         &self.scan
     }
@@ -206,7 +214,9 @@ impl Views {
         if self.needs(View::Split) {
             let Self { split, scan, slots, .. } = self;
             split.fill(text, |mut words| match (&mut words, scan.held_words()) {
-                (Found::Held(words), Some(held)) => words.extend_from_slice(held),
+                (Found::Held(words), Some(held)) => {
+                    words.extend(held.iter().map(|[start, end]| (*start, *end)));
+                }
                 _ => scan.each_word(text, |word| words.push(word)),
             });
             split.number(text, slots);

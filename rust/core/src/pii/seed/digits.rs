@@ -1,7 +1,7 @@
 //! Where a pattern that begins with `\b\d` can begin: digits that no word character
 //! precedes. They are found once and serve all three patterns of digits.
 
-use crate::text::{char_before, is_decimal, is_word, ones, Block, BLOCK_BYTES};
+use crate::text::{char_before, is_decimal, is_word, ones, with_vectors, Block, BLOCK_BYTES};
 
 /// A pattern of digits: the end of its match at this start, if it matches.
 pub(super) type Pattern = fn(text: &str, start: usize) -> Option<usize>;
@@ -15,20 +15,31 @@ impl Starts {
     pub(super) fn of(text: &str) -> Self {
         let (blocks, rest) = text.as_bytes().as_chunks();
         let mut starts = Self(Vec::new());
-        for (index, bytes) in blocks.iter().enumerate() {
-            let (block, at) = (Block::of(bytes), index * BLOCK_BYTES);
-            if block.others() == 0 {
-                starts.push(at, ascii_starts(text, at, &block));
-            } else {
-                starts.push(at, mixed_starts(text, at, &block));
-            }
-        }
+        with_vectors(
+            #[inline(always)]
+            || {
+                for (index, bytes) in blocks.iter().enumerate() {
+                    starts.take(text, index * BLOCK_BYTES, &Block::of(bytes));
+                }
+            },
+        );
         let at = text.len() - rest.len();
         starts.push(at, gathered((0..rest.len()).filter(|bit| is_start(text, at + bit))));
         starts
     }
 
-    /// Takes those of the block at `at`.
+    /// Takes those of a block at `at`.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // or it is not compiled for AVX2
+    fn take(&mut self, text: &str, at: usize, block: &Block) {
+        if block.others() == 0 {
+            self.push(at, ascii_starts(text, at, block));
+        } else {
+            self.push(at, mixed_starts(text, at, block));
+        }
+    }
+
+    /// Adds those of the block at `at`.
     fn push(&mut self, at: usize, bits: u64) {
         if bits != 0 {
             self.0.push((at, bits));
@@ -52,7 +63,8 @@ fn gathered(bits: impl Iterator<Item = usize>) -> u64 {
 }
 
 /// Those of a block at `at` that is ASCII.
-#[inline]
+#[inline(always)]
+#[allow(clippy::inline_always)] // as above
 fn ascii_starts(text: &str, at: usize, block: &Block) -> u64 {
     let digits = block.digits();
     if digits == 0 {
