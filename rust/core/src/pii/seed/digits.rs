@@ -6,8 +6,9 @@ use crate::text::{char_before, is_decimal, is_word, ones, with_vectors, Block, B
 /// A pattern of digits: the end of its match at this start, if it matches.
 pub(super) type Pattern = fn(text: &str, start: usize) -> Option<usize>;
 
-/// Digits (category Nd) after a non-word character or the start: the blocks of the text that have some, each with a
-/// bit for each of its bytes, so that a text of nothing but numbers takes little more memory than it has.
+/// Digits (category Nd) after a non-word character or the start, unless what follows is too short for a match: the blocks
+/// of the text that have some, each with a bit for each of its bytes, so that a text of nothing but numbers takes little
+/// more memory than it has.
 pub(super) struct Starts(Vec<(usize, u64)>);
 
 impl Starts {
@@ -32,10 +33,12 @@ impl Starts {
     #[inline(always)]
     #[allow(clippy::inline_always)] // or it is not compiled for AVX2
     fn take(&mut self, text: &str, at: usize, block: &Block) {
-        if block.others() == 0 {
-            self.push(at, ascii_starts(text, at, block));
-        } else {
-            self.push(at, mixed_starts(text, at, block));
+        let others = block.others();
+        let long = longest(block.digits() | block.any_of([b'-', b'.']) | others);
+        match (long, others) {
+            (0, _) => (),
+            (_, 0) => self.push(at, long & ascii_starts(text, at, block)),
+            _ => self.push(at, mixed_starts(text, at, block, long)),
         }
     }
 
@@ -55,6 +58,19 @@ impl Starts {
     fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().flat_map(|(at, bits)| ones(*bits).map(move |bit| at + bit))
     }
+}
+
+/// Fewest bytes of a match, as of `1.2.3.4`: digits, full stops and hyphens.
+const MIN_BYTES: u32 = 7;
+
+/// Bits that have as many ones from them on, behind the block too, where nothing is known.
+#[inline(always)]
+#[allow(clippy::inline_always)] // as above
+fn longest(bits: u64) -> u64 {
+    let shifted = |bits: u64, count: u32| bits >> count | u64::MAX << (u64::BITS - count);
+    let two = bits & shifted(bits, 1);
+    let four = two & shifted(two, 2);
+    four & shifted(four, MIN_BYTES - 4)
 }
 
 /// The bits of these numbers.
@@ -78,9 +94,9 @@ fn ascii_starts(text: &str, at: usize, block: &Block) -> u64 {
     starts
 }
 
-/// Those of a block at `at` that has other characters too, and may begin and end inside one.
-fn mixed_starts(text: &str, at: usize, block: &Block) -> u64 {
-    let starts = ones(block.digits() | block.any_of(DECIMAL_LEADS));
+/// Those of `long` of a block at `at` that has other characters too, and may begin and end inside one.
+fn mixed_starts(text: &str, at: usize, block: &Block, long: u64) -> u64 {
+    let starts = ones(long & (block.digits() | block.any_of(DECIMAL_LEADS)));
     gathered(starts.filter(|bit| is_start(text, at + bit)))
 }
 
@@ -156,16 +172,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn blocks_have_the_starts_that_their_characters_have(
-            text in r"([a-z_ 0-9.]{40,80}|[ -~]{60,70}|[٣é 7_]{1,9}|[0-9]{60}){1,5}"
+        fn blocks_have_the_starts_that_their_characters_have_and_no_match_could_be_too_long_for(
+            text in r"([a-z_ 0-9.]{40,80}|[ -~]{60,70}|[٣é 7_]{1,9}|[0-9]{60}|[0-9.-]{1,8}|[1x-]{64}){1,5}"
         ) {
             let begins = |(at, char): (usize, char)| {
                 (is_decimal(char) && !char_before(&text, at).is_some_and(is_word)).then_some(at)
             };
-            let expected: Vec<usize> = text.char_indices().filter_map(begins).collect();
-            let starts = Starts::of(&text);
-            prop_assert_eq!(starts.is_empty(), expected.is_empty());
-            prop_assert_eq!(starts.iter().collect::<Vec<_>>(), expected);
+            let all: Vec<usize> = text.char_indices().filter_map(begins).collect();
+            let found: Vec<usize> = Starts::of(&text).iter().collect();
+            prop_assert!(found.iter().all(|at| all.contains(at)));
+            let is_in_match = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | 0x80..);
+            let bytes = |at: usize| text.as_bytes()[at..].iter().take_while(|byte| is_in_match(byte)).count();
+            let long = all.iter().filter(|at| bytes(**at) >= MIN_BYTES as usize);
+            prop_assert!(long.clone().all(|at| found.contains(at)));
+            prop_assert_eq!(Starts::of(&text).is_empty(), found.is_empty());
         }
     }
 }
