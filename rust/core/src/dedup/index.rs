@@ -100,9 +100,8 @@ impl NgramIndex {
 }
 
 impl Spilled {
-    /// Writes n-grams as a run, and merges runs where there are enough.
-    fn take(&mut self, mut ngrams: Vec<u128>) -> Result<()> {
-        ngrams.sort_unstable();
+    /// Writes n-grams, which are in order, as a run, and merges runs where there are enough.
+    fn take(&mut self, ngrams: Vec<u128>) -> Result<()> {
         let filter = self.filter.get_or_insert_with(Filter::default);
         for ngram in &ngrams {
             filter.insert(*ngram);
