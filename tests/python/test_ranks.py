@@ -150,6 +150,18 @@ def test_rows_of_a_later_step_that_cannot_be_shared_are_refused_at_the_start(tmp
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_a_process_with_another_configuration_or_data_is_refused_by_all(tmp_path):
+    cases = {
+        "rate": r"optimizer.weight_decay: .* found 0.1 in process 0 and 0.3 in process 1",
+        "saving": r"checkpoint_every_steps: .* 2 processes, found 3 .* and 4",
+        "type": r'precision: .* found "fp32" in process 0 and "auto" in process 1',
+        "width": r"model.hidden_size: .* found 32 in process 0 and 64 in process 1",
+        "loss": r"objective.z_loss: .* found 0.0 in process 0 and 0.0001 in process 1",
+        "rows": r"data \(of the rows: .* in process 1; start all with the same",
+    }
+    start(rank_worker.refuse_others, 2, tmp_path / "run", cases)
+
+
 def test_gradients_of_many_small_parameters_are_each_counted_once(monkeypatch):
     """They were as often as there were others in the bucket: 8,000 took 1.7 s a step."""
 

@@ -24,7 +24,7 @@ from triptych.train.compiling import Compiling, Trial
 from triptych.train.early_exit import ExitWatch
 from triptych.train.gradient import Launched, Launcher
 from triptych.train.health import Reading, SpikeWatch
-from triptych.train.identity import require_same_run, run_identity
+from triptych.train.identity import require_alike, require_same_run, run_identity
 from triptych.train.incidents import REWOUND, IncidentLog, documents_of
 from triptych.train.measures import peak_flops
 from triptych.train.objective import Objective
@@ -101,6 +101,7 @@ class Trainer(Stepping):
         self.model, self.objective = model, objective
         self.config = config
         self.ranks = self._join()
+        require_alike(self.ranks, config, objective, data, model.config)
         model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
         self.tokenizer_path = None if tokenizer_path is None else Path(tokenizer_path)
