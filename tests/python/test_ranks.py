@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from unittest import mock
@@ -242,6 +243,29 @@ def test_what_torchrun_would_not_say_is_refused_by_name(monkeypatch, told):
     name, value = list(told.items())[-1]
     with pytest.raises(ConfigError, match=f"{name}: expected .*{value}"), joined():
         pass
+
+
+def test_a_first_machine_that_nobody_knows_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setattr(ranks, "NAME_SECONDS", 0.0)
+    told = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "none.invalid"}
+    for name, value in {**told, "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"MASTER_ADDR: .*found `none\.invalid`"):
+        with joined():
+            pass
+
+
+def test_who_waits_long_for_the_others_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(ranks, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(ranks, "TIMEOUT", timedelta(seconds=1))
+    told = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    port = str(free_port())
+    for name, value in {**told, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="expected those that `torchrun` sets"):
+        with joined():
+            pass
+    assert f"process 0 waits for the others of 2, at 127.0.0.1:{port}" in caplog.text
 
 
 def test_threads_of_a_machine_without_processes_are_refused_by_name(monkeypatch):
