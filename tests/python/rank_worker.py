@@ -87,7 +87,7 @@ def train_and_go(goes, folder):
         trainer.run()
 
 
-def train_spoilt(rank, size, port, folder, parallel):
+def train_spoilt(rank, size, port, folder, parallel, **settings):
     """Trains to the end; once the last process has a weight that is not a number."""
     meet(rank, size, port)
     with joined():
@@ -105,9 +105,14 @@ def train_spoilt(rank, size, port, folder, parallel):
             PretrainObjective(),
             TinyData(rows=ROWS),
             tiny_train_config(
-                folder, micro_batch_rows=1, parallel=ParallelConfig(**parallel)
+                folder,
+                micro_batch_rows=1,
+                parallel=ParallelConfig(**parallel),
+                **settings,
             ),
             should_stop=spoil,
+            # The first one's is what all get.
+            begin_again=lambda: tiny_model(seed=rank),
         )
         assert trainer.run().skipped_steps == 0
 

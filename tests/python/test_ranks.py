@@ -118,6 +118,18 @@ def test_a_fault_in_the_memory_of_one_sends_all_back(tmp_path, alone, parallel):
     assert (incident["step"], incident["action"]) == (6, "rewound")
 
 
+@pytest.mark.parametrize(
+    "parallel", [{}, {"shard": 2}, {"tensor": 2}], ids=["copies", "shards", "products"]
+)
+def test_before_the_first_checkpoint_all_go_back_to_one_beginning(
+    tmp_path, alone, parallel
+):
+    start(rank_worker.train_spoilt, 2, tmp_path, parallel, checkpoint_every_steps=99)
+    assert_like_alone(tmp_path, alone)
+    (incident,) = IncidentLog(tmp_path).read()
+    assert (incident["step"], incident["action"]) == (6, "rewound")
+
+
 @pytest.mark.parametrize("parallel", [{}, {"context": 2}, {"tensor": 2}])
 def test_a_sum_that_one_process_alone_has_wrong_is_computed_again_by_all(
     tmp_path, alone, parallel
