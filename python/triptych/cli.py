@@ -59,10 +59,18 @@ def _prep(arguments: list[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     verb = VERBS[options.verb]
+    if verb.by_one and _is_a_later_process():
+        return 0
     with _heeding_sigterm() if verb.goes_on else nullcontext():
         module, function = verb.run.split(":")
         run: Callable[[argparse.Namespace], int] = getattr(_import(module), function)
         return run(options)
+
+
+def _is_a_later_process() -> bool:
+    """Whether `torchrun` started this one beside a first; asked without importing torch."""
+    several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+    return several and os.environ.get("RANK", "0") not in ("", "0")
 
 
 @contextmanager

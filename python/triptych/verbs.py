@@ -19,6 +19,7 @@ class Verb(NamedTuple):
         add_arguments: gives a parser its arguments.
         settings: `module:class` of what its file holds, which `--help` lists.
         goes_on: stopped, it goes on when it is run again.
+        by_one: it writes something once; of the processes of `torchrun` the first does.
     """
 
     run: str
@@ -26,6 +27,7 @@ class Verb(NamedTuple):
     add_arguments: Callable[[argparse.ArgumentParser], None]
     settings: str | None = None
     goes_on: bool = False
+    by_one: bool = False
 
 
 def _configured(command: argparse.ArgumentParser) -> None:
@@ -286,7 +288,10 @@ VERBS = {
         goes_on=True,
     ),
     "average": Verb(
-        "triptych.commands.average:run", "merge the last checkpoints of a run", _average
+        "triptych.commands.average:run",
+        "merge the last checkpoints of a run",
+        _average,
+        by_one=True,
     ),
     "eval": Verb(
         "triptych.commands.eval:run", "measure a model on held-out data", _eval
@@ -298,12 +303,16 @@ VERBS = {
         "triptych.commands.chat:run", "talk with a model in the terminal", _chat
     ),
     "export": Verb(
-        "triptych.commands.export:run", "write a Hugging Face model folder", _export
+        "triptych.commands.export:run",
+        "write a Hugging Face model folder",
+        _export,
+        by_one=True,
     ),
     "import": Verb(
         "triptych.commands.import_model:run",
         "read a Hugging Face folder",
         _import_model,
+        by_one=True,
     ),
     "inspect": Verb(
         "triptych.commands.inspect:run", "show the rows of a training step", _inspect
@@ -314,7 +323,10 @@ VERBS = {
         _verify,
     ),
     "report": Verb(
-        "triptych.commands.report:run", "write a run's report.html", _folder
+        "triptych.commands.report:run",
+        "write a run's report.html",
+        _folder,
+        by_one=True,
     ),
     "doctor": Verb(
         "triptych.commands.doctor:run", "say what this machine can do", _doctor

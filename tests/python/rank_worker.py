@@ -11,7 +11,13 @@ import torch._dynamo
 
 from tiny import TinyData, tiny_model, tiny_train_config
 from triptych.errors import ConfigError, IntegrityError, Interrupted
-from triptych.train import LossSum, PretrainObjective, RouterBalance, Trainer
+from triptych.train import (
+    LossSum,
+    OptimizerConfig,
+    PretrainObjective,
+    RouterBalance,
+    Trainer,
+)
 from triptych.train.parallel import ParallelConfig
 from triptych.train.precision import Precision
 from triptych.train.ranks import Ranks, joined
@@ -81,7 +87,7 @@ def train_and_go(goes, folder):
         trainer.run()
 
 
-def train_spoilt(rank, size, port, folder, parallel):
+def train_spoilt(rank, size, port, folder, parallel, **settings):
     """Trains to the end; once the last process has a weight that is not a number."""
     meet(rank, size, port)
     with joined():
@@ -99,9 +105,14 @@ def train_spoilt(rank, size, port, folder, parallel):
             PretrainObjective(),
             TinyData(rows=ROWS),
             tiny_train_config(
-                folder, micro_batch_rows=1, parallel=ParallelConfig(**parallel)
+                folder,
+                micro_batch_rows=1,
+                parallel=ParallelConfig(**parallel),
+                **settings,
             ),
             should_stop=spoil,
+            # The first one's is what all get.
+            begin_again=lambda: tiny_model(seed=rank),
         )
         assert trainer.run().skipped_steps == 0
 
@@ -131,6 +142,41 @@ def train_with_a_gradient_spoilt(rank, size, port, folder, parallel):
 
         trainer.placement.sum_gradients = spoil
         assert trainer.run().skipped_steps == 0
+
+
+def refuse_others(rank, size, port, folder, cases):
+    """Asks for trainings that the last process has another configuration or data for."""
+    meet(rank, size, port)
+    with joined():
+        for what, message in cases.items():
+            changes = what_differs(what) if rank == size - 1 else {}
+            with pytest.raises(ConfigError, match=message):
+                Trainer(
+                    tiny_model(**changes.get("model", {})),
+                    changes.get("objective", PretrainObjective()),
+                    changes.get("data", TinyData(rows=ROWS)),
+                    tiny_train_config(folder, **changes.get("config", {})),
+                )
+    assert not folder.exists()
+
+
+def what_differs(what):
+    """What a process has otherwise than the others, by a word for it."""
+    return {
+        "rate": {"config": {"optimizer": OptimizerConfig(weight_decay=0.3)}},
+        "saving": {"config": {"checkpoint_every_steps": 4}},
+        "type": {"config": {"precision": "auto"}},
+        "width": {"model": {"hidden_size": 64}},
+        "loss": {"objective": PretrainObjective(z_loss=1e-4)},
+        "rows": {"data": Reversed(rows=ROWS)},
+    }[what]
+
+
+class Reversed(TinyData):
+    """Other rows in as many steps."""
+
+    def step_hash(self, step):
+        return super().step_hash(step)[::-1]
 
 
 class FewerLater(TinyData):

@@ -27,6 +27,27 @@ def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize(("rank", "status"), [("0", 2), ("1", 0)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["export", "nowhere", "--output", "here"],
+        ["average", "nowhere", "--output", "here"],
+        ["import", "nowhere", "--output", "here"],
+        ["report", "nowhere"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_of_the_processes_of_torchrun_the_first_writes_what_is_written_once(
+    monkeypatch, tmp_path, arguments, rank, status
+):
+    """Two would write one folder: the later one found the draft of the first."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    assert cli.main(arguments) == status
+
+
 # (arguments, exit status, what standard error must say)
 BAD_CALLS = [
     (["generate", "nowhere", "--prompt", "x"], 2, "no model at `nowhere`: expected"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, plan, pretrain
 from triptych.commands.training import Watch
 from triptych.curriculum import ExitCondition, StageConfig
-from triptych.errors import ConfigError, IntegrityError
+from triptych.errors import ConfigError, IntegrityError, Interrupted
 from triptych.model.families import family_named
 from triptych.model.shape import ModelShape
+from triptych.train import PretrainObjective
 from triptych.train.early_exit import ExitWatch
 from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import EvaluationLog, read_metrics
@@ -163,11 +165,39 @@ def test_verify_reads_every_step_again_and_tells_a_changed_one(settings, tmp_pat
 
 
 def test_the_rows_of_a_run_that_went_back_are_without_what_it_left_out(settings):
+    with pytest.raises(Interrupted):
+        pretrain(settings, Watch(stop_at_step=2))
     went_back = {"step": 4, "action": "rewound", "data_steps": [3, 5]}
     IncidentLog(Path(settings.output)).write(went_back)
     pretrain(settings)
     found = inspect(InspectConfig(run=settings.output, step=11, verify=True))
     assert (found["data_step"], found["verified_steps"]) == (13, 12)
+
+
+def test_faults_before_the_first_checkpoint_send_the_command_back_to_its_beginning(
+    settings, tmp_path, monkeypatch
+):
+    """Steps 2 and 3 are bad, also computed again; then nothing is."""
+    loss, calls = PretrainObjective.loss, []
+
+    def spoilt(self, model, batch):
+        found = loss(self, model, batch)
+        calls.append(batch)
+        factor = math.nan if len(calls) in range(2, 6) else 1.0
+        return dataclasses.replace(found, loss_sum=found.loss_sum * factor)
+
+    never = dataclasses.replace(
+        settings, skip=((1, 3),), output=str(tmp_path / "never")
+    )
+    expected = pretrain(never)
+    monkeypatch.setattr(PretrainObjective, "loss", spoilt)
+    result = pretrain(dataclasses.replace(settings, max_bad_steps=2))
+    assert (result.step, result.skipped_steps) == (14, 0)
+    weights = [
+        (x.checkpoint_folder / "model.safetensors").read_bytes()
+        for x in (result, expected)
+    ]
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.parametrize("step", [-1, 14])

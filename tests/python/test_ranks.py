@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from unittest import mock
@@ -117,6 +118,18 @@ def test_a_fault_in_the_memory_of_one_sends_all_back(tmp_path, alone, parallel):
     assert (incident["step"], incident["action"]) == (6, "rewound")
 
 
+@pytest.mark.parametrize(
+    "parallel", [{}, {"shard": 2}, {"tensor": 2}], ids=["copies", "shards", "products"]
+)
+def test_before_the_first_checkpoint_all_go_back_to_one_beginning(
+    tmp_path, alone, parallel
+):
+    start(rank_worker.train_spoilt, 2, tmp_path, parallel, checkpoint_every_steps=99)
+    assert_like_alone(tmp_path, alone)
+    (incident,) = IncidentLog(tmp_path).read()
+    assert (incident["step"], incident["action"]) == (6, "rewound")
+
+
 @pytest.mark.parametrize("parallel", [{}, {"context": 2}, {"tensor": 2}])
 def test_a_sum_that_one_process_alone_has_wrong_is_computed_again_by_all(
     tmp_path, alone, parallel
@@ -148,6 +161,18 @@ def test_a_number_that_does_not_divide_the_rows_names_its_neighbours():
 def test_rows_of_a_later_step_that_cannot_be_shared_are_refused_at_the_start(tmp_path):
     start(rank_worker.refuse_rows, 2, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_process_with_another_configuration_or_data_is_refused_by_all(tmp_path):
+    cases = {
+        "rate": r"optimizer.weight_decay: .* found 0.1 in process 0 and 0.3 in process 1",
+        "saving": r"checkpoint_every_steps: .* 2 processes, found 3 .* and 4",
+        "type": r'precision: .* found "fp32" in process 0 and "auto" in process 1',
+        "width": r"model.hidden_size: .* found 32 in process 0 and 64 in process 1",
+        "loss": r"objective.z_loss: .* found 0.0 in process 0 and 0.0001 in process 1",
+        "rows": r"data \(of the rows: .* in process 1; start all with the same",
+    }
+    start(rank_worker.refuse_others, 2, tmp_path / "run", cases)
 
 
 def test_gradients_of_many_small_parameters_are_each_counted_once(monkeypatch):
@@ -230,6 +255,29 @@ def test_what_torchrun_would_not_say_is_refused_by_name(monkeypatch, told):
     name, value = list(told.items())[-1]
     with pytest.raises(ConfigError, match=f"{name}: expected .*{value}"), joined():
         pass
+
+
+def test_a_first_machine_that_nobody_knows_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setattr(ranks, "NAME_SECONDS", 0.0)
+    told = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "none.invalid"}
+    for name, value in {**told, "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"MASTER_ADDR: .*found `none\.invalid`"):
+        with joined():
+            pass
+
+
+def test_who_waits_long_for_the_others_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(ranks, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(ranks, "TIMEOUT", timedelta(seconds=1))
+    told = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    port = str(free_port())
+    for name, value in {**told, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="expected those that `torchrun` sets"):
+        with joined():
+            pass
+    assert f"process 0 waits for the others of 2, at 127.0.0.1:{port}" in caplog.text
 
 
 def test_threads_of_a_machine_without_processes_are_refused_by_name(monkeypatch):

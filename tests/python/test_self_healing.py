@@ -14,6 +14,7 @@ from triptych.data import OrderedRows
 from triptych.errors import ConfigError
 from triptych.train import (
     LossSum,
+    OptimizerConfig,
     PretrainObjective,
     StageSchedule,
     Trainer,
@@ -328,6 +329,70 @@ def test_spoilt_weights_that_cannot_go_back_end_the_run_and_accuse_no_later_step
         run.run()
     (incident,) = incidents(tmp_path)
     assert incident["step"] - step in (1, 2)  # the next one may be launched already
+
+
+@pytest.mark.parametrize(
+    ("window", "changes"),
+    [
+        ((0, 3), {}),
+        ((1, 4), {"average": AverageConfig(half_life_steps=3)}),
+        ((2, 5), {"precision": "fp16", "async_checkpoints": True}),
+        ((1, 4), {"optimizer": OptimizerConfig(name="muon")}),
+    ],
+)
+def test_a_run_without_a_checkpoint_yet_goes_back_to_its_beginning(
+    tmp_path, data, window, changes
+):
+    changes = {"checkpoint_every_steps": 6, **changes}
+    run = trainer(tmp_path / "healed", data, bad_window(data, *window), **changes)
+    run.begin_again = tiny_model
+    assert run.run().skipped_steps == 0
+    rewound = incidents(tmp_path / "healed")[-1]
+    assert (rewound["action"], tuple(rewound["data_steps"])) == ("rewound", window)
+    never, _ = trained(tmp_path / "never", data.skipping([window]), **changes)
+    assert same_weights(run.model, never)
+    ends = [
+        tmp_path / name / "checkpoints" / f"step-{STEPS:08d}"
+        for name in ("healed", "never")
+    ]
+    files = [sorted(x for x in e.iterdir() if x.suffix == ".safetensors") for e in ends]
+    for healed, other in zip(*files, strict=True):
+        assert healed.read_bytes() == other.read_bytes()
+    losses = [
+        [(x["step"], x["ids_hash"], x["loss"]) for x in read_metrics(tmp_path / name)]
+        for name in ("healed", "never")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_weights_spoilt_before_the_first_checkpoint_are_begun_with_again(
+    tmp_path, data
+):
+    run = trainer(tmp_path, data, average=AverageConfig(half_life_steps=3))
+    run.begin_again = tiny_model
+
+    def spoil_once(metrics):
+        if metrics["step"] == 2 and not incidents(tmp_path):
+            with torch.no_grad():
+                spoil_weight(run)
+                spoil_average(run)
+
+    run.on_step = spoil_once
+    assert run.run().skipped_steps == 0
+    (rewound,) = incidents(tmp_path)
+    assert rewound["documents"] == []
+
+
+def test_what_a_run_left_out_before_its_first_checkpoint_is_no_matter_of_another(
+    tmp_path, data
+):
+    """One that is stopped, and started again with other settings, reads all."""
+    IncidentLog(tmp_path / "run").write(
+        {"step": 2, "action": "rewound", "data_steps": [1, 4], "documents": []}
+    )
+    model, _ = trained(tmp_path / "run", data)
+    assert incidents(tmp_path / "run") == []
+    assert same_weights(model, trained(tmp_path / "never", data)[0])
 
 
 def test_without_a_checkpoint_to_go_back_to_the_run_ends(tmp_path, data):

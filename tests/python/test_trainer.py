@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,21 @@ def test_a_process_killed_at_any_point_goes_on_to_the_same_weights(
     assert same_weights(straight, resumed)
     left = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert left == ["step-00000009", "step-00000010"]
+
+
+def test_no_thread_is_left_behind_by_a_run_that_its_caller_still_holds(tmp_path):
+    before = set(threading.enumerate())
+    held = Trainer(
+        tiny_model(),
+        PretrainObjective(),
+        TinyData(),
+        tiny_train_config(tmp_path, async_checkpoints=True),
+    )
+    held.run()
+    left = set(threading.enumerate()) - before
+    for thread in left:
+        thread.join(timeout=60)
+    assert not [thread.name for thread in left if thread.is_alive()]
 
 
 def test_checkpoints_written_beside_the_training_have_the_same_bytes(tmp_path):

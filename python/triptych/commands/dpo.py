@@ -127,6 +127,7 @@ def _align(
         tokenizer_path=tokenizer_path,
         resolved=settings,
         watch=watch,
+        begin_again=lambda: load_model(opened.folder, settings.device).model,
     )
 
 

@@ -258,9 +258,13 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
     _check_split(settings, tokenizer)
     watch = with_evaluation(settings, tokenizer, watch or Watch())
     data = order(settings)
-    model = settings.model.build(tokenizer, seed=settings.seed)
-    begin(settings, data, model)
-    model.to(local_device(settings.device))
+
+    def first_model() -> Transformer:
+        model = settings.model.build(tokenizer, seed=settings.seed)
+        begin(settings, data, model)
+        return model.to(local_device(settings.device))
+
+    model = first_model()
     evaluate_start(settings, tokenizer, model)
     return train(
         model,
@@ -270,6 +274,7 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
         tokenizer_path=settings.tokenizer,
         resolved=settings,
         watch=watch,
+        begin_again=first_model,
     )
 
 

@@ -88,6 +88,7 @@ def sft(settings: SftConfig, watch: Watch | None = None) -> TrainResult:
             tokenizer_path=opened.folder / "tokenizer.json",
             resolved=settings,
             watch=watch or Watch(),
+            begin_again=lambda: load_model(opened.folder, settings.device).model,
         )
 
 

@@ -56,8 +56,11 @@ def train(
     tokenizer_path: str | Path,
     resolved: TrainingSettings,
     watch: Watch,
+    begin_again: Callable[[], Transformer],
 ) -> TrainResult:
     """Writes the resolved settings into the run, then trains or goes on training.
+
+    `begin_again` gives the model as it is before the first step.
 
     Raises:
         Interrupted: SIGTERM came; a checkpoint is saved, the same call goes on.
@@ -77,6 +80,7 @@ def train(
             on_step=watch.on_step,
             on_stage_end=watch.on_stage_end,
             should_stop=lambda: notice.received() or watch.stops_at(trainer.state.step),
+            begin_again=begin_again,
         )
         result = trainer.run()
     skip = [(first, end) for first, end in trainer.state.skip]

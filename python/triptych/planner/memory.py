@@ -53,6 +53,7 @@ class Memory:
         activations: what the backward pass of one micro-batch needs.
         workspace: of the loss, and of a layer's backward pass.
         libraries: interpreter, torch and the rest; 0 on a GPU, whose memory has none.
+        allocators: what they keep of what was freed, as far as it was measured.
     """
 
     weights: float
@@ -64,6 +65,7 @@ class Memory:
     activations: float
     workspace: float
     libraries: float
+    allocators: float = 0.0
 
     @property
     def total(self) -> float:

@@ -84,6 +84,9 @@ class ElasticTrainer(Trainer):
     def _only_run(self) -> AbstractContextManager[None]:
         return nullcontext()  # copies share the folder, and agree on who writes
 
+    def _forget(self) -> None:
+        """Nothing: others may have begun long ago, and none goes back."""
+
     def _join(self) -> Ranks:
         _require_elastic()
         # Its engine tells every quorum on standard error, unless told not to.

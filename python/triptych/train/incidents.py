@@ -43,6 +43,11 @@ class IncidentLog:
         if self.path.exists():
             write_text(self.path, "".join(json.dumps(x) + "\n" for x in kept))
 
+    def clear(self) -> None:
+        """Drops all, rewinds too."""
+        if self.path.exists():
+            write_text(self.path, "")
+
     def windows(self) -> list[Window]:
         """Windows of data steps that rewinds left out."""
         windows = [x["data_steps"] for x in self.rewinds()]

@@ -58,6 +58,20 @@ class Whole:
         """Gives all processes the same weights, before the first step."""
         self.ranks.same_start(self.model.parameters())
 
+    @torch.no_grad()
+    def begin_again(self, model: Transformer) -> None:
+        """Gives what this process holds the numbers of the first one's `model`."""
+        self.ranks.same_start(model.parameters())
+        weights = dict(model.named_parameters())
+        for name, parameter in self.held().items():
+            parameter.copy_(self.own(name, weights[name]))
+        if self.average is not None:
+            self.average.restore(self.held())
+
+    def own(self, name: str, whole: Tensor) -> Tensor:
+        """This process's part of a whole parameter: all of it."""
+        return whole
+
     def zero_grad(self) -> None:
         """No parameter has a gradient afterwards."""
         self.model.zero_grad(set_to_none=True)

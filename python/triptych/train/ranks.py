@@ -9,8 +9,12 @@ checkpoint does not know how many there were.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +33,14 @@ from triptych.train.parallel import nearest_divisors
 # A process that waits this long for another one gives up. Evaluation and saving are done
 # by one while the others wait.
 TIMEOUT = timedelta(minutes=30)
+# The name of a container may be known a little later than another one asks for it.
+NAME_SECONDS = 60.0
+SILENT_SECONDS = 15.0  # how long others are waited for at the start without a word
 BUCKET_NUMBERS = (
     8 << 20
 )  # 32 MiB of float32: few calls, little memory beside the gradients
+
+logger = logging.getLogger("triptych.train")
 
 
 class CopyLost(Exception):
@@ -315,9 +324,11 @@ def joined() -> Iterator[None]:
         yield
         return
     _require_number()
+    _require_address()
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        with _said_if_waiting():
+            dist.init_process_group(backend, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             "WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: expected those that `torchrun` "
@@ -346,6 +357,44 @@ def _require_number() -> None:
             f"RANK: expected 0 to {count - 1}, of {count} processes (WORLD_SIZE), found "
             f"{number}"
         )
+
+
+def _require_address() -> None:
+    """Refuses a name that no machine has: torch would ask for it as long as for others."""
+    host, end = os.environ.get("MASTER_ADDR"), time.monotonic() + NAME_SECONDS
+    while host is not None:  # torch says it if there is none
+        try:
+            socket.getaddrinfo(host, None)
+            return
+        except (OSError, UnicodeError) as error:
+            if time.monotonic() >= end:
+                raise ConfigError(
+                    "MASTER_ADDR: expected the name or address of the machine of process "
+                    f"0, found `{host:.255}`, which is none within {NAME_SECONDS:.0f} "
+                    f"seconds: {error}"
+                ) from None
+        time.sleep(min(1.0, NAME_SECONDS))
+
+
+@contextmanager
+def _said_if_waiting() -> Iterator[None]:
+    """Within, says whom this process waits for, if that takes long."""
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    said = threading.Timer(
+        SILENT_SECONDS,
+        logger.warning,
+        [
+            "process %s waits for the others of %d, at %s, for at most %d minutes",
+            *(os.environ.get("RANK"), num_processes(), place),
+            TIMEOUT.total_seconds() // 60,
+        ],
+    )
+    said.daemon = True
+    said.start()
+    try:
+        yield
+    finally:
+        said.cancel()
 
 
 def _tells_of_another(error: RuntimeError) -> bool:

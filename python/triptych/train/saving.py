@@ -45,7 +45,6 @@ class Saver:
         self.folder, self.placement = folder, placement
         self.tokenizer_path = tokenizer_path
         self.keeping, self.beside = keeping, beside
-        self._thread = ThreadPoolExecutor(1, "checkpoint") if beside else None
         self._writing: Future[object] | None = None
 
     def save(self, optimizer: torch.optim.Optimizer, state: TrainState) -> None:
@@ -58,10 +57,14 @@ class Saver:
             self.keeping.newest,
             self.keeping.every_steps,
         )
-        if self._thread is None:
+        if not self.beside:
             write(*arguments)
-        else:
-            self._writing = self._thread.submit(write, *arguments)
+            return
+        thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing = thread.submit(write, *arguments)
+        thread.shutdown(
+            wait=False
+        )  # it ends with what it writes, and none is left behind
 
     def wait(self) -> None:
         """Returns when nothing is being written.

@@ -81,6 +81,11 @@ class Sharded(Whole):
         """The same, in pieces."""
         return {piece.name: piece.local for piece in self.pieces}
 
+    def own(self, name: str, whole: Tensor) -> Tensor:
+        """Its piece."""
+        (piece,) = (piece for piece in self.pieces if piece.name == name)
+        return piece.own(whole)
+
     def start_together(self) -> None:
         """They do: the constructor has sent the first one's weights to all."""
 

@@ -57,8 +57,8 @@ class TrainConfig:
         spike_sigmas: a loss or gradient norm so many deviations above the mean of the
             128 steps before is a fault like one that is not finite; None for none.
         max_bad_steps: so many faulty steps in a row send the run back to its last
-            checkpoint before them, from where their data is left out.
-        max_rewinds: how often; once more, or without a checkpoint, ends the run.
+            checkpoint before them, or its beginning, from where their data is left out.
+        max_rewinds: how often; once more ends the run.
         parallel: how the processes share the model.
         tensorboard: write event files, if tensorboard is installed.
         tracking: where else metrics are shown; not part of what a run is.

@@ -24,7 +24,7 @@ from triptych.train.compiling import Compiling, Trial
 from triptych.train.early_exit import ExitWatch
 from triptych.train.gradient import Launched, Launcher
 from triptych.train.health import Reading, SpikeWatch
-from triptych.train.identity import require_same_run, run_identity
+from triptych.train.identity import require_alike, require_same_run, run_identity
 from triptych.train.incidents import REWOUND, IncidentLog, documents_of
 from triptych.train.measures import peak_flops
 from triptych.train.objective import Objective
@@ -78,6 +78,9 @@ class Trainer(Stepping):
             leave the model as it was.
         should_stop: asked after each step; if it says so, a checkpoint is written
             and `Interrupted` raised.
+        begin_again: gives the model as it was at first, to go back to where there is no
+            checkpoint yet; without it such a run ends. Called in every process, of which
+            the first one's counts.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Trainer(Stepping):
         on_step: Callable[[Metrics], None] | None = None,
         on_stage_end: Callable[[str, int, Transformer], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        begin_again: Callable[[], Transformer] | None = None,
     ) -> None:
         if data.num_steps != config.num_steps:
             raise ConfigError(
@@ -101,12 +105,13 @@ class Trainer(Stepping):
         self.model, self.objective = model, objective
         self.config = config
         self.ranks = self._join()
+        require_alike(self.ranks, config, objective, data, model.config)
         model.call_layer = layer_call(config.recompute)
         self.data = self.configured_data = data
         self.tokenizer_path = None if tokenizer_path is None else Path(tokenizer_path)
         self.on_start = on_start
         self.on_step, self.on_stage_end = on_step, on_stage_end
-        self.should_stop = should_stop
+        self.should_stop, self.begin_again = should_stop, begin_again
         self.device = model.output_weight.device
         self.folder = Path(config.output) / "checkpoints"
         self.precision = settled_precision(
@@ -122,6 +127,7 @@ class Trainer(Stepping):
         self.placement.adopt(self.optimizer)
         self.placement.average_by(config.average)
         self.scaler = self.precision.scaler(self.ranks.size)
+        self.first_scale = self.scaler.state_dict()
         self.launcher = Launcher(
             model, objective, self.precision, self.scaler, self.placement, config.seed
         )
@@ -152,14 +158,32 @@ class Trainer(Stepping):
             ConfigError: another run trains in this folder.
         """
         with self._only_run():
+            self._forget()
             while True:
                 try:
                     return self._run()
                 except _Rewind as rewind:
                     self.saver.wait()
                     self._leave_out(rewind.steps)
+                    if not checkpoint.steps_in(self.folder):
+                        self._begin_again()
                 finally:
                     self.saver.wait()
+
+    def _forget(self) -> None:
+        """Of a run that begins, nothing is left out: it may be another one by now."""
+        if self.ranks.is_first and not checkpoint.steps_in(self.folder):
+            self.incidents.clear()
+        self.ranks.wait()
+
+    def _begin_again(self) -> None:
+        """Goes back to before the first step, where there is no checkpoint yet."""
+        assert self.begin_again is not None
+        self.placement.begin_again(self.begin_again())
+        self.optimizer.state.clear()
+        self.scaler.load_state_dict(self.first_scale)
+        self.state = TrainState(run=dict(self.state.run))
+        self.exit_watch, self.spike_watch = ExitWatch(), SpikeWatch()
 
     def _only_run(self) -> AbstractContextManager[None]:
         """Keeps other runs out of the folder."""
@@ -319,12 +343,14 @@ class Trainer(Stepping):
         )
 
     def _can_go_back(self, step: int) -> bool:
-        """Whether rewinds are left, and a checkpoint from before `step`."""
+        """Whether rewinds are left, and a checkpoint from before `step`, or a beginning."""
         if len(self.incidents.rewinds()) >= self.config.max_rewinds:
             return False
         self.saver.wait()
         self.ranks.wait()  # the one that writes has written
         kept = checkpoint.steps_in(self.folder)
+        if not kept:
+            return self.begin_again is not None
         return any(checkpoint.step_of(x) <= step for x in kept)
 
     def _is_sound(self) -> bool:
