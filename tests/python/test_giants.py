@@ -51,6 +51,25 @@ def test_a_document_of_millions_of_words_is_judged_in_bounded_memory(
         assert int(found.stdout) < 250e6, profile  # 8 MiB of `<` were 959 MB
 
 
+PAGES = {
+    "paragraphs": "<p>x",
+    "divisions without end": "<div>",
+    "rows of a table": "<tr><td>a",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("unit", PAGES.values(), ids=PAGES)
+def test_a_page_of_millions_of_elements_is_taken_apart_in_bounded_memory(
+    unit: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.html"
+    path.write_text("<html><body><table>" + unit * ((31 << 20) // len(unit)))
+    command = [sys.executable, "-c", CODE, path, tmp_path / "out", "clean"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 364e6  # 800 MB of paragraphs
+
+
 def seconds_to_explain(path: Path, addresses: int) -> float:
     text = "a@b.co 555-123-4567 " * addresses
     path.write_text(json.dumps({"text": text}) + "\n")

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pyarrow as pa
@@ -123,3 +124,45 @@ def test_ctrl_c_is_heard_while_a_finished_run_is_compared_with_its_inputs(tmp_pa
     assert status == 130, told
     assert "interrupted" in told
     assert seconds < 2
+
+
+FROM_A_PIPE = """
+import sys
+from triptych import prep
+prep.run(prep.PrepConfig(
+    input=("-",), output=sys.argv[2], profile="clean", threads=int(sys.argv[1]),
+    format="jsonl", shard_bytes=1 << 20,
+))
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_ctrl_c_is_heard_while_a_run_waits_for_standard_input(tmp_path, threads):
+    rows = _write(tmp_path, 200_000).read_bytes()
+    for output, given in [("out", len(rows) // 2), ("out", 0), ("empty", 0)]:
+        command = [sys.executable, "-c", FROM_A_PIPE, str(threads), tmp_path / output]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=False
+        ) as process:
+            process.stdin.write(rows[:given])
+            process.stdin.flush()
+            while process.poll() is None and not (tmp_path / f".tmp-{output}").exists():
+                time.sleep(0.01)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            try:
+                status = process.wait(60)  # with the pipe still open
+            finally:
+                process.kill()
+            assert status == -signal.SIGINT
+            assert process.stderr.read().endswith(b"KeyboardInterrupt\n")
+        state = tmp_path / f".tmp-{output}/status.json"  # gone if nothing is done
+        assert not state.exists() or "interrupted" in state.read_text()
+    for output in "out", "undisturbed":
+        command = [sys.executable, "-c", FROM_A_PIPE, str(threads), tmp_path / output]
+        subprocess.run(command, input=rows, check=True)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(names) > 10
+    for name in names:
+        found = (tmp_path / "out" / name).read_bytes()
+        assert found == (tmp_path / "undisturbed" / name).read_bytes(), name

@@ -13,6 +13,7 @@ mod merge;
 mod outline;
 mod outside;
 mod part;
+mod pipe;
 mod probe;
 mod remember;
 mod samples;
@@ -184,7 +185,7 @@ fn prepare(config: &PrepConfig, progress: &Status, rules: Option<&dyn OutsideRul
     }
     let draft = Draft::resume(&config.output)?;
     progress.keep_in(&draft);
-    let mut source = Source::new(&inputs, config);
+    let mut source = Source::new(&inputs, config, progress);
     let sampling = Sampling::of(profile.quality.names(), inputs.iter().map(|input| input.bytes).sum());
     let mut sink = begin(config, profile.ngram, &inputs, (&draft, &mut source), progress)?.asking(rules);
     progress.begin(Phase::Preparing);

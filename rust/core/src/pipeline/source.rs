@@ -1,6 +1,7 @@
 //! All units of all inputs, in order.
 
 use super::flow::Units;
+use super::pipe::{Next, Pipe};
 use super::{Progress, Share};
 use crate::config::PrepConfig;
 use crate::error::{Error, Result};
@@ -12,32 +13,54 @@ pub(super) struct Source<'i> {
     text_field: String,
     limits: Limits,
     share: Share,
-    reader: Option<Reader>,
+    progress: &'i dyn Progress,
+    reader: Option<Open>,
     /// Number of the next unit in its file.
     number: usize,
     facts: Vec<FileFacts>,
 }
 
+/// A file that is being read.
+enum Open {
+    File(Reader),
+    Pipe(Pipe),
+}
+
 impl<'i> Source<'i> {
-    pub(super) fn new(inputs: &'i [Input], config: &PrepConfig) -> Self {
-        let (text_field, limits) = (config.text_field.clone(), config.limits());
-        Self { inputs, text_field, limits, share: config.shard, reader: None, number: 0, facts: Vec::new() }
+    /// All inputs; waiting for one ends when `progress` is stopped.
+    pub(super) fn new(inputs: &'i [Input], config: &PrepConfig, progress: &'i dyn Progress) -> Self {
+        let (text_field, limits, share) = (config.text_field.clone(), config.limits(), config.shard);
+        Self { inputs, text_field, limits, share, progress, reader: None, number: 0, facts: Vec::new() }
+    }
+
+    fn open(&self, input: &Input) -> Result<Open> {
+        if Pipe::is_at(&input.path) {
+            return Pipe::open(input.path.clone(), self.text_field.clone(), self.limits).map(Open::Pipe);
+        }
+        read::open(&input.path, &self.text_field, self.limits).map(Open::File)
     }
 
     /// The next unit of the current file, or its facts if there is none.
     fn read(&mut self, input: &Input) -> Result<Option<Unit>> {
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
-            none => none.insert(read::open(&input.path, &self.text_field, self.limits)?),
-        };
-        if let Some(mut unit) = reader.next_unit()? {
-            (unit.block.file, unit.block.number) = (self.facts.len(), self.number);
-            self.number += 1;
-            return Ok(Some(unit));
+        if self.reader.is_none() {
+            self.reader = Some(self.open(input)?);
         }
-        let (bytes, blake3) = reader.finish()?;
-        self.end_file(FileFacts { file: input.path.display().to_string(), bytes, blake3 });
-        Ok(None)
+        let next = match self.reader.as_mut() {
+            Some(Open::Pipe(pipe)) => pipe.next(self.progress)?,
+            Some(Open::File(reader)) => Next::of(reader)?,
+            None => unreachable!("it was opened"),
+        };
+        match next {
+            Next::Unit(mut unit) => {
+                (unit.block.file, unit.block.number) = (self.facts.len(), self.number);
+                self.number += 1;
+                Ok(Some(unit))
+            }
+            Next::End(bytes, blake3) => {
+                self.end_file(FileFacts { file: input.path.display().to_string(), bytes, blake3 });
+                Ok(None)
+            }
+        }
     }
 
     fn end_file(&mut self, facts: FileFacts) {
@@ -117,8 +140,10 @@ impl Units for Source<'_> {
     }
 
     fn recycle(&mut self, bytes: Vec<u8>) {
-        if let Some(reader) = &mut self.reader {
-            reader.recycle(bytes);
+        match &mut self.reader {
+            Some(Open::File(reader)) => reader.recycle(bytes),
+            Some(Open::Pipe(pipe)) => pipe.recycle(bytes),
+            None => (),
         }
     }
 }

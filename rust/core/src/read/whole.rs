@@ -86,8 +86,10 @@ impl Document {
         Ok(())
     }
 
-    fn write_page(&self, out: &mut Vec<u8>) {
-        let decoded = charset::decode(&self.bytes, None, true);
+    fn write_page(&mut self, out: &mut Vec<u8>) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let decoded = charset::decode(&bytes, None, true);
+        drop(bytes); // the page is held once while it is taken apart
         let page = html::extract(&decoded.text);
         let mut fields = vec![("title", &*page.title), ("charset", decoded.charset)];
         fields.retain(|(name, _)| *name != self.text_field);

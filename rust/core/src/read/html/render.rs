@@ -28,8 +28,8 @@ pub(super) fn render(tree: &Tree, kept: &[bool]) -> String {
     let mut text = String::new();
     let mut numbers = Numbers::default();
     let mut last: Option<Shape> = None;
-    for (block, _) in tree.blocks.iter().zip(kept).filter(|(_, is_kept)| **is_kept) {
-        let mut shape = shape(tree, block);
+    for (block, _) in tree.blocks().zip(kept).filter(|(_, is_kept)| **is_kept) {
+        let mut shape = shape(tree, &block);
         if let (Some(Shape::Item { item, .. }), Shape::Item { item: same, .. }) = (last, shape) {
             if item == same {
                 shape = Shape::Paragraph; // a second paragraph of the item
@@ -41,7 +41,7 @@ pub(super) fn render(tree: &Tree, kept: &[bool]) -> String {
         if let Shape::Item { list, .. } = shape {
             numbers.write_marker(tree, list, &mut text);
         }
-        push_block(tree, block, &mut text);
+        push_block(tree, &block, &mut text);
         last = Some(shape);
     }
     text

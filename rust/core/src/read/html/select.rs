@@ -31,48 +31,53 @@ const NAMED_SHARE: f64 = 0.4;
 /// Length in bytes from which a block with few links is prose rather than a label.
 const PROSE_BYTES: usize = 80;
 
-/// Bytes of text below one element.
+/// Bytes of text below one element, up to 4 GiB: there may be millions of elements.
 #[derive(Debug, Clone, Copy, Default)]
 struct Weight {
-    bytes: usize,
-    link_bytes: usize,
-    good_bytes: usize,
+    bytes: u32,
+    link_bytes: u32,
+    good_bytes: u32,
 }
 
 impl Weight {
+    fn of(bytes: usize, link_bytes: usize, good_bytes: usize) -> Self {
+        let [bytes, link_bytes, good_bytes] =
+            [bytes, link_bytes, good_bytes].map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+        Self { bytes, link_bytes, good_bytes }
+    }
+
     fn add(&mut self, other: Self) {
-        self.bytes += other.bytes;
-        self.link_bytes += other.link_bytes;
-        self.good_bytes += other.good_bytes;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.link_bytes = self.link_bytes.saturating_add(other.link_bytes);
+        self.good_bytes = self.good_bytes.saturating_add(other.good_bytes);
     }
 }
 
 /// True for each block that belongs to the main text.
 pub(super) fn main_text(tree: &Tree) -> Vec<bool> {
-    let all = vec![true; tree.blocks.len()];
-    let weights = weigh(tree, &all);
-    let dropped = dropped_elements(tree, &weights);
-    let is_left = |block: &TextBlock| !dropped[block.element as usize] && !leads_away(tree, block);
-    let left: Vec<bool> = tree.blocks.iter().map(is_left).collect();
-    let weights = weigh(tree, &left);
-    let inside = inside_main(tree, &weights);
-    let mut kept: Vec<bool> = left
-        .iter()
-        .zip(&tree.blocks)
-        .map(|(is_left, block)| *is_left && inside[block.element as usize])
-        .collect();
+    let mut kept = vec![true; tree.num_blocks()];
+    let dropped = dropped_elements(tree, &weigh(tree, &kept));
+    keep_if(tree, &mut kept, |block| !dropped[block.element as usize] && !leads_away(tree, block));
+    let inside = inside_main(tree, &weigh(tree, &kept));
+    keep_if(tree, &mut kept, |block| inside[block.element as usize]);
     drop_last_headings(tree, &mut kept);
     kept
+}
+
+fn keep_if(tree: &Tree, kept: &mut [bool], holds: impl Fn(&TextBlock) -> bool) {
+    for (is_kept, block) in kept.iter_mut().zip(tree.blocks()) {
+        *is_kept &= holds(&block);
+    }
 }
 
 /// Sums over all blocks below each element, of those that are in `mask`.
 fn weigh(tree: &Tree, mask: &[bool]) -> Vec<Weight> {
     let mut weights = vec![Weight::default(); tree.elements.len()];
-    for (block, _) in tree.blocks.iter().zip(mask).filter(|(_, is_in)| **is_in) {
+    for (block, _) in tree.blocks().zip(mask).filter(|(_, is_in)| **is_in) {
         let bytes = block.text.len();
-        let is_good = block.is_pre || bytes >= PROSE_BYTES && !leads_away(tree, block);
+        let is_good = block.is_pre || bytes >= PROSE_BYTES && !leads_away(tree, &block);
         let good_bytes = if is_good { bytes - block.link_bytes } else { 0 };
-        weights[block.element as usize].add(Weight { bytes, link_bytes: block.link_bytes, good_bytes });
+        weights[block.element as usize].add(Weight::of(bytes, block.link_bytes, good_bytes));
     }
     for index in (1..weights.len()).rev() {
         let weight = weights[index]; // elements stand behind the ones around them
@@ -81,18 +86,19 @@ fn weigh(tree: &Tree, mask: &[bool]) -> Vec<Weight> {
     weights
 }
 
-fn share(part: usize, whole: usize) -> f64 {
+fn share(part: u32, whole: u32) -> f64 {
     if whole == 0 {
         return 0.0;
     }
-    part as f64 / whole as f64
+    f64::from(part) / f64::from(whole)
 }
 
 fn leads_away(tree: &Tree, block: &TextBlock) -> bool {
     let is_prose =
         block.text.len() >= PROSE_BYTES && tree.elements[block.element as usize].tag == Block::Paragraph;
     let limit = if is_prose { MAX_PROSE_LINK_SHARE } else { MAX_LINK_SHARE };
-    share(block.link_bytes, block.text.len()) > limit
+    let Weight { bytes, link_bytes, .. } = Weight::of(block.text.len(), block.link_bytes, 0);
+    share(link_bytes, bytes) > limit
 }
 
 /// Elements around the main text, with all inside them.
@@ -151,7 +157,7 @@ fn main_elements(tree: &Tree, weights: &[Weight]) -> Vec<usize> {
     }
     for tag in [Block::Article, Block::Main] {
         let named = outermost(tree, tag);
-        let held = named.iter().map(|index| weights[*index].good_bytes).sum();
+        let held = named.iter().map(|index| weights[*index].good_bytes).fold(0, u32::saturating_add);
         if share(held, total) >= NAMED_SHARE {
             return named;
         }
@@ -189,10 +195,10 @@ fn is_container(tag: Block) -> bool {
 
 /// Drops headings that nothing follows.
 fn drop_last_headings(tree: &Tree, kept: &mut [bool]) {
-    for index in (0..kept.len()).rev().filter(|index| kept[*index]).collect::<Vec<_>>() {
-        if tree.elements[tree.blocks[index].element as usize].tag != Block::Heading {
+    for (index, is_kept) in kept.iter_mut().enumerate().rev().filter(|(_, is_kept)| **is_kept) {
+        if tree.element_of(index).tag != Block::Heading {
             return;
         }
-        kept[index] = false;
+        *is_kept = false;
     }
 }

@@ -40,13 +40,50 @@ pub(super) struct TextBlock {
     pub(super) is_pre: bool,
 }
 
+/// A [`TextBlock`] as it is held, of which a page may have a quarter as many as it has bytes: its text begins
+/// where that of the one before ends.
+#[derive(Debug)]
+struct HeldBlock {
+    end: usize,
+    /// Up to 4 GiB.
+    link_bytes: u32,
+    /// The element, and [`IS_PRE`].
+    element: u32,
+}
+
+/// Above every index of an element.
+const IS_PRE: u32 = 1 << 31;
+const _: () = assert!(MAX_ELEMENTS < IS_PRE as usize);
+
 /// A page.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) title: String,
     pub(super) elements: Vec<Element>,
-    pub(super) blocks: Vec<TextBlock>,
+    blocks: Vec<HeldBlock>,
     pub(super) text: String,
+}
+
+impl Tree {
+    pub(super) fn num_blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The blocks of text in order.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = TextBlock> + '_ {
+        let mut start = 0;
+        self.blocks.iter().map(move |held| TextBlock {
+            element: held.element & !IS_PRE,
+            text: std::mem::replace(&mut start, held.end)..held.end,
+            link_bytes: held.link_bytes as usize,
+            is_pre: held.element & IS_PRE != 0,
+        })
+    }
+
+    /// The innermost element of a block.
+    pub(super) fn element_of(&self, block: usize) -> Element {
+        self.elements[(self.blocks[block].element & !IS_PRE) as usize]
+    }
 }
 
 /// Reads a page.
@@ -63,9 +100,15 @@ pub(super) fn parse(html: &str) -> Tree {
 
 /// An element on the stack.
 struct Open {
-    slot: usize,
+    slot: u8,
     /// Its index among the elements, or that of the one around it.
     element: u32,
+}
+
+impl Open {
+    fn slot(&self) -> usize {
+        usize::from(self.slot)
+    }
 }
 
 struct Builder {
@@ -222,7 +265,7 @@ impl Builder {
 
     /// Closes the nearest of `tags`, unless one of `borders` or too much stands between.
     fn close_up_to(&mut self, tags: &[Block], borders: &[Block]) {
-        let is_in = |open: &Open, tags: &[Block]| tags.iter().any(|tag| *tag as usize == open.slot);
+        let is_in = |open: &Open, tags: &[Block]| tags.iter().any(|tag| *tag as usize == open.slot());
         let nearest =
             self.stack.iter().rev().take(MAX_LOOK).position(|open| is_in(open, tags) || is_in(open, borders));
         let Some(height) = nearest.map(|above| self.stack.len() - 1 - above) else { return };
@@ -234,7 +277,7 @@ impl Builder {
     fn push(&mut self, element: u32) {
         let Some(slot) = self.pending.slot() else { return };
         self.places[slot].push(self.stack.len());
-        self.stack.push(Open { slot, element });
+        self.stack.push(Open { slot: slot as u8, element });
     }
 
     fn close(&mut self, tag: Tag) {
@@ -265,7 +308,7 @@ impl Builder {
 
     fn truncate(&mut self, height: usize) {
         for open in self.stack.drain(height..) {
-            self.places[open.slot].pop();
+            self.places[open.slot()].pop();
         }
         let reaches = |place: &usize| *place < height;
         self.cells.truncate(self.cells.partition_point(reaches));
@@ -327,9 +370,9 @@ impl Builder {
         if self.tree.text[start..].trim().is_empty() {
             self.tree.text.truncate(start);
         } else {
-            let (element, is_pre) = (self.element(), self.is_pre());
-            let (text, link_bytes) = (start..start + length, self.link_bytes.min(length));
-            self.tree.blocks.push(TextBlock { element, text, link_bytes, is_pre });
+            let element = self.element() | if self.is_pre() { IS_PRE } else { 0 };
+            let link_bytes = u32::try_from(self.link_bytes.min(length)).unwrap_or(u32::MAX);
+            self.tree.blocks.push(HeldBlock { end: start + length, link_bytes, element });
         }
         (self.start, self.link_bytes) = (self.tree.text.len(), 0);
     }
