@@ -162,7 +162,7 @@ def test_ctrl_c_is_heard_while_a_run_waits_for_standard_input(tmp_path, threads)
         command = [sys.executable, "-c", FROM_A_PIPE, str(threads), tmp_path / output]
         subprocess.run(command, input=rows, check=True)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert len(names) > 10
+    assert "00003.jsonl" in names
     for name in names:
         found = (tmp_path / "out" / name).read_bytes()
         assert found == (tmp_path / "undisturbed" / name).read_bytes(), name

@@ -16,14 +16,14 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// What a reader gives: the next unit or, after the last, size and hash of all.
 pub(super) enum Next {
-    Unit(Unit),
+    Unit(Box<Unit>),
     End(u64, String),
 }
 
 impl Next {
     pub(super) fn of(reader: &mut Reader) -> Result<Self> {
         if let Some(unit) = reader.next_unit()? {
-            return Ok(Self::Unit(unit));
+            return Ok(Self::Unit(Box::new(unit)));
         }
         reader.finish().map(|(bytes, hash)| Self::End(bytes, hash))
     }
@@ -94,7 +94,9 @@ fn send_all(
         Err(error) => return drop(sender.send(Err(error))),
     };
     loop {
-        recycled.try_iter().for_each(|bytes| reader.recycle(bytes));
+        for bytes in recycled.try_iter() {
+            reader.recycle(bytes);
+        }
         let next = Next::of(&mut reader);
         let is_last = !matches!(next, Ok(Next::Unit(_)));
         if sender.send(next).is_err() || is_last {

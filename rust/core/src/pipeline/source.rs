@@ -22,7 +22,7 @@ pub(super) struct Source<'i> {
 
 /// A file that is being read.
 enum Open {
-    File(Reader),
+    File(Box<Reader>),
     Pipe(Pipe),
 }
 
@@ -37,7 +37,7 @@ impl<'i> Source<'i> {
         if Pipe::is_at(&input.path) {
             return Pipe::open(input.path.clone(), self.text_field.clone(), self.limits).map(Open::Pipe);
         }
-        read::open(&input.path, &self.text_field, self.limits).map(Open::File)
+        read::open(&input.path, &self.text_field, self.limits).map(|reader| Open::File(Box::new(reader)))
     }
 
     /// The next unit of the current file, or its facts if there is none.
@@ -54,7 +54,7 @@ impl<'i> Source<'i> {
             Next::Unit(mut unit) => {
                 (unit.block.file, unit.block.number) = (self.facts.len(), self.number);
                 self.number += 1;
-                Ok(Some(unit))
+                Ok(Some(*unit))
             }
             Next::End(bytes, blake3) => {
                 self.end_file(FileFacts { file: input.path.display().to_string(), bytes, blake3 });
