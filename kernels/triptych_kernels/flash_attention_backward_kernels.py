@@ -9,6 +9,7 @@ gradient, one the keys' and values': nothing is added atomically.
 import triton
 import triton.language as tl
 
+from triptych_kernels.configs import interpreted
 from triptych_kernels.flash_attention_kernels import (
     LOG2E,
     kept,
@@ -20,6 +21,11 @@ from triptych_kernels.flash_attention_kernels import (
     store_rows,
     visible,
 )
+
+# Scores must be those of the forward pass in every bit: of large ones, what another order
+# of sums changes is no longer a small part of a weight. A GPU sums both products over D in
+# one order; NumPy's go by which factor comes first.
+INTERPRETED = tl.constexpr(interpreted())
 
 
 @triton.jit
@@ -250,7 +256,10 @@ def _dkdv_range(
         i = i_start + tl.arange(0, BLOCK_I)
         q = load_rows(q_ptr, i, end, stride_qt, d, D, EVEN_D)
         lse = tl.load(lse_ptr + i, mask=i < end, other=float("inf"))
-        z = tl.dot(k, tl.trans(q), input_precision="ieee")
+        if INTERPRETED:
+            z = tl.trans(tl.dot(q, tl.trans(k), input_precision="ieee"))
+        else:
+            z = tl.dot(k, tl.trans(q), input_precision="ieee")
         x = scores(z, scale, softcap, HAS_SOFTCAP)
         p = tl.exp2(x - lse[None, :])
         if MASKED:

@@ -106,6 +106,12 @@ def test_output_and_gradients_match_float64(dtype, options):
     assert_parity((q, k, v, upstream), cu_seqlens=cu(PACKED), **options)
 
 
+@pytest.mark.parametrize(("tokens", "head_dim"), [(33, 64), (130, 64)])
+def test_large_scores_match_float64_too(tokens, head_dim):
+    q, *others = make_inputs(tokens, 2, 2, head_dim)
+    assert_parity((4.0 * q, *others), cu_seqlens=cu([0, tokens]))
+
+
 @pytest.mark.parametrize("head_dim", [5, 20, 64, 128, 256])
 def test_every_head_dim_matches_float64(head_dim):
     inputs = make_inputs(40, 1, 1, head_dim)

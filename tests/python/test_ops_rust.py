@@ -136,6 +136,24 @@ def test_caps_sinks_and_pairs_and_their_gradients_are_those_of_float64(dtype, ru
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tokens", [2, 5, 19, 70, 150])
+def test_a_document_that_is_a_first_response_alone_has_gradients(dtype, tokens):
+    q, k, v = (numbers(tokens, 1, 32, seed=seed, dtype=dtype) for seed in range(3))
+    pairs = torch.tensor([[0, tokens]])
+    found = results(lambda *x: ops.attention(*x, pairs=pairs), q, k, v)
+    wanted = results(ops.attention, q, k, v)
+    assert all(map(torch.equal, found, wanted))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_response_of_one_token_without_a_prompt_moves_neither_query_nor_key(dtype):
+    q, k, v = (numbers(10, 1, 32, seed=seed, dtype=dtype) for seed in range(3))
+    pairs = torch.tensor([[0, 9]])
+    _, *gradients = results(lambda *x: ops.attention(*x, pairs=pairs), q, k, v)
+    assert all(gradient[9].abs().max() < 1e-30 for gradient in gradients[:2])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_document_has_the_same_bits_wherever_it_is_and_on_any_threads(dtype):
     q, k, v = (numbers(170, 2, 32, seed=i, dtype=dtype) for i in range(3))
     before = torch.tensor([0, 70, 170], dtype=torch.int32)

@@ -47,7 +47,7 @@ impl Mask {
     /// Keys among those that query `i` does not see after all.
     #[inline(always)]
     pub fn hidden(&self, i: usize) -> Range<usize> {
-        if i < self.gap.end {
+        if i.min(self.len - 1) < self.gap.end {
             0..0
         } else {
             self.gap.clone()

@@ -33,8 +33,10 @@ impl Place<'_> {
     /// Which key of the block is the first that row `i` sees, if it sees none outside.
     #[inline(always)]
     pub fn first_of_all_seen<const SIDE: usize>(self, i: usize) -> Option<usize> {
-        let (seen, first) = (self.mask.seen(self.block * SIDE + i), self.key_block * SIDE);
-        (first <= seen.start && seen.end <= first + SIDE).then(|| seen.start - first)
+        let (i, first) = (self.block * SIDE + i, self.key_block * SIDE);
+        let (seen, hidden) = (self.mask.seen(i), self.mask.hidden(i));
+        let start = if hidden.contains(&seen.start) { hidden.end } else { seen.start };
+        (first <= start && seen.end <= first + SIDE).then(|| start - first)
     }
 }
 
