@@ -128,7 +128,7 @@ def test_a_missing_file_is_named():
 
 
 def test_a_folder_in_place_of_the_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="expected a TOML file, found a folder$"):
+    with pytest.raises(ConfigError, match=r"expected a TOML file, found a folder$"):
         config.load(Outer, tmp_path)
 
 
