@@ -56,6 +56,36 @@ def _files(folder):
     }
 
 
+def test_a_folder_written_from_the_page_is_read(write):
+    folder = write()
+    verify_token_shards(str(folder))
+    shards = TokenShards(folder)
+    assert [shards.tokens(i).tolist() for i in range(len(shards))] == DOCUMENTS
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("id", ["a", None]),
+        ("source", [None, "s"]),
+        ("offset", pa.array([0, None], pa.uint64())),
+        ("length", pa.array([None, 4], pa.uint64())),
+    ],
+)
+def test_a_null_of_the_table_is_found_when_it_is_opened(write, column, values):
+    folder = str(write(table={column: values}))
+    for read in (TokenShards, verify_token_shards):
+        with pytest.raises(IntegrityError, match=f"a null in the column {column}"):
+            read(folder)
+
+
+def test_other_columns_are_named_as_a_person_would(write):
+    with pytest.raises(
+        IntegrityError, match=r"the columns id BYTE_ARRAY, .* more INT64"
+    ):
+        verify_token_shards(str(write(table={"more": [1, 2]})))
+
+
 @pytest.mark.parametrize("key", ["format", "triptych", "made_from", "content", "files"])
 def test_a_key_that_a_manifest_lacks_is_named(write, key):
     folder = str(write(without=key))
