@@ -301,19 +301,19 @@ class Tokenizer:
 
     @property
     def bos_id(self) -> int:
-        """Id of `<|bos|>`, which opens a document; ConfigError if there is none."""
+        """Id of `<|bos|>`, which opens a document; `ConfigError` if there is none."""
 
     @property
     def eos_id(self) -> int:
-        """Id of `<|eos|>`, which closes a document; ConfigError if there is none."""
+        """Id of `<|eos|>`, which closes a document; `ConfigError` if there is none."""
 
     @property
     def pad_id(self) -> int:
-        """Id of `<|pad|>`; ConfigError if there is none."""
+        """Id of `<|pad|>`; `ConfigError` if there is none."""
 
     @property
     def end_id(self) -> int:
-        """Id of `<|end|>`, which closes a turn; ConfigError if there is none."""
+        """Id of `<|end|>`, which closes a turn; `ConfigError` if there is none."""
 
 def train_tokenizer(
     paths: Sequence[str | PathLike[str]] | None,

@@ -17,7 +17,7 @@ import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -196,9 +196,7 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     try:
         content = read_regular(path)
         _check_sum(path, content)
-        values = _parsed(content)
-        files = {name: FileEntry(**entry) for name, entry in values["files"].items()}
-        manifest = Manifest(**{**values, "files": files})
+        manifest = _manifest_of(_parsed(content))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"no input at `{folder}`: expected a finished folder of format "
@@ -209,9 +207,9 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     except OSError as error:
         expected = f"a manifest of format `{format}`"
         raise damaged(error.filename or path, expected, str(error)) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:
         expected = f"a manifest of format `{format}`"
-        raise damaged(path, expected, repr(error)) from error
+        raise damaged(path, expected, str(error)) from error
     _require_own(path, manifest.files)
     if manifest.format != format and format.startswith(_ENGINE):
         raise ConfigError(  # as the engine says it: the name of another folder was given
@@ -223,6 +221,29 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     if not format.startswith(_ENGINE) and not sums.exists():
         raise damaged(sums, f"`{_sum_line(content).strip()}`", "no such file")
     return manifest
+
+
+def _manifest_of(values: Any) -> Manifest:
+    """The manifest that parsed JSON is; a ValueError names what it is not."""
+    entries = _exactly(values, Manifest)["files"]
+    if not isinstance(entries, dict):
+        raise ValueError(f"{type(entries).__name__} in place of an object in `files`")
+    files = {name: FileEntry(**_exactly(x, FileEntry)) for name, x in entries.items()}
+    return Manifest(**{**values, "files": files})
+
+
+def _exactly(values: Any, kind: type[Manifest | FileEntry]) -> dict[str, Any]:
+    """`values`, if they are an object with the fields of `kind` and no others."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{type(values).__name__} in place of an object")
+    names = [field.name for field in fields(kind)]
+    for name in names:
+        if name not in values:
+            raise ValueError(f"missing field `{name}`")
+    for name in values:
+        if name not in names:
+            raise ValueError(f"unknown field `{name}`")
+    return values
 
 
 def _require_own(path: Path, names: Iterable[str]) -> None:

@@ -129,6 +129,9 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         missing = ConfigError(f"no configuration at `{path}`: expected a TOML file")
         raise _at(missing, path) from None
+    except IsADirectoryError:
+        folder = ConfigError(f"`{path}`: expected a TOML file, found a folder")
+        raise _at(folder, path) from None
     except (OSError, UnicodeDecodeError) as error:
         unreadable = ConfigError(f"`{path}` cannot be read as TOML: {error}")
         raise _at(unreadable, path) from None

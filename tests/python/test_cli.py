@@ -76,6 +76,7 @@ BAD_CALLS = [
         2,
         "--shards all=…: expected another name",
     ),
+    (["eval", "x", "--shards", "=a"], 2, "--shards: expected NAME=FOLDER or a folder"),
     (["fly"], 2, "invalid choice: 'fly'"),
     (["pretain"], 2, "did you mean `pretrain`?"),
     (["pretrain", "--confg", "x"], 2, "--confg x; did you mean `--config`?"),

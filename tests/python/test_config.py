@@ -127,6 +127,11 @@ def test_a_missing_file_is_named():
         config.load(Outer, "nowhere.toml")
 
 
+def test_a_folder_in_place_of_the_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"expected a TOML file, found a folder$"):
+        config.load(Outer, tmp_path)
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1" + "0" * 400])
 def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(tmp_path, value):
     path = tmp_path / "run.toml"

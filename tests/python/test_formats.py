@@ -1,8 +1,12 @@
-"""The examples of docs/formats.md run, on shards that were written."""
+"""The examples of docs/formats.md run, on shards that were written; keys have a row."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+from triptych import config
 from triptych._core import train_tokenizer, write_token_shards
 from triptych.conversation import read_conversations, read_preferences
 
@@ -43,3 +47,25 @@ def test_conversations_and_preferences_read_as_the_page_shows_them(tmp_path):
     )
     (pair,) = read_preferences([tmp_path / "pairs.jsonl"])
     assert pair.chosen != pair.rejected
+
+
+def test_every_key_of_preparation_has_its_default_in_the_docs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").touch()
+    call = ["run", "--input", "in.jsonl", "--output", "x", "--dry-run", "--json"]
+    result = subprocess.run(
+        [sys.executable, "-m", "triptych", "prep", *call],
+        capture_output=True,
+        text=True,
+    )
+    taken = json.loads(result.stdout)["config"]
+    del taken["input"], taken["output"]  # they have none
+    del taken["python_rule"]  # it is no key of the user's
+    page = PAGE.with_name("prep.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`|none) \|", page, re.MULTILINE)
+    shown = {
+        key: config.tomllib.loads(f"x = {value}")["x"] for key, value in rows if value
+    }
+    taken["pii"] = {key: kind for key, kind in taken["pii"].items() if kind}
+    assert taken["pii"].pop("default") == "off"
+    assert {**shown, "language": None} == taken

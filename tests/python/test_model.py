@@ -37,6 +37,7 @@ def test_parameters_of_products_are_those_of_the_layers_matrices_and_of_the_head
     ("changes", "message"),
     [
         ({"num_key_value_heads": 3}, "divisor of num_attention_heads .4., found 3"),
+        ({"hidden_size": -4}, "hidden_size: expected an integer above 0, found -4"),
         ({"hidden_size": 30}, "multiple of num_attention_heads .4.*found 30"),
         ({"head_dim": 7}, "even number.*found 7"),
         ({"vocab_size": 0}, "vocab_size: expected an integer above 0, found 0"),

@@ -136,6 +136,11 @@ def test_a_folder_or_glob_stands_for_its_files_in_order(tmp_path):
 
 
 # (options, exit status, what standard error must say)
+def _sized(key: str) -> list[str]:
+    """Options of a run that is to hold nothing."""
+    return ["--input", "in.jsonl", "--output", "x", "--set", f"{key}=0"]
+
+
 BAD_CALLS = [
     (["--input", "nowhere", "--output", "x"], 2, "no input at `nowhere`: expected"),
     (["--output", "x"], 2, "`input`: expected at least one file"),
@@ -145,6 +150,16 @@ BAD_CALLS = [
     (["--input", "in.jsonl", "--profile", "sede"], 2, "did you mean `seed`?"),
     (["--input", "in.jsonl", "--set", "ngram=0"], 2, "`ngram`: expected at least 1"),
     (["--input", "in.jsonl", "--config", "none.toml"], 2, "`none.toml`"),
+    (
+        ["--input", "in.jsonl", "--config", "."],
+        2,
+        "`.`: expected a file, found a folder",
+    ),
+    (["--input", "in.jsonl", "--output", "in.jsonl/x"], 2, "found a file"),
+    (_sized("shard_bytes"), 2, "`shard_bytes`: expected at least 1, found 0"),
+    (_sized("max_line_bytes"), 2, "`max_line_bytes`: expected at least 1, found 0"),
+    (_sized("max_file_bytes"), 2, "`max_file_bytes`: expected at least 1, found 0"),
+    (_sized("max_expansion"), 2, "`max_expansion`: expected at least 1, found 0"),
     (["--inptu", "in.jsonl"], 2, "--input"),
 ]
 

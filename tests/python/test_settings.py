@@ -13,10 +13,10 @@ import typing
 import pytest
 
 from triptych import cli, config
-from triptych.commands.dpo import DpoConfig
+from triptych.commands.dpo import DpoConfig, dpo
 from triptych.commands.pretrain import PretrainConfig
 from triptych.commands.settings import TrainingSettings, train_config
-from triptych.commands.sft import SftConfig
+from triptych.commands.sft import SftConfig, sft
 from triptych.curriculum import ExitCondition, StageConfig
 from triptych.errors import ConfigError
 from triptych.founding import PreTrainingConfig
@@ -83,6 +83,26 @@ def test_zero_turns_clipping_and_spikes_off(kind):
     settings = config.from_mapping(kind, {**smallest(kind), **off})
     found = train_config(settings, STAGE)
     assert (found.clip_norm, found.spike_sigmas) == (None, None)
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("name", ["clip_norm", "spike_sigmas", "router_aux_loss_coef"])
+def test_less_than_the_zero_that_turns_off_is_refused_at_birth(kind, name):
+    with pytest.raises(ConfigError, match=f"{name}: expected at least 0, found -1"):
+        config.from_mapping(kind, {**smallest(kind), name: -1})
+
+
+@pytest.mark.parametrize("kind", [SftConfig, DpoConfig])
+def test_no_file_to_learn_from_is_refused_by_its_key(kind, model_folder, tmp_path):
+    given = {
+        **smallest(kind),
+        "model": str(model_folder),
+        "output": str(tmp_path / "r"),
+    }
+    (name,) = given.keys() & {"conversations", "preferences"}
+    command = sft if kind is SftConfig else dpo
+    with pytest.raises(ConfigError, match=f"{name}: expected at least one file"):
+        command(config.from_mapping(kind, given))
 
 
 @pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)

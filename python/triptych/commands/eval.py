@@ -91,6 +91,10 @@ def named(arguments: Sequence[str]) -> dict[str, str]:
         name, separator, folder = argument.partition("=")
         if not separator:
             name, folder = Path(argument).name, argument
+        elif not (name and folder):
+            raise ConfigError(
+                f"--shards: expected NAME=FOLDER or a folder, found `{argument}`"
+            )
         if name in found:
             raise ConfigError(
                 f"--shards: expected another name for each folder, found `{name}` for "

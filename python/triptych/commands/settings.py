@@ -98,6 +98,10 @@ class TrainingSettings:
         require_numbers(self)
         if not self.output:
             raise ConfigError("output: expected a folder, found an empty name")
+        for name in ("clip_norm", "spike_sigmas", "router_aux_loss_coef"):
+            value = getattr(self, name)
+            if value is not None and value < 0.0:
+                raise ConfigError(f"{name}: expected at least 0, found {value}")
         # (seed, step) makes one number of 64 bits, see `gradient.step_seed`.
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed: expected from 0 to 2^32 - 1, found {self.seed}")

@@ -77,6 +77,9 @@ def shards_of(
     documents_per_unit: int,
 ) -> Path:
     """The token shard folder that `paths` name; files are rendered into a run by `write`."""
+    if not paths:
+        key = "preferences" if documents_per_unit == 2 else "conversations"
+        raise ConfigError(f"{key}: expected at least one file or folder, found none")
     if len(paths) == 1 and Path(paths[0]).is_dir():
         require_rendered(paths[0], documents_per_unit=documents_per_unit)
         return Path(paths[0])

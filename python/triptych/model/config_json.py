@@ -203,7 +203,11 @@ def _take_heads(values: dict[str, Any]) -> None:
 
 
 def _share(hidden_size: Any, heads: int) -> int:
-    if not is_count(hidden_size) or hidden_size % heads:
+    if not is_count(hidden_size):
+        raise ConfigError(
+            f"hidden_size: expected an integer above 0, found {hidden_size!r}"
+        )
+    if hidden_size % heads:
         raise ConfigError(
             f"hidden_size: expected a multiple of num_attention_heads ({heads}) where "
             f"head_dim is not given, found {hidden_size!r}"

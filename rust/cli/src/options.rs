@@ -14,7 +14,7 @@ pub(crate) struct Rules {
     /// datatrove-pii, dolma, dclm, native; several with commas between [default: seed]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// TOML file of keys
+    /// TOML file of keys, which docs/prep.md lists
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Sets one key; may be given again

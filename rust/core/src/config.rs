@@ -194,10 +194,14 @@ impl PrepConfig {
         if !(0.0..=1.0).contains(&self.max_bad) {
             return Err(invalid("`max_bad`", "a share in [0, 1]", &self.max_bad));
         }
-        if self.shard_bytes == 0 || self.max_line_bytes == 0 || self.max_expansion == 0 {
-            return Err(invalid("`shard_bytes`, `max_line_bytes` and `max_expansion`", "at least 1", &0));
-        }
-        Ok(())
+        let sizes = [
+            ("`shard_bytes`", self.shard_bytes),
+            ("`max_line_bytes`", self.max_line_bytes as u64),
+            ("`max_file_bytes`", self.max_file_bytes),
+            ("`max_expansion`", self.max_expansion),
+        ];
+        let none = sizes.iter().find(|(_, size)| *size == 0);
+        none.map_or(Ok(()), |(key, _)| Err(invalid(key, "at least 1", &0)))
     }
 
     /// Checks the names that the user gives to reasons: they stand in the ledger beside ours, where one must not

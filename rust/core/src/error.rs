@@ -15,7 +15,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused to read or write.
-    #[error("cannot {action} `{}`: {source}", path.display())]
+    #[error("cannot {action} `{}`: {}", path.display(), said(source))]
     Io {
         /// Verb, as in "cannot `open`".
         action: &'static str,
@@ -213,8 +213,7 @@ impl Error {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::NoInput { .. } | Self::UnknownName { .. } | Self::InvalidValue { .. } => 2,
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => 2,
-            Self::Io { source, .. } if is_no_name(source) => 2,
+            Self::Io { source, .. } if is_wrong_path(source) || is_no_name(source) => 2,
             Self::Io { source, .. } if is_exhaustion(source) => 5,
             Self::Integrity { .. } | Self::NotConserved { .. } => 4,
             Self::Resource { .. } => 5,
@@ -254,6 +253,22 @@ fn told(faults: &[Error]) -> String {
         None => fault.to_string(),
     };
     faults.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What the system says, in words for who named a folder for a file or a file for a folder.
+fn said(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::IsADirectory => "expected a file, found a folder".to_owned(),
+        io::ErrorKind::NotADirectory => "expected a folder in this path, found a file".to_owned(),
+        io::ErrorKind::AlreadyExists => "expected a folder or nothing there, found a file".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Whether nothing, or something of another kind, stands at a path: a fault of whoever named it.
+fn is_wrong_path(error: &io::Error) -> bool {
+    use io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | IsADirectory | NotADirectory | AlreadyExists)
 }
 
 /// Whether no file can have such a name, as one with a NUL: refused before the system was asked.

@@ -57,7 +57,7 @@ impl Manifest {
     pub fn read(folder: &Path, format: &str) -> Result<Self> {
         let path = folder.join(FILE_NAME);
         let bytes = read_file(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::NoInput {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::NoInput {
                 path: folder.to_owned(),
                 expected: format!("a finished folder of format `{format}`, with a `{FILE_NAME}`"),
             },

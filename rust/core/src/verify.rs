@@ -32,7 +32,8 @@ pub fn verify(folder: &Path) -> Result<u64> {
 /// The manifest of a run, or of a part of one.
 fn manifest(folder: &Path) -> Result<Manifest> {
     Manifest::read(folder, FORMAT).or_else(|error| match Manifest::read(folder, PART_FORMAT) {
-        Err(Error::InvalidValue { .. }) => Err(error), // it is of neither, and this one names what was asked for
+        // It is of neither, or nothing is there: what was asked for is a run's.
+        Err(Error::InvalidValue { .. } | Error::NoInput { .. }) => Err(error),
         part => part,
     })
 }

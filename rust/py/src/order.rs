@@ -14,6 +14,7 @@ use crate::arrays::to_arrays;
 use crate::border::{detached, detached_across, numbers, own_threads, to_py_err};
 use crate::tokens::to_json;
 
+/// The rows of every step, as a pure function of seed, stage table and step.
 #[pyclass(frozen, module = "triptych._core")]
 pub struct Order {
     inner: Arc<order::Order>,
@@ -53,6 +54,7 @@ impl Order {
         self.arguments.bind(py)
     }
 
+    /// The rolling hash after a step: XXH3-64 of the one before and `ids_hash`.
     #[staticmethod]
     fn roll(
         #[pyo3(from_py_with = numbers)] previous: u64,
@@ -61,19 +63,23 @@ impl Order {
         order::roll(previous, ids_hash)
     }
 
+    /// Steps of all stages.
     #[getter]
     fn num_steps(&self) -> u64 {
         self.inner.num_steps()
     }
 
+    /// Index in the stage table of the stage that `step` belongs to.
     fn stage(&self, #[pyo3(from_py_with = numbers)] step: u64) -> PyResult<usize> {
         self.inner.stage(step).map_err(to_py_err)
     }
 
+    /// The data step that `step` reads: itself, moved up by windows skipped.
     fn data_step(&self, #[pyo3(from_py_with = numbers)] step: u64) -> PyResult<u64> {
         self.inner.data_step(step).map_err(to_py_err)
     }
 
+    /// The rows of a step: segments (source, document, start, length) each.
     fn rows(
         &self,
         py: Python<'_>,
@@ -90,6 +96,7 @@ impl Order {
         })
     }
 
+    /// Rows of a step as flat arrays, without padding.
     #[pyo3(signature = (step, first_row = 0, num_rows = None, memory = None))]
     fn batch<'py>(
         &self,
@@ -106,6 +113,7 @@ impl Order {
         Ok(arrays)
     }
 
+    /// The batches of the steps from `first_step` on, read ahead by a thread.
     #[pyo3(signature = (first_step, batch_rows, depth, memory = None, share = None))]
     fn prefetch(
         &self,
@@ -122,14 +130,17 @@ impl Order {
         Ok(Batches { inner: Mutex::new(inner), memory, process: std::process::id() })
     }
 
+    /// XXH3-128 of the content of all sources and the segments of the step.
     fn step_hash(&self, py: Python<'_>, #[pyo3(from_py_with = numbers)] step: u64) -> PyResult<String> {
         detached(py, || self.inner.step_hash(step))
     }
 
+    /// The plan as JSON, exact to the token.
     fn report(&self, py: Python<'_>) -> PyResult<String> {
         to_json(&detached(py, || Result::Ok(self.inner.report()))?)
     }
 
+    /// Id of a document, from the numbers that `rows` and `batch` give.
     fn document_id(
         &self,
         #[pyo3(from_py_with = numbers)] source: usize,

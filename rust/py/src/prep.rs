@@ -73,6 +73,7 @@ fn seed(min_length: usize, max_length: usize) -> PyResult<Profile> {
     config.profile().map_err(to_py_err)
 }
 
+/// PII scrubbing, quality and n-gram deduplication: the `seed` profile.
 #[pyclass(frozen, module = "triptych._core")]
 pub struct TextPreprocessor {
     profile: Profile,
@@ -95,11 +96,13 @@ impl TextPreprocessor {
         self.bounds
     }
 
+    /// The text with `[EMAIL]`, `[PHONE]`, `[SSN]` and `[IP]` in place of personal data.
     fn remove_pii(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<String> {
         let text = utf8(0, &text)?;
         detached(py, || Result::Ok(remove_pii(text).into_owned()))
     }
 
+    /// Whether the text passes; each bound passes.
     fn check_quality(&self, py: Python<'_>, text: Bound<'_, PyString>) -> PyResult<bool> {
         let text = utf8(0, &text)?;
         let profile = Profile { pii: Pii::Leave, ngram: None, ..self.profile.clone() };
@@ -107,6 +110,7 @@ impl TextPreprocessor {
         detached(py, || Result::Ok(passes()))
     }
 
+    /// The texts that share none of their first five n-grams with an earlier one.
     #[pyo3(signature = (texts, n = 13))]
     fn deduplicate_by_ngram<'py>(
         &self,
@@ -120,6 +124,7 @@ impl TextPreprocessor {
         to_list(py, &kept(py, &texts, &Profile { ngram: Some(n), ..Profile::default() })?)
     }
 
+    /// Scrubs, checks and deduplicates, in this order; returns what is kept.
     fn process<'py>(
         &self,
         py: Python<'py>,

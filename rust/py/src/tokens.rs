@@ -15,6 +15,7 @@ use triptych_core::{Error, Result};
 use crate::border::{detached, detached_across, numbers, to_py_err};
 use crate::signals::detached_hearing;
 
+/// A BPE tokenizer; ids equal those of the `tokenizers` library.
 #[pyclass(frozen, module = "triptych._core")]
 pub struct Tokenizer {
     inner: tokenize::Tokenizer,
@@ -125,31 +126,37 @@ impl Arrays {
 
 #[pymethods]
 impl Tokenizer {
+    /// Loads a `tokenizer.json`.
     #[staticmethod]
     fn from_file(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let inner = detached(py, || tokenize::Tokenizer::from_file(&path))?;
         Ok(Self { inner })
     }
 
+    /// Loads the content of a `tokenizer.json`.
     #[staticmethod]
     fn from_str(py: Python<'_>, json: String) -> PyResult<Self> {
         let inner = detached(py, || tokenize::Tokenizer::from_json(json))?;
         Ok(Self { inner })
     }
 
+    /// Writes the `tokenizer.json`, byte for byte as loaded or trained.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         detached(py, || self.inner.save(&path))
     }
 
+    /// The content of the `tokenizer.json`.
     fn to_str(&self) -> &str {
         self.inner.json()
     }
 
+    /// Ids of `text`, without BOS or EOS; `decode` is the inverse.
     #[pyo3(signature = (text, allow_special = false))]
     fn encode(&self, py: Python<'_>, text: &str, allow_special: bool) -> PyResult<Vec<u32>> {
         detached(py, || self.inner.encode(text, allow_special))
     }
 
+    /// Ids of each text, computed on all threads.
     #[pyo3(signature = (texts, allow_special = false))]
     fn encode_batch(
         &self,
@@ -165,6 +172,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The same without a Python object an id.
     #[pyo3(signature = (texts, allow_special = false))]
     fn encode_arrays<'py>(
         &self,
@@ -178,6 +186,7 @@ impl Tokenizer {
         arrays.finish(py)
     }
 
+    /// Text of `ids`; bytes that are not UTF-8 become U+FFFD.
     #[pyo3(signature = (ids, skip_special = false))]
     fn decode(
         &self,
@@ -188,39 +197,47 @@ impl Tokenizer {
         detached(py, || self.inner.decode(&ids, skip_special))
     }
 
+    /// Id of a token as it is spelt in the vocabulary (a space is `Ġ`).
     fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
+    /// Spelling of an id in the vocabulary.
     fn id_to_token(&self, #[pyo3(from_py_with = numbers)] id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
+    /// The largest id plus one.
     #[getter]
     fn vocab_size(&self) -> usize {
         self.inner.vocab_size()
     }
 
+    /// SHA-256 of the `tokenizer.json`, in hexadecimal.
     #[getter]
     fn sha256(&self) -> &str {
         self.inner.sha256()
     }
 
+    /// Id of `<|bos|>`, which opens a document; `ConfigError` if there is none.
     #[getter]
     fn bos_id(&self) -> PyResult<u32> {
         known(self.inner.ids().bos, "opens documents")
     }
 
+    /// Id of `<|eos|>`, which closes a document; `ConfigError` if there is none.
     #[getter]
     fn eos_id(&self) -> PyResult<u32> {
         known(self.inner.ids().eos, "closes documents")
     }
 
+    /// Id of `<|pad|>`; `ConfigError` if there is none.
     #[getter]
     fn pad_id(&self) -> PyResult<u32> {
         known(self.inner.ids().pad, "fills rows")
     }
 
+    /// Id of `<|end|>`, which closes a turn; `ConfigError` if there is none.
     #[getter]
     fn end_id(&self) -> PyResult<u32> {
         known(self.inner.ids().end, "closes turns")

@@ -19,8 +19,12 @@ use crate::guard;
 
 /// Column numbers in the file.
 const ID: usize = 0;
+const SOURCE: usize = 1;
 const OFFSET: usize = 2;
 const LENGTH: usize = 3;
+
+/// Values that are held at once where a column is looked through.
+const PART_ROWS: usize = 1 << 16;
 
 /// The table of one shard while it is written.
 ///
@@ -125,12 +129,14 @@ fn schema() -> ParquetResult<Arc<Type>> {
     Type::group_type_builder("documents").with_fields(fields).build().map(Arc::new)
 }
 
-/// The columns must be those that are written: no others, in this order, without nulls.
+/// The columns must be those that are written: no others, in this order. A writer of other tables, as pyarrow,
+/// says of every column that it may have nulls; whether it has any is seen where it is read.
 fn check_schema(found: &SchemaDescriptor) -> ParquetResult<()> {
     let expected = SchemaDescriptor::new(schema()?);
     let column = |schema: &SchemaDescriptor, index: usize| {
         let column = schema.column(index);
-        (column.name().to_owned(), column.physical_type(), column.max_def_level(), column.max_rep_level())
+        let kind = if column.max_rep_level() == 0 && column.max_def_level() <= 1 { "" } else { " (nested)" };
+        format!("{} {}{kind}", column.name(), column.physical_type())
     };
     let columns = |schema: &SchemaDescriptor| -> Vec<_> {
         (0..schema.num_columns()).map(|index| column(schema, index)).collect()
@@ -138,7 +144,7 @@ fn check_schema(found: &SchemaDescriptor) -> ParquetResult<()> {
     if columns(found) == columns(&expected) {
         return Ok(());
     }
-    Err(ParquetError::General(format!("the columns {:?}", columns(found))))
+    Err(ParquetError::General(format!("the columns {}", columns(found).join(", "))))
 }
 
 fn write_column<T: DataType>(
@@ -157,8 +163,9 @@ fn write_column<T: DataType>(
     }
 }
 
-/// Lengths of the documents of a shard, checked to be contiguous from offset 0.
+/// Lengths of the documents of a shard, checked to be contiguous from offset 0; no other column has nulls.
 pub fn read_lengths(path: &Path, documents: u64, tokens: u64) -> Result<Vec<u64>> {
+    read(path, |file| check_strings(file, documents))?;
     let offsets = read_column::<Int64Type>(path, OFFSET, documents)?;
     let lengths = read_column::<Int64Type>(path, LENGTH, documents)?;
     let mut end = 0;
@@ -186,13 +193,16 @@ fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
 }
 
 fn read_column<T: DataType>(path: &Path, column: usize, documents: u64) -> Result<Vec<T::T>> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let values = guarded(|| try_read_column::<T>(file, column, documents))
-        .map_err(|error| unreadable(path, &error))?;
+    let values = read(path, |file| try_read_column::<T>(file, column, documents))?;
     if values.len() as u64 == documents {
         return Ok(values);
     }
     Err(integrity(path, format!("{documents} documents"), format!("{} documents", values.len())))
+}
+
+fn read<T>(path: &Path, read: impl FnOnce(File) -> ParquetResult<T>) -> Result<T> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    guarded(|| read(file)).map_err(|error| unreadable(path, &error))
 }
 
 /// The decoder asserts what a table says of itself: a panic there is damage as much as an error.
@@ -202,19 +212,54 @@ fn guarded<T>(read: impl FnOnce() -> ParquetResult<T>) -> ParquetResult<T> {
 }
 
 fn try_read_column<T: DataType>(file: File, column: usize, documents: u64) -> ParquetResult<Vec<T::T>> {
+    let mut values = Vec::new();
+    each_part::<T>(&open(file, documents)?, column, |part| values.extend(part))?;
+    Ok(values)
+}
+
+/// Looks at the strings where the table says that they may be null: ours are not read when shards are opened.
+fn check_strings(file: File, documents: u64) -> ParquetResult<()> {
+    let reader = open(file, documents)?;
+    let may_be_null = |column: &usize| schema_of(&reader).column(*column).max_def_level() > 0;
+    let mut columns = [ID, SOURCE].into_iter().filter(may_be_null);
+    columns.try_for_each(|column| each_part::<ByteArrayType>(&reader, column, drop))
+}
+
+fn open(file: File, documents: u64) -> ParquetResult<SerializedFileReader<File>> {
     let reader = SerializedFileReader::new(file)?;
-    let metadata = reader.metadata().file_metadata();
-    check_schema(metadata.schema_descr())?;
-    let rows = metadata.num_rows();
+    check_schema(schema_of(&reader))?;
+    let rows = reader.metadata().file_metadata().num_rows();
     if u64::try_from(rows) != Ok(documents) {
         return Err(ParquetError::General(format!("{rows} rows for {documents} documents")));
     }
-    let mut values = Vec::new();
-    for group in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(group)?;
-        let rows = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
-        let mut column = get_typed_column_reader::<T>(group.get_column_reader(column)?);
-        column.read_records(rows, None, None, &mut values)?;
+    Ok(reader)
+}
+
+fn schema_of(reader: &SerializedFileReader<File>) -> &SchemaDescriptor {
+    reader.metadata().file_metadata().schema_descr()
+}
+
+/// Hands the values of a column to `take`, some thousand at a time; a null among them is an error.
+fn each_part<T: DataType>(
+    table: &SerializedFileReader<File>,
+    column: usize,
+    mut take: impl FnMut(Vec<T::T>),
+) -> ParquetResult<()> {
+    let schema = schema_of(table).column(column);
+    for group in 0..table.num_row_groups() {
+        let group = table.get_row_group(group)?;
+        let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
+        let mut reader = get_typed_column_reader::<T>(group.get_column_reader(column)?);
+        while left > 0 {
+            let (mut values, mut levels) = (Vec::new(), Vec::new());
+            let levels = (schema.max_def_level() > 0).then_some(&mut levels);
+            let (rows, found, _) = reader.read_records(left.min(PART_ROWS), levels, None, &mut values)?;
+            if found < rows {
+                return Err(ParquetError::General(format!("a null in the column {}", schema.name())));
+            }
+            left = if rows == 0 { 0 } else { left - rows }; // what is missing is counted by who reads
+            take(values);
+        }
     }
-    Ok(values)
+    Ok(())
 }

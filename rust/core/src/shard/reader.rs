@@ -130,8 +130,9 @@ impl TokenShards {
         let content = &self.content;
         let dtype = Dtype::for_vocab(content.vocab_size as usize);
         if content.dtype != dtype {
-            let expected = format!("dtype {dtype:?} for a vocabulary of {}", content.vocab_size);
-            return Err(integrity(path, expected, format!("{:?}", content.dtype)));
+            let name = |dtype| serde_json::json!(dtype).to_string();
+            let expected = format!("dtype {} for a vocabulary of {}", name(dtype), content.vocab_size);
+            return Err(integrity(path, expected, name(content.dtype)));
         }
         let sum = |count: fn(&ShardEntry) -> u64| {
             content.shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(count(shard)))
