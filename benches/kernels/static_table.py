@@ -100,6 +100,12 @@ def signature(kernel):
     return types
 
 
+def in_fp32(kernel):
+    """Types of tensors that are 16 bits wide in `signature`, of a launch in fp32."""
+    sixteen_bits = [name for name, text in signature(kernel).items() if DTYPE in text]
+    return dict.fromkeys(sixteen_bits, "*fp32:16")
+
+
 def compiled(kernel, target, constants, num_warps, num_stages, **types):
     """The kernel's binary and assembly for a target."""
     types = {**signature(kernel), **types}
@@ -177,7 +183,9 @@ def figures(name, target, kernel, constants, tile, **types):
 
 
 def attention_row(kernel, head_dim, target, feature, tile=None):
-    plain = feature == "plain"
+    plain, is_fp32 = feature == "plain", feature == "fp32"
+    if is_fp32:
+        tile = tile or configs.ATTENTION_FP32[kernel, head_dim]
     tile = tile or configs.attention_row(
         kernel, head_dim, target, plain=plain, dropout=feature == "dropout"
     )
@@ -197,7 +205,8 @@ def attention_row(kernel, head_dim, target, feature, tile=None):
     file = attention if kernel == "forward" else attention_backward
     function = getattr(file, f"{kernel}_kernel")
     name = f"attention {kernel} d{head_dim} {feature}"
-    return figures(name, target, function, constants, tile)
+    types = in_fp32(function) if is_fp32 else {}
+    return figures(name, target, function, constants, tile, **types)
 
 
 def loss_row(kernel, target, feature, tile=None):
@@ -408,7 +417,7 @@ def cases(targets):
                 yield f"rope d{head_dim} {feature}", row
         for head_dim in (64, 128, 256):
             for kernel in ("forward", "dq", "dkdv"):
-                for feature in (*FEATURES, "pairs", "dropout"):
+                for feature in (*FEATURES, "pairs", "dropout", "fp32"):
                     name = f"attention {kernel} d{head_dim} {feature}"
                     yield name, (attention_row, kernel, head_dim, target, feature)
 

@@ -1,4 +1,4 @@
-"""What `triptych plan` says of a run, beside the run: memory and time, six times.
+"""What `triptych plan` says of a run, beside the run: memory and time, six times; memory of grids.
 
     python benches/train/bench_plan.py --json benches/results/plan.json
 
@@ -7,11 +7,15 @@ is planned by `triptych plan` (which runs four steps), planned again without run
 and then trained by `triptych pretrain` for a dozen steps, all in processes of their own.
 Memory is the most that the process held (`wait4`), time the median step without the first
 two. Errors are (planned - real) / real.
+
+Then seven grids of processes on this machine, planned by one and trained by `torchrun`: the
+most that one of them held, beside what the plan says of each.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import statistics
@@ -40,14 +44,22 @@ class Case:
     micro_batch_rows: int
     recompute: str = "none"
     optimizer: str = "adamw"
+    grid: tuple[tuple[str, int], ...] = ()
 
     @property
     def name(self) -> str:
         """What tells it from the others."""
         rows = f"{self.micro_batch_rows} x {self.seq_len}"
+        grid = "".join(f", {key} {size}" for key, size in self.grid)
         return (
-            f"{self.width} x {self.layers}, {rows}, {self.recompute}, {self.optimizer}"
+            f"{self.width} x {self.layers}, {rows}, {self.recompute}, "
+            f"{self.optimizer}{grid}"
         )
+
+    @property
+    def processes(self) -> int:
+        """Of the grid."""
+        return math.prod(size for _, size in self.grid)
 
 
 CASES = (
@@ -57,6 +69,16 @@ CASES = (
     Case(384, 6, 512, 4, recompute="full"),
     Case(512, 8, 256, 4, optimizer="muon"),
     Case(512, 6, 1024, 2),
+)
+SHARD, TENSOR, CONTEXT = ("shard", 2), ("tensor", 2), ("context", 2)
+GRIDS = (
+    Case(256, 4, 256, 4, grid=(SHARD,)),
+    Case(512, 6, 256, 2, grid=(SHARD,)),
+    Case(512, 6, 256, 2, grid=(TENSOR,)),
+    Case(512, 6, 512, 2, grid=(CONTEXT,)),
+    Case(384, 6, 512, 4, grid=(SHARD,)),
+    Case(384, 4, 1024, 2, grid=(CONTEXT,)),
+    Case(256, 4, 256, 4, grid=(SHARD, TENSOR)),
 )
 
 
@@ -69,23 +91,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_data(folder)
-        found = {} if options.only is None else kept(options.json)
-        for case in CASES if options.only is None else CASES[options.only :][:1]:
-            found[case.name] = compared(case, folder, options.threads)
-            print(case.name, found[case.name], file=sys.stderr, flush=True)
+        found = kept(options.json if options.only is not None else None)
+        every = CASES + GRIDS
+        for case in every if options.only is None else every[options.only :][:1]:
+            kind = "grids" if case.grid else "runs"
+            found[kind][case.name] = compared(case, folder, options.threads)
+            print(case.name, found[kind][case.name], file=sys.stderr, flush=True)
     worst = {
-        key: max(abs(line[key]) for line in found.values())
+        key: max((abs(line[key]) for line in found["runs"].values()), default=0.0)
         for key in ("memory_error", "memory_error_unmeasured", "time_error")
     }
-    measuring.report({"runs": found, "worst": worst}, options.json)
+    worst["memory_error_of_grids"] = max(
+        (abs(line["memory_error"]) for line in found["grids"].values()), default=0.0
+    )
+    measuring.report({**found, "worst": worst}, options.json)
 
 
-def kept(report: Path | None) -> dict[str, Any]:
+def kept(report: Path | None) -> dict[str, dict[str, Any]]:
     """The runs of an earlier report, so that a bench may be made piece by piece."""
-    if report is None or not report.exists():
-        return {}
-    runs: dict[str, Any] = json.loads(report.read_text("utf-8"))["runs"]
-    return runs
+    earlier = {}
+    if report is not None and report.exists():
+        earlier = json.loads(report.read_text("utf-8"))
+    return {kind: earlier.get(kind, {}) for kind in ("runs", "grids")}
 
 
 def write_data(folder: Path) -> None:
@@ -113,6 +140,8 @@ def compared(case: Case, folder: Path, threads: int) -> dict[str, float]:
     path = folder / "run.toml"
     path.write_text(configuration(case, folder, output, threads))
     planned, _ = triptych("plan", "--config", str(path), "--json")
+    if case.grid:
+        return of_grid(case, path, planned)
     _, memory_mib = triptych("pretrain", "--config", str(path), "--json")
     lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
     seconds = [json.loads(line)["step_seconds"] for line in lines][WARM_STEPS:]
@@ -133,6 +162,21 @@ def compared(case: Case, folder: Path, threads: int) -> dict[str, float]:
     }
 
 
+def of_grid(case: Case, path: Path, planned: dict[str, Any]) -> dict[str, Any]:
+    """Planned and real memory of one of the processes of a grid."""
+    start = ("torch.distributed.run", "--standalone", "--no-python")
+    several = (f"--nproc-per-node={case.processes}", sys.executable, "-m", "triptych")
+    _, memory_mib = told(*start, *several, "pretrain", "--config", str(path), "--json")
+    parts = planned["memory"]
+    return {
+        "parameters": planned["parameters"]["all"],
+        "memory_mib": round(memory_mib, 1),
+        "planned_mib": round(parts["all"], 1),
+        "memory_error": error(parts["all"], memory_mib),
+        "parts": {name: round(mib, 1) for name, mib in parts.items()},
+    }
+
+
 def error(planned: float, real: float) -> float:
     """Share of what was real."""
     return round((planned - real) / real, 4)
@@ -147,7 +191,8 @@ seq_len = {case.seq_len}
 micro_batch_rows = {case.micro_batch_rows}
 recompute = "{case.recompute}"
 precision = "fp32"
-threads = {threads}
+threads = {1 if case.grid else threads}
+compile = {"false" if case.grid else '"auto"'}
 [sources]
 web = "{folder / "web"}"
 [optimizer]
@@ -156,6 +201,8 @@ name = "{case.optimizer}"
 hidden_size = {case.width}
 num_hidden_layers = {case.layers}
 num_attention_heads = {case.width // 64}
+[parallel]
+{keys(case.grid)}
 [[stage]]
 stage = "bench"
 learning_rate = 1e-3
@@ -164,9 +211,20 @@ steps = {STEPS}
 """
 
 
+def keys(values: tuple[tuple[str, int], ...]) -> str:
+    """Keys of a TOML table."""
+    return "\n".join(f"{key} = {value}" for key, value in values)
+
+
 def triptych(*arguments: str) -> tuple[Any, float]:
     """What a command prints as JSON, and the most MiB that it held."""
-    command = [sys.executable, "-m", "triptych", *arguments]
+    text, memory_mib = told("triptych", *arguments)
+    return json.loads(text), memory_mib
+
+
+def told(*arguments: str) -> tuple[bytes, float]:
+    """What a module prints, and the most MiB that it or a process of its held."""
+    command = [sys.executable, "-m", *arguments]
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(command, stdout=said) as run,
@@ -176,7 +234,7 @@ def triptych(*arguments: str) -> tuple[Any, float]:
         if run.returncode:
             sys.exit(f"{' '.join(command)}: status {run.returncode}")
         said.seek(0)
-        return json.load(said), usage.ru_maxrss / 1024
+        return said.read(), usage.ru_maxrss / 1024
 
 
 if __name__ == "__main__":

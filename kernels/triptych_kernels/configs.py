@@ -110,7 +110,8 @@ ATTENTION_FP32: dict[tuple[str, int], Tile] = {
     ("dq", 64): Tile(32, 16, 0, 4, 1),
     ("dq", 128): Tile(16, 16, 0, 8, 1),
     ("dq", 256): Tile(16, 16, 0, 8, 1),
-    ("dkdv", 64): Tile(32, 32, 0, 4, 1),
+    # 32 x 32 spills 1,408 bytes on sm_90, 16 x 32 spills 16 on sm_80.
+    ("dkdv", 64): Tile(32, 16, 0, 4, 1),
     ("dkdv", 128): Tile(16, 32, 0, 4, 1),
     ("dkdv", 256): Tile(16, 16, 0, 4, 1),
 }
