@@ -34,14 +34,15 @@ impl Fresh {
     }
 
     /// Takes all of them out, in order; their memory stays for the next.
-    pub(super) fn drain(&mut self) -> Vec<u128> {
-        let mut ngrams = Vec::with_capacity(std::mem::take(&mut self.len));
-        for part in &mut self.parts {
-            let start = ngrams.len();
-            ngrams.extend(part.drain());
-            ngrams[start..].sort_unstable(); // one part alone fits into the cache of a core
-        }
-        ngrams
+    ///
+    /// A part is sorted when it is asked for: it fits into the cache of a core, and all of them need not be held twice.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = u128> + '_ {
+        self.len = 0;
+        self.parts.iter_mut().flat_map(|part| {
+            let mut ngrams: Vec<u128> = part.drain().collect();
+            ngrams.sort_unstable();
+            ngrams
+        })
     }
 }
 

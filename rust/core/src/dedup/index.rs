@@ -101,13 +101,11 @@ impl NgramIndex {
 
 impl Spilled {
     /// Writes n-grams, which are in order, as a run, and merges runs where there are enough.
-    fn take(&mut self, ngrams: Vec<u128>) -> Result<()> {
-        let filter = self.filter.get_or_insert_with(Filter::default);
-        for ngram in &ngrams {
-            filter.insert(*ngram);
-        }
+    fn take(&mut self, ngrams: impl Iterator<Item = u128>) -> Result<()> {
         let path = self.next_path();
-        self.push(0, Run::write(&path, ngrams.into_iter().map(Ok))?);
+        let filter = self.filter.get_or_insert_with(Filter::default);
+        let run = Run::write(&path, ngrams.inspect(|ngram| filter.insert(*ngram)).map(Ok))?;
+        self.push(0, run);
         let mut level = 0;
         while self.levels[level].len() == FAN_IN {
             let runs = std::mem::take(&mut self.levels[level]);
