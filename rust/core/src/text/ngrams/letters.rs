@@ -12,7 +12,7 @@ pub(in crate::text) const SEEDS: [u64; 4] =
 /// The letters of the words of one text. Reused from text to text.
 #[derive(Debug, Default)]
 pub(in crate::text) struct Letters {
-    /// The letters, and bytes of no meaning after them.
+    /// The letters, and a head's worth of zeros after them.
     bytes: Vec<u8>,
     /// Where each word begins, and where the last ends.
     pub(super) starts: Vec<usize>,
@@ -32,6 +32,8 @@ impl Letters {
             at += end - start;
         }
         self.starts[words.len()] = at;
+        // Heads of the last words reach beyond them: what was there would be in their hashes.
+        self.bytes[at..at + HEAD_BYTES].fill(0);
     }
 
     /// Those of the n-gram that begins at a word.
