@@ -23,8 +23,8 @@ from triptych_kernels.flash_attention_kernels import (
 )
 
 # Scores must be those of the forward pass in every bit: of large ones, what another order
-# of sums changes is no longer a small part of a weight. A GPU sums both products over D in
-# one order; NumPy's go by which factor comes first.
+# of sums changes is no longer a small part of a weight. NumPy's order goes by which factor
+# comes first; that a GPU sums both products over D in one order has not been measured.
 INTERPRETED = tl.constexpr(interpreted())
 
 

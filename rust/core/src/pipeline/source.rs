@@ -42,13 +42,10 @@ impl<'i> Source<'i> {
 
     /// The next unit of the current file, or its facts if there is none.
     fn read(&mut self, input: &Input) -> Result<Option<Unit>> {
-        if self.reader.is_none() {
-            self.reader = Some(self.open(input)?);
-        }
-        let next = match self.reader.as_mut() {
-            Some(Open::Pipe(pipe)) => pipe.next(self.progress)?,
-            Some(Open::File(reader)) => Next::of(reader)?,
-            None => unreachable!("it was opened"),
+        let open = self.reader.take().map_or_else(|| self.open(input), Ok)?;
+        let next = match self.reader.insert(open) {
+            Open::Pipe(pipe) => pipe.next(self.progress)?,
+            Open::File(reader) => Next::of(reader)?,
         };
         match next {
             Next::Unit(mut unit) => {
