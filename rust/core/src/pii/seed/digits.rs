@@ -34,7 +34,7 @@ impl Starts {
     #[allow(clippy::inline_always)] // or it is not compiled for AVX2
     fn take(&mut self, text: &str, at: usize, block: &Block) {
         let others = block.others();
-        let long = longest(block.digits() | block.any_of([b'-', b'.']) | others);
+        let long = in_long_run(block.digits() | block.any_of([b'-', b'.']) | others);
         match (long, others) {
             (0, _) => (),
             (_, 0) => self.push(at, long & ascii_starts(text, at, block)),
@@ -63,10 +63,10 @@ impl Starts {
 /// Fewest bytes of a match, as of `1.2.3.4`: digits, full stops and hyphens.
 const MIN_BYTES: u32 = 7;
 
-/// Bits that have as many ones from them on, behind the block too, where nothing is known.
+/// Bits from which so many ones follow, counting all behind the block, where nothing is known.
 #[inline(always)]
 #[allow(clippy::inline_always)] // as above
-fn longest(bits: u64) -> u64 {
+fn in_long_run(bits: u64) -> u64 {
     let shifted = |bits: u64, count: u32| bits >> count | u64::MAX << (u64::BITS - count);
     let two = bits & shifted(bits, 1);
     let four = two & shifted(two, 2);
