@@ -651,17 +651,18 @@ def loss_and_slopes(
     targets: npt.NDArray[np.int64],
     weights: npt.NDArray[np.float32],
     costs: tuple[float, float],
-    shape: tuple[float | None, float],
+    shape: tuple[int, float | None, float],
     num_threads: int,
 ) -> float:
-    """Weighted sum of the cross-entropy of logits (rows, size), which become its gradient.
+    """Weighted sum of the cross-entropy of logits (rows, width), which become its gradient.
 
     Args:
-        logits: overwritten.
-        targets: (rows,) ids below size.
+        logits: overwritten, but for what stands behind the `vocab_size` of a row.
+        targets: (rows,) ids below `vocab_size`.
         weights: (rows,).
         costs: z-loss and label smoothing, as in `ops.linear_cross_entropy`.
-        shape: soft-cap and temperature, of numbers that are not shaped yet.
+        shape: `vocab_size`, 1 to width; soft-cap and temperature, of numbers that are
+            not shaped yet.
         num_threads: at most so many.
 
     Raises:
@@ -671,15 +672,15 @@ def loss_and_slopes(
 def logit_statistics(
     logits: npt.NDArray[Any],
     targets: npt.NDArray[np.int64],
-    shape: tuple[float | None, float],
+    shape: tuple[int, float | None, float],
     found: Sequence[npt.NDArray[np.float32]],
     num_threads: int,
 ) -> None:
-    """What losses on logits (rows, size) are made of.
+    """What losses on logits (rows, width) are made of.
 
     Args:
         logits: read.
-        targets: (rows,) ids below size.
+        targets: (rows,) ids below `vocab_size`.
         shape: as of `loss_and_slopes`.
         found: written, (rows,) each: log-probability of the target, log-sum-exp, mean
             and entropy in nats; (0,) of entropy that nobody asks for.
@@ -692,7 +693,7 @@ def logit_statistics(
 def logit_slopes(
     logits: npt.NDArray[Any],
     targets: npt.NDArray[np.int64],
-    shape: tuple[float | None, float],
+    shape: tuple[int, float | None, float],
     entropies: npt.NDArray[np.float32],
     upstream: Sequence[npt.NDArray[np.float32]],
     num_threads: int,

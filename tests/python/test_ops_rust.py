@@ -415,7 +415,9 @@ def test_what_does_not_fit_is_a_sentence():
         )
     targets = torch.tensor([0, 9]).numpy()
     with pytest.raises(_core.ConfigError, match="a target of 9 in 8 logits"):
-        _core.loss_and_slopes(x[:16].copy(), targets, x[:2], (0.0, 0.0), (None, 1.0), 1)
+        _core.loss_and_slopes(
+            x[:16].copy(), targets, x[:2], (0.0, 0.0), (8, None, 1.0), 1
+        )
 
 
 def test_training_by_the_engine_gives_the_losses_of_plain_pytorch(monkeypatch):

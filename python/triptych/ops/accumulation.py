@@ -20,6 +20,10 @@ from torch import Tensor
 from triptych import _core
 from triptych.ops.arrays import LANES, array, dtype_obstacle
 
+# Rows of a large matrix that are multiplied, or rounded, at a time: as fast as all of 32,768 at a
+# width of 576, in 5 MB of bf16 instead of 38.
+SLICE_ROWS = 4096
+
 
 class Accumulation:
     """Memory and narrow weights for some passes; in one that is `alone`, for one only."""
@@ -67,7 +71,7 @@ class Accumulation:
     def add(weight: Tensor, gradient: Tensor, factor: Tensor) -> None:
         """Adds factor * gradient, of the weight's shape, to its `grad`."""
         if weight.grad is None:
-            weight.grad = (gradient * factor).to(weight.dtype)
+            weight.grad = scaled(gradient, factor, weight.dtype)
         else:
             weight.grad.add_(gradient, alpha=factor.item())
 
@@ -88,6 +92,17 @@ class Accumulation:
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
         weight.grad.index_add_(0, rows, gradients.to(weight.dtype))
+
+
+def scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A gradient (rows, width) times a factor in `dtype`, without a whole copy in another."""
+    if gradient.dtype == dtype:
+        return gradient * factor
+    found = torch.empty_like(gradient, dtype=dtype)
+    for start in range(0, gradient.shape[0], SLICE_ROWS):
+        rows = slice(start, start + SLICE_ROWS)
+        found[rows] = gradient[rows] * factor
+    return found
 
 
 def add(sums: Tensor, numbers: Tensor) -> None:

@@ -26,6 +26,11 @@ def array(x: Tensor) -> npt.NDArray[Any]:
     return found
 
 
+def rows_array(x: Tensor) -> npt.NDArray[Any]:
+    """The memory of rows (n, width) of a buffer from its start, with what lies between them."""
+    return array(x.as_strided((x.shape[0], x.stride(0)), (x.stride(0), 1)))
+
+
 def widened(x: Tensor) -> Tensor:
     """X in the type that sums are made in: float32, or its own float64."""
     return x if x.dtype == torch.float64 else x.float()

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from triptych import _core
-from triptych.ops.accumulation import current
-from triptych.ops.arrays import array
+from triptych.ops.accumulation import current, scaled
+from triptych.ops.arrays import array, rows_array
 from triptych.ops.chunked import (
     Context,
     Gradients,
@@ -97,7 +97,7 @@ def _scaled_or_added(
 ) -> Tensor | None:
     """The weight's gradient, or None if it is in `weight.grad` already."""
     if not ctx.memory.adds(ctx.weight):
-        return (of_weight * upstream).to(ctx.weight.dtype)
+        return scaled(of_weight, upstream, ctx.weight.dtype)
     ctx.memory.add(ctx.weight, of_weight, upstream)
     ctx.memory.give_back(of_weight)
     ctx.gradients = None
@@ -133,11 +133,11 @@ def _by_engine(
 ) -> Tensor:
     """The same in one pass of the engine, without float32 copies of bf16."""
     total = _core.loss_and_slopes(
-        array(logits),
+        rows_array(logits),
         array(targets.contiguous()),
         array(token_weights.contiguous()),
         (settings.z_loss, settings.label_smoothing),
-        (settings.softcap, settings.temperature),
+        settings.shape(logits.shape[1]),
         torch.get_num_threads(),
     )
     return torch.tensor(total, dtype=torch.float64)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from triptych import _core
 from triptych.ops.accumulation import current
-from triptych.ops.arrays import array
+from triptych.ops.arrays import array, rows_array
 from triptych.ops.chunked import (
     Context,
     Gradients,
@@ -157,9 +157,9 @@ def _fill(
     """Writes the statistics of a chunk, whose logits may be overwritten."""
     if settings.by_engine:
         _core.logit_statistics(
-            array(logits),
+            rows_array(logits),
             array(targets.contiguous()),
-            (settings.softcap, settings.temperature),
+            settings.shape(logits.shape[1]),
             [array(x) for x in found],
             torch.get_num_threads(),
         )
@@ -186,9 +186,9 @@ def _into_slopes(
     """
     if settings.by_engine:
         _core.logit_slopes(
-            array(logits),
+            rows_array(logits),
             array(targets.contiguous()),
-            (settings.softcap, settings.temperature),
+            settings.shape(logits.shape[1]),
             array(entropies),
             [array(x.contiguous()) for x in upstream],
             torch.get_num_threads(),

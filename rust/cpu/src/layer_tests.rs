@@ -40,23 +40,26 @@ fn wide64(x: &[f32]) -> impl Iterator<Item = f64> + '_ {
     x.iter().map(|x| f64::from(*x))
 }
 
-const SHAPES: [Shape; 3] = [
-    Shape { softcap: None, temperature: 1.0 },
-    Shape { softcap: None, temperature: 0.7 },
-    Shape { softcap: Some(1.5), temperature: 1.3 },
-];
+/// Of every kind, for rows of each length.
+fn shapes(sizes: &[usize]) -> impl Iterator<Item = Shape> + '_ {
+    let kinds = [(None, 1.0), (None, 0.7), (Some(1.5), 1.3)];
+    sizes.iter().flat_map(move |&vocab_size| {
+        kinds.map(|(softcap, temperature)| Shape { vocab_size, softcap, temperature })
+    })
+}
 
 #[test]
 fn a_row_of_logits_becomes_its_gradient_whatever_its_length() {
-    for (size, shape) in [1, 5, 16, 33, 1000].into_iter().flat_map(|size| SHAPES.map(|shape| (size, shape))) {
+    for shape in shapes(&[1, 5, 16, 33, 1000]) {
+        let size = shape.vocab_size;
         let logits = numbers(70 * size, 1);
         let targets: Vec<i64> = (0..70).map(|row| (row * 7 % size) as i64).collect();
         let weights = numbers(70, 2);
         let cost = Cost { targets: &targets, weights: &weights, z_loss: 0.01, label_smoothing: 0.1 };
-        assert_eq!(cost.obstacle(logits.len()), None);
+        assert_eq!(cost.obstacle(logits.len(), size), None);
         let mut slopes = logits.clone();
         let loss = loss_and_slopes(&mut slopes, cost, shape, 1);
-        let (wanted_loss, wanted) = plain_loss(&logits, cost, shape, size);
+        let (wanted_loss, wanted) = plain_loss(&logits, cost, shape);
         assert!((loss - wanted_loss).abs() < 1e-5 * (1.0 + wanted_loss.abs()), "{loss} for {wanted_loss}");
         assert_close(&slopes, wanted, 2e-6);
         let mut again = logits.clone();
@@ -65,10 +68,11 @@ fn a_row_of_logits_becomes_its_gradient_whatever_its_length() {
     }
 }
 
-fn plain_loss(logits: &[f32], cost: Cost, shape: Shape, size: usize) -> (f64, Vec<f64>) {
+fn plain_loss(logits: &[f32], cost: Cost, shape: Shape) -> (f64, Vec<f64>) {
     let (mut total, mut slopes) = (0.0, Vec::new());
     let (z_loss, smoothing) = (f64::from(cost.z_loss), f64::from(cost.label_smoothing));
-    for (row, (target, weight)) in logits.chunks(size).zip(cost.targets.iter().zip(cost.weights)) {
+    for (row, (target, weight)) in logits.chunks(shape.vocab_size).zip(cost.targets.iter().zip(cost.weights))
+    {
         let row = PlainRow::of(row, shape, *target as usize);
         let weight = f64::from(*weight);
         let spread = row.log_sum - row.mean;
@@ -123,7 +127,8 @@ impl PlainRow {
 
 #[test]
 fn statistics_of_rows_and_the_gradient_of_all_four_are_those_of_float64() {
-    for (size, shape) in [1, 21, 1000].into_iter().flat_map(|size| SHAPES.map(|shape| (size, shape))) {
+    for shape in shapes(&[1, 21, 1000]) {
+        let size = shape.vocab_size;
         let logits: Vec<f32> = numbers(40 * size, 1).iter().map(|x| 8.0 * x).collect();
         let targets: Vec<i64> = (0..40).map(|row| (row * 7 % size) as i64).collect();
         let mut four = [(); 4].map(|()| vec![0.0; 40]);
@@ -142,13 +147,50 @@ fn statistics_of_rows_and_the_gradient_of_all_four_are_those_of_float64() {
         let mut slopes = logits.clone();
         let [logps, log_sums, means, entropies] = &upstream;
         let given = Statistics { logps: &logps[..], log_sums, means, entropies };
-        assert_eq!(given.obstacle(logits.len(), &targets), None);
+        assert_eq!(given.obstacle(logits.len(), size, &targets), None);
         statistics_slopes(&mut slopes, &targets, shape, &four[3], &given, 2);
         let wanted = rows
             .iter()
             .enumerate()
             .flat_map(|(row, r)| r.slopes([0, 1, 2, 3].map(|i| f64::from(upstream[i][row]))));
         assert_close(&slopes, wanted, 2e-6);
+    }
+}
+
+#[test]
+fn what_stands_behind_the_logits_of_a_row_is_neither_read_nor_written() {
+    for shape in shapes(&[1, 21, 64]) {
+        let (size, width) = (shape.vocab_size, shape.vocab_size + 16);
+        let logits = numbers(40 * size, 1);
+        let mut padded: Vec<f32> =
+            logits.chunks(size).flat_map(|row| [row, &[f32::NAN; 16]].concat()).collect();
+        let targets: Vec<i64> = (0..40).map(|row| (row * 7 % size) as i64).collect();
+        let cost = Cost { targets: &targets, weights: &numbers(40, 2), z_loss: 0.01, label_smoothing: 0.1 };
+        let of = |logits: &[f32]| {
+            let mut four = [(); 4].map(|()| vec![0.0; 40]);
+            let [logps, log_sums, means, entropies] = &mut four;
+            statistics(logits, &targets, shape, Statistics { logps, log_sums, means, entropies }, 2);
+            four
+        };
+        let four = of(&logits);
+        assert_eq!(four, of(&padded));
+        let upstream = four.each_ref().map(|numbers| &numbers[..]);
+        let [logps, log_sums, means, entropies] = upstream;
+        let given = Statistics { logps, log_sums, means, entropies };
+        let (mut slopes, mut again) = (logits.clone(), padded.clone());
+        statistics_slopes(&mut slopes, &targets, shape, &four[3], &given, 2);
+        statistics_slopes(&mut again, &targets, shape, &four[3], &given, 2);
+        for (row, wanted) in again.chunks(width).zip(slopes.chunks(size)) {
+            assert_eq!(&row[..size], wanted);
+            assert!(row[size..].iter().all(|x| x.is_nan()));
+        }
+        let mut slopes = logits.clone();
+        let loss = loss_and_slopes(&mut slopes, cost, shape, 2);
+        assert_eq!(loss, loss_and_slopes(&mut padded, cost, shape, 2));
+        for (row, wanted) in padded.chunks(width).zip(slopes.chunks(size)) {
+            assert_eq!(&row[..size], wanted);
+            assert!(row[size..].iter().all(|x| x.is_nan()));
+        }
     }
 }
 
@@ -160,9 +202,9 @@ fn probabilities_of_large_logits_have_all_their_digits() {
         (row[3], row[4]) = (3e4, 3e4 - 0.5); // two that share the probability
     }
     let targets = vec![3; rows];
-    let shape = Shape { softcap: None, temperature: 1.0 };
+    let shape = Shape { vocab_size: size, softcap: None, temperature: 1.0 };
     let cost = Cost { targets: &targets, weights: &vec![1.0; rows], z_loss: 0.0, label_smoothing: 0.0 };
-    let (wanted_loss, wanted) = plain_loss(&logits, cost, shape, size);
+    let (wanted_loss, wanted) = plain_loss(&logits, cost, shape);
     let mut slopes = logits.clone();
     let loss = loss_and_slopes(&mut slopes, cost, shape, 2);
     assert!((loss - wanted_loss).abs() < 1e-6 * wanted_loss, "{loss} for {wanted_loss}");
@@ -177,10 +219,14 @@ fn probabilities_of_large_logits_have_all_their_digits() {
 fn a_target_outside_of_the_logits_is_named() {
     let weights = [1.0, 1.0];
     let cost = |targets| Cost { targets, weights: &weights, z_loss: 0.0, label_smoothing: 0.0 };
-    assert_eq!(cost(&[0, 3]).obstacle(8), None);
-    assert!(cost(&[0, 4]).obstacle(8).is_some_and(|why| why.contains("a target of 4 in 4 logits")));
-    assert!(cost(&[0, -1]).obstacle(8).is_some());
-    assert!(cost(&[0, 1]).obstacle(7).is_some());
+    assert_eq!(cost(&[0, 3]).obstacle(8, 4), None);
+    assert!(cost(&[0, 4]).obstacle(8, 4).is_some_and(|why| why.contains("a target of 4 in 4 logits")));
+    assert!(cost(&[0, -1]).obstacle(8, 4).is_some());
+    assert!(cost(&[0, 1]).obstacle(7, 3).is_some());
+    assert!(cost(&[0, 3]).obstacle(8, 3).is_some_and(|why| why.contains("a target of 3 in 3 logits")));
+    for vocab_size in [0, 5] {
+        assert!(cost(&[0, 0]).obstacle(8, vocab_size).is_some_and(|why| why.contains("in rows of 4")));
+    }
 }
 
 #[test]

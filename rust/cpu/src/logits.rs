@@ -8,6 +8,8 @@ use crate::vector::{tanh, Vector, LOG2_E, MOST_LANES};
 /// How what was multiplied becomes the logits of a softmax: capped, then divided by a temperature.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
+    /// Logits of a row, at least 1. What stands behind them, up to the next row, is not looked at.
+    pub vocab_size: usize,
     /// x becomes `softcap * tanh(x / softcap)`.
     pub softcap: Option<f32>,
     /// Above 0.

@@ -23,26 +23,26 @@ pub struct Cost<'a> {
 }
 
 impl Cost<'_> {
-    /// What stands against it for `len` logits; `None` if nothing does.
-    pub fn obstacle(&self, len: usize) -> Option<String> {
+    /// What stands against it for `len` numbers of rows with `vocab_size` logits; `None` if nothing does.
+    pub fn obstacle(&self, len: usize, vocab_size: usize) -> Option<String> {
         let rows = self.targets.len();
         if rows != self.weights.len() {
             return Some(format!("{rows} targets and {} weights", self.weights.len()));
         }
-        targets_outside(len, self.targets)
+        targets_outside(len, vocab_size, self.targets)
     }
 }
 
-/// Weighted sum of the losses of rows of `logits` (rows, size), which become its gradient.
+/// Weighted sum of the losses of rows of `logits` (rows, width >= `vocab_size`), which become its gradient.
 ///
 /// # Panics
 /// `Cost::obstacle` names something.
 pub fn loss_and_slopes<E: Element>(logits: &mut [E], cost: Cost, shape: Shape, num_threads: usize) -> f64 {
     let mut losses = vec![0.0; cost.targets.len()];
-    let (size, of_rows) = (logits.len() / losses.len(), Parts::of(&mut losses));
+    let (width, of_rows) = (logits.len() / losses.len(), Parts::of(&mut losses));
     let logits = Parts::of(logits);
     by_shape!(shape, shaping => {
-        let kernel = Losses { logits, of_rows, cost, size, shaping };
+        let kernel = Losses { logits, of_rows, cost, width, vocab_size: shape.vocab_size, shaping };
         on_rows::<E>(&kernel, cost.targets.len(), num_threads);
     });
     losses.iter().map(|loss| f64::from(*loss)).sum()
@@ -52,7 +52,8 @@ struct Losses<'a, E, S> {
     logits: Parts<'a, E>,
     of_rows: Parts<'a, f32>,
     cost: Cost<'a>,
-    size: usize,
+    width: usize,
+    vocab_size: usize,
     shaping: S,
 }
 
@@ -62,8 +63,8 @@ impl<E: Element, S: Shaping> RowKernel<E> for Losses<'_, E, S> {
     fn rows<V: Vector<Element = E>>(&self, rows: Range<usize>) {
         for row in rows {
             // Sound: a row is drawn once.
-            let (logits, loss) =
-                unsafe { (self.logits.part(row * self.size, self.size), self.of_rows.part(row, 1)) };
+            let logits = unsafe { self.logits.part(row * self.width, self.vocab_size) };
+            let loss = unsafe { self.of_rows.part(row, 1) };
             loss[0] = self.row::<V>(logits, row);
         }
     }

@@ -25,30 +25,33 @@ pub struct Statistics<R> {
 }
 
 impl<R: AsRef<[f32]>> Statistics<R> {
-    /// What stands against it for `logits` and targets; `None` if nothing does.
-    pub fn obstacle(&self, logits: usize, targets: &[i64]) -> Option<String> {
+    /// What stands against it for `len` numbers of rows with `vocab_size` logits, and targets; `None` if
+    /// nothing does.
+    pub fn obstacle(&self, len: usize, vocab_size: usize, targets: &[i64]) -> Option<String> {
         let rows = targets.len();
         let three = [&self.logps, &self.log_sums, &self.means].map(|numbers| numbers.as_ref().len());
         let entropies = self.entropies.as_ref().len();
         if three != [rows; 3] || (entropies != 0 && entropies != rows) {
             return Some(format!("{rows} targets, and {three:?} and {entropies} numbers of rows"));
         }
-        targets_outside(logits, targets)
+        targets_outside(len, vocab_size, targets)
     }
 }
 
-/// What stands against rows of so many logits in all with these targets.
-pub(crate) fn targets_outside(logits: usize, targets: &[i64]) -> Option<String> {
+/// What stands against rows of so many numbers in all, `vocab_size` logits each, with these targets.
+pub(crate) fn targets_outside(len: usize, vocab_size: usize, targets: &[i64]) -> Option<String> {
     let rows = targets.len();
-    if rows == 0 || !logits.is_multiple_of(rows) {
-        return Some(format!("{logits} logits and {rows} targets"));
+    if rows == 0 || !len.is_multiple_of(rows) {
+        return Some(format!("{len} logits and {rows} targets"));
     }
-    let size = logits / rows;
-    let outside = targets.iter().find(|id| usize::try_from(**id).map_or(true, |id| id >= size));
-    outside.map(|id| format!("a target of {id} in {size} logits"))
+    if !(1..=len / rows).contains(&vocab_size) {
+        return Some(format!("{vocab_size} logits in rows of {}", len / rows));
+    }
+    let outside = targets.iter().find(|id| usize::try_from(**id).map_or(true, |id| id >= vocab_size));
+    outside.map(|id| format!("a target of {id} in {vocab_size} logits"))
 }
 
-/// Writes the statistics of `logits` (rows, size) with `targets` (rows,).
+/// Writes the statistics of `logits` (rows, width >= `vocab_size`) with `targets` (rows,).
 ///
 /// # Panics
 /// `Statistics::obstacle` names something.
@@ -59,7 +62,7 @@ pub fn statistics<E: Element>(
     found: Statistics<&mut [f32]>,
     num_threads: usize,
 ) {
-    let size = logits.len() / targets.len();
+    let (width, vocab_size) = (logits.len() / targets.len(), shape.vocab_size);
     let with_entropy = !found.entropies.is_empty();
     let found = Statistics {
         logps: Parts::of(found.logps),
@@ -68,7 +71,7 @@ pub fn statistics<E: Element>(
         entropies: Parts::of(found.entropies),
     };
     by_shape!(shape, shaping => {
-        let kernel = Forward { logits, targets, size, found, with_entropy, shaping };
+        let kernel = Forward { logits, targets, width, vocab_size, found, with_entropy, shaping };
         on_rows::<E>(&kernel, targets.len(), num_threads);
     });
 }
@@ -76,7 +79,8 @@ pub fn statistics<E: Element>(
 struct Forward<'a, E, S> {
     logits: &'a [E],
     targets: &'a [i64],
-    size: usize,
+    width: usize,
+    vocab_size: usize,
     found: Statistics<Parts<'a, f32>>,
     with_entropy: bool,
     shaping: S,
@@ -88,7 +92,7 @@ impl<E: Element, S: Shaping> RowKernel<E> for Forward<'_, E, S> {
     #[allow(clippy::cast_sign_loss)] // `Statistics::obstacle` looked at targets
     fn rows<V: Vector<Element = E>>(&self, rows: Range<usize>) {
         for row in rows {
-            let logits = &self.logits[row * self.size..][..self.size];
+            let logits = &self.logits[row * self.width..][..self.vocab_size];
             let sums = Sums::of::<V>(logits, self.shaping);
             let target = logit::<V>(logits[self.targets[row] as usize], self.shaping);
             // Sound: a row is drawn once.
@@ -118,10 +122,10 @@ pub fn statistics_slopes<E: Element>(
     upstream: &Statistics<&[f32]>,
     num_threads: usize,
 ) {
-    let size = logits.len() / targets.len();
+    let (width, vocab_size) = (logits.len() / targets.len(), shape.vocab_size);
     let logits = Parts::of(logits);
     by_shape!(shape, shaping => {
-        let kernel = Backward { logits, targets, size, entropies, upstream, shaping };
+        let kernel = Backward { logits, targets, width, vocab_size, entropies, upstream, shaping };
         on_rows::<E>(&kernel, targets.len(), num_threads);
     });
 }
@@ -129,7 +133,8 @@ pub fn statistics_slopes<E: Element>(
 struct Backward<'a, E, S> {
     logits: Parts<'a, E>,
     targets: &'a [i64],
-    size: usize,
+    width: usize,
+    vocab_size: usize,
     entropies: &'a [f32],
     upstream: &'a Statistics<&'a [f32]>,
     shaping: S,
@@ -142,7 +147,7 @@ impl<E: Element, S: Shaping> RowKernel<E> for Backward<'_, E, S> {
     fn rows<V: Vector<Element = E>>(&self, rows: Range<usize>) {
         for row in rows {
             // Sound: a row is drawn once.
-            let logits = unsafe { self.logits.part(row * self.size, self.size) };
+            let logits = unsafe { self.logits.part(row * self.width, self.vocab_size) };
             let sums = Sums::of::<V>(logits, self.shaping);
             self.slopes(row, sums).replace::<V>(logits, self.targets[row] as usize, self.shaping);
         }

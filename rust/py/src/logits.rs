@@ -12,11 +12,11 @@ use crate::layers::{by_elements, done, fits, read, Any, Floats};
 
 type Ids<'py> = PyReadonlyArray1<'py, i64>;
 
-/// Soft-cap and temperature.
-type Numbers = (Option<f32>, f32);
+/// Logits of a row, soft-cap and temperature.
+type Numbers = (usize, Option<f32>, f32);
 
 fn shape_of(numbers: Numbers) -> Shape {
-    Shape { softcap: numbers.0, temperature: numbers.1 }
+    Shape { vocab_size: numbers.0, softcap: numbers.1, temperature: numbers.2 }
 }
 
 /// Weighted sum of the losses of rows of logits, which become its gradient.
@@ -44,7 +44,7 @@ fn loss_of<E: Element + NumpyElement>(
 ) -> PyResult<f64> {
     let mut logits = logits.extract::<PyReadwriteArray1<'_, E>>()?;
     let logits = logits.as_slice_mut()?;
-    fits("logits", cost.obstacle(logits.len()))?;
+    fits("logits", cost.obstacle(logits.len(), shape.vocab_size))?;
     detached(py, || PyResult::Ok(loss::loss_and_slopes(logits, cost, shape, num_threads)))
 }
 
@@ -78,7 +78,7 @@ fn statistics_of<E: Element + NumpyElement>(
         means: means.as_slice_mut()?,
         entropies: entropies.as_slice_mut()?,
     };
-    fits("logits", found.obstacle(logits.len(), targets))?;
+    fits("logits", found.obstacle(logits.len(), shape.vocab_size, targets))?;
     done(py, || statistics(logits, targets, shape, found, num_threads))
 }
 
@@ -117,6 +117,6 @@ fn slopes_of<E: Element + NumpyElement>(
     let logits = logits.as_slice_mut()?;
     let (found, expected) = (entropies.len(), upstream.entropies.len());
     let missing = (found != expected).then(|| format!("{found} entropies, and {expected} gradients"));
-    fits("logits", missing.or_else(|| upstream.obstacle(logits.len(), targets)))?;
+    fits("logits", missing.or_else(|| upstream.obstacle(logits.len(), shape.vocab_size, targets)))?;
     done(py, || statistics_slopes(logits, targets, shape, entropies, upstream, num_threads))
 }
