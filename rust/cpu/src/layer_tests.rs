@@ -186,7 +186,7 @@ fn what_stands_behind_the_logits_of_a_row_is_neither_read_nor_written() {
         }
         let mut slopes = logits.clone();
         let loss = loss_and_slopes(&mut slopes, cost, shape, 2);
-        assert_eq!(loss, loss_and_slopes(&mut padded, cost, shape, 2));
+        assert_eq!(loss.to_bits(), loss_and_slopes(&mut padded, cost, shape, 2).to_bits());
         for (row, wanted) in padded.chunks(width).zip(slopes.chunks(size)) {
             assert_eq!(&row[..size], wanted);
             assert!(row[size..].iter().all(|x| x.is_nan()));

@@ -3,6 +3,8 @@
 //!
 //! Putze, Sanders and Singler, "Cache-, hash- and space-efficient Bloom filters" (2007).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// Words of a block: one line of the processor's cache.
 const BLOCK_WORDS: usize = 8;
 
@@ -10,31 +12,32 @@ const BLOCK_WORDS: usize = 8;
 /// 30 million n-grams (2.5 GB of text), one in six at 130 million (10 GB); none is ever wrong.
 const LOG2_BLOCKS: u32 = 20;
 
-/// The filter.
+/// The filter. One thread may add to it while others ask.
 #[derive(Debug)]
 pub(super) struct Filter {
-    words: Vec<u64>,
+    words: Vec<AtomicU64>,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { words: vec![0; BLOCK_WORDS << LOG2_BLOCKS] }
+        Self { words: (0..BLOCK_WORDS << LOG2_BLOCKS).map(|_| AtomicU64::new(0)).collect() }
     }
 }
 
 impl Filter {
-    /// Adds a hash; hashes in order touch memory in order.
-    pub(super) fn insert(&mut self, hash: u128) {
+    /// Adds a hash; hashes in order touch memory in order. No two threads may do so at once: bits would be lost.
+    pub(super) fn insert(&self, hash: u128) {
         let block = block(hash);
         for (word, bit) in bits(hash) {
-            self.words[block + word] |= bit;
+            let word = &self.words[block + word];
+            word.store(word.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
         }
     }
 
     /// False if the hash was never added.
     pub(super) fn may_contain(&self, hash: u128) -> bool {
         let block = block(hash);
-        bits(hash).into_iter().all(|(word, bit)| self.words[block + word] & bit != 0)
+        bits(hash).into_iter().all(|(word, bit)| self.words[block + word].load(Ordering::Relaxed) & bit != 0)
     }
 }
 
@@ -56,7 +59,7 @@ mod tests {
 
     #[test]
     fn nothing_added_is_missed_and_little_else_is_found() {
-        let mut filter = Filter::default();
+        let filter = Filter::default();
         let hash = |number: u32| xxh3_128(&number.to_le_bytes());
         (0..1_000_000).for_each(|number| filter.insert(hash(number)));
         assert!((0..1_000_000).all(|number| filter.may_contain(hash(number))));

@@ -33,16 +33,20 @@ impl Fresh {
         self.parts[part(ngram)].contains(&ngram)
     }
 
-    /// Takes all of them out, in order; their memory stays for the next.
-    ///
-    /// A part is sorted when it is asked for: it fits into the cache of a core, and all of them need not be held twice.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = u128> + '_ {
-        self.len = 0;
-        self.parts.iter_mut().flat_map(|part| {
-            let mut ngrams: Vec<u128> = part.drain().collect();
+    /// All of them, in order. A part is sorted when it is asked for: it fits into the cache of a core, and all of them
+    /// need not be held twice.
+    pub(super) fn sorted(&self) -> impl Iterator<Item = u128> + '_ {
+        self.parts.iter().flat_map(|part| {
+            let mut ngrams: Vec<u128> = part.iter().copied().collect();
             ngrams.sort_unstable();
             ngrams
         })
+    }
+
+    /// Forgets them; their memory stays for the next.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+        self.parts.iter_mut().for_each(HashSet::clear);
     }
 }
 

@@ -5,6 +5,7 @@ mod fresh;
 mod index;
 mod ngram;
 mod run;
+mod spilled;
 
 pub use index::{NgramIndex, Verdict};
 pub use ngram::{hash_ngrams, MIN_NGRAM_WORDS};

@@ -3,8 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
@@ -27,12 +29,20 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Writes hashes that come in order, each once.
-    pub(super) fn write(path: &Path, hashes: impl Iterator<Item = io::Result<u128>>) -> Result<Self> {
-        Self::try_write(path, hashes).map_err(Error::io("write", path))
+    /// Writes hashes that come in order, each once, unless somebody `stops` it.
+    pub(super) fn write(
+        path: &Path,
+        hashes: impl Iterator<Item = io::Result<u128>>,
+        stops: &AtomicBool,
+    ) -> Result<Self> {
+        Self::try_write(path, hashes, stops).map_err(Error::io("write", path))
     }
 
-    fn try_write(path: &Path, hashes: impl Iterator<Item = io::Result<u128>>) -> io::Result<Self> {
+    fn try_write(
+        path: &Path,
+        hashes: impl Iterator<Item = io::Result<u128>>,
+        stops: &AtomicBool,
+    ) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
         // Made first, so that the file goes also when it cannot be written.
         let mut run = Self { path: path.to_owned(), file, num_hashes: 0, fences: Vec::new() };
@@ -45,6 +55,9 @@ impl Run {
             }
             if run.num_hashes.is_multiple_of(PAGE_HASHES) {
                 run.fences.push(upper(hash));
+                if stops.load(Ordering::Relaxed) {
+                    return Err(ErrorKind::Interrupted.into());
+                }
             }
             run.num_hashes += 1;
             writer.write_all(&hash.to_le_bytes())?;
@@ -54,7 +67,7 @@ impl Run {
     }
 
     /// True if the run holds the hash.
-    pub(super) fn contains(&mut self, hash: u128) -> Result<bool> {
+    pub(super) fn contains(&self, hash: u128) -> Result<bool> {
         let after = self.fences.partition_point(|fence| *fence < upper(hash));
         // The page before may end with it. Halves of hashes agree once in 2^64, so one page is read, rarely two.
         for page in after.saturating_sub(1)..self.fences.len() {
@@ -68,12 +81,13 @@ impl Run {
         Ok(false)
     }
 
-    fn page_contains(&mut self, page: usize, hash: u128) -> io::Result<bool> {
+    fn page_contains(&self, page: usize, hash: u128) -> io::Result<bool> {
         let first = page * PAGE_HASHES;
         let mut bytes = [0; PAGE_HASHES * HASH_BYTES];
         let bytes = &mut bytes[..(self.num_hashes - first).min(PAGE_HASHES) * HASH_BYTES];
-        self.file.seek(SeekFrom::Start((first * HASH_BYTES) as u64))?;
-        self.file.read_exact(bytes)?;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start((first * HASH_BYTES) as u64))?;
+        file.read_exact(bytes)?;
         Ok(bytes.chunks_exact(HASH_BYTES).any(|chunk| chunk == hash.to_le_bytes()))
     }
 
@@ -95,8 +109,8 @@ impl Drop for Run {
 }
 
 /// One run of the hashes of all.
-pub(super) fn merge(runs: &[Run], path: &Path) -> Result<Run> {
-    let open = |run: &Run| run.hashes().map_err(Error::io("read", &run.path));
+pub(super) fn merge(runs: &[Arc<Run>], path: &Path, stops: &AtomicBool) -> Result<Run> {
+    let open = |run: &Arc<Run>| run.hashes().map_err(Error::io("read", &run.path));
     let mut sources: Vec<_> = runs.iter().map(open).collect::<Result<_>>()?;
     let mut heads = BinaryHeap::new();
     for (index, source) in sources.iter_mut().enumerate() {
@@ -113,7 +127,7 @@ pub(super) fn merge(runs: &[Run], path: &Path) -> Result<Run> {
         }
         Some(Ok(hash))
     });
-    Run::write(path, merged)
+    Run::write(path, merged, stops)
 }
 
 fn upper(hash: u128) -> u64 {
@@ -128,7 +142,8 @@ mod tests {
     fn hashes_that_agree_in_their_upper_half_are_found_across_pages() {
         let dir = tempfile::tempdir().unwrap();
         let hashes: Vec<u128> = (0..1000).map(|number| (7 << 64) + 2 * number).collect();
-        let mut run = Run::write(&dir.path().join("a"), hashes.iter().map(|hash| Ok(*hash))).unwrap();
+        let sorted = hashes.iter().map(|hash| Ok(*hash));
+        let run = Run::write(&dir.path().join("a"), sorted, &AtomicBool::new(false)).unwrap();
         assert!(hashes.iter().all(|hash| run.contains(*hash).unwrap()));
         assert!(!hashes.iter().any(|hash| run.contains(hash + 1).unwrap()));
         assert!(!run.contains(6 << 64).unwrap() && !run.contains(8 << 64).unwrap());
@@ -137,11 +152,12 @@ mod tests {
     #[test]
     fn a_merged_run_holds_what_its_parts_hold_in_order() {
         let dir = tempfile::tempdir().unwrap();
+        let never = AtomicBool::new(false);
         let part = |first: u128| {
             let hashes = (0..700).map(move |number| Ok((first + 3 * number) << 64));
-            Run::write(&dir.path().join(format!("{first}")), hashes).unwrap()
+            Arc::new(Run::write(&dir.path().join(format!("{first}")), hashes, &never).unwrap())
         };
-        let merged = merge(&[part(0), part(1), part(2)], &dir.path().join("merged")).unwrap();
+        let merged = merge(&[part(0), part(1), part(2)], &dir.path().join("merged"), &never).unwrap();
         let hashes: Vec<u128> = merged.hashes().unwrap().map(|hash| hash.unwrap() >> 64).collect();
         assert_eq!(hashes, (0..2100).collect::<Vec<u128>>());
     }

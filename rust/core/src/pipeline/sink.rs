@@ -58,13 +58,13 @@ impl<'d> Sink<'d> {
             (0..journal.num_shards).map(|number| write::shard_name(number, format)).collect();
         let lists = [QUARANTINE_NAME, BLOCKS_NAME, journal::FILE_NAME];
         draft.remove_all_but(|name| lists.contains(&name) || shards.iter().any(|shard| shard == name))?;
-        let mut index = (!is_part).then(|| NgramIndex::spilling(draft.path("")));
+        let num_packers = flow::num_helpers(config.threads);
+        let mut index = (!is_part).then(|| NgramIndex::spilling(draft.path(""), num_packers > 0));
         if let (Some(index), Some(n)) = (&mut index, ngram) {
             for name in &shards {
                 remember(&draft.path(name), n, index, progress)?;
             }
         }
-        let num_packers = flow::num_helpers(config.threads);
         let written = (journal.num_shards, journal.documents, journal.text_bytes);
         let mut watch = Watch::new(&config.text_field, journal.files.len());
         if is_part || journal.units > 0 {
