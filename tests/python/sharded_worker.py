@@ -11,6 +11,8 @@ import torch
 import torch._dynamo
 import torch.distributed.fsdp  # here, so that it is imported once for all processes
 from safetensors.torch import save_file
+from torch.distributed.checkpoint import load
+from torch.distributed.fsdp import fully_shard
 
 from rank_worker import meet
 from tiny import TinyData, packed, tiny_model, tiny_train_config
@@ -24,8 +26,10 @@ from triptych.train import (
     PretrainObjective,
     StageSchedule,
     Trainer,
+    checkpoint,
     gradient,
 )
+from triptych.train.checkpoint_reader import CheckpointReader
 from triptych.train.parallel import ParallelConfig
 from triptych.train.ranks import joined
 
@@ -86,6 +90,20 @@ def train_all(rank, size, port, cases):
     with joined():
         for arguments, settings in cases:
             train(*arguments, **settings)
+
+
+def load_by_torch(rank, size, port, folder):
+    """Loads a checkpoint as torch's own distributed checkpoints are, into pieces."""
+    meet(rank, size, port)
+    with joined():
+        model = tiny_model()
+        fully_shard(model)
+        weights = dict(model.state_dict())
+        wanted = checkpoint.stored_weights(folder).all()
+        state = {"model": {name: weights[name] for name in wanted}}
+        load(state, storage_reader=CheckpointReader(folder))
+        for name, tensor in wanted.items():
+            assert weights[name].full_tensor().equal(tensor), name
 
 
 def train_looking_ahead(rank, size, port, cases):

@@ -103,6 +103,11 @@ class StoredTensor:
     dtype: str
     boxes: tuple[Box, ...]
 
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Its type in memory."""
+        return _DTYPES[self.dtype]
+
 
 class Shards:
     """The tensors of one group (`weights` or `optimizer`) in the files of a folder."""
@@ -164,7 +169,7 @@ class Shards:
         path, expected = self.folder / INDEX, f"{math.prod(shape)} numbers"
         if found != math.prod(shape):
             raise damaged(path, f"{expected} of `{name}` at {offset}", f"{found}")
-        result = torch.empty(shape, dtype=_DTYPES[stored.dtype])
+        result = torch.empty(shape, dtype=stored.torch_dtype)
         seen = torch.zeros(shape if len(parts) > 1 else (), dtype=torch.bool)
         for box, (own, theirs) in parts:
             if len(parts) > 1 and seen[theirs].any():
