@@ -103,7 +103,10 @@ impl Arrays {
             if self.len > self.room {
                 self.grow(py, before)?;
             }
-            self.ids.bind(py).readwrite().as_slice_mut()?[before..self.len].copy_from_slice(&part.ids);
+            let mut ids = self.ids.bind(py).readwrite();
+            let room = &mut ids.as_slice_mut()?[before..self.len];
+            // Memory that is touched first here: meanwhile another thread may take its texts.
+            py.detach(|| room.copy_from_slice(&part.ids));
             Ok(())
         })
     }
