@@ -410,6 +410,16 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a file's content; without room it is `target` that is named.
+
+    Raises:
+        ResourceError: there is no room for it.
+    """
+    with named(target):
+        shutil.copyfile(source, target)
+
+
 def sync_file(path: Path) -> FileEntry:
     """Size and hash of a file, once it is on the disk."""
     _sync(path)

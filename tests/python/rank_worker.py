@@ -8,8 +8,10 @@ import os
 import pytest
 import torch
 import torch._dynamo
+import torch.distributed as dist
 
 from tiny import TinyData, tiny_model, tiny_train_config
+from triptych.commands.training import require_processes
 from triptych.errors import ConfigError, IntegrityError, Interrupted
 from triptych.train import (
     LossSum,
@@ -20,7 +22,13 @@ from triptych.train import (
 )
 from triptych.train.parallel import ParallelConfig
 from triptych.train.precision import Precision
-from triptych.train.ranks import Ranks, joined
+from triptych.train.ranks import (
+    Ranks,
+    alone,
+    is_first_process,
+    joined,
+    num_processes,
+)
 
 ROWS = 4
 
@@ -34,6 +42,21 @@ def meet(rank, size, port):
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(1)
+
+
+def join_untold(rank, size, port):
+    """Joins as under `torch.multiprocessing.spawn`: the environment says nothing."""
+    for name in ("RANK", "WORLD_SIZE"):
+        os.environ.pop(name, None)
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size
+    )
+    with joined():  # does not join again, nor leave
+        assert (num_processes(), is_first_process()) == (size, rank == 0)
+        require_processes(ParallelConfig(shard=size))
+        with alone():
+            assert (num_processes(), is_first_process()) == (1, True)
+    dist.destroy_process_group()
 
 
 def disagree(rank, size, port):

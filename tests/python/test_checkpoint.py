@@ -14,7 +14,11 @@ from triptych import artefact
 from triptych.artefact import Draft, read_manifest, verify, write_json
 from triptych.errors import ConfigError, IntegrityError, ResourceError
 from triptych.language_model import find_model
-from triptych.model.huggingface import CHECKPOINT_FORMAT, load_model
+from triptych.model.huggingface import (
+    CHECKPOINT_FORMAT,
+    copy_surroundings,
+    load_model,
+)
 from triptych.train import PretrainObjective, Trainer, checkpoint
 from triptych.train.optimizer import OptimizerConfig, create_optimizer
 
@@ -79,6 +83,14 @@ def test_a_file_of_a_checkpoint_without_room_is_named(tmp_path):
     message = r"state\.json`: expected to write it, found: File too large; make room"
     with pytest.raises(ResourceError, match=message):
         write_json(tmp_path / "state.json", {"x": "y" * 2000})
+
+
+def test_a_tokenizer_that_is_copied_without_room_is_named_where_it_goes(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("x" * 2000)
+    with Draft(tmp_path / "step-00000001") as draft, files_of_at_most(1_500):
+        message = r"\.tmp-step-0+1/tokenizer\.json`: expected to write it, found: File"
+        with pytest.raises(ResourceError, match=message):
+            copy_surroundings(tmp_path, draft)
 
 
 def newest(run):

@@ -11,7 +11,8 @@ import rank_worker
 from test_ranks import start
 from test_trainer import Killed, kill_after, train
 from tiny import TinyData
-from triptych.train import checkpoint
+from triptych.train import LossSum, PretrainObjective, TrainingDiverged, checkpoint
+from triptych.train.incidents import IncidentLog
 from triptych.train.metrics import read_metrics
 
 LAST = "checkpoints/step-00000010"
@@ -38,6 +39,24 @@ def test_an_overflow_is_left_out_and_halves_the_scale_also_after_a_kill(tmp_path
     for name in ("model.safetensors", "state.json"):
         one, other = (tmp_path / x / LAST / name for x in ("a", "b"))
         assert one.read_bytes() == other.read_bytes()
+
+
+class OverflowFrom(PretrainObjective):
+    """A gradient too large for fp16 at any scale of its first steps, of a small loss."""
+
+    def loss(self, model, batch):
+        found = super().loss(model, batch)
+        loss, grows = found.loss_sum, int(batch.documents[0]) >= 16
+        return LossSum(loss + grows * 1e30 * (loss - loss.detach()), found.count)
+
+
+def test_overflows_without_end_end_the_run_and_name_no_documents(tmp_path):
+    """They are no incidents: nothing is written that the sentence could point to."""
+    changes = {"max_bad_steps": 3, "max_rewinds": 0, **FP16}
+    with pytest.raises(TrainingDiverged, match=r"scale down to 8192: .*`bf16`") as told:
+        train(tmp_path, objective=OverflowFrom(), **changes)
+    assert "documents" not in str(told.value)
+    assert not IncidentLog(tmp_path).read()
 
 
 class NothingAt(TinyData):

@@ -145,6 +145,10 @@ def test_a_process_that_loses_another_says_so_and_is_no_fault_of_triptych(tmp_pa
     start(rank_worker.lose_the_last, 2, tmp_path)
 
 
+def test_processes_that_joined_by_themselves_know_how_many_they_are_and_who_writes():
+    start(rank_worker.join_untold, 2)
+
+
 def test_processes_that_would_go_on_from_different_checkpoints_stop():
     start(rank_worker.disagree, 2)
 

@@ -6,7 +6,6 @@ The state dict already has Hugging Face's names, so nothing is translated.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from triptych.artefact import (
     FILE_NAME,
     Draft,
     Manifest,
+    copy_file,
     damaged,
     read_json,
     verify,
@@ -62,7 +62,7 @@ def write_surroundings(
     """Configuration and tokenizer into a draft."""
     write_json(draft.path("config.json"), config.to_hf_dict())
     if tokenizer_path is not None:
-        shutil.copyfile(tokenizer_path, draft.path("tokenizer.json"))
+        copy_file(tokenizer_path, draft.path("tokenizer.json"))
 
 
 def export(
@@ -177,7 +177,7 @@ def copy_surroundings(source: Path, draft: Draft) -> None:
     """Copies what stands beside the weights of a model into a draft."""
     for name in SURROUNDINGS:
         if (source / name).is_file():
-            shutil.copyfile(source / name, draft.path(name))
+            copy_file(source / name, draft.path(name))
 
 
 def end_ids(folder: Path, config: ModelConfig) -> list[int]:

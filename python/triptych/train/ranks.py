@@ -283,13 +283,27 @@ def first_process_first() -> Iterator[None]:
 
 
 def num_processes() -> int:
-    """How many `torchrun` started; 1 without it."""
+    """How many `torchrun` started, or have joined without it; else 1."""
+    if _joined_untold():
+        return dist.get_world_size()
     return told_by_torchrun("WORLD_SIZE", 1)
 
 
 def is_first_process() -> bool:
     """Whether this is the one that speaks for all, also before they have joined."""
+    if _joined_untold():
+        return dist.get_rank() == 0
     return num_processes() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def _joined_untold() -> bool:
+    """Whether torch.distributed knows of processes that the environment does not tell of.
+
+    So it is with `torch.multiprocessing.spawn`, whose processes call
+    `init_process_group` themselves.
+    """
+    untold = "WORLD_SIZE" not in os.environ
+    return untold and dist.is_available() and dist.is_initialized()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Every stage of training runs here, a step at a time (`stepping`).
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -339,8 +340,18 @@ class Trainer(Stepping):
         raise TrainingDiverged(
             f"step {step + 1}: expected a finite loss and gradient within "
             f"{self.config.max_bad_steps} steps, found loss {reading.loss} and norm "
-            f"{reading.grad_norm}; the documents are named in `{self.incidents.path}`"
+            f"{reading.grad_norm}; {self._whose_fault(reading)}"
         )
+
+    def _whose_fault(self, reading: Reading) -> str:
+        """Where to look, after too many steps; what overflows fp16 is no incident."""
+        overflows = math.isfinite(reading.loss) and not reading.is_finite
+        if self.scaler.is_enabled() and overflows:
+            return (
+                f"gradients overflow fp16 at every scale down to "
+                f"{self.scaler.get_scale():g}: choose `bf16` or `fp32` as `precision`"
+            )
+        return f"the documents are named in `{self.incidents.path}`"
 
     def _can_go_back(self, step: int) -> bool:
         """Whether rewinds are left, and a checkpoint from before `step`, or a beginning."""
