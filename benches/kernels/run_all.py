@@ -26,6 +26,7 @@ def main():
     import timing
 
     device = "cpu" if options.interpret else "cuda"
+    timing.require_gpu(device, "--interpret checks on a CPU")
     report = {
         "device": describe(device),
         "checks": [],

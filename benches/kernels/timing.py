@@ -7,11 +7,18 @@ itself waits for it or launches more slowly than it computes.
 """
 
 import statistics
+import sys
 import time
 
 import torch
 
 FLUSH_BYTES = 512 << 20  # ten times an H100's L2
+
+
+def require_gpu(device, otherwise):
+    """Ends the program with a sentence where a GPU is asked for and torch sees none."""
+    if device != "cpu" and not torch.cuda.is_available():
+        sys.exit(f"error: expected a GPU that torch sees, found none ({otherwise})")
 
 
 class Clock:

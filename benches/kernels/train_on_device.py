@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
 
+import timing
 import torch
 
 from triptych.errors import Interrupted
@@ -192,6 +193,7 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    timing.require_gpu(options.device, "--device cpu trains without")
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
     text = b"\n".join(p.read_bytes() for p in sorted((ROOT / "docs").glob("*.md")))
     rows, expected = [], None

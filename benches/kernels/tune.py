@@ -259,6 +259,7 @@ def main():
     )
     options = parser.parse_args()
     only = tuple(options.only.split(","))
+    timing.require_gpu("cuda", "tiles are timed where they are to be used")
     target = configs._target(torch.device("cuda"))
     listed = [c for c in candidates(target) if f"{c[0]} {c[1]}".startswith(only)]
     errors = in_processes(compile_one, listed, options.jobs, died)

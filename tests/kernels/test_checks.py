@@ -25,6 +25,25 @@ KERNELS = {
 }
 
 
+BENCHES = Path(checking.__file__).parent
+PROGRAMS = {
+    "run_all.py": "--interpret checks on a CPU",
+    "tune.py": "tiles are timed where they are to be used",
+    "train_on_device.py": "--device cpu trains without",
+}
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_for_gpus_says_in_a_sentence_that_there_is_none(program):
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(BENCHES / program)]
+    run = subprocess.run(command, env=hidden, capture_output=True, text=True)
+    expected = "error: expected a GPU that torch sees, found none "
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == f"{expected}({PROGRAMS[program]})\n"
+
+
 def one_percent_more(kernel):
     def wrong(*inputs, **options):
         out = kernel(*inputs, **options)

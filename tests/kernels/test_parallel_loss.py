@@ -129,6 +129,33 @@ def test_a_target_that_no_slice_has_is_refused_and_nan_on_a_device(monkeypatch, 
     assert losses.isnan().nonzero().tolist() == [[0]]
 
 
+@pytest.mark.cpu_only
+@pytest.mark.usefixtures("_one_rank")
+def test_large_logits_lose_no_digits_of_a_probability():
+    ids = torch.arange(20)
+    weight = 30.0 / 4 * torch.randn(VOCAB_SIZE, 20)
+    weight[ids, ids], weight[ids + 1, ids] = 30.0, 29.5  # they share it
+    place = {"group": None, "first_id": 0, "vocab_size": VOCAB_SIZE}
+    found = parallel_loss.parallel_logprobs(torch.eye(20), weight, ids, **place)
+    exact = weight.double().log_softmax(0)[ids, ids]
+    assert (found - exact).norm() <= 2e-7 * exact.norm()
+
+
+def test_a_slice_that_has_most_of_the_probability_keeps_the_digits_of_the_rest():
+    lses = torch.tensor([[31.1, 100.5], [27.3, 96.2], [26.1, -50.0]])
+    logps = torch.tensor([[-1e-4, -2e-5], [-torch.inf] * 2, [-torch.inf] * 2])
+    gathered = torch.stack((lses, torch.zeros(3, 2), logps, lses), dim=1)
+
+    def gradient(gathered):
+        leaf = gathered.clone().requires_grad_()
+        found = parallel_loss._combined(leaf, torch.tensor([False] * 2), VOCAB_SIZE)
+        (found.logps + found.entropy).sum().backward()
+        return found.logps.detach(), found.entropy.detach(), leaf.grad[1:, 0]
+
+    for f, e in zip(gradient(gathered), gradient(gathered.double()), strict=True):
+        assert (f - e).norm() <= 2e-6 * e.norm()
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [({"z_loss": -1.0}, "z_loss"), ({"label_smoothing": 1.5}, "label_smoothing")],

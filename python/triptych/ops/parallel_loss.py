@@ -72,11 +72,11 @@ def parallel_statistics(
     local = linear_statistics(
         shared, weight, inside, temperature=temperature, softcap=softcap
     )
-    target_logit = (local.logps + local.lse) * ours
+    logps = local.logps.masked_fill(~ours, -torch.inf)
     total = local.mean_logit * weight.shape[0]
-    four = torch.stack((local.lse, local.entropy, target_logit, total))
+    four = torch.stack((local.lse, local.entropy, logps, total))
     found = _combined(_Gather.apply(four, group), ignored, vocab_size)
-    # No slice has the logit of such a target: without it, -lse would pass for the answer.
+    # No slice has the logit of such a target, and what none has is -inf.
     outside = ~ignored & ((targets < 0) | (targets >= vocab_size))
     return found._replace(logps=found.logps.masked_fill(outside, torch.nan))
 
@@ -138,13 +138,16 @@ def parallel_cross_entropy(
 
 
 def _combined(gathered: Tensor, ignored: Tensor, vocab_size: int) -> TokenStatistics:
-    """The whole vocabulary's numbers, of (ranks, 4, tokens) of the slices."""
-    lses, entropies, target_logits, totals = gathered.unbind(1)
-    lse = lses.logsumexp(0)
-    log_shares = lses - lse
+    """The whole vocabulary's numbers, of (ranks, 4, tokens) of the slices.
+
+    Shares are told from the largest log-sum-exp: from that of all, which one fp32 number
+    holds too coarsely where logits are large, the digits of a probability would be lost.
+    """
+    lses, entropies, logps, totals = gathered.unbind(1)
+    log_shares = lses.log_softmax(0)
     four = (
-        target_logits.sum(0) - lse,
-        lse,
+        (logps + log_shares).amax(0),  # -inf of all slices but the target's
+        lses.logsumexp(0),
         (log_shares.exp() * (entropies - log_shares)).sum(0),
         totals.sum(0) / vocab_size,
     )

@@ -168,9 +168,12 @@ def _fill(
     torch.mean(logits, dim=1, out=means)
     if settings.entropy:
         entropy.copy_(_entropy(logits))
-    picked = logits.gather(1, targets[:, None]).squeeze(1)
-    lse.copy_(_logsumexp(logits))
-    torch.sub(picked, lse, out=logps)
+    # Told from the largest: a log-sum-exp, once rounded, is too coarse for large logits.
+    largest = logits.amax(dim=1, keepdim=True)
+    picked = logits.sub_(largest).gather(1, targets[:, None])
+    above = logits.exp_().sum(dim=1, keepdim=True).log_()
+    logps.copy_((picked - above).squeeze(1))
+    lse.copy_((largest + above).squeeze(1))
 
 
 def _into_slopes(
@@ -204,13 +207,6 @@ def _into_slopes(
         factors = surprise.mul_(-g_entropy / sums).add_(factors)
     logits.mul_(factors).add_(g_mean / logits.shape[1])
     logits.scatter_add_(1, targets[:, None], g_logp)
-
-
-def _logsumexp(logits: Tensor) -> Tensor:
-    """(chunk,) log-sum-exp; overwrites the logits instead of copying them."""
-    largest = logits.amax(dim=1, keepdim=True)
-    sums = logits.sub_(largest).exp_().sum(dim=1, keepdim=True)
-    return (sums.log() + largest).squeeze(1)
 
 
 def _entropy(logits: Tensor) -> Tensor:
