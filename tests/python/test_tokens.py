@@ -287,6 +287,19 @@ def test_white_space_that_tokens_take_in_is_looked_through_once(strips):
     assert seconds(1 << 19) < 64 * max(seconds(1 << 15), 0.001)
 
 
+def test_a_tokenizer_with_a_very_long_added_token_is_made_in_time_by_its_length():
+    file = json.loads(train_tokenizer(None, ["some words"], 300).to_str())
+    flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
+    long = {"id": 300, "content": "x" * 100_000, "special": False, **flags}
+    file["added_tokens"].append(long)
+    start = time.process_time()
+    tokenizer = Tokenizer.from_str(json.dumps(file))
+    assert time.process_time() - start < 20  # of its square: 240 s
+    long_id = tokenizer.token_to_id(long["content"])
+    ids = tokenizer.encode("y" + "x" * 100_001)
+    assert ids[1:] == [long_id, *tokenizer.encode("x")]
+
+
 # Text that no word comes back in, made in less memory than training it took before: 29 to
 # 92 bytes a byte, where it is 14 to 17.
 HOSTILE = {
