@@ -187,7 +187,8 @@ def _paths_and_texts(
     items = [given] if isinstance(given, (str, os.PathLike)) else list(given)
     if _are_paths(items):
         return [os.fspath(item) for item in items], []
-    return [], [str(item) for item in items]
+    paths = [os.fspath(item) for item in items if isinstance(item, os.PathLike)]
+    return paths, [item for item in items if not isinstance(item, os.PathLike)]
 
 
 def _are_paths(items: list[str | os.PathLike[str]]) -> bool:

@@ -50,6 +50,16 @@ def test_a_mistyped_path_is_an_error_and_no_text(tokenizer, tmp_path):
         assert measure_fertility(tokenizer, text)["total"]["bytes"] == len(text)
 
 
+def test_a_path_among_texts_is_read(tokenizer, tmp_path):
+    path = tmp_path / "there.txt"
+    path.write_text("a b c d", encoding="utf-8")
+    given = [path, "e f", tmp_path / "missing.txt"]
+    found = measure_fertility(tokenizer, given[:2])["total"]
+    assert (found["documents"], found["bytes"]) == (2, 10)
+    with pytest.raises(ConfigError, match="no input at"):
+        train_tokenizer(given, 300)
+
+
 def test_texts_without_words_have_no_ratio(tokenizer):
     total = measure_fertility(tokenizer, [""])["total"]
     assert (total["bytes_per_token"], total["tokens_per_word"]) == (None, None)

@@ -119,6 +119,15 @@ def test_what_is_wrong_is_an_exception_with_file_and_byte(tokenizer, tmp_path):
     assert not out.exists()
 
 
+def test_files_without_a_token_are_named(tokenizer, tmp_path):
+    np.save(tmp_path / "none.npy", np.zeros(0, "<u2"))
+    with pytest.raises(InputError, match=r"no documents in `.*none\.npy`: expected"):
+        import_tokens(
+            tmp_path, format="npy", tokenizer=tokenizer, output=tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_plans_and_does_the_same(tokenizer, tmp_path):
     np.array([7, 8, 2, 9], "<i4").tofile(tmp_path / "a.bin")
     tokenizer.save(tmp_path / "tokenizer.json")

@@ -21,6 +21,7 @@ from triptych._core import (
     InputError,
     IntegrityError,
     Order,
+    Tokenizer,
     tokenize_documents,
     train_tokenizer,
     verify_token_shards,
@@ -266,6 +267,37 @@ def test_a_vocabulary_of_one_long_word_takes_no_longer_than_one_of_its_parts():
 
     # One merge looked at the whole word: 6.6 times as long.
     assert min(seconds(letters) for _ in range(2)) < 3 * seconds(" ".join(parts))
+
+
+@pytest.mark.parametrize("strips", ["lstrip", "rstrip"])
+def test_white_space_that_tokens_take_in_is_looked_through_once(strips):
+    file = json.loads(train_tokenizer(None, ["some words"], 300).to_str())
+    flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
+    space = {"id": 300, "content": " ", "special": False, **flags, strips: True}
+    file["added_tokens"].append(space)
+    tokenizer = Tokenizer.from_str(json.dumps(file))
+
+    def seconds(num_spaces):
+        start = time.process_time()
+        tokenizer.encode(" " * num_spaces)
+        return time.process_time() - start
+
+    seconds(1 << 16)
+    # Each of them looked for the end of all: 256 times as long.
+    assert seconds(1 << 19) < 64 * max(seconds(1 << 15), 0.001)
+
+
+def test_a_tokenizer_with_a_very_long_added_token_is_made_in_time_by_its_length():
+    file = json.loads(train_tokenizer(None, ["some words"], 300).to_str())
+    flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
+    long = {"id": 300, "content": "x" * 100_000, "special": False, **flags}
+    file["added_tokens"].append(long)
+    start = time.process_time()
+    tokenizer = Tokenizer.from_str(json.dumps(file))
+    assert time.process_time() - start < 20  # of its square: 240 s
+    long_id = tokenizer.token_to_id(long["content"])
+    ids = tokenizer.encode("y" + "x" * 100_001)
+    assert ids[1:] == [long_id, *tokenizer.encode("x")]
 
 
 # Text that no word comes back in, made in less memory than training it took before: 29 to

@@ -4,7 +4,7 @@
 //! k times its weight: the chairman assignment problem (Tijdeman 1980), solved by giving
 //! each slot to the source that may have it and must have one soonest. Weights are integers
 //! here (their decimals, scaled), so nothing drifts; the schedule repeats with the period
-//! of their sum, and one period is stored.
+//! of their sum, and one period is stored; where a ramp goes before, also the one that leads in.
 
 use crate::error::{Error, Result};
 
@@ -14,66 +14,122 @@ const MAX_SLOTS: u64 = 1 << 20;
 /// Digits in which weights are held side by side.
 const MAX_DIGITS: i32 = 28;
 
+/// Parts of a slot, at least, in which it is counted what sources are owed.
+const OWED_PARTS: u128 = 1 << 40;
+
 /// Which source each row of a stage comes from, with its rank among the rows of that source.
 #[derive(Debug, Clone)]
 pub struct Interleave {
-    /// Of each slot of a period: the source, and its slots before this one.
+    /// Of each slot of the period that leads in and of the one that repeats: the source, and its slots before this one.
     slots: Vec<(u32, u32)>,
-    /// Slots of each source in a period.
+    /// The first slot that repeats.
+    repeats_from: u64,
+    /// Slots of each source in what repeats.
     per_period: Vec<u64>,
 }
 
 impl Interleave {
-    /// A schedule of `rows` rows for positive, finite weights, which need not sum to 1.
+    /// A schedule of `rows` rows for finite weights, not negative, which need not sum to 1. `owed` is what each source
+    /// has had too little of before, in rows: more than -1, less than 1, and 0 in all.
     ///
     /// # Errors
     /// `InvalidValue` if neither the period nor `rows` is at most 2^20.
-    pub fn new(weights: &[f64], rows: u64) -> Result<Self> {
+    pub fn new(weights: &[f64], owed: &[f64], rows: u64) -> Result<Self> {
         let shares = integers(weights);
         let period: u128 = shares.iter().sum();
         let length = u64::try_from(period).unwrap_or(u64::MAX).min(rows);
         if length > MAX_SLOTS {
             return Err(too_fine(weights));
         }
-        Ok(Self::schedule(&shares, period, length))
+        Ok(Self::schedule(&Line::new(&shares, owed), length, rows))
     }
 
-    fn schedule(shares: &[u128], period: u128, length: u64) -> Self {
-        let mut done = vec![0u128; shares.len()];
+    /// What is owed is paid within a period, and from there on every period is like the one before.
+    fn schedule(line: &Line, period: u64, rows: u64) -> Self {
+        let repeats_from = if line.owes() { period } else { 0 };
+        let length = rows.min(repeats_from + period);
+        let mut done = vec![0u64; line.shares.len()];
         let mut slots = Vec::with_capacity(length as usize);
-        for slot in 0..u128::from(length) {
-            let chosen = most_urgent(shares, &done, period, slot);
+        let mut lead_in = done.clone();
+        for slot in 0..length {
+            if slot == repeats_from {
+                lead_in.clone_from(&done);
+            }
+            let chosen = line.most_urgent(&done, slot);
             slots.push((chosen as u32, done[chosen] as u32));
             done[chosen] += 1;
         }
-        Self { slots, per_period: done.into_iter().map(|count| count as u64).collect() }
+        let per_period = done.iter().zip(&lead_in).map(|(all, lead_in)| all - lead_in).collect();
+        Self { slots, repeats_from, per_period }
     }
 
     /// Source of a row, and how many rows of that source came before it.
     pub fn source_of(&self, row: u64) -> (usize, u64) {
-        let period = self.slots.len() as u64;
-        let (source, rank) = self.slots[(row % period) as usize];
+        let (slot, periods) = self.slot_of(row);
+        let (source, rank) = self.slots[slot];
         let source = source as usize;
-        (source, row / period * self.per_period[source] + u64::from(rank))
+        (source, periods * self.per_period[source] + u64::from(rank))
     }
 
     /// Rows of each source among the first `rows`.
     pub fn counts(&self, rows: u64) -> Vec<u64> {
-        let period = (self.slots.len() as u64).max(1); // no slots where a ramp takes the whole stage
-        let mut counts: Vec<u64> = self.per_period.iter().map(|count| rows / period * count).collect();
-        for (source, _) in &self.slots[..(rows % period) as usize] {
+        let (slot, periods) = self.slot_of(rows);
+        let mut counts: Vec<u64> = self.per_period.iter().map(|count| periods * count).collect();
+        for (source, _) in &self.slots[..slot] {
             counts[*source as usize] += 1;
         }
         counts
     }
+
+    /// The slot that stands for that of a row, and how many periods behind it the row is.
+    fn slot_of(&self, row: u64) -> (usize, u64) {
+        let length = self.slots.len() as u64;
+        if row < length || length <= self.repeats_from {
+            return (row.min(length) as usize, 0); // what does not repeat has no rows behind it
+        }
+        let (behind, period) = (row - self.repeats_from, length - self.repeats_from);
+        ((self.repeats_from + behind % period) as usize, behind / period)
+    }
 }
 
-/// Among sources that would not run a row ahead, the one whose next row is due first.
-///
-/// Row c of a source with share q of P may come in slot t if c * P < (t + 1) * q, and must by slot ceil((c + 1) * P / q) - 1.
-fn most_urgent(shares: &[u128], done: &[u128], period: u128, slot: u128) -> usize {
-    let may = (0..shares.len()).filter(|s| done[*s] * period < (slot + 1) * shares[*s]);
-    may.min_by_key(|s| ((done[*s] + 1) * period).div_ceil(shares[*s])).unwrap_or(0)
+/// What is due to each source after any number of slots, in whole parts of a slot.
+struct Line {
+    /// Parts of each slot that are a source's.
+    shares: Vec<i128>,
+    /// Parts that a source has had too little of before.
+    owed: Vec<i128>,
+    /// Parts of a slot.
+    whole: i128,
+}
+
+impl Line {
+    fn new(shares: &[u128], owed: &[f64]) -> Self {
+        let sum: u128 = shares.iter().sum();
+        let scale = (OWED_PARTS / sum).max(1);
+        let whole = (sum * scale).cast_signed();
+        let parts = |owed: &f64| (owed * whole as f64).round() as i128;
+        let shares = shares.iter().map(|share| (share * scale).cast_signed()).collect();
+        Self { shares, owed: owed.iter().map(parts).collect(), whole }
+    }
+
+    fn owes(&self) -> bool {
+        self.owed.iter().any(|owed| *owed != 0)
+    }
+
+    /// Among sources that would not run a row ahead, the one whose next row is due first.
+    ///
+    /// Row c of a source with share q of P, which is owed o, may come in slot t if c * P < (t + 1) * q + o, and must by slot
+    /// ceil(((c + 1) * P - o) / q) - 1; by none if q is 0.
+    fn most_urgent(&self, done: &[u64], slot: u64) -> usize {
+        let missing = |s: usize, rows: u64| i128::from(rows) * self.whole - self.owed[s];
+        let next_slot = i128::from(slot) + 1;
+        let may = (0..self.shares.len()).filter(|s| missing(*s, done[*s]) < next_slot * self.shares[*s]);
+        let due = |s: usize| match self.shares[s] {
+            0 => i128::MAX,
+            share => (missing(s, done[s] + 1) + share - 1).div_euclid(share),
+        };
+        may.min_by_key(|s| due(*s)).unwrap_or(0)
+    }
 }
 
 /// Weights as integers in the same proportion: their shortest decimals, scaled and reduced.
@@ -150,7 +206,7 @@ mod tests {
     fn assert_within_one_row(shares: &[u32], rows: u64) {
         let weights: Vec<f64> = shares.iter().map(|share| f64::from(*share)).collect();
         let total: i128 = shares.iter().map(|share| i128::from(*share)).sum();
-        let interleave = Interleave::new(&weights, rows).unwrap();
+        let interleave = Interleave::new(&weights, &vec![0.0; weights.len()], rows).unwrap();
         let mut counts = vec![0i128; shares.len()];
         for row in 0..rows {
             let (source, rank) = interleave.source_of(row);
@@ -173,7 +229,7 @@ mod tests {
 
     #[test]
     fn decimal_weights_are_exact_and_repeat_with_their_period() {
-        let interleave = Interleave::new(&[0.4, 0.3, 0.2, 0.1], 1 << 40).unwrap();
+        let interleave = Interleave::new(&[0.4, 0.3, 0.2, 0.1], &[0.0; 4], 1 << 40).unwrap();
         assert_eq!(
             interleave.counts(10_000_000_000),
             [4_000_000_000, 3_000_000_000, 2_000_000_000, 1_000_000_000]
@@ -183,11 +239,11 @@ mod tests {
     #[test]
     fn weights_of_many_digits_work_in_short_stages_and_are_refused_in_endless_ones() {
         let third = 1.0 / 3.0;
-        assert_eq!(Interleave::new(&[third, third, third], 1 << 40).unwrap().counts(3), [1, 1, 1]);
+        assert_eq!(Interleave::new(&[third, third, third], &[0.0; 3], 1 << 40).unwrap().counts(3), [1, 1, 1]);
         let fine = [0.123_456_789_123, 1.0];
-        assert_eq!(Interleave::new(&fine, 1000).unwrap().counts(1000).iter().sum::<u64>(), 1000);
-        assert!(matches!(Interleave::new(&fine, 1 << 40), Err(Error::InvalidValue { .. })));
+        assert_eq!(Interleave::new(&fine, &[0.0; 2], 1000).unwrap().counts(1000).iter().sum::<u64>(), 1000);
+        assert!(matches!(Interleave::new(&fine, &[0.0; 2], 1 << 40), Err(Error::InvalidValue { .. })));
         let far_apart = [0.137_118_960_908_009_82, 900.0, 2e-9];
-        assert_eq!(Interleave::new(&far_apart, 2000).unwrap().counts(2000), [0, 2000, 0]);
+        assert_eq!(Interleave::new(&far_apart, &[0.0; 3], 2000).unwrap().counts(2000), [0, 2000, 0]);
     }
 }

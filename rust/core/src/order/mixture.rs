@@ -1,4 +1,4 @@
-//! The rows of a stage by source: a ramp, if there is one, then constant shares.
+//! The rows of a stage by source: a ramp, if there is one, then constant shares, which begin with what it owes.
 
 use super::interleave::Interleave;
 use super::ramp::{Ramp, MAX_ROWS};
@@ -29,11 +29,12 @@ impl Mixture {
             });
         }
         let ramp = (ramp_rows > 0).then(|| Ramp::new(&shares(before), &shares(weights), ramp_rows));
-        let mut in_ramp = vec![0; weights.len()];
+        let (mut in_ramp, mut owed) = (vec![0; weights.len()], vec![0.0; weights.len()]);
         if let Some(ramp) = &ramp {
             ramp.count(ramp_rows, &mut in_ramp);
+            owed = ramp.owed(&in_ramp);
         }
-        let steady = Interleave::new(weights, rows - ramp_rows)?;
+        let steady = Interleave::new(weights, &owed, rows - ramp_rows)?;
         Ok(Self { ramp, in_ramp, steady })
     }
 

@@ -3,7 +3,7 @@
 //! After any number of rows k of a ramp of R, each source has had fewer than one row more or
 //! less than the sum of its shares so far, `p (k - k²/2R) + n k²/2R` for a share that goes from p
 //! to n: the chairman assignment problem with moving weights (Tijdeman 1980), solved as in
-//! [`super::interleave`] by giving each slot to the source whose next row is due first.
+//! [`super::interleave`] by giving each slot to the source whose next row is due first, also where it is due behind the ramp.
 
 /// Rows of a ramp: what the schedule is computed and kept for.
 pub const MAX_ROWS: u64 = 1 << 24;
@@ -16,6 +16,7 @@ const ROUNDING: f64 = 1e-7;
 #[derive(Debug, Clone)]
 pub struct Ramp {
     slots: Vec<(u32, u32)>,
+    targets: Vec<Target>,
 }
 
 impl Ramp {
@@ -32,7 +33,7 @@ impl Ramp {
             done[chosen] += 1;
             due[chosen] = targets[chosen].reaches(done[chosen] + 1, slot);
         }
-        Self { slots }
+        Self { slots, targets }
     }
 
     /// Rows of the ramp.
@@ -46,6 +47,13 @@ impl Ramp {
         (source as usize, u64::from(rank))
     }
 
+    /// What each source has had too little of in the whole ramp, where it has had `counts`; less than rounding is nothing.
+    pub fn owed(&self, counts: &[u64]) -> Vec<f64> {
+        let owed = |(target, count): (&Target, &u64)| target.at(target.rows) - *count as f64;
+        let exact = |owed: f64| if owed.abs() < ROUNDING { 0.0 } else { owed };
+        self.targets.iter().zip(counts).map(owed).map(exact).collect()
+    }
+
     /// Adds the rows of each source among the first `rows` to `counts`.
     pub fn count(&self, rows: u64, counts: &mut [u64]) {
         for (source, _) in &self.slots[..rows as usize] {
@@ -54,7 +62,7 @@ impl Ramp {
     }
 }
 
-/// Rows that a source should have had, as a function of rows dealt.
+/// Rows that a source should have had, as a function of rows dealt: those of the ramp, and of its last share behind it.
 #[derive(Debug, Clone, Copy)]
 struct Target {
     from: f64,
@@ -64,17 +72,24 @@ struct Target {
 
 impl Target {
     fn at(self, rows: u64) -> f64 {
+        if rows > self.rows {
+            return self.at(self.rows) + self.to * (rows - self.rows) as f64;
+        }
         let k = rows as f64;
         let moved = k * k / (2.0 * self.rows as f64);
         self.from * (k - moved) + self.to * moved
     }
 
-    /// The first number of rows, after `from`, at which the target is at least `count`; past the ramp if none.
+    /// The first number of rows, after `from`, at which the target is at least `count`.
     fn reaches(self, count: u64, from: u64) -> u64 {
-        let (mut low, mut high) = (from, self.rows + 1);
+        let missing = |rows: u64| count as f64 - ROUNDING - self.at(rows);
+        if missing(self.rows) > 0.0 {
+            return self.rows.saturating_add((missing(self.rows) / self.to).ceil() as u64);
+        }
+        let (mut low, mut high) = (from, self.rows);
         while low < high {
             let middle = low.midpoint(high);
-            if middle <= self.rows && self.at(middle) < count as f64 - ROUNDING {
+            if missing(middle) > 0.0 {
                 low = middle + 1;
             } else {
                 high = middle;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 
 use super::file::AddedToken;
@@ -30,6 +30,10 @@ pub(super) struct AddedTokens {
     /// Those that are looked for in the normalized text.
     in_normalized: Finder,
 }
+
+/// Longest token of which a table of states is made: for one of 10,000 times the same letter that took 2.4 s, and four
+/// times as long for one twice as long.
+const MAX_TABLE_BYTES: usize = 1 << 10;
 
 /// A set of added tokens in one automaton.
 #[derive(Debug, Default)]
@@ -97,13 +101,13 @@ impl AddedTokens {
             return None;
         }
         let automaton = finder.automaton.as_ref()?;
-        let (mut pieces, mut done) = (Vec::new(), 0);
+        let (mut pieces, mut done, mut space) = (Vec::new(), 0, 0..0);
         for found in automaton.find_iter(text).filter(|found| text.is_char_boundary(found.start())) {
             let (id, token) = &self.tokens[finder.indices[found.pattern().as_usize()]];
             if self.is_special(*id) && !allow_special {
                 continue;
             }
-            let Some(range) = extent(token, text, found.range(), done) else { continue };
+            let Some(range) = extent(token, text, found.range(), done, &mut space) else { continue };
             push_text(&mut pieces, done..range.start);
             done = range.end;
             if !range.is_empty() {
@@ -130,7 +134,11 @@ impl Finder {
             patterns.push(spelling(*id, token));
         }
         if !patterns.is_empty() {
-            let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns);
+            let mut builder = AhoCorasick::builder();
+            if patterns.iter().any(|pattern| pattern.len() > MAX_TABLE_BYTES) {
+                builder.kind(Some(AhoCorasickKind::ContiguousNFA));
+            }
+            let automaton = builder.match_kind(MatchKind::LeftmostLongest).build(&patterns);
             finder.automaton = Some(automaton.map_err(|error| error.to_string())?);
         }
         Ok(finder)
@@ -151,14 +159,25 @@ fn is_word(char: Option<char>) -> bool {
 
 /// The match with the white space that the token takes in; `None` if it is not a word of its own.
 ///
-/// What lies before `done` is another token's.
-fn extent(token: &AddedToken, text: &str, found: Range<usize>, done: usize) -> Option<Range<usize>> {
+/// What lies before `done` is another token's. `space` is the white space found last: each of a megabyte of spaces
+/// may be a token, and to look for its end anew at each takes time by the square of their number.
+fn extent(
+    token: &AddedToken,
+    text: &str,
+    found: Range<usize>,
+    done: usize,
+    space: &mut Range<usize>,
+) -> Option<Range<usize>> {
     let (before, after) = (&text[..found.start], &text[found.end..]);
     if token.single_word && (is_word(before.chars().next_back()) || is_word(after.chars().next())) {
         return None;
     }
-    let start = if token.lstrip { before.trim_end().len().max(done) } else { found.start };
-    let end = if token.rstrip { text.len() - after.trim_start().len() } else { found.end };
+    let own = &text[done.min(found.start)..found.start];
+    let start = if token.lstrip { done + own.trim_end().len() } else { found.start };
+    if token.rstrip && !space.contains(&found.end) {
+        *space = found.end..text.len() - after.trim_start().len();
+    }
+    let end = if token.rstrip { space.end } else { found.end };
     Some(start..end)
 }
 

@@ -190,6 +190,11 @@ pub fn import_tokens(
         ledger.add(import.copy(&path, config)?)?;
         manifest::note_input(&mut inputs, &file_name(&path), manifest::sha256_file(&path)?);
     }
+    if import.done.documents == 0 {
+        let names: Vec<String> = planned.iter().map(|file| format!("`{}`", file.file.display())).collect();
+        let expected = "at least one document that has a token".to_owned();
+        return Err(Error::EmptyCorpus { inputs: names.join(", "), expected });
+    }
     import.writer.write_beside("ledger.json", &json!(ledger))?;
     Ok((import.writer.commit(&Value::Object(inputs))?, ledger))
 }
