@@ -81,6 +81,7 @@ impl Target {
     }
 
     /// The first number of rows, after `from`, at which the target is at least `count`.
+    #[allow(clippy::cast_sign_loss)] // of what is missing, which is above 0
     fn reaches(self, count: u64, from: u64) -> u64 {
         let missing = |rows: u64| count as f64 - ROUNDING - self.at(rows);
         if missing(self.rows) > 0.0 {
