@@ -4,11 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
+use std::io::{BufWriter, ErrorKind, Write};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -90,9 +91,6 @@ impl Draft {
     /// Hashes and syncs every file that is not known, writes the manifest, and renames the folder into place.
     ///
     /// A finished folder that stood there before is moved aside first and removed after.
-    ///
-    /// # Panics
-    /// Never: a manifest holds only JSON values.
     pub fn commit(self, format: &str, made_from: Value, content: Value) -> Result<Manifest> {
         let manifest = Manifest {
             format: format.to_owned(),
@@ -102,9 +100,7 @@ impl Draft {
             files: self.entries()?,
         };
         let path = self.folder.join(manifest::FILE_NAME);
-        let mut text = serde_json::to_string_pretty(&manifest).expect("a manifest holds only JSON values");
-        text.push('\n');
-        fs::write(&path, text).map_err(Error::io("write", &path))?;
+        write_json(&path, &manifest)?;
         sync(&path)?;
         sync(&self.folder)?;
         let _ = fs::remove_file(self.path(STATUS_NAME)); // told how far the run was
@@ -145,6 +141,17 @@ impl Draft {
         }
         self.target.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)
     }
+}
+
+/// Writes JSON for people to read, piece by piece: of 100,000 files the text is tens of megabytes long.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let write = || {
+        let mut out = BufWriter::new(File::create(path)?);
+        serde_json::to_writer_pretty(&mut out, value)?;
+        out.write_all(b"\n")?;
+        out.flush()
+    };
+    write().map_err(Error::io("write", path))
 }
 
 impl Drop for Draft {

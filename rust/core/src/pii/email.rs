@@ -26,9 +26,22 @@ pub(super) fn span(text: &str, sign: usize) -> Option<(usize, usize)> {
     let start =
         if before(text, sign, 1) == b'"' { quoted_start(text, sign)? } else { local_start(text, sign)? };
     let end = domain_end(text, sign + 1).or_else(|| mailed_end(text, start, sign + 1))?;
-    let start = start + emphasis(text, start, end);
+    let start = bracketed_start(text, start + emphasis(text, start, end), end);
     let is_pseudonym = is_pseudonym(&text[start..end]);
     (!is_pseudonym && !is_remote_path(text, start, sign, end)).then_some((start, end))
+}
+
+/// Start of a local part with rarer marks, where the brackets around it say that all is an address (RFC 5322, 3.2.3):
+/// `<bounces+joe=host.org@list.org>`. Elsewhere `user=joe@host.org` and `a/joe@host.org` are more than an address.
+fn bracketed_start(text: &str, start: usize, end: usize) -> usize {
+    let is_mark = |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&byte);
+    let first = start - run_before(text, start, MAX_LOCAL_CHARS, is_mark);
+    let is_bracketed = before(text, first, 1) == b'<' && byte(text, end) == b'>';
+    if is_bracketed && byte(text, first).is_ascii_alphanumeric() {
+        first
+    } else {
+        start
+    }
 }
 
 /// Underscores that begin what `start..end` is and stand after it as well: `_joe@host.org_` is in italics.

@@ -1,7 +1,7 @@
 //! International bank account numbers: length by country and remainder modulo 97.
 //!
 //! Countries and lengths are those of the IBAN registry (SWIFT, release 98). Printed
-//! in groups of four or of any length, by spaces or hyphens, in either case.
+//! in groups of four or of any length, by spaces, hyphens or (as in the Netherlands) dots, in either case.
 
 use super::bytes::{before, byte, ends_word, mark_at, starts_word};
 
@@ -27,12 +27,18 @@ pub(super) fn span(text: &str, digits: usize) -> Option<(usize, usize)> {
     let start = digits.checked_sub(2)?;
     let country =
         [before(text, digits, 2).to_ascii_uppercase(), before(text, digits, 1).to_ascii_uppercase()];
-    if !country[0].is_ascii_uppercase() || !starts_word(text, start) {
+    if !country[0].is_ascii_uppercase() || !starts_word(text, start) && !follows_name(text, start) {
         return None;
     }
     let row = LENGTHS.binary_search_by(|(name, _)| name[..].cmp(&country[..])).ok()?;
     let end = checked_end(text, start, LENGTHS[row].1)?;
     ends_word(text, end).then_some((start, end))
+}
+
+/// True behind a name that is written together with its number, as in `IBANDE89…`.
+fn follows_name(text: &str, start: usize) -> bool {
+    let name = start.checked_sub(4).and_then(|from| text.get(from..start));
+    name.is_some_and(|name| name.eq_ignore_ascii_case("iban")) && starts_word(text, start - 4)
 }
 
 /// End of `length` characters from `start`, if their remainder is 1 (ISO 13616).
@@ -56,7 +62,8 @@ fn checked_end(text: &str, start: usize, length: usize) -> Option<usize> {
 
 fn skip_separator(text: &str, at: usize) -> Option<usize> {
     let (width, mark) = mark_at(text, at);
-    (matches!(mark, b' ' | b'-') && byte(text, at + width).is_ascii_alphanumeric()).then_some(at + width)
+    (matches!(mark, b' ' | b'-' | b'.') && byte(text, at + width).is_ascii_alphanumeric())
+        .then_some(at + width)
 }
 
 /// The remainder modulo 97 after one more character; letters count from 10.

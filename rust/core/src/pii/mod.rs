@@ -23,6 +23,7 @@ mod policy;
 mod pseudonym;
 mod secret;
 mod seed;
+mod settle;
 mod ssn;
 
 pub use action::Action;

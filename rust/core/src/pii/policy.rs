@@ -9,12 +9,14 @@ use super::find;
 use super::kind::{Kind, KindCounts, KINDS};
 use super::phone::Region;
 use super::pseudonym::Key;
+use super::settle;
 use crate::error::{Error, Result};
 use crate::text::char_at;
 
 /// How far around a replacement another match can begin that it makes possible.
-const REACH_BYTES: usize = 320;
-/// Rounds in which replacements may make further matches possible.
+pub(super) const REACH_BYTES: usize = 320;
+/// Rounds over the whole text. What a list of values under one word needs beyond them, one value after the other,
+/// is done in windows, as each round takes time for all of its text.
 const MAX_ROUNDS: usize = 8;
 
 /// A match: bytes `start..end` of the text.
@@ -51,6 +53,13 @@ pub struct Scratch {
     taken: Vec<Span>,
     merged: Vec<Span>,
     replaced: Vec<Range<usize>>,
+}
+
+impl Scratch {
+    /// The matches found last.
+    pub(super) fn taken(&self) -> &[Span] {
+        &self.taken
+    }
 }
 
 /// What is done with personal data; made once, used by all threads.
@@ -108,7 +117,12 @@ impl Policy {
         scratch: &mut Scratch,
         counts: &mut KindCounts,
     ) -> std::result::Result<Cow<'t, str>, Kind> {
-        self.apply_told(text, scratch, counts, |_, _| ())
+        match self.rounds(text, MAX_ROUNDS, scratch, counts, |_, _| ())? {
+            Cow::Owned(rewritten) if !scratch.replaced.is_empty() => {
+                settle::to_the_end(self, rewritten, scratch, counts).map(Cow::Owned)
+            }
+            done => Ok(done),
+        }
     }
 
     /// As [`Policy::apply`]; `tell` hears the text of each round and the matches in it, before it is rewritten.
@@ -120,6 +134,18 @@ impl Policy {
         text: &'t str,
         scratch: &mut Scratch,
         counts: &mut KindCounts,
+        tell: impl FnMut(&str, &[Span]),
+    ) -> std::result::Result<Cow<'t, str>, Kind> {
+        self.rounds(text, text.len().max(1), scratch, counts, tell)
+    }
+
+    /// The text after at most so many rounds; where the last one replaced something stands in `scratch.replaced`.
+    fn rounds<'t>(
+        &self,
+        text: &'t str,
+        most: usize,
+        scratch: &mut Scratch,
+        counts: &mut KindCounts,
         mut tell: impl FnMut(&str, &[Span]),
     ) -> std::result::Result<Cow<'t, str>, Kind> {
         tell(text, self.find(text, scratch));
@@ -128,9 +154,10 @@ impl Policy {
             return Ok(Cow::Borrowed(text));
         }
         let mut rewritten = self.rewrite(text, scratch);
-        for _ in 1..MAX_ROUNDS {
+        for _ in 1..most {
             self.find_around(&rewritten, scratch);
             if scratch.taken.is_empty() {
+                scratch.replaced.clear();
                 break;
             }
             tell(&rewritten, &scratch.taken);
@@ -157,7 +184,7 @@ impl Policy {
         })
     }
 
-    fn account(&self, spans: &[Span], counts: &mut KindCounts) -> std::result::Result<(), Kind> {
+    pub(super) fn account(&self, spans: &[Span], counts: &mut KindCounts) -> std::result::Result<(), Kind> {
         for span in spans {
             counts.add(span.kind, 1);
         }
@@ -167,7 +194,7 @@ impl Policy {
     }
 
     /// The text with the spans of `scratch.taken` replaced; where they went stands in `scratch.replaced`.
-    fn rewrite(&self, text: &str, scratch: &mut Scratch) -> String {
+    pub(super) fn rewrite(&self, text: &str, scratch: &mut Scratch) -> String {
         scratch.replaced.clear();
         let mut out = String::with_capacity(text.len() + 16 * scratch.taken.len());
         let mut copied = 0;
@@ -191,13 +218,24 @@ impl Policy {
             done = floor(text, text.len().min(replaced.end + REACH_BYTES)).max(from);
             find::candidates(text, from..done, &self.finders, &mut scratch.found);
         }
+        self.take_found(scratch);
+    }
+
+    /// The same for what begins in `range`, wherever replacements were.
+    pub(super) fn find_within(&self, text: &str, range: Range<usize>, scratch: &mut Scratch) {
+        scratch.found.clear();
+        find::candidates(text, range, &self.finders, &mut scratch.found);
+        self.take_found(scratch);
+    }
+
+    fn take_found(&self, scratch: &mut Scratch) {
         find::resolve(&mut scratch.found, &mut scratch.taken, &mut scratch.merged);
         scratch.taken.retain(|span| self.action(span.kind) != Action::Count);
     }
 }
 
 /// The last character boundary at or before `at`.
-fn floor(text: &str, mut at: usize) -> usize {
+pub(super) fn floor(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {
         at -= 1;
     }

@@ -23,15 +23,14 @@ mod source;
 mod status;
 mod without_text;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::json;
 
 use crate::config::PrepConfig;
-use crate::draft::Draft;
-use crate::error::{Error, Result};
+use crate::draft::{write_json, Draft};
+use crate::error::Result;
 use crate::inspect::Sampling;
 use crate::ledger::{self, Ledger};
 use crate::profile::Profile;
@@ -287,8 +286,5 @@ fn finish(
 
 fn write_ledger(draft: &Draft, ledger: &Ledger) -> Result<()> {
     ledger.check()?;
-    let path = draft.path(ledger::FILE_NAME);
-    let mut text = serde_json::to_string_pretty(ledger).expect("a ledger holds only JSON values");
-    text.push('\n');
-    fs::write(&path, text).map_err(Error::io("write", &path))
+    write_json(&draft.path(ledger::FILE_NAME), ledger)
 }
