@@ -119,7 +119,7 @@ impl Policy {
     ) -> std::result::Result<Cow<'t, str>, Kind> {
         match self.rounds(text, MAX_ROUNDS, scratch, counts, |_, _| ())? {
             Cow::Owned(rewritten) if !scratch.replaced.is_empty() => {
-                settle::to_the_end(self, rewritten, scratch, counts).map(Cow::Owned)
+                settle::to_the_end(self, &rewritten, scratch, counts).map(Cow::Owned)
             }
             done => Ok(done),
         }

@@ -20,11 +20,11 @@ const AGAIN_BYTES: usize = 2 * REACH_BYTES;
 /// The kind for which the document is to be rejected.
 pub(super) fn to_the_end(
     policy: &Policy,
-    text: String,
+    text: &str,
     scratch: &mut Scratch,
     counts: &mut KindCounts,
 ) -> Result<String, Kind> {
-    let (mut done, mut window, mut rest) = (String::with_capacity(text.len()), String::new(), &*text);
+    let (mut done, mut window, mut rest) = (String::with_capacity(text.len()), String::new(), text);
     loop {
         let missing = (AGAIN_BYTES + REACH_BYTES + STEP_BYTES + AHEAD_BYTES).saturating_sub(window.len());
         let (new, later) = rest.split_at(floor(rest, rest.len().min(missing)));
