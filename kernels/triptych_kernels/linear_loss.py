@@ -15,6 +15,7 @@ from torch import Tensor
 
 from triptych_kernels import linear_loss_kernels as kernels
 from triptych_kernels.configs import Tile, cdiv, loss_tile
+from triptych_kernels.loss_scales import coefficients_and_scales, weighed
 from triptych_kernels.operators import differentiate, operator, shapes_of
 from triptych_kernels.supervision import count_supervised
 
@@ -311,7 +312,9 @@ def _statistics_backward(
         return grad_hidden.to(hidden.dtype), grad_weight
     marked = mark_targets(targets, ignore_index, vocab_size)
     grads = (grad_logps, grad_lse, grad_mean, grad_entropy)
-    coefficients, scale = _coefficients(grads, hidden.dtype)
+    coefficients, scales = coefficients_and_scales(grads, hidden.dtype)
+    scale = scales.amax()
+    weighed_hidden = weighed(hidden, scales / scale) if need_weight else hidden
     plain = softcap is None and grad_mean.numel() + grad_entropy.numel() == 0
     tile = loss_tile("dlogits", hidden, plain=plain)
     chunk = _chunk_size(num_tokens, vocab_size, tile.columns, hidden.element_size())
@@ -344,11 +347,12 @@ def _statistics_backward(
             )  # fmt: skip
         if need_weight:
             _product(
-                gradient.T, hidden, grad_weight[rows], scale, flags.T, sides[::-1],
+                gradient.T, weighed_hidden, grad_weight[rows], scale, flags.T, sides[::-1],
                 accumulate=False,
             )  # fmt: skip
-    # Exact: scale is a power of two.
-    return grad_hidden.mul_(scale).to(hidden.dtype), grad_weight
+    if need_hidden:
+        grad_hidden.mul_(scales[:, None])  # exact: powers of two
+    return grad_hidden.to(hidden.dtype), grad_weight
 
 
 @shapes_of(_statistics_backward)
@@ -437,21 +441,6 @@ def _chunk_size(num_tokens: int, vocab_size: int, block_v: int, itemsize: int) -
     """Vocabulary entries of a chunk: whole tiles, at least one."""
     fitting = WORKSPACE_BYTES // (num_tokens * itemsize * block_v)
     return max(1, min(fitting, -(-vocab_size // block_v))) * block_v
-
-
-def _coefficients(
-    grads: tuple[Tensor, ...], dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Rows of upstream gradients that are there, and the factor taken out of them.
-
-    1/N of a mean puts fp16 logit gradients below its smallest normal, 6e-5; a power
-    of two brings the largest row near 1 and goes back in fp32. Others need none.
-    """
-    rows = torch.stack([g.float() for g in grads if g.numel()])
-    scale = torch.ones((), device=rows.device)
-    if dtype == torch.float16:
-        scale = rows.abs().amax().clamp_min(1e-30).log2().ceil().exp2()
-    return rows / scale, scale
 
 
 def _num_tiles(rows: int, columns: int, tile: Tile) -> int:

@@ -245,6 +245,29 @@ def test_a_token_gets_the_same_bits_in_a_smaller_batch():
     assert torch.equal(grads[:33], part_grads)
 
 
+def test_a_token_of_fp16_gets_the_same_bits_beside_one_that_weighs_far_more():
+    hidden, weight, targets = make_inputs((70, 33, 500), torch.float16)
+    upstream = torch.ones(70)
+    upstream[33:] = 1e4
+    _, grads, _ = run(linear_logprobs, hidden, weight, targets, upstream)
+    _, part_grads, _ = run(
+        linear_logprobs, hidden[:33], weight, targets[:33], upstream[:33]
+    )
+    assert torch.equal(grads[:33], part_grads)
+
+
+@pytest.mark.parametrize("range_", [1.0, 1e4, 1e8])
+def test_fp16_gradients_of_tokens_that_weigh_differently_match_float64(range_):
+    hidden, weight, targets = make_inputs((70, 33, 500), torch.float16)
+    upstream = range_ ** -torch.rand(70)
+    found = run(linear_logprobs, hidden, weight, targets, upstream)
+    wide = run(
+        reference.linear_logprobs, hidden.double(), weight.double(), targets, upstream
+    )
+    for f, w in zip(found[1:], wide[1:], strict=True):
+        assert relative_error(f, w) <= 1e-3
+
+
 def test_the_size_of_the_workspace_changes_no_bit(monkeypatch):
     inputs = make_inputs((70, 33, 500))
     whole = run(linear_cross_entropy, *inputs)

@@ -31,6 +31,26 @@ def test_a_head_that_threads_share_has_the_bits_that_one_gives(dtype, window):
         torch.set_num_threads(threads)
 
 
+def test_a_sinks_gradient_over_many_tokens_has_the_bits_that_one_thread_gives():
+    tokens = 100_000  # torch cuts a sum of 32,768 numbers and more by its threads
+    q, k, v = (numbers(tokens, 1, 16, seed=i) for i in range(3))
+    ends = torch.arange(0, tokens + 1, 16, dtype=torch.int32)
+
+    def attend(sinks):
+        return ops.attention(q, k, v, cu_seqlens=ends, sinks=sinks)
+
+    threads = torch.get_num_threads()
+    try:
+        found = []
+        for num in (1, 2, 3):
+            torch.set_num_threads(num)
+            found.append(results(attend, numbers(1, seed=4))[1])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[1], found[0])
+    assert torch.equal(found[2], found[0])
+
+
 def test_sums_over_many_words_keep_the_digits_of_float32():
     hidden, weight = numbers(3, 8, seed=1), numbers(131_072, 8, seed=2)
     targets = torch.tensor([0, 5, 131_071])

@@ -20,6 +20,8 @@ from triptych.ops.pairs import within_documents
 from triptych_kernels.once import once_differentiable
 
 MAX_HEAD_DIM = 256
+# Of one head torch cuts a sum of 32,768 numbers and more by its threads, and with them its bits.
+SUMMED_TOKENS = 16384
 
 
 def obstacle(q: Tensor, rules: Rules) -> str:
@@ -146,7 +148,8 @@ def _of_sinks(sinks: Tensor | None, log_sums: Tensor, totals: Tensor) -> Tensor:
     if sinks is None:
         return torch.empty(0)
     weights = torch.exp2(sinks.float()[:, None] / math.log(2.0) - log_sums)
-    return -(weights * totals).sum(1).to(sinks.dtype)
+    parts = (weights * totals).split(SUMMED_TOKENS, dim=1)
+    return -torch.stack([part.sum(1) for part in parts]).sum(0).to(sinks.dtype)
 
 
 def _shapes_backward(
