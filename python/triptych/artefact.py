@@ -194,8 +194,7 @@ def read_manifest(folder: Path | str, format: str) -> Manifest:
     """
     path = Path(folder) / FILE_NAME
     try:
-        content = read_regular(path)
-        _check_sum(path, content)
+        content = checked(path)
         manifest = _manifest_of(_parsed(content))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
@@ -253,14 +252,20 @@ def _require_own(path: Path, names: Iterable[str]) -> None:
             raise damaged(path, "names of files of its folder", f"`{name}`")
 
 
-def _check_sum(path: Path, content: bytes) -> None:
-    """Checks a manifest against the sum beside it; what the engine writes has none."""
-    sums = path.with_name(SUM_NAME)
+def checked(path: Path) -> bytes:
+    """A manifest, as the sum beside it says; what the engine writes has none.
+
+    Raises:
+        IntegrityError: it is another.
+        OSError: it cannot be read.
+    """
+    content, sums = read_regular(path), path.with_name(SUM_NAME)
     if sums.exists() and (told := read_regular(sums)) != _sum_line(content).encode():
         line, found = _sum_line(content), told.decode("ascii", "backslashreplace")
         raise damaged(
             path, f"`{found.strip():.100}`, as `{sums}` says", f"`{line.strip()}`"
         )
+    return content
 
 
 def _sum_line(content: bytes) -> str:

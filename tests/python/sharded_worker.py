@@ -100,8 +100,7 @@ def load_by_torch(rank, size, port, folder):
         fully_shard(model)
         weights = dict(model.state_dict())
         wanted = checkpoint.stored_weights(folder).all()
-        state = {"model": {name: weights[name] for name in wanted}}
-        load(state, storage_reader=CheckpointReader(folder))
+        load({"model": weights}, storage_reader=CheckpointReader(folder))
         for name, tensor in wanted.items():
             assert weights[name].full_tensor().equal(tensor), name
 

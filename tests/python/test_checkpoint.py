@@ -124,6 +124,13 @@ def test_a_manifest_that_was_changed_is_said_to_be_damaged_once(run):
     assert "IntegrityError" not in str(found.value)
 
 
+def test_a_checkpoint_whose_format_has_a_turned_bit_is_damaged_and_no_other_folder(run):
+    manifest = newest(run) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("triptych-ch", "triptyci-ch"))
+    with pytest.raises(IntegrityError, match=r"manifest\.json` is damaged"):
+        load_model(newest(run))
+
+
 @pytest.mark.parametrize("name", [*FILES, "manifest.sha256"])
 def test_a_checkpoint_without_one_of_its_files_names_it(run, name):
     (newest(run) / name).unlink()

@@ -27,6 +27,15 @@ def averaging(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def untied(tmp_path_factory):
+    """The last checkpoint of a model whose output matrix is its own."""
+    config = tiny_train_config(tmp_path_factory.mktemp("untied"))
+    model = tiny_model(tie_word_embeddings=False)
+    run = Trainer(model, PretrainObjective(), TinyData(), config)
+    return run.run().checkpoint_folder
+
+
+@pytest.fixture(scope="module")
 def in_pieces(tmp_path_factory):
     """One that two processes wrote, each its part."""
     folder = tmp_path_factory.mktemp("pieces") / "run"
@@ -54,6 +63,26 @@ def test_weights_averages_and_optimiser_are_those_of_the_files(written, request)
     assert any(not found["trained"][k].equal(x) for k, x in found["model"].items()) == (
         written == "averaging"
     )
+
+
+@pytest.mark.parametrize("group", ["model", "trained"])
+@pytest.mark.parametrize("written", ["averaging", "in_pieces", "untied"])
+def test_what_a_model_itself_calls_its_weights_is_all_there_tied_or_not(
+    written, group, request
+):
+    folder = request.getfixturevalue(written)
+    model = tiny_model(seed=1, tie_word_embeddings=written != "untied")
+    load(
+        {group: model.state_dict()},
+        storage_reader=CheckpointReader(folder),
+        no_dist=True,
+    )
+    stored = {"model": checkpoint.stored_weights, "trained": checkpoint.stored_trained}
+    expected = stored[group](folder).all()
+    found = model.state_dict()
+    assert all(found[name].equal(tensor) for name, tensor in expected.items())
+    head = expected.get("lm_head.weight", expected["model.embed_tokens.weight"])
+    assert found["lm_head.weight"].equal(head)
 
 
 def test_a_bit_that_is_not_as_written_is_refused_by_name(averaging, tmp_path):

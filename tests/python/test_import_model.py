@@ -247,7 +247,7 @@ def test_a_tokenizer_that_cuts_otherwise_is_found(
         values["normalizer"] = {"type": "Lowercase"}
         target.write_text(json.dumps(values), encoding="utf-8")
 
-    monkeypatch.setattr(huggingface.shutil, "copyfile", copied)
+    monkeypatch.setattr(huggingface, "copy_file", copied)
     monkeypatch.setattr(
         "triptych.model.verification._our_tokenizer",
         lambda folder: triptych.Tokenizer.from_file(str(tokenizer_path)),

@@ -19,6 +19,7 @@ from triptych.artefact import (
     FILE_NAME,
     Draft,
     Manifest,
+    checked,
     copy_file,
     damaged,
     read_json,
@@ -385,7 +386,9 @@ def declared_format(folder: Path) -> str:
 
     Raises:
         ConfigError: neither of them.
+        IntegrityError: the manifest is damaged; what it is called then means nothing.
     """
+    checked(folder / FILE_NAME)
     declared = read_json(folder / FILE_NAME).get("format")
     if declared not in (EXPORT_FORMAT, CHECKPOINT_FORMAT):
         raise ConfigError(

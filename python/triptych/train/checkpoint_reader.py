@@ -29,6 +29,8 @@ from triptych.model.huggingface import CHECKPOINT_FORMAT
 from triptych.model.shards import Shards, StoredTensor
 from triptych.train import checkpoint
 
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
 
 class CheckpointReader(StorageReader):
     """Gives `torch.distributed.checkpoint.load` a checkpoint, whatever grid wrote it.
@@ -38,7 +40,8 @@ class CheckpointReader(StorageReader):
 
     Tensors are called `model.<name>` and `trained.<name>`, by their Hugging Face names, and
     `optimizer.<state>:<name>`. They differ from each other only where weights are averaged:
-    then training goes on from `trained`. Of a tied output matrix there is the embedding alone.
+    then training goes on from `trained`. A tied output matrix, which `state_dict` names as well, is
+    read from the embedding.
 
     Raises:
         IntegrityError: a file is not as the manifest says, before any is read; torch wraps it
@@ -77,6 +80,8 @@ class CheckpointReader(StorageReader):
         for group, stored in self._groups.items():
             for name, tensor in stored.tensors.items():
                 yield f"{group}.{name}", _described(tensor)
+            if EMBEDDING in stored.tensors and HEAD not in stored.tensors:  # tied
+                yield f"{group}.{HEAD}", _described(stored.tensors[EMBEDDING])
 
     def set_up_storage_reader(
         self, metadata: Metadata, is_coordinator: bool, *_: Any, **__: Any
@@ -100,8 +105,10 @@ class CheckpointReader(StorageReader):
             inner = item.storage_offsets
             box = item.storage_index.offset or (0,) * len(inner)
             offset = [a + b for a, b in zip(box, inner, strict=True)]
+            stored = self._groups[group]
+            name = name if name in stored.tensors else EMBEDDING  # a tied head's
             target = planner.resolve_tensor(item).detach()
-            target.copy_(self._groups[group].read(name, offset, item.lengths))
+            target.copy_(stored.read(name, offset, item.lengths))
             planner.commit_tensor(item, target)
         done: Future[None] = Future()
         done.set_result(None)
