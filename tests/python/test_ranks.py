@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -143,6 +144,36 @@ def test_a_sum_that_one_process_alone_has_wrong_is_computed_again_by_all(
 
 def test_a_process_that_loses_another_says_so_and_is_no_fault_of_triptych(tmp_path):
     start(rank_worker.lose_the_last, 2, tmp_path)
+
+
+ALONE_OF_TWO = """
+import signal
+from triptych.train.ranks import joined
+signal.signal(signal.SIGTERM, lambda *_: None)
+print("asks", flush=True)
+with joined():
+    pass
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_for_others_to_join_ends_by_a_signal(stop):
+    told = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    with socket.socket() as silent:  # listens, and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        environment = os.environ | told | {"MASTER_PORT": str(silent.getsockname()[1])}
+        command = [sys.executable, "-c", ALONE_OF_TWO]
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE
+        ) as alone:
+            assert alone.stdout.readline() == b"asks\n"
+            silent.accept()  # it waits for an answer by now
+            alone.send_signal(stop)
+            try:
+                assert alone.wait(60) == -stop
+            finally:
+                alone.kill()
 
 
 def test_processes_that_joined_by_themselves_know_how_many_they_are_and_who_writes():

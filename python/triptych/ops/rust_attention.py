@@ -148,8 +148,10 @@ def _of_sinks(sinks: Tensor | None, log_sums: Tensor, totals: Tensor) -> Tensor:
     if sinks is None:
         return torch.empty(0)
     weights = torch.exp2(sinks.float()[:, None] / math.log(2.0) - log_sums)
-    parts = (weights * totals).split(SUMMED_TOKENS, dim=1)
-    return -torch.stack([part.sum(1) for part in parts]).sum(0).to(sinks.dtype)
+    products = weights * totals
+    starts = range(0, max(products.shape[1], 1), SUMMED_TOKENS)
+    sums = [products[:, at : at + SUMMED_TOKENS].sum(1) for at in starts]
+    return -torch.stack(sums).sum(0).to(sinks.dtype)
 
 
 def _shapes_backward(

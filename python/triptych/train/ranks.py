@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import signal
 import socket
 import threading
 import time
@@ -341,7 +342,7 @@ def joined() -> Iterator[None]:
     _require_address()
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        with _said_if_waiting():
+        with _said_if_waiting(), _ended_by_signals():
             dist.init_process_group(backend, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
@@ -361,6 +362,24 @@ def joined() -> Iterator[None]:
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Within, SIGTERM and Ctrl-C end the process, as nothing is lost yet.
+
+    Handlers in Python would wait for torch, which waits for others for half an hour.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where Python lets nobody set a handler
+        return
+    stops = (signal.SIGTERM, signal.SIGINT)
+    before: list[Any] = [signal.signal(stop, signal.SIG_DFL) for stop in stops]
+    try:
+        yield
+    finally:
+        for stop, handler in zip(stops, before, strict=True):
+            signal.signal(stop, handler or signal.SIG_DFL)  # None: not Python's
 
 
 def _require_number() -> None:
