@@ -16,8 +16,11 @@ from triptych._core import (
     train_tokenizer,
     write_token_shards,
 )
+from triptych.commands import dpo, sft
 from triptych.data import TokenShards
 from triptych.tokens import local_shards
+
+WORDS = ["the cat sat on the mat"] * 3
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -29,7 +32,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def served(tmp_path):
     """A folder of shards, and its address."""
     folder = tmp_path / "tokens"
-    tokenizer = train_tokenizer(None, ["the cat sat on the mat"] * 3, 300)
+    tokenizer = train_tokenizer(None, WORDS, 300)
     documents = [(str(n), "s", [1, *range(7, 20 + n), 2], None) for n in range(9)]
     write_token_shards(documents, tokenizer, folder, 1)
     handler = functools.partial(Quiet, directory=str(tmp_path))
@@ -57,6 +60,21 @@ def test_a_path_of_this_machine_is_itself(served):
     folder, _ = served
     assert local_shards(folder) == folder
     assert local_shards("nowhere").as_posix() == "nowhere"
+
+
+@pytest.mark.parametrize(("command", "per_unit"), [(sft, 1), (dpo, 2)])
+def test_what_is_tuned_on_may_stand_at_an_address(
+    served, tmp_path, monkeypatch, command, per_unit
+):
+    folder, address = served
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    tokenizer = train_tokenizer(None, WORDS, 300)
+    documents = [(str(n), "s", [1, 7 + n, 2], [0, 1, 1]) for n in range(4)]
+    write_token_shards(documents, tokenizer, folder, per_unit)
+    copy = command.shards((address,), str(tmp_path / "run"), tokenizer)
+    assert copy == local_shards(address)
+    assert len(TokenShards(copy)) == 4
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["my tokens", "100%", "Köln"])
