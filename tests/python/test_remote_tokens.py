@@ -182,3 +182,18 @@ def test_ctrl_c_ends_a_fetch_and_the_wait_for_one_and_what_came_is_gone_on_with(
     assert len(TokenShards(address)) == 9
     assert starts == [0, 10]
     server.shutdown()
+
+
+def test_an_endpoint_that_is_not_asked_since_it_has_no_tls_says_what_allows_it(
+    tmp_path,
+):
+    environment = {
+        "AWS_ENDPOINT_URL": "http://minio.example:9000",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with pytest.raises(InputError, match="AWS_ALLOW_HTTP=true"):
+            local_shards("s3://bucket/tokens", cache=tmp_path)
