@@ -3,6 +3,9 @@
 import functools
 import http.server
 import json
+import signal
+import subprocess
+import sys
 import threading
 import urllib.parse
 
@@ -16,8 +19,11 @@ from triptych._core import (
     train_tokenizer,
     write_token_shards,
 )
+from triptych.commands import dpo, sft
 from triptych.data import TokenShards
 from triptych.tokens import local_shards
+
+WORDS = ["the cat sat on the mat"] * 3
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -29,7 +35,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def served(tmp_path):
     """A folder of shards, and its address."""
     folder = tmp_path / "tokens"
-    tokenizer = train_tokenizer(None, ["the cat sat on the mat"] * 3, 300)
+    tokenizer = train_tokenizer(None, WORDS, 300)
     documents = [(str(n), "s", [1, *range(7, 20 + n), 2], None) for n in range(9)]
     write_token_shards(documents, tokenizer, folder, 1)
     handler = functools.partial(Quiet, directory=str(tmp_path))
@@ -57,6 +63,21 @@ def test_a_path_of_this_machine_is_itself(served):
     folder, _ = served
     assert local_shards(folder) == folder
     assert local_shards("nowhere").as_posix() == "nowhere"
+
+
+@pytest.mark.parametrize(("command", "per_unit"), [(sft, 1), (dpo, 2)])
+def test_what_is_tuned_on_may_stand_at_an_address(
+    served, tmp_path, monkeypatch, command, per_unit
+):
+    folder, address = served
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    tokenizer = train_tokenizer(None, WORDS, 300)
+    documents = [(str(n), "s", [1, 7 + n, 2], [0, 1, 1]) for n in range(4)]
+    write_token_shards(documents, tokenizer, folder, per_unit)
+    copy = command.shards((address,), str(tmp_path / "run"), tokenizer)
+    assert copy == local_shards(address)
+    assert len(TokenShards(copy)) == 4
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["my tokens", "100%", "Köln"])
@@ -101,3 +122,78 @@ def test_a_page_that_a_server_refuses_with_is_shown_by_its_beginning_alone(tmp_p
     server.shutdown()
     assert len(str(caught.value)) < 1000
     assert "\n" not in str(caught.value)
+
+
+FETCHING = """
+import sys
+from triptych._core import Order
+from triptych.tokens import local_shards
+STAGE = {"name": "s", "steps": 1, "rows_per_step": 1, "seq_len": 9, "weights": {"w": 1.0}}
+if sys.argv[1] == "shards":
+    local_shards(sys.argv[2])
+else:
+    Order([("w", sys.argv[2])], [STAGE], 0)
+"""
+
+
+@pytest.mark.parametrize("what", ["shards", "order"])
+def test_ctrl_c_ends_a_fetch_and_the_wait_for_one_and_what_came_is_gone_on_with(
+    served, tmp_path, monkeypatch, what
+):
+    folder, address = served
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    asked, goes_on, starts = threading.Event(), threading.Event(), []
+    ids = (folder / "00000.bin").read_bytes()
+
+    class Stalling(Quiet):
+        def do_GET(self):
+            if not self.path.endswith("/00000.bin"):
+                return super().do_GET()
+            first = int(self.headers.get("Range", "bytes=0-")[6:-1])
+            starts.append(first)
+            self.send_response(206 if first else 200)
+            self.send_header("Content-Length", str(len(ids) - first))
+            self.send_header(
+                "Content-Range", f"bytes {first}-{len(ids) - 1}/{len(ids)}"
+            )
+            self.send_header("ETag", "1")
+            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+            self.end_headers()
+            self.wfile.write(ids[first : first + 10])
+            asked.set()
+            goes_on.wait(30)
+            self.wfile.write(ids[first + 10 :])
+
+    handler = functools.partial(Stalling, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/tokens"
+    command = [sys.executable, "-c", FETCHING, what, address]
+    fetching = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert asked.wait(30)
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(2)
+    for process in (waiting, fetching):
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+        assert said.strip().endswith("KeyboardInterrupt")
+    goes_on.set()
+    assert len(TokenShards(address)) == 9
+    assert starts == [0, 10]
+    server.shutdown()
+
+
+def test_an_endpoint_that_is_not_asked_since_it_has_no_tls_says_what_allows_it(
+    tmp_path,
+):
+    environment = {
+        "AWS_ENDPOINT_URL": "http://minio.example:9000",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with pytest.raises(InputError, match="AWS_ALLOW_HTTP=true"):
+            local_shards("s3://bucket/tokens", cache=tmp_path)

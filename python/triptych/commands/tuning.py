@@ -16,6 +16,7 @@ from triptych.data import TOKENS_FORMAT, OrderedRows, TokenShards, require_rende
 from triptych.errors import ConfigError
 from triptych.language_model import load_model
 from triptych.model import Transformer
+from triptych.tokens import local_shards
 from triptych.train.checkpoint import steps_in
 from triptych.train.ranks import is_first_process
 
@@ -76,13 +77,16 @@ def shards_of(
     *,
     documents_per_unit: int,
 ) -> Path:
-    """The token shard folder that `paths` name; files are rendered into a run by `write`."""
+    """The token shard folder that `paths` name, on this machine or at an address.
+
+    Files are rendered into a run by `write`.
+    """
     if not paths:
         key = "preferences" if documents_per_unit == 2 else "conversations"
         raise ConfigError(f"{key}: expected at least one file or folder, found none")
-    if len(paths) == 1 and Path(paths[0]).is_dir():
-        require_rendered(paths[0], documents_per_unit=documents_per_unit)
-        return Path(paths[0])
+    if len(paths) == 1 and (folder := local_shards(paths[0])).is_dir():
+        require_rendered(folder, documents_per_unit=documents_per_unit)
+        return folder
     return _rendered(Path(output), write)
 
 

@@ -12,6 +12,7 @@ use triptych_core::{Error, Result};
 
 use crate::arrays::to_arrays;
 use crate::border::{detached, detached_across, numbers, own_threads, to_py_err};
+use crate::remote::local;
 use crate::tokens::to_json;
 
 /// The rows of every step, as a pure function of seed, stage table and step.
@@ -46,6 +47,7 @@ impl Order {
             skip: windows.map(|(first, end)| first..end).collect(),
             max_epochs: max_epochs.unwrap_or_default(),
         };
+        let sources = fetched(py, sources)?;
         let inner = detached(py, || order::Order::limited(sources, stages, seed, &limits))?;
         Ok(Self { inner: Arc::new(inner), arguments, spare: Mutex::default() })
     }
@@ -148,6 +150,12 @@ impl Order {
     ) -> PyResult<String> {
         self.inner.document_id(source, document).map(str::to_owned).map_err(to_py_err)
     }
+}
+
+/// The sources as folders of this machine: what is far away is fetched first, until a signal comes.
+fn fetched(py: Python<'_>, sources: Vec<(String, PathBuf)>) -> PyResult<Vec<(String, PathBuf)>> {
+    let sources = sources.into_iter();
+    sources.map(|(name, folder)| Ok((name, local(py, &folder, None)?))).collect()
 }
 
 /// Batches whose rows a thread reads ahead.

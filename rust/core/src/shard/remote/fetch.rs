@@ -4,11 +4,14 @@
 //! gets its name when its hash is that of the manifest, the folder when all files have theirs.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{select, Either};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::part::{discard, Part};
@@ -24,20 +27,22 @@ const FILES_AT_ONCE: usize = 4;
 const MAX_TRIES: u32 = 3;
 /// Wait before a second try; doubled for each more.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Time between two questions whether to stop.
+const TICK: Duration = Duration::from_millis(50);
 /// Largest manifest: that of some 400,000 files.
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// Hexadecimal digits of the manifest's hash that name its folder.
 const NAME_DIGITS: usize = 32;
 
-/// The copy of `address` in `cache`.
-pub(super) fn fetch(address: &Address, cache: &Path) -> Result<PathBuf> {
+/// The copy of `address` in `cache`, made until somebody asks to stop, which is `Interrupted`.
+pub(super) fn fetch(address: &Address, cache: &Path, is_stopped: &dyn Fn() -> bool) -> Result<PathBuf> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("start a runtime for", address.file("")))?;
     let store = Store::open(address)?;
-    let (manifest, text) = runtime.block_on(read_manifest(&store))?;
+    let (manifest, text) = runtime.block_on(until(is_stopped, read_manifest(&store)))?;
     fs::create_dir_all(cache).map_err(Error::io("create", cache))?;
     let name = &manifest::sha256(&text)[..NAME_DIGITS];
-    let _lock = lock(&cache.join(format!(".lock-{name}")))?;
+    let _lock = runtime.block_on(until(is_stopped, lock(&cache.join(format!(".lock-{name}")))))?;
     let folder = cache.join(name);
     if folder.is_dir() {
         if is_whole(&folder, &manifest, &text) {
@@ -47,7 +52,7 @@ pub(super) fn fetch(address: &Address, cache: &Path) -> Result<PathBuf> {
     }
     let draft = cache.join(format!(".tmp-{name}"));
     fs::create_dir_all(&draft).map_err(Error::io("create", &draft))?;
-    runtime.block_on(fetch_files(&store, &manifest, &draft))?;
+    runtime.block_on(until(is_stopped, fetch_files(&store, &manifest, &draft)))?;
     write_synced(&draft.join(manifest::FILE_NAME), &text)?;
     fs::rename(&draft, &folder).map_err(Error::io("rename into place", &folder))?;
     Ok(folder)
@@ -59,12 +64,30 @@ fn is_whole(folder: &Path, manifest: &Manifest, text: &[u8]) -> bool {
     copy.is_ok_and(|copy| copy == text) && manifest.verify_sizes(folder).is_ok()
 }
 
+/// Work that ends when somebody asks to stop: what comes from far may take hours.
+async fn until<T>(is_stopped: &dyn Fn() -> bool, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let stopped = async {
+        while !is_stopped() {
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    match select(pin!(work), pin!(stopped)).await {
+        Either::Left((done, _)) => done,
+        Either::Right(_) => Err(Error::Interrupted),
+    }
+}
+
 /// Waits until no other process fetches the same folder.
-fn lock(path: &Path) -> Result<File> {
+async fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).map_err(Error::io("create", path))?;
-    match file.lock() {
-        Err(error) if error.kind() != std::io::ErrorKind::Unsupported => Err(Error::io("lock", path)(error)),
-        _ => Ok(file),
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(TICK).await,
+            Err(TryLockError::Error(error)) if error.kind() != std::io::ErrorKind::Unsupported => {
+                return Err(Error::io("lock", path)(error));
+            }
+            _ => return Ok(file),
+        }
     }
 }
 

@@ -95,7 +95,7 @@ fn without_secrets(text: &str) -> String {
 /// `NoInput` if no token shards are there, `Integrity` for content that is not as its manifest says, `Io`
 /// if it cannot be fetched, `InvalidValue` for a malformed address.
 pub fn local_folder(address: &Path) -> Result<Cow<'_, Path>> {
-    local_folder_in(address, &cache_folder())
+    local_folder_until(address, None, &|| false)
 }
 
 /// As [`local_folder`], with the cache named.
@@ -103,19 +103,34 @@ pub fn local_folder(address: &Path) -> Result<Cow<'_, Path>> {
 /// # Errors
 /// As [`local_folder`].
 pub fn local_folder_in<'a>(address: &'a Path, cache: &Path) -> Result<Cow<'a, Path>> {
+    local_folder_until(address, Some(cache), &|| false)
+}
+
+/// As [`local_folder`], with the cache named or not, until somebody asks to stop; what is there by then stays.
+///
+/// # Errors
+/// As [`local_folder`], and `Interrupted`.
+pub fn local_folder_until<'a>(
+    address: &'a Path,
+    cache: Option<&Path>,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<Cow<'a, Path>> {
     match Address::parse(address) {
         None => Ok(Cow::Borrowed(address)),
-        Some(parsed) => fetch(&parsed?, cache).map(Cow::Owned),
+        Some(parsed) => {
+            let cache = cache.map_or_else(cache_folder, Path::to_owned);
+            fetch(&parsed?, &cache, is_stopped).map(Cow::Owned)
+        }
     }
 }
 
 #[cfg(feature = "remote")]
-fn fetch(address: &Address, cache: &Path) -> Result<PathBuf> {
-    fetch::fetch(address, cache)
+fn fetch(address: &Address, cache: &Path, is_stopped: &dyn Fn() -> bool) -> Result<PathBuf> {
+    fetch::fetch(address, cache, is_stopped)
 }
 
 #[cfg(not(feature = "remote"))]
-fn fetch(address: &Address, _: &Path) -> Result<PathBuf> {
+fn fetch(address: &Address, _: &Path, _: &dyn Fn() -> bool) -> Result<PathBuf> {
     Err(Error::InvalidValue {
         what: "token shards".to_owned(),
         expected: "a folder of this machine, as this build has no remote shards (feature `remote`)"

@@ -3,7 +3,7 @@
 //! Credentials, endpoints and regions are those of the environment, by the names that the clouds' own tools
 //! read: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `AWS_SKIP_SIGNATURE`, `GOOGLE_APPLICATION_CREDENTIALS`, …
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -75,14 +75,32 @@ impl Store {
 
 /// An error of a store as one of ours.
 pub(super) fn failed(path: PathBuf, error: &object_store::Error) -> Error {
+    let shown = shown(error);
+    let advice = advice(&path, &shown);
     let kind = match error {
         object_store::Error::NotFound { .. } => std::io::ErrorKind::NotFound,
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
             std::io::ErrorKind::PermissionDenied
         }
+        _ if advice.is_some() => std::io::ErrorKind::PermissionDenied, // to try again changes nothing
         _ => std::io::ErrorKind::Other,
     };
-    Error::Io { action: "fetch", path, source: std::io::Error::new(kind, shown(error)) }
+    let found = advice.map_or_else(|| shown.clone(), |advice| format!("{advice} ({shown})"));
+    Error::Io { action: "fetch", path, source: std::io::Error::new(kind, found) }
+}
+
+/// What to do about a message of a store that does not say it.
+fn advice(path: &Path, shown: &str) -> Option<&'static str> {
+    let is_google = path.starts_with("gs:");
+    if ["//169.254.169.254/", "//metadata.google.internal/"].iter().any(|host| shown.contains(host)) {
+        return Some(if is_google {
+            "expected credentials, found none: set `GOOGLE_APPLICATION_CREDENTIALS`, or `GOOGLE_SKIP_SIGNATURE=true` for a public bucket"
+        } else {
+            "expected credentials, found none: set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or `AWS_SKIP_SIGNATURE=true` for a public bucket"
+        });
+    }
+    let is_refused = path.starts_with("s3:") && shown.contains(" http://") && shown.contains("builder error");
+    is_refused.then_some("expected an endpoint of `https://`: for one of `http://` that is not this machine, set `AWS_ALLOW_HTTP=true`")
 }
 
 /// What a store says, on one line: with it comes the whole page that a server sent, of any size.
@@ -143,4 +161,18 @@ fn retry() -> RetryConfig {
         base: 2.0,
     };
     RetryConfig { backoff, max_retries: 2, retry_timeout: Duration::from_secs(60) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_credentials_are_is_said_what_to_set() {
+        let asked = "Generic error: Error performing PUT http://169.254.169.254/latest/api/token in 3s";
+        let advice = |path: &str, shown| advice(Path::new(path), shown).unwrap_or_default();
+        assert!(advice("s3://bucket/tokens", asked).contains("AWS_ACCESS_KEY_ID"));
+        assert!(advice("gs://bucket/tokens", asked).contains("GOOGLE_APPLICATION_CREDENTIALS"));
+        assert_eq!(advice("s3://bucket/tokens", "Error performing GET https://s3.amazonaws.com/"), "");
+    }
 }
