@@ -16,8 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
+# Behind what is installed: a clone alone has no compiled engine.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "kernels"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "python"))
 
 import timing
 import torch
