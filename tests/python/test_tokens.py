@@ -250,10 +250,20 @@ def test_arrays_have_the_ids_and_ends_of_lists(tokenizer):
         assert lists == [tokenizer.encode(text) for text in some]
 
 
+@pytest.mark.parametrize("char", ["a", "é", "ж", "世", "\uffff", "😀", "\U0010ffff"])
+def test_texts_of_any_width_and_length_are_encoded_as_alone(tokenizer, char):
+    # One, two or four bytes a character in memory; over 2^20 of them Python makes the UTF-8.
+    texts = [
+        f"It{char}s {char * 20} plain, {char} " * times for times in (1, 7, 40_000)
+    ]
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+
+
 def test_a_lone_surrogate_is_an_error_of_every_way_to_encode(tokenizer):
     for encode in (tokenizer.encode_arrays, tokenizer.encode_batch):
-        with pytest.raises(UnicodeEncodeError):
-            encode(["ab", "a\ud800b"])
+        for text in ("a\ud800b", "é" * 40 + "\udfff", "😀\ud800" * 600_000):
+            with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
+                encode(["ab", text])
 
 
 def test_a_vocabulary_of_one_long_word_takes_no_longer_than_one_of_its_parts():

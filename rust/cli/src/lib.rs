@@ -2,6 +2,7 @@
 //!
 //! The binary `triptych-prep` and the wheel's `triptych prep` both call [`run`].
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command line talks
+#![forbid(unsafe_code)]
 
 mod explain;
 mod export_tokens;

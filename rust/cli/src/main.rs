@@ -1,4 +1,5 @@
 //! `triptych-prep`: preparation without Python.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -2,6 +2,7 @@
 //!
 //! The modules stand in the order in which a document passes through them.
 //! Nothing here knows Python or a terminal; nothing prints or exits; a clock is read for `status.json` alone.
+#![forbid(unsafe_code)]
 
 pub mod clean;
 pub mod config;

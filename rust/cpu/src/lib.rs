@@ -3,6 +3,7 @@
 //! Numbers come and go as slices of what tensors hold: `f32`, or `u16` as the bits of bf16. Results
 //! do not depend on the number of threads.
 #![allow(clippy::needless_pass_by_value)] // of structs of slices, a call reads better so
+#![allow(clippy::inline_always)] // vectors are loaded and stored in functions that only make sense inlined
 
 pub mod attention;
 mod element;

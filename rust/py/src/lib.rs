@@ -17,6 +17,7 @@ mod prep;
 mod remote;
 mod signals;
 mod source;
+mod strings;
 mod tokens;
 
 use pyo3::prelude::*;

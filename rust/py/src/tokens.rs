@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use numpy::{PyArray1, PyArrayMethods};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::PyString;
 use triptych_core::shard::{self, RenderedDocument};
 use triptych_core::tokenize::{self, Corpus, Document, Encoded, TrainConfig};
@@ -14,37 +12,12 @@ use triptych_core::{Error, Result};
 
 use crate::border::{detached, detached_across, numbers, to_py_err};
 use crate::signals::detached_hearing;
+use crate::strings::Taken;
 
 /// A BPE tokenizer; ids equal those of the `tokenizers` library.
 #[pyclass(frozen, module = "triptych._core")]
 pub struct Tokenizer {
     inner: tokenize::Tokenizer,
-}
-
-/// The UTF-8 of a string.
-enum Utf8 {
-    /// That of ASCII, which the string is in memory.
-    Held(PyBackedStr),
-    /// That of other text, made anew: Python would keep what it makes for the string, as much memory again.
-    Made(PyBackedBytes),
-}
-
-impl Utf8 {
-    fn new(text: &Bound<'_, PyString>) -> PyResult<Self> {
-        if text.call_method0(intern!(text.py(), "isascii"))?.is_truthy()? {
-            return Ok(Self::Held(text.clone().try_into()?));
-        }
-        Ok(Self::Made(text.encode_utf8()?.into()))
-    }
-}
-
-impl AsRef<str> for Utf8 {
-    fn as_ref(&self) -> &str {
-        match self {
-            Self::Held(text) => text,
-            Self::Made(bytes) => simdutf8::basic::from_utf8(bytes).unwrap_or_default(),
-        }
-    }
 }
 
 type Ids<'py> = Bound<'py, PyArray1<u32>>;
@@ -67,11 +40,16 @@ impl Tokenizer {
         let sized: Vec<(usize, &Py<PyString>)> =
             texts.iter().map(|text| Ok((text.bind(py).len()?, text))).collect::<PyResult<_>>()?;
         let read = |texts: &[(usize, &Py<PyString>)]| {
-            Python::attach(|py| {
+            let taken = Python::attach(|py| {
                 py.check_signals()?;
-                let read = |(_, text): &(usize, &Py<PyString>)| Utf8::new(text.bind(py));
-                texts.iter().map(read).collect::<PyResult<Vec<_>>>()
-            })
+                let take = |(chars, text): &(usize, &Py<PyString>)| Taken::new(text.bind(py), *chars);
+                texts.iter().map(take).collect::<PyResult<Vec<_>>>()
+            })?;
+            taken
+                .into_iter()
+                .zip(texts)
+                .map(|(taken, (_, text))| taken.utf8(text))
+                .collect::<PyResult<Vec<_>>>()
         };
         detached_across(py, || {
             let encoded = self.inner.encode_read(&sized, |(chars, _)| *chars, read, allow_special, take);

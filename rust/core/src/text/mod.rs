@@ -4,6 +4,7 @@
 //! separators U+001C-001F are space there, and Unicode 14 decides what a letter is.
 
 mod block;
+mod code_points;
 mod count;
 pub mod english;
 mod giant;
@@ -21,6 +22,7 @@ mod vocabulary;
 mod word_key;
 
 pub(crate) use block::{ones, with_vectors, Block, BLOCK_BYTES};
+pub use code_points::utf8;
 pub use count::count_words;
 pub(crate) use count::floor;
 pub(crate) use giant::count_distinct;
