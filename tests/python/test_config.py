@@ -87,6 +87,8 @@ PLACES = [
     ("name = 'x'\nstep = 1\n", ["stepz=1"], [":2: step: unknown", "--set: stepz: unknown"]),
     ("name = 'x'\n\"a[b\" = 1\n", [], [": a[b: unknown key"]),
     ("name = 'x'\n", ["inner.rate=-1"], ["--set: inner: rate"]),
+    ("name = 'x'\n", ["innr.rate=1"], ["--set: innr: unknown key"]),
+    ("name = 'x'\n[[items]]\nrate = 1\n", ["items=[{rate=-1}]"], ["--set: items[0]: rate"]),
 ]  # fmt: skip
 
 
