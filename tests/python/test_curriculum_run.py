@@ -427,6 +427,8 @@ num_attention_heads = 2
         ('"two"', '"one"', r"12: stage\[1\].stage: expected a name of its own"),
         ("# two", "ramp_steps = 9", r"13: stage\[1\]: ramp_steps: .*2\], found 9"),
         ("# two", "mixture = {wbe = 1}", r"13: stage\[1\].*\(web\).*mean `web`"),
+        ("# two", "ramp_steps = -1", r"13: stage\[1\]: ramp_steps: expected >= 0, f"),
+        ("# two", "mixture = {web = 0}", r"13: stage\[1\]: mixture.web: expected > 0"),
         ("# two", 'evaluation = ["x"]', r"13: stage\[1\].evaluation: .*found `x`"),
     ],
 )
