@@ -155,7 +155,9 @@ class PretrainConfig(TrainingSettings):
             )
 
     def _check_scale(self) -> None:
-        """What scales the founding four is not to be given where it would do nothing."""
+        """What scales stages is above 0, and not given where it would do nothing."""
+        if self.tokens is not None and self.tokens < 1:
+            raise ConfigError(f"tokens: expected at least 1, found {self.tokens}")
         if not self.stage:
             return
         self._check_shares()
