@@ -430,6 +430,9 @@ num_attention_heads = 2
         ("# two", "ramp_steps = -1", r"13: stage\[1\]: ramp_steps: expected >= 0, f"),
         ("# two", "mixture = {web = 0}", r"13: stage\[1\]: mixture.web: expected > 0"),
         ("# top", "tokens = -1", r"4: tokens: expected at least 1, found -1"),
+        ("# two", "seq_len = 4096", r"13: stage\[1\].seq_len: expected at most model"),
+        ("# top", "seq_len = 4096", r"4: seq_len: expected at most model"),
+        ("# top", "seq_len = 1", r"4: seq_len: expected >= 2, found 1"),
         ("# two", 'evaluation = ["x"]', r"13: stage\[1\].evaluation: .*found `x`"),
     ],
 )

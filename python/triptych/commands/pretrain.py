@@ -108,14 +108,22 @@ class PretrainConfig(TrainingSettings):
                 )
         if ALL in self.evaluation:
             raise ConfigError(f"evaluation.{ALL}: {NO_SOURCE}")
-        stages = self.stages
-        longest = max(stage.seq_len or self.seq_len for stage in stages)
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        """Rows are as long as the model reads, and hold more than one token."""
+        if self.seq_len < 2:
+            raise ConfigError(f"seq_len: expected >= 2, found {self.seq_len}")
         limit = self.model.max_position_embeddings
-        if longest > limit:
-            raise ConfigError(
-                f"seq_len: expected at most model.max_position_embeddings = {limit}, "
-                f"found {longest}"
-            )
+        for number in range(len(self.stages)):
+            own = self.stage[number].seq_len if self.stage else None
+            key = "seq_len" if own is None else f"stage[{number}].seq_len"
+            length = own or self.seq_len
+            if length > limit:
+                raise ConfigError(
+                    f"{key}: expected at most model.max_position_embeddings = {limit}, "
+                    f"found {length}"
+                )
 
     def _check_names(self) -> None:
         """Stages have names of their own; the sources and sets that they name are there."""
