@@ -267,7 +267,7 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
     tokenizer = Tokenizer.from_file(settings.tokenizer)
     _check_split(settings, tokenizer)
     watch = with_evaluation(settings, tokenizer, watch or Watch())
-    data = order(settings)
+    data = _data(settings, tokenizer)
 
     def first_model() -> Transformer:
         model = settings.model.build(tokenizer, seed=settings.seed)
@@ -405,6 +405,13 @@ def order(settings: PretrainConfig) -> OrderedRows:
     )
 
 
+def _data(settings: PretrainConfig, tokenizer: Tokenizer) -> OrderedRows:
+    """The same, of tokens that the tokenizer made: known before anything takes long."""
+    data = order(settings)
+    require_same_tokenizer(data.sources, tokenizer.sha256)
+    return data
+
+
 def run(options: argparse.Namespace) -> int:
     """The command's door from the shell."""
     settings = config.load(PretrainConfig, options.config, options.overrides)
@@ -412,8 +419,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def plan(settings: PretrainConfig) -> dict[str, Any]:
-    """Rows, fill and cuts of the run, whose model can be made."""
+    """Rows, fill and cuts of the run, whose model can be made and whose files are there."""
+    require_run_folder(settings.output, "pretrain")
     tokenizer = Tokenizer.from_file(settings.tokenizer)
     _check_split(settings, tokenizer)
     settings.model.model_config(tokenizer)
-    return order(settings).report()
+    with_evaluation(settings, tokenizer, Watch())
+    return _data(settings, tokenizer).report()
