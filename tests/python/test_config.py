@@ -124,6 +124,12 @@ def test_all_faults_are_reported_at_once(tmp_path):
     assert len(str(caught.value).split("\n")) == 4
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("name = 'x'\nsteps = 7\n", encoding="utf-8-sig")
+    assert config.load(Outer, path).steps == 7
+
+
 def test_a_missing_file_is_named():
     with pytest.raises(ConfigError, match=r"no configuration at `nowhere\.toml`"):
         config.load(Outer, "nowhere.toml")
