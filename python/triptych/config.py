@@ -125,7 +125,7 @@ def to_mapping(value: Any) -> Any:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
     except FileNotFoundError:
         missing = ConfigError(f"no configuration at `{path}`: expected a TOML file")
         raise _at(missing, path) from None

@@ -36,28 +36,34 @@ class Places:
 
     def __init__(self, text: str, name: str, overridden: Sequence[str] = ()) -> None:
         self._name, self._file = name, name if text else None
-        self._overridden = set(overridden)
         self._lines: dict[str, int] = {}
         for number, path in _paths(text):
             self._lines.setdefault(path, number)
+        # A table that the file does not have is there by `--set` alone.
+        within = {path for key in overridden for path in _outwards(key)}
+        self._overridden = set(overridden) | (within - self._lines.keys())
 
     def of(self, fault: str) -> Place:
         """Of the key that the fault names, or else of the nearest table around it."""
-        for path in _candidates(fault):
-            if path in self._overridden:
-                return Place(SET)
-            if path in self._lines:
-                return Place(self._name, self._file, self._lines[path])
-        return Place(self._name, self._file)
+        paths = list(_candidates(fault))
+        if not self._overridden.isdisjoint(paths):
+            return Place(SET)
+        line = next((self._lines[path] for path in paths if path in self._lines), None)
+        return Place(self._name, self._file, line)
 
 
 def _candidates(fault: str) -> Iterator[str]:
-    """`a.b[1]: c: …` may be of `a.b[1].c`, `a.b[1]`, `a.b`, `a`, in this order."""
+    """`a[1]: b.c: …` may be of `a[1].b.c`, `a[1].b`, `a[1]`, `a`, in this order."""
     path, _, rest = fault.partition(":")
-    if inner := re.match(r" ([\w.]+):", rest):
-        yield f"{path}.{inner[1]}"
+    if inner := re.match(r" ([\w\-.]+):", rest):
+        path = f"{path}.{inner[1]}"
+    yield from _outwards(path)
+
+
+def _outwards(path: str) -> Iterator[str]:
+    """The path, and those of the tables and lists around it."""
     yield path
-    while (around := _LAST.sub("", path)) != path:
+    while (around := _LAST.sub("", path)) not in ("", path):
         yield around
         path = around
 

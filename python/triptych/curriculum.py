@@ -174,7 +174,8 @@ class StageConfig:
         """Warm-up and ramp lie within the stage, once its steps are known."""
         for name in ("warmup_steps", "ramp_steps"):
             value = getattr(self, name)
-            fits = value >= 0 and (self.steps is None or value <= self.steps)
+            _check(value >= 0, name, ">= 0", value)
+            fits = self.steps is None or value <= self.steps
             _check(fits, name, f"in [0, steps = {self.steps}]", value)
         if self.batch_ramp is not None and self.batch_size is not None:
             self._check_batch_ramp(self.batch_ramp, self.batch_size)

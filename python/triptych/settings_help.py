@@ -98,4 +98,6 @@ def _as_toml(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_as_toml, value))}]"
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -22,8 +22,9 @@ __all__ = [
 ]
 
 _FILE_ENDINGS = (
-    *(".jsonl", ".ndjson", ".txt", ".md", ".html", ".warc", ".wet", ".parquet"),
-    *(".arrow", ".feather", ".gz", ".zst", ".zstd", ".xz", ".bz2"),
+    *(".jsonl", ".ndjson", ".txt", ".md", ".markdown", ".html", ".htm", ".xhtml"),
+    *(".warc", ".wet", ".parquet", ".arrow", ".feather"),
+    *(".gz", ".zst", ".zstd", ".xz", ".bz2"),
 )
 
 

@@ -87,6 +87,8 @@ PLACES = [
     ("name = 'x'\nstep = 1\n", ["stepz=1"], [":2: step: unknown", "--set: stepz: unknown"]),
     ("name = 'x'\n\"a[b\" = 1\n", [], [": a[b: unknown key"]),
     ("name = 'x'\n", ["inner.rate=-1"], ["--set: inner: rate"]),
+    ("name = 'x'\n", ["innr.rate=1"], ["--set: innr: unknown key"]),
+    ("name = 'x'\n[[items]]\nrate = 1\n", ["items=[{rate=-1}]"], ["--set: items[0]: rate"]),
 ]  # fmt: skip
 
 
@@ -120,6 +122,12 @@ def test_all_faults_are_reported_at_once(tmp_path):
     with pytest.raises(ConfigError) as caught:
         config.load(Outer, path)
     assert len(str(caught.value).split("\n")) == 4
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("name = 'x'\nsteps = 7\n", encoding="utf-8-sig")
+    assert config.load(Outer, path).steps == 7
 
 
 def test_a_missing_file_is_named():

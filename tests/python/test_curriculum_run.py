@@ -12,6 +12,7 @@ import pytest
 
 from small_shards import varied, write_sources
 from triptych import CURRICULUM, config, train_tokenizer
+from triptych._core import write_token_shards
 from triptych.commands.inspect import InspectConfig, inspect
 from triptych.commands.pretrain import PretrainConfig, order, plan, pretrain
 from triptych.commands.training import Watch
@@ -84,6 +85,34 @@ def test_a_plan_says_whether_its_model_can_be_made(settings):
         plan(dataclasses.replace(settings, model=heads))
 
 
+def test_a_plan_refuses_the_files_that_its_run_would(settings, tmp_path):
+    other = tmp_path / "other.json"
+    train_tokenizer(["other words"] * 3, 300).save(other)
+    file = tmp_path / "file"
+    file.touch()
+    faults = {
+        "source `web` .*expected tokens of tokenizer": {"tokenizer": str(other)},
+        "no input at .*nowhere": {"evaluation": {"x": str(tmp_path / "nowhere")}},
+        "output: expected a folder": {"output": str(file)},
+    }
+    for message, changes in faults.items():
+        with pytest.raises(ConfigError, match=message):
+            plan(dataclasses.replace(settings, **changes))
+
+
+def test_shards_of_another_tokenizer_are_refused_before_evaluation_sets_are_read(
+    settings, tmp_path
+):
+    other = tmp_path / "other.json"
+    words = train_tokenizer(["other words"] * 3, 300)
+    words.save(other)
+    write_token_shards([("a", "s", [8, 9], None)], words, str(tmp_path / "held"), 1)
+    given = {"tokenizer": str(other), "evaluation": {"held": str(tmp_path / "held")}}
+    with pytest.raises(ConfigError, match="source `web`"):
+        pretrain(dataclasses.replace(settings, **given))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_family_that_transformers_splits_its_own_way_asks_for_a_tokenizer_of_it(
     settings, sources, tmp_path
 ):
@@ -97,7 +126,9 @@ def test_a_family_that_transformers_splits_its_own_way_asks_for_a_tokenizer_of_i
             begin(wrong)
     tokenizer = tmp_path / "tokenizer.json"
     train_tokenizer(["some words to learn"] * 3, 300, pattern="qwen2").save(tokenizer)
-    assert plan(dataclasses.replace(wrong, tokenizer=str(tokenizer)))
+    fitting = dataclasses.replace(wrong, tokenizer=str(tokenizer))
+    with pytest.raises(ConfigError, match="source `web`"):  # the split is right
+        plan(fitting)
 
 
 def test_a_run_that_was_stopped_reads_the_same_ids_in_the_same_order(settings):
@@ -427,6 +458,12 @@ num_attention_heads = 2
         ('"two"', '"one"', r"12: stage\[1\].stage: expected a name of its own"),
         ("# two", "ramp_steps = 9", r"13: stage\[1\]: ramp_steps: .*2\], found 9"),
         ("# two", "mixture = {wbe = 1}", r"13: stage\[1\].*\(web\).*mean `web`"),
+        ("# two", "ramp_steps = -1", r"13: stage\[1\]: ramp_steps: expected >= 0, f"),
+        ("# two", "mixture = {web = 0}", r"13: stage\[1\]: mixture.web: expected > 0"),
+        ("# two", "seq_len = 4096", r"13: stage\[1\].seq_len: expected at most model"),
+        ("# top", "seq_len = 4096", r"4: seq_len: expected at most model"),
+        ("# top", "seq_len = 1", r"4: seq_len: expected >= 2, found 1"),
+        ("# top", "tokens = -1", r"4: tokens: expected at least 1, found -1"),
         ("# two", 'evaluation = ["x"]', r"13: stage\[1\].evaluation: .*found `x`"),
     ],
 )

@@ -41,7 +41,8 @@ def test_a_mistyped_path_is_an_error_and_no_text(tokenizer, tmp_path):
     there = tmp_path / "there.jsonl"
     there.write_text('{"text": "a b"}\n', encoding="utf-8")
     missing = str(tmp_path / "mising.jsonl")
-    for given in (missing, [str(there), missing], str(tmp_path / "*.TXT.gz")):
+    named = [f"notes.{end}" for end in ("htm", "xhtml", "markdown", "feather")]
+    for given in (missing, [str(there), missing], str(tmp_path / "*.TXT.gz"), *named):
         with pytest.raises(ConfigError, match="no input at"):
             train_tokenizer(given, 300)
         with pytest.raises(ConfigError, match="no input at"):

@@ -138,6 +138,14 @@ def test_help_prints_the_defaults_that_a_run_takes(kind):
             assert printed.strip('"') == str(value), field.name
 
 
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=COMMANDS)
+def test_help_prints_defaults_as_a_file_may_have_them(kind):
+    printed = [x.default for x in describe(kind) if x.default]
+    assert {"[]", "true"} <= {*printed}
+    for default in printed:
+        config.tomllib.loads(f"value = {default}")
+
+
 def test_help_names_keys_of_tables_in_lists():
     keys = {setting.key for setting in describe(PretrainConfig)}
     assert {"stage[].steps", "stage[].exit.loss_below", "model.size"} <= keys

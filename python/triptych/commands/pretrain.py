@@ -108,14 +108,22 @@ class PretrainConfig(TrainingSettings):
                 )
         if ALL in self.evaluation:
             raise ConfigError(f"evaluation.{ALL}: {NO_SOURCE}")
-        stages = self.stages
-        longest = max(stage.seq_len or self.seq_len for stage in stages)
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        """Rows are as long as the model reads, and hold more than one token."""
+        if self.seq_len < 2:
+            raise ConfigError(f"seq_len: expected >= 2, found {self.seq_len}")
         limit = self.model.max_position_embeddings
-        if longest > limit:
-            raise ConfigError(
-                f"seq_len: expected at most model.max_position_embeddings = {limit}, "
-                f"found {longest}"
-            )
+        for number in range(len(self.stages)):
+            own = self.stage[number].seq_len if self.stage else None
+            key = "seq_len" if own is None else f"stage[{number}].seq_len"
+            length = own or self.seq_len
+            if length > limit:
+                raise ConfigError(
+                    f"{key}: expected at most model.max_position_embeddings = {limit}, "
+                    f"found {length}"
+                )
 
     def _check_names(self) -> None:
         """Stages have names of their own; the sources and sets that they name are there."""
@@ -155,7 +163,9 @@ class PretrainConfig(TrainingSettings):
             )
 
     def _check_scale(self) -> None:
-        """What scales the founding four is not to be given where it would do nothing."""
+        """What scales stages is above 0, and not given where it would do nothing."""
+        if self.tokens is not None and self.tokens < 1:
+            raise ConfigError(f"tokens: expected at least 1, found {self.tokens}")
         if not self.stage:
             return
         self._check_shares()
@@ -257,7 +267,7 @@ def pretrain(settings: PretrainConfig, watch: Watch | None = None) -> TrainResul
     tokenizer = Tokenizer.from_file(settings.tokenizer)
     _check_split(settings, tokenizer)
     watch = with_evaluation(settings, tokenizer, watch or Watch())
-    data = order(settings)
+    data = _data(settings, tokenizer)
 
     def first_model() -> Transformer:
         model = settings.model.build(tokenizer, seed=settings.seed)
@@ -395,6 +405,13 @@ def order(settings: PretrainConfig) -> OrderedRows:
     )
 
 
+def _data(settings: PretrainConfig, tokenizer: Tokenizer) -> OrderedRows:
+    """The same, of tokens that the tokenizer made: known before anything takes long."""
+    data = order(settings)
+    require_same_tokenizer(data.sources, tokenizer.sha256)
+    return data
+
+
 def run(options: argparse.Namespace) -> int:
     """The command's door from the shell."""
     settings = config.load(PretrainConfig, options.config, options.overrides)
@@ -402,8 +419,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def plan(settings: PretrainConfig) -> dict[str, Any]:
-    """Rows, fill and cuts of the run, whose model can be made."""
+    """Rows, fill and cuts of the run, whose model can be made and whose files are there."""
+    require_run_folder(settings.output, "pretrain")
     tokenizer = Tokenizer.from_file(settings.tokenizer)
     _check_split(settings, tokenizer)
     settings.model.model_config(tokenizer)
-    return order(settings).report()
+    with_evaluation(settings, tokenizer, Watch())
+    return _data(settings, tokenizer).report()
