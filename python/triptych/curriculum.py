@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from numbers import Integral, Real
 from typing import Literal
 
@@ -89,8 +90,9 @@ class BatchRamp:
     def begins(self, batch_size: int) -> Iterator[tuple[int, int]]:
         """(first step, rows) of each run of steps of one batch."""
         rises = max(batch_size // self.first - 1, 1)
-        starts = sorted({-(-rise * self.steps // rises) for rise in range(rises + 1)})
-        for start in starts:
+        rises = min(rises, self.steps)  # where it grows at every step, by more at once
+        for rise in range(rises + 1):
+            start = -(-rise * self.steps // rises)
             yield start, self.rows(start, batch_size)
 
 
@@ -186,8 +188,7 @@ class StageConfig:
         _check(divides, name, f"a divisor of batch_size = {batch_size}", ramp.first)
         fits = self.steps is None or ramp.steps <= self.steps
         _check(fits, "batch_ramp.steps", f"at most steps = {self.steps}", ramp.steps)
-        ends = [start for start, _ in ramp.begins(batch_size)][1:]
-        most = ends[0] if ends else self.ramp_steps
+        _, (most, _) = islice(ramp.begins(batch_size), 2)
         few = self.ramp_steps <= most
         expected = f"at most {most}, the steps before the batch first grows,"
         _check(few, "ramp_steps", expected, self.ramp_steps)

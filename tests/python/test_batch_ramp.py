@@ -57,6 +57,14 @@ def test_the_batch_grows_in_multiples_of_its_first(ramp, batch_size, expected):
     assert table.num_rows == sum(expected)
 
 
+def test_a_mistyped_batch_is_refused_at_once_where_it_was_counted_up_to(sources):
+    """That is, each of its 2^40 sizes, of which the ramp has three."""
+    table = stage(batch_size=1 << 40, batch_ramp=BatchRamp(first=1, steps=2))
+    assert [steps for steps, _ in table.batches()] == [1, 1, 8]
+    with pytest.raises(ConfigError, match="at most 16777216 rows"):
+        rows_of(sources, [table])
+
+
 def test_the_mixture_is_exact_while_the_batch_grows(sources):
     grows = stage(
         steps=64,
