@@ -1,6 +1,6 @@
 //! Training of the tokenizer: documents in, `tokenizer.json` out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{json, Value};
@@ -12,6 +12,7 @@ use super::merges::{learn, Aim};
 use super::render::{byte_level, render};
 use super::share;
 use super::split::Expression;
+use super::vocabulary::bytes_of;
 use super::{Pattern, Tokenizer, PATTERNS, SPECIAL_TOKENS, TRIPTYCH};
 use crate::error::{Error, Result};
 
@@ -152,11 +153,16 @@ pub fn train_weighted(
         let expected = "at least one document with text".to_owned();
         return Err(Error::EmptyCorpus { inputs: "the tokenizer's corpus".to_owned(), expected });
     }
-    let reserved = specials.iter().map(|token| token.clone().into_bytes()).collect();
     let size = config.vocab_size - specials.len();
-    let aim = Aim { size, min_count: config.min_pair_count(), reserved };
+    let aim = Aim { size, min_count: config.min_pair_count(), reserved: reserved(&specials) };
     let (vocabulary, merges) = learn(counts, aim, |count| progress("entries", count))?;
     Tokenizer::from_json(render(&specials, &splitter.pre_tokenizer(), &vocabulary, &merges))
+}
+
+/// The bytes of special tokens, and those that the file would spell like one: a space is `Ġ` there.
+fn reserved(specials: &[String]) -> HashSet<Vec<u8>> {
+    let spelt = specials.iter().filter_map(|token| bytes_of(token));
+    specials.iter().map(|token| token.clone().into_bytes()).chain(spelt).collect()
 }
 
 /// How text is split before it is counted.
@@ -382,6 +388,19 @@ mod tests {
         };
         assert_eq!(error(["web", "code"]).hint().as_deref(), Some("did you mean `code`?"));
         assert!(error(["", ""]).to_string().starts_with("weight of `coed`"));
+    }
+
+    #[test]
+    fn bytes_that_the_file_would_spell_like_a_special_token_are_not_learnt() {
+        let config = TrainConfig {
+            vocab_size: 400,
+            extra_special_tokens: vec!["<|aĠb|>".to_owned()],
+            pattern: ".+".to_owned(),
+            ..TrainConfig::default()
+        };
+        let texts = ["<|a b|>", "<|a b|>"].map(|text| Ok(text.to_owned()));
+        let tokenizer = train(texts.into_iter(), &config, &mut |_, _| {}).unwrap();
+        assert!(tokenizer.encode("<|a b|>", false).unwrap().iter().all(|id| *id > 7));
     }
 
     #[test]
