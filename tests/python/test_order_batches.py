@@ -2,6 +2,7 @@
 
 import itertools
 import struct
+import time
 from collections import Counter
 
 import numpy as np
@@ -31,6 +32,22 @@ def test_parts_of_a_batch_join_to_the_whole(folders, parts):
         np.testing.assert_array_equal(joined, whole[name])
     lengths = np.concatenate([np.diff(piece["cu_seqlens"]) for piece in pieces])
     np.testing.assert_array_equal(lengths, np.diff(whole["cu_seqlens"]))
+
+
+def test_a_part_of_a_step_takes_time_by_its_own_rows_and_not_by_all_of_the_step(
+    folders,
+):
+    """Else micro-batches take time by the square of the batch."""
+
+    def seconds(rows):
+        order = Order(folders, [stage(1, rows, web=1)], 1)
+        start = time.process_time()
+        for first in range(200):
+            order.batch(0, first, 1)
+        return time.process_time() - start
+
+    fewest = min(seconds(200) for _ in range(3))
+    assert min(seconds(200_000) for _ in range(2)) < 10 * fewest  # it was 1,000 times
 
 
 def test_a_batch_is_the_rows_of_the_step_with_the_next_token_as_label(folders):

@@ -298,9 +298,24 @@ impl Order {
     /// # Errors
     /// `InvalidValue` for a step out of range.
     pub fn rows(&self, step: u64) -> Result<Vec<Row<'_>>> {
+        self.some_rows(step, 0, None)
+    }
+
+    /// The rows `first_row..first_row + num_rows` of a step (all that follow if `None`), and no others: to find all of
+    /// them for every micro-batch takes time by the square of the rows.
+    fn some_rows(&self, step: u64, first_row: u64, num_rows: Option<u64>) -> Result<Vec<Row<'_>>> {
         let plan = &self.plans[self.stage(step)?];
-        let first = (self.skips.data_step(step) - plan.data_steps.start) * plan.stage.rows_per_step;
-        Ok((first..first + plan.stage.rows_per_step).map(|row| self.row(plan, row)).collect())
+        let rows = plan.stage.rows_per_step;
+        let end = num_rows.map_or(rows, |count| first_row.saturating_add(count));
+        if first_row > end || end > rows {
+            return Err(Error::InvalidValue {
+                what: "rows".to_owned(),
+                expected: format!("a range within 0 to {rows}"),
+                found: format!("{first_row} to {end}"),
+            });
+        }
+        let before = (self.skips.data_step(step) - plan.data_steps.start) * rows;
+        Ok((before + first_row..before + end).map(|row| self.row(plan, row)).collect())
     }
 
     /// Row number `row` of a stage.

@@ -63,16 +63,7 @@ impl Order {
         num_rows: Option<u64>,
         memory: &mut RowTokens,
     ) -> Result<()> {
-        let rows = self.rows(step)?;
-        let end = num_rows.map_or(rows.len() as u64, |count| first_row.saturating_add(count));
-        if first_row > end || end > rows.len() as u64 {
-            return Err(Error::InvalidValue {
-                what: "rows".to_owned(),
-                expected: format!("a range within 0 to {}", rows.len()),
-                found: format!("{first_row} to {end}"),
-            });
-        }
-        let rows = &rows[first_row as usize..end as usize];
+        let rows = &self.some_rows(step, first_row, num_rows)?[..];
         let shards = |source: u32| &self.sources[source as usize].shards;
         memory.outline(rows, shards)?;
         memory.fill(rows, first_row, shards)
