@@ -253,6 +253,17 @@ def test_a_copy_in_another_process_reads_the_same(folders):
     assert pickle.loads(pickle.dumps(order)).step_hash(6) == hashes[6]
 
 
+def test_a_copy_reads_the_same_though_the_table_has_changed_since(folders):
+    """As one does that is filled anew for each of several orders."""
+    table = [stage(4, 2, web=1, code=1)]
+    order = Order(folders, table, 3)
+    table[0]["weights"]["code"] = 5
+    table[0]["steps"] = 9
+    copy = pickle.loads(pickle.dumps(order))
+    assert copy.num_steps == 4
+    assert [copy.rows(n) for n in range(4)] == [order.rows(n) for n in range(4)]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

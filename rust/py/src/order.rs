@@ -40,15 +40,15 @@ impl Order {
         #[pyo3(from_py_with = numbers)] skip: Option<Vec<(u64, u64)>>,
         #[pyo3(from_py_with = numbers)] max_epochs: Option<BTreeMap<String, f64>>,
     ) -> PyResult<Self> {
-        let arguments = (&sources, &stages, seed, &skip, &max_epochs).into_pyobject(py)?.unbind();
-        let stages = stages.iter().map(to_stage).collect::<PyResult<Vec<Stage>>>()?;
+        let table = stages.iter().map(to_stage).collect::<PyResult<Vec<Stage>>>()?;
+        let arguments = kept((&sources, &stages, seed, &skip, &max_epochs).into_pyobject(py)?)?;
         let windows = skip.unwrap_or_default().into_iter();
         let limits = Limits {
             skip: windows.map(|(first, end)| first..end).collect(),
             max_epochs: max_epochs.unwrap_or_default(),
         };
         let sources = fetched(py, sources)?;
-        let inner = detached(py, || order::Order::limited(sources, stages, seed, &limits))?;
+        let inner = detached(py, || order::Order::limited(sources, table, seed, &limits))?;
         Ok(Self { inner: Arc::new(inner), arguments, spare: Mutex::default() })
     }
 
@@ -150,6 +150,12 @@ impl Order {
     ) -> PyResult<String> {
         self.inner.document_id(source, document).map(str::to_owned).map_err(to_py_err)
     }
+}
+
+/// Arguments that what the caller does to its tables no longer reaches: a copy of the order reads what it reads.
+fn kept(arguments: Bound<'_, PyTuple>) -> PyResult<Py<PyTuple>> {
+    let copied = arguments.py().import("copy")?.call_method1("deepcopy", (arguments,))?;
+    Ok(copied.cast_into::<PyTuple>()?.unbind())
 }
 
 /// The sources as folders of this machine: what is far away is fetched first, until a signal comes.
