@@ -127,16 +127,18 @@ def test_a_page_that_a_server_refuses_with_is_shown_by_its_beginning_alone(tmp_p
 FETCHING = """
 import sys
 from triptych._core import Order
-from triptych.tokens import local_shards
+from triptych.tokens import export_tokens, local_shards
 STAGE = {"name": "s", "steps": 1, "rows_per_step": 1, "seq_len": 9, "weights": {"w": 1.0}}
 if sys.argv[1] == "shards":
     local_shards(sys.argv[2])
+elif sys.argv[1] == "export":
+    export_tokens(sys.argv[2], "exported")
 else:
     Order([("w", sys.argv[2])], [STAGE], 0)
 """
 
 
-@pytest.mark.parametrize("what", ["shards", "order"])
+@pytest.mark.parametrize("what", ["shards", "order", "export"])
 def test_ctrl_c_ends_a_fetch_and_the_wait_for_one_and_what_came_is_gone_on_with(
     served, tmp_path, monkeypatch, what
 ):

@@ -9,6 +9,7 @@ use triptych_core::shard::TokenShards;
 use triptych_core::{Error, Result};
 
 use crate::border::{detached, numbers};
+use crate::remote::local;
 use crate::tokens::Tokenizer;
 
 #[pyfunction]
@@ -55,6 +56,7 @@ fn boundary(eos_id: Option<u32>, bos_id: Option<u32>) -> Result<Boundary> {
 #[pyfunction]
 #[pyo3(signature = (input, output, drop_mask = false))]
 pub fn export_megatron(py: Python<'_>, input: PathBuf, output: PathBuf, drop_mask: bool) -> PyResult<String> {
+    let input = local(py, &input, None)?;
     detached(py, || {
         let shards = TokenShards::open(&input)?;
         let plan = foreign::export_megatron(&shards, &output, drop_mask, &mut |_| {})?;

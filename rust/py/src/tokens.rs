@@ -1,7 +1,7 @@
 //! Tokenizer and token shards for Python.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
@@ -11,6 +11,7 @@ use triptych_core::tokenize::{self, Corpus, Document, Encoded, TrainConfig};
 use triptych_core::{Error, Result};
 
 use crate::border::{detached, detached_across, numbers, to_py_err};
+use crate::remote::local;
 use crate::signals::detached_hearing;
 use crate::strings::Taken;
 
@@ -301,8 +302,9 @@ pub fn write_token_shards(
 
 #[pyfunction]
 pub fn verify_token_shards(py: Python<'_>, folder: PathBuf) -> PyResult<String> {
+    let folder = local(py, &folder, None)?;
     let verify = || {
-        let shards = shard::TokenShards::open(Path::new(&folder))?;
+        let shards = shard::TokenShards::open(&folder)?;
         shards.verify()?;
         Result::Ok(shards.manifest().clone())
     };
