@@ -179,6 +179,36 @@ def test_only_shards_are_replaced_by_shards(tokenizer, tmp_path, name):
     assert len(TokenShards(tmp_path / "empty")) == 1
 
 
+def test_a_disk_that_is_full_leaves_the_tokenizer_that_was_there(tokenizer, tmp_path):
+    (tmp_path / "tokenizer.json").write_text("the one before")
+    tokenizer.save(tmp_path / "whole.json")
+    script = """
+import resource
+from triptych import Tokenizer
+tokenizer = Tokenizer.from_file("whole.json")
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
+try:
+    tokenizer.save("tokenizer.json")
+except OSError as error:
+    print(type(error).__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == "ResourceError\n", done.stderr
+    assert (tmp_path / "tokenizer.json").read_text() == "the one before"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"tokenizer.json", "whole.json"}
+
+
+def test_saving_a_tokenizer_follows_a_link(tokenizer, tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    (tmp_path / "real.json").touch()
+    tokenizer.save(tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_text() == tokenizer.to_str()
+
+
 def test_a_wrong_path_is_a_config_error(tokenizer, tmp_path):
     with pytest.raises(ConfigError, match="no input at"):
         tokenize_documents(

@@ -75,7 +75,7 @@ impl TrainTokenizer {
             Ok(())
         })?;
         ticker.end();
-        write_whole(&path, tokenizer.json())?;
+        tokenizer.save(&path)?;
         let fertility = if self.no_report {
             None
         } else {
@@ -159,11 +159,4 @@ fn try_to_write(path: &Path) -> Result<()> {
     let temporary = path.with_extension("json.tmp");
     std::fs::write(&temporary, "").map_err(Error::io("write", &temporary))?;
     std::fs::remove_file(&temporary).map_err(Error::io("remove", &temporary))
-}
-
-/// Writes under a temporary name and renames: a killed run leaves no half file.
-fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let temporary = path.with_extension("json.tmp");
-    std::fs::write(&temporary, text).map_err(Error::io("write", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(Error::io("rename into place", path))
 }

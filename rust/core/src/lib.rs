@@ -17,6 +17,7 @@ mod json;
 pub mod language;
 pub mod ledger;
 pub mod manifest;
+mod new_file;
 pub mod order;
 pub mod pack;
 pub mod pii;

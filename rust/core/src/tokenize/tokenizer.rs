@@ -1,6 +1,7 @@
 //! A tokenizer: `tokenizer.json` loaded, checked, encoding and decoding.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, TryLockError};
 
@@ -12,6 +13,7 @@ use super::share;
 use super::special::SpecialIds;
 use crate::error::{Error, Result};
 use crate::manifest;
+use crate::new_file::NewFile;
 use crate::text::floor;
 
 /// A byte-pair encoding of bytes or characters, identical in its ids to the `tokenizers` library.
@@ -68,9 +70,12 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Writes the file exactly as it was read or trained.
+    /// Writes the file exactly as it was read or trained, whole or not at all: one that stood there stays until then.
     pub fn save(&self, path: &Path) -> Result<()> {
-        fs::write(path, &self.json).map_err(Error::io("write", path))
+        // Where a link stands, a rename would take its place.
+        let place = if path.is_symlink() { fs::canonicalize(path).ok() } else { None };
+        let file = NewFile::create(place.as_deref().unwrap_or(path))?;
+        file.fill(|file| file.write_all(self.json.as_bytes()))?.rename()
     }
 
     /// Ids of `text`. Special strings in it become control ids only with `allow_special`.

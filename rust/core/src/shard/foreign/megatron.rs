@@ -7,7 +7,7 @@
 //! Source: `megatron/core/datasets/indexed_dataset.py` of Megatron-LM at 00caa53a.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,8 +15,9 @@ use serde::Serialize;
 use super::boundary::Documents;
 use super::column::Column;
 use super::ids::size;
-use super::{file_name, not_as_expected, with_ending, CopyProgress, Foreign, IdFile, IdType};
+use super::{not_as_expected, with_ending, CopyProgress, Foreign, IdFile, IdType};
 use crate::error::{Error, Result};
+use crate::new_file::NewFile;
 use crate::shard::TokenShards;
 
 const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
@@ -372,7 +373,7 @@ fn write_ids(
     let content = shards.content();
     let mut done = CopyProgress { total_tokens: content.num_tokens, ..CopyProgress::default() };
     scan_bytes(shards, &mut |bytes, num_ids| {
-        file.file.write_all(bytes).map_err(Error::io("write", &file.temporary))?;
+        file.write(bytes)?;
         done.tokens += num_ids;
         progress(done);
         Ok(())
@@ -412,43 +413,4 @@ fn write_index(shards: &TokenShards, file: &mut impl Write) -> std::io::Result<(
         pointer += u64::from(*length) * id_type.bytes() as u64;
     }
     (0..=documents).try_for_each(|end| file.write_all(&end.to_le_bytes()))
-}
-
-/// A file under a temporary name beside its final one.
-struct NewFile {
-    file: BufWriter<File>,
-    temporary: PathBuf,
-    path: PathBuf,
-    is_renamed: bool,
-}
-
-impl NewFile {
-    fn create(path: &Path) -> Result<Self> {
-        let temporary = path.with_file_name(format!(".tmp-{}", file_name(path)));
-        let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
-        let file = BufWriter::with_capacity(1 << 20, file);
-        Ok(Self { file, temporary, path: path.to_owned(), is_renamed: false })
-    }
-
-    /// Writes the rest of it and brings it to the disk.
-    fn fill(mut self, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<Self> {
-        let file = &mut self.file;
-        let written = write(file).and_then(|()| file.flush()).and_then(|()| file.get_ref().sync_all());
-        written.map_err(Error::io("write", &self.temporary))?;
-        Ok(self)
-    }
-
-    fn rename(mut self) -> Result<()> {
-        std::fs::rename(&self.temporary, &self.path).map_err(Error::io("rename into place", &self.path))?;
-        self.is_renamed = true;
-        Ok(())
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if !self.is_renamed {
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
 }
