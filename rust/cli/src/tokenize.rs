@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use triptych_core::config::check_threads;
 use triptych_core::tokenize::{tokenize_measured, Progress, Tokenizer};
 use triptych_core::{Error, Result};
 
@@ -66,6 +67,7 @@ impl Tokenize {
 /// Runs `work` on a pool of `threads`, or on the global pool of one thread a core.
 pub fn with_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let Some(threads) = threads else { return work() };
+    check_threads(threads)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| Error::Resource {
         what: "threads".to_owned(),

@@ -161,3 +161,21 @@ fn an_output_that_cannot_be_written_is_told_before_a_tokenizer_is_trained() {
     }
     assert!(!dir.path().join("folder.json.tmp").exists());
 }
+
+#[test]
+fn more_threads_than_any_machine_has_cores_are_refused_by_every_command() {
+    let dir = prepared();
+    let commands = [
+        &["run", "--input", "a.jsonl"][..],
+        &["merge", "--input", "a.jsonl"],
+        &["train-tokenizer", "--input", "a.jsonl"],
+        &["tokenize", "--input", "a.jsonl", "--tokenizer", "tokenizer.json"],
+    ];
+    for command in commands {
+        let options = ["--output", "out", "--threads", "100000"];
+        let (status, _, stderr) = run(dir.path(), &[command, &options].concat());
+        let told = stderr.contains("`threads`: expected at most 1024, or 0 for one a core, found 100000");
+        assert_eq!((status, told), (2, true), "{command:?}: {stderr}");
+        assert!(!dir.path().join("out").exists());
+    }
+}

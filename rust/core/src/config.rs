@@ -103,6 +103,18 @@ type Table = BTreeMap<Spanned<String>, Value>;
 /// More threads than any machine has cores; each takes memory before it does anything.
 const MAX_THREADS: usize = 1024;
 
+/// Refuses a number of threads that would take long to start, and may not start at all.
+///
+/// # Errors
+/// `InvalidValue`.
+pub fn check_threads(threads: usize) -> Result<()> {
+    if threads <= MAX_THREADS {
+        return Ok(());
+    }
+    let expected = format!("at most {MAX_THREADS}, or 0 for one a core");
+    Err(invalid("`threads`", &expected, &threads))
+}
+
 /// Keys that change how a run goes, not what it makes.
 const RUN_KEYS: [&str; 5] = ["input", "output", "threads", "max_bad", "overwrite"];
 
@@ -184,10 +196,7 @@ impl PrepConfig {
             let expected = format!("at most `max_length`, {}", self.max_length);
             return Err(invalid("`min_length`", &expected, &self.min_length));
         }
-        if self.threads > MAX_THREADS {
-            let expected = format!("at most {MAX_THREADS}, or 0 for one a core");
-            return Err(invalid("`threads`", &expected, &self.threads));
-        }
+        check_threads(self.threads)?;
         if self.ngram < MIN_NGRAM_WORDS {
             return Err(invalid("`ngram`", "at least 1", &self.ngram));
         }

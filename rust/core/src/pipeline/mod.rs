@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::config::PrepConfig;
+use crate::config::{check_threads, PrepConfig};
 use crate::draft::{write_json, Draft};
 use crate::error::Result;
 use crate::inspect::Sampling;
@@ -226,13 +226,15 @@ fn begin<'d>(
 /// in the parts.
 ///
 /// # Errors
-/// `InvalidValue` if a part is missing, stands twice or is of another run; `Integrity` if one is damaged.
+/// `InvalidValue` for too many threads, or if a part is missing, stands twice or is of another run; `Integrity` if
+/// one is damaged.
 pub fn merge(parts: &[PathBuf], config: &PrepConfig, progress: &dyn Progress) -> Result<Summary> {
     let status = Status::new(progress);
     merge_parts(parts, config, &status).inspect_err(|error| status.end(error))
 }
 
 fn merge_parts(parts: &[PathBuf], config: &PrepConfig, progress: &Status) -> Result<Summary> {
+    check_threads(config.threads)?;
     if let Some(summary) = alone::copy(parts, config, progress)? {
         return Ok(summary);
     }
