@@ -52,7 +52,7 @@ fn chars(text: &Bound<'_, PyString>, num_chars: usize) -> PyResult<Vec<u32>> {
     // Sound: there is room for the characters that the string, which never changes, has; Python writes all of
     // them, or refuses where there are more.
     unsafe {
-        let size = num_chars as ffi::Py_ssize_t;
+        let size = num_chars.cast_signed();
         if ffi::PyUnicode_AsUCS4(text.as_ptr(), chars.as_mut_ptr(), size, 0).is_null() {
             return Err(PyErr::fetch(text.py()));
         }

@@ -71,7 +71,7 @@ fn write_block(chars: &[u32; BLOCK_CHARS], to: &mut [u8]) -> Option<usize> {
         let (words, lens) = encoded(half);
         for (word, num_bytes) in words.as_array().iter().zip(lens.as_array()) {
             to[len..len + MAX_BYTES].copy_from_slice(&word.to_le_bytes());
-            len += *num_bytes as usize;
+            len += num_bytes.unsigned_abs() as usize;
         }
     }
     Some(len)
